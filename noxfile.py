@@ -1,0 +1,51 @@
+"""The sessions in which torchbase is tested, checked, documented and measured: ``nox -l`` lists them."""
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Installs torchbase with the tested versions, and what the groups name."""
+    needs = [need for group in groups for need in nox.project.dependency_groups(PYPROJECT, group)]
+    session.install("-c", "constraints.txt", "-e", ".", *needs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Runs the tests; what follows -- goes to pytest."""
+    install(session, "test")
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Checks the style of all code."""
+    session.install("-c", "constraints.txt", *nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Checks the types of the package, strictly."""
+    install(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Builds the documentation; a warning is an error."""
+    install(session, "docs")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measures what the promises say, both sides in one run; what follows -- names benchmarks."""
+    install(session, "bench")
+    session.run("python", "benchmarks/run.py", *session.posargs)

@@ -1,0 +1,1 @@
+"""What training reads: splits of data, checks of dictionaries of data, and the validation datasets."""

@@ -1,0 +1,128 @@
+"""What a phase iterates: mini-batches of a dataset, in an order that can be sought."""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as IndexedDataset
+
+from torchbase.data.columns import is_unformatted, read_columns
+from torchbase.data.order import EpochOrder, MiniBatchIndices
+from torchbase.errors import DataError
+from torchbase.randomness import fence, seed_host_streams
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Collate = Callable[[list[Any]], dict[str, Any]]
+
+
+class MiniBatchLoader:
+    """Gives the mini-batches of each epoch, over torch's own ``DataLoader``.
+
+    The order of an epoch, and whatever a transform or a collate function draws while a mini-batch is read, depend on
+    nothing but the seed, the phase, the epoch and the position of the mini-batch. So the number of workers changes
+    nothing, and an epoch can begin anywhere.
+    """
+
+    def __init__(
+        self,
+        dataset: "Dataset",
+        order: EpochOrder,
+        *,
+        collate: Collate | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        """Prepares the reading; nothing is read yet.
+
+        Args:
+            dataset: The dataset. Without a format of its own its numeric columns come as tensors.
+            order: Which samples each mini-batch holds.
+            collate: Makes a mini-batch of a list of samples; without one the columns are read together.
+            num_workers: How many processes read ahead; 0 reads where the mini-batch is used.
+            pin_memory: Whether to put tensors into pinned memory, for fast copies to a GPU.
+        """
+        self._order = order
+        self._sampler = _EpochSampler(order)
+        self._loader: DataLoader[Any] = DataLoader(
+            _MiniBatches(dataset, collate),
+            sampler=self._sampler,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            worker_init_fn=_leave_interrupts_to_the_main_process,
+            generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global stream
+        )
+
+    def __len__(self) -> int:
+        """The number of mini-batches in an epoch."""
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The mini-batches of the first epoch."""
+        return self.mini_batches(epoch=1)
+
+    def mini_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """Gives the mini-batches of an epoch.
+
+        Args:
+            epoch: The epoch; the first is 1.
+            start: How many mini-batches to pass over, without reading them.
+
+        Returns:
+            An iterator over dictionaries of columns, or over what the collate function returns.
+        """
+        self._sampler.seek(epoch, start)
+        return iter(self._loader)
+
+
+class _EpochSampler(Sampler[MiniBatchIndices]):
+    def __init__(self, order: EpochOrder) -> None:
+        self._order = order
+        self._epoch, self._start = 1, 0
+
+    def seek(self, epoch: int, start: int) -> None:
+        self._epoch, self._start = epoch, start
+
+    def __iter__(self) -> Iterator[MiniBatchIndices]:
+        return self._order.mini_batches(self._epoch, self._start)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+
+class _MiniBatches(IndexedDataset[Any]):
+    """Reads a mini-batch where it is made: in a worker, or in the main process behind a fence."""
+
+    def __init__(self, dataset: "Dataset", collate: Collate | None) -> None:
+        self._dataset = dataset.with_format("torch") if is_unformatted(dataset) else dataset
+        self._collate = collate
+        self._may_draw = collate is not None or self._dataset.format["type"] == "custom"
+
+    def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any]:
+        if not self._may_draw:
+            return self._read(indices.rows)
+        with fence():
+            seed_host_streams(indices.seed)
+            return self._read(indices.rows)
+
+    def _read(self, rows: list[int]) -> Mapping[str, Any]:
+        if self._collate is None:
+            return read_columns(self._dataset, rows)
+        batch = self._collate(self._dataset.__getitems__(rows))
+        if not isinstance(batch, Mapping):
+            raise DataError(
+                f"dataloader_collate_function has to return a dictionary, and returned {type(batch).__name__}. "
+                'To fix, return the columns by name, e.g. {"image": images, "label": labels}.'
+            )
+        return batch
+
+
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    # Ctrl-C reaches the whole process group; the main process finishes its iteration and needs the workers for that.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

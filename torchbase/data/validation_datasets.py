@@ -1,0 +1,161 @@
+"""The datasets that a run validates on: their names, and which are only for demonstration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from torchbase.data.typed_dict import nearest_name_hint
+from torchbase.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class ValidationDatasetsDict(Mapping[str, "Dataset"]):
+    """The validation datasets of a run, as a read-only mapping from name to dataset.
+
+    A dataset that is only for demonstration is validated on and logged, but has no vote in which checkpoint is the
+    best. There may be no datasets at all: give three empty tuples.
+
+    Attributes:
+        datasets: The datasets, each with at least one row; a list is kept as a tuple, as in all three.
+        only_for_demo: Whether each of them is only for demonstration.
+        names: Their names. They become tags and file names, so each is different, starts with a letter or digit and
+            has only letters and digits of ASCII, ``-``, ``_`` and ``.``.
+
+    Raises:
+        DataError: Any of that isn't so. The message lists all mistakes.
+
+    Example:
+        >>> ValidationDatasetsDict(datasets=(part, valid), only_for_demo=(True, False), names=("train", "valid"))
+    """
+
+    datasets: Sequence[Dataset]
+    only_for_demo: Sequence[bool]
+    names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        """Check what was given, and keep it as tuples."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        mistakes = [mistake for field, value in given.items() for mistake in _sequence_mistakes(field, value)]
+        # What is no sequence was reported above; its items can't be looked at.
+        kept = {field: tuple(value) for field, value in given.items() if not _sequence_mistakes(field, value)}
+        mistakes += _length_mistakes(kept) if len(kept) == len(given) else []
+        mistakes += _dataset_mistakes(kept.get("datasets", ()), kept.get("names", ()))
+        mistakes += _flag_mistakes(kept.get("only_for_demo", ()))
+        mistakes += _name_mistakes(kept.get("names", ()))
+        if mistakes:
+            raise DataError("The validation datasets can't be used:" + "".join(f"\n- {line}" for line in mistakes))
+        for field, value in kept.items():
+            object.__setattr__(self, field, value)
+
+    def __getitem__(self, name: str) -> Dataset:
+        """The dataset of that name.
+
+        Args:
+            name: One of ``names``.
+
+        Returns:
+            The dataset.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        return self.datasets[self._index(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def is_only_for_demo(self, name: str) -> bool:
+        """Whether the dataset of that name is only for demonstration.
+
+        Args:
+            name: One of ``names``.
+
+        Returns:
+            Its flag.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        return self.only_for_demo[self._index(name)]
+
+    @property
+    def voting_names(self) -> tuple[str, ...]:
+        """The names of the datasets that aren't only for demonstration, in their order."""
+        return tuple(name for name in self.names if not self.is_only_for_demo(name))
+
+    def _index(self, name: str) -> int:
+        if name not in self.names:
+            raise KeyError(f"There is no validation dataset {name!r}{nearest_name_hint(name, self.names)}.")
+        return self.names.index(name)
+
+
+def _sequence_mistakes(field: str, value: object) -> list[str]:
+    from datasets import Dataset, DatasetDict
+
+    came = type(value).__name__
+    if isinstance(value, DatasetDict):
+        return [f"{field} is a DatasetDict; pick splits of it, as (splits['validation'],)."]
+    if isinstance(value, Dataset | str | bool):
+        return [f"{field} is a single {came}, not a tuple or list: is a comma missing, as in (item,)?"]
+    if not isinstance(value, Sequence):
+        return [f"{field} has to be a tuple or list, but a {came} came."]
+    return []
+
+
+def _length_mistakes(kept: Mapping[str, tuple[Any, ...]]) -> list[str]:
+    lengths = {field: len(items) for field, items in kept.items()}
+    if len(set(lengths.values())) <= 1:
+        return []
+    listed = ", ".join(f"{length} {field}" for field, length in lengths.items())
+    return [f"There has to be one name and one flag for each dataset, but there are {listed}."]
+
+
+def _dataset_mistakes(datasets: tuple[Any, ...], names: tuple[Any, ...]) -> list[str]:
+    from datasets import Dataset, DatasetDict
+
+    mistakes = []
+    for index, dataset in enumerate(datasets):
+        where = f"datasets[{index}]" + (f" ({names[index]!r})" if index < len(names) else "")
+        if isinstance(dataset, DatasetDict):
+            hint = f"pick one of its splits: {', '.join(map(repr, dataset)) or 'it has none'}"
+            mistakes.append(f"{where} is a DatasetDict, not a datasets.Dataset; {hint}.")
+        elif not isinstance(dataset, Dataset):
+            kind = type(dataset)
+            mistakes.append(f"{where} has to be a datasets.Dataset, but a {kind.__module__}.{kind.__qualname__} came.")
+        elif len(dataset) == 0:
+            mistakes.append(f"{where} has 0 rows; give it rows or leave it out.")
+    return mistakes
+
+
+def _flag_mistakes(flags: tuple[Any, ...]) -> list[str]:
+    return [
+        f"only_for_demo[{index}] has to be True or False, but {flag!r} ({type(flag).__name__}) came."
+        for index, flag in enumerate(flags)
+        if not isinstance(flag, bool)
+    ]
+
+
+def _name_mistakes(names: tuple[Any, ...]) -> list[str]:
+    mistakes = []
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            mistakes.append(f"names[{index}] has to be a str, but {name!r} ({type(name).__name__}) came.")
+        elif not _NAME.fullmatch(name):
+            mistakes.append(
+                f"names[{index}] is {name!r}; a name starts with a letter or digit and has only letters and digits "
+                f"of ASCII, '-', '_' and '.'."
+            )
+        elif name in names[:index]:
+            mistakes.append(f"names[{index}] repeats {name!r} of names[{names.index(name)}]; names have to differ.")
+    return mistakes

@@ -1,0 +1,136 @@
+"""One event: how it is told to the hooks that implement it.
+
+pluggy tells it; here its answers are put together as the event's kind says, errors get the name of the hook that
+raised them, and what needs no telling is not told: an event that nobody implements is a function that does nothing, and
+a ``run_…`` that one hook does without wrappers is called straight.
+"""
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import pluggy
+
+from torchbase.errors import HookError
+
+NOTE = "in the hook"
+
+
+class Event:
+    """An event and the hooks that implement it.
+
+    Attributes:
+        name: The event's name, whose first word says what becomes of the answers.
+        call: Tells the event; takes its arguments by keyword.
+    """
+
+    def __init__(self, name: str, manager: pluggy.PluginManager, defaults: set[str] | frozenset[str]) -> None:
+        """Prepares the telling of one event.
+
+        Args:
+            name: The event's name.
+            manager: pluggy's manager, with all hooks registered.
+            defaults: The names of the hooks whose ``run_…`` implementations others may replace.
+
+        Raises:
+            HookError: If two hooks that are no defaults do the same ``run_…``.
+        """
+        self.name = name
+        self._caller: Callable[..., Any] = getattr(manager.hook, name)
+        self._defaults = defaults
+        self._implementations = getattr(manager.hook, name).get_hookimpls()
+        self.call = self._choose_call(manager)
+
+    def _choose_call(self, manager: pluggy.PluginManager) -> Callable[..., Any]:
+        kind = self.name.partition("_")[0]
+        if kind == "run":
+            return self._choose_run(manager)
+        if kind == "compute":
+            return self._compute if self._implementations else _compute_nothing
+        return self._tell if self._implementations else _do_nothing
+
+    def _choose_run(self, manager: pluggy.PluginManager) -> Callable[..., Any]:
+        doers = [one for one in self._implementations if not (one.wrapper or one.hookwrapper)]
+        if not doers:
+            return self._miss
+        chosen = [one for one in doers if one.plugin_name not in self._defaults] or doers[-1:]
+        if len(chosen) > 1:
+            names = " and ".join(f"'{one.plugin_name}'" for one in reversed(chosen))
+            raise HookError(
+                f"{names} both do {self.name}, and only one hook can. To fix, unregister one of them, or make one a "
+                "wrapper around the other: @hookimpl(wrapper=True)."
+            )
+        if len(self._implementations) == len(doers) and self._takes_everything(manager, chosen[0]):
+            self._caller = chosen[0].function
+        else:
+            others = [one.plugin for one in doers if one is not chosen[0]]
+            self._caller = manager.subset_hook_caller(self.name, others)
+        return self._tell
+
+    def _takes_everything(self, manager: pluggy.PluginManager, implementation: pluggy.HookImpl) -> bool:
+        specification = getattr(manager.hook, self.name).spec
+        return specification is not None and set(implementation.argnames) == set(specification.argnames)
+
+    def _tell(self, **arguments: Any) -> Any:
+        try:
+            return self._caller(**arguments)
+        except BaseException as error:
+            self._name_the_hook(error)
+            raise
+
+    def _compute(self, **arguments: Any) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for answer in self._tell(**arguments):
+            if not isinstance(answer, Mapping):
+                raise HookError(
+                    f"{self.name} takes a dictionary from each hook, and got {type(answer).__name__} from one of "
+                    f"{self._names()}. To fix, return a dictionary of names to numbers."
+                )
+            twice = sorted(merged.keys() & answer.keys())
+            if twice:
+                raise HookError(
+                    f"{self.name}: '{twice[0]}' was given by two of the hooks {self._names()}. "
+                    "To fix, name it differently in one of them."
+                )
+            merged.update(answer)
+        return merged
+
+    def _miss(self, **arguments: Any) -> Any:
+        raise HookError(
+            f"No hook does {self.name}. To fix, register one that implements it; a session registers 'training_step' "
+            "for the work of an iteration, and an engine takes a function, Engine(run_iteration)."
+        )
+
+    def _names(self) -> str:
+        return ", ".join(f"'{one.plugin_name}'" for one in reversed(self._implementations))
+
+    def _name_the_hook(self, error: BaseException) -> None:
+        if any(note.startswith(NOTE) for note in getattr(error, "__notes__", ())):
+            return
+        name = self._find_the_hook(error.__traceback__)
+        if name is not None and name not in self._defaults:
+            error.add_note(f"{NOTE} '{name}', at {self.name}")
+
+    def _find_the_hook(self, traceback: TracebackType | None) -> str | None:
+        while traceback is not None:
+            frame = traceback.tb_frame
+            first_argument = frame.f_code.co_varnames[:1]
+            owner = frame.f_locals.get(first_argument[0]) if first_argument else None
+            for one in self._implementations:
+                is_its_code = getattr(one.function, "__code__", None) is frame.f_code
+                if is_its_code and (owner is one.plugin or not _is_bound(one.function)):
+                    return str(one.plugin_name)
+            traceback = traceback.tb_next
+        return None
+
+
+def _is_bound(function: Callable[..., Any]) -> bool:
+    return getattr(function, "__self__", None) is not None
+
+
+def _do_nothing(**arguments: Any) -> None:
+    return None
+
+
+def _compute_nothing(**arguments: Any) -> dict[str, Any]:
+    return {}

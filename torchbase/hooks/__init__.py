@@ -1,0 +1,29 @@
+"""The hooks that a session registers by itself, one file each."""
+
+from torchbase.hooks.best_validation import BestValidation
+from torchbase.hooks.checkpoint import Checkpoint
+from torchbase.hooks.config_snapshot import ConfigSnapshot
+from torchbase.hooks.console import Console
+from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
+from torchbase.hooks.interruption import Interruption
+from torchbase.hooks.iteration_metrics import IterationMetrics
+from torchbase.hooks.log_values import LogValues
+from torchbase.hooks.metric_averages import MetricAverages
+from torchbase.hooks.nan_guard import NanGuard
+from torchbase.hooks.seed_capture import SeedCapture
+from torchbase.hooks.tensorboard import TensorBoard
+
+__all__ = [
+    "BestValidation",
+    "Checkpoint",
+    "ConfigSnapshot",
+    "Console",
+    "DeterministicAlgorithms",
+    "Interruption",
+    "IterationMetrics",
+    "LogValues",
+    "MetricAverages",
+    "NanGuard",
+    "SeedCapture",
+    "TensorBoard",
+]

@@ -1,0 +1,157 @@
+"""Says in the terminal how the run goes: a progress bar, and a line an epoch."""
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from torchbase.hookspecs import hookimpl
+from torchbase.iteration_values import IterationValues
+from torchbase.run import Phase, Run
+
+logger = logging.getLogger("torchbase")
+
+SECONDS_BETWEEN_PLAIN_LINES = 30.0
+
+
+class Console:
+    """Shows a progress bar where there is a terminal, and plain lines where there is none.
+
+    Lines go through the logger ``torchbase``. Where the program has set up no logging, they are shown on stderr while
+    the run lasts.
+    """
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._handler: logging.Handler | None = None
+        self._former_level = logging.NOTSET
+        self._is_best = False
+        self._epoch_began_at = self._line_written_at = time.monotonic()
+
+    # First of all, so that what other hooks say is seen.
+    @hookimpl(tryfirst=True)
+    def on_run_start(self, run: Run) -> None:
+        """Shows lines, and says what runs where."""
+        self._show_lines()
+        where = f" in {run.run_directory.path}" if run.run_directory is not None else ""
+        parameters = sum(one.numel() for one in run.network.parameters()) if run.network is not None else 0
+        logger.info("%s epochs on %s, %s parameters%s", f"{run.max_epochs:,}", run.device, f"{parameters:,}", where)
+
+    @hookimpl
+    def on_epoch_start(self) -> None:
+        """Takes the time."""
+        self._epoch_began_at, self._is_best = time.monotonic(), False
+
+    @hookimpl
+    def on_phase_start(self, run: Run, phase: Phase) -> None:
+        """Shows a bar."""
+        self._line_written_at = time.monotonic()
+        self._bar = tqdm(
+            desc=f"epoch {run.epoch}/{run.max_epochs} {phase.name}",
+            total=_length(phase),
+            initial=phase.progress.mini_batches,
+            unit="batch",
+            leave=False,
+            disable=None,
+        )
+
+    @hookimpl
+    def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
+        """Moves the bar; without a terminal, writes a line now and then."""
+        if self._bar is None:
+            return
+        self._bar.update(len(rows))
+        loss = rows[-1].values.get("loss")
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        now = time.monotonic()
+        if self._bar.disable and now - self._line_written_at >= SECONDS_BETWEEN_PLAIN_LINES:
+            self._line_written_at = now
+            length = _length(phase)
+            logger.info(
+                "epoch %d/%d %s: mini-batch %s%s%s",
+                run.epoch,
+                run.max_epochs,
+                phase.name,
+                f"{rows[-1].mini_batch:,}",
+                f" of {length:,}" if length is not None else "",
+                f", loss {loss:.4g}" if loss is not None else "",
+            )
+
+    @hookimpl
+    def on_phase_end(self) -> None:
+        """Takes the bar away."""
+        self._close_bar()
+
+    @hookimpl
+    def on_best_epoch(self) -> None:
+        """Notes that the epoch is the best so far."""
+        self._is_best = True
+
+    @hookimpl
+    def on_epoch_end(self, run: Run) -> None:
+        """Writes the line of the epoch."""
+        averages = "  |  ".join(f"{phase.name}: {_describe(phase.averages)}" for phase in run.phases)
+        best = "  (best so far)" if self._is_best else ""
+        seconds = time.monotonic() - self._epoch_began_at
+        logger.info("epoch %d/%d  %s  %.1f s%s", run.epoch, run.max_epochs, averages, seconds, best)
+
+    @hookimpl(trylast=True)
+    def on_run_end(self, run: Run) -> None:
+        """Says how the run ended."""
+        self._close_bar()
+        for name, best in run.best_losses.items():
+            logger.info("%s: lowest loss %.4g, after epoch %d", name, best.loss, best.epoch)
+        if run.stop_reason is not None:
+            logger.info("stopped after %d epochs: %s", run.epochs_done, run.stop_reason)
+        self._hide_lines()
+
+    @hookimpl(trylast=True)
+    def on_exception(self) -> None:
+        """Takes the bar away."""
+        self._close_bar()
+        self._hide_lines()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _show_lines(self) -> None:
+        self._hide_lines()
+        if not logger.hasHandlers():
+            self._handler = _LinesAboveTheBar()
+            self._handler.setFormatter(logging.Formatter("%(message)s"))
+            logger.addHandler(self._handler)
+            self._former_level = logger.level
+            logger.setLevel(logging.INFO)
+
+    def _hide_lines(self) -> None:
+        if self._handler is not None:
+            logger.removeHandler(self._handler)
+            logger.setLevel(self._former_level)
+            self._handler = None
+
+
+class _LinesAboveTheBar(logging.Handler):
+    """Writes a line to stderr without breaking a progress bar that stands there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:
+            self.handleError(record)
+
+
+def _length(phase: Phase) -> int | None:
+    try:
+        return len(phase.loader)  # type: ignore[arg-type]
+    except TypeError:  # an iterable without a length
+        return None
+
+
+def _describe(averages: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in averages.items())

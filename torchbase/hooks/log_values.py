@@ -1,0 +1,60 @@
+"""Tells the logging backends what there is to record of a run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torchbase.hookspecs import hookimpl
+from torchbase.iteration_values import IterationValues
+from torchbase.run import Phase, Run
+
+
+class LogValues:
+    """Records the values of iterations, the averages of epochs, and at last the hyper-parameters and results."""
+
+    def __init__(self, every_n_iterations: int = 1) -> None:
+        """Sets how often.
+
+        Args:
+            every_n_iterations: Of how many iterations the values of one are recorded; the first is.
+        """
+        self._every_n_iterations = every_n_iterations
+
+    @hookimpl
+    def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
+        """Records the values of a block of iterations, each at its own step."""
+        for row in rows:
+            if (row.iteration - 1) % self._every_n_iterations == 0:
+                scalars = {phase.tag(name, "iterations"): value for name, value in row.values.items()}
+                run.call.log_scalars(run=run, scalars=scalars, step=row.iteration)
+
+    @hookimpl
+    def on_phase_end(self, run: Run, phase: Phase) -> None:
+        """Records the averages of a phase."""
+        scalars = {phase.tag(name, "epochs"): value for name, value in phase.averages.items()}
+        if scalars:
+            run.call.log_scalars(run=run, scalars=scalars, step=run.epoch)
+
+    @hookimpl
+    def on_exception(self, run: Run, error: BaseException) -> None:
+        """Records what was measured right before the error."""
+        for phase in run.phases:
+            try:
+                self.on_values_read(run, phase, phase.block.read())
+            except RuntimeError as second:  # a device that failed can't be read
+                error.add_note(f"the last values of {phase.name} could not be read: {second}")
+
+    @hookimpl
+    def on_run_end(self, run: Run) -> None:
+        """Records the hyper-parameters and the lowest losses."""
+        metrics = {f"{name}/best_loss/epochs": best.loss for name, best in run.best_losses.items()}
+        run.call.log_hparams(run=run, hparams=dict(_flatten(run.config)), metrics=metrics)
+
+
+def _flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{path}{key}.")
+        elif isinstance(value, str | int | float | bool):
+            yield f"{path}{key}", value
+        elif value is not None:
+            yield f"{path}{key}", str(value)

@@ -1,0 +1,30 @@
+"""Ends a run whose loss is no number any more."""
+
+import math
+from collections.abc import Sequence
+
+from torchbase.errors import NonFiniteError
+from torchbase.hookspecs import hookimpl
+from torchbase.iteration_values import IterationValues
+from torchbase.run import Phase, Run
+
+
+class NanGuard:
+    """Raises when a loss is NaN or infinite, and names the iteration in which it was so first.
+
+    Losses are looked at when a block of them is read, so up to a block's iterations may have followed; no checkpoint is
+    written in between, since the block is read before one is.
+    """
+
+    @hookimpl
+    def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
+        """Looks at the losses of a block."""
+        for row in rows:
+            loss = row.values.get("loss", 0.0)
+            if not math.isfinite(loss):
+                raise NonFiniteError(
+                    f"The loss is {loss} in {phase.name}: epoch {run.epoch}, iteration {row.iteration} (mini-batch "
+                    f"{row.mini_batch} of the epoch). No checkpoint was written from the network since. To fix, look "
+                    "for a learning rate that is too high, a division by zero or the logarithm of 0 in the loss, and "
+                    "for NaN in the data."
+                )

@@ -1,0 +1,232 @@
+"""What a hook is given: the run, its phases, and how far each of them is.
+
+Plain dataclasses. The engine and the training step write them, hooks read them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from torchbase.errors import HookError, StepError
+from torchbase.iteration_values import ValueBlock
+from torchbase.randomness import Randomness, RandomStates
+from torchbase.run_directory import RunDirectory
+
+
+class HookCalls(Protocol):
+    """The events, callable by name: ``run.call.log_scalars(run=run, scalars={...}, step=1)``."""
+
+    def __getattr__(self, event: str) -> Callable[..., Any]:
+        """Gives what tells an event to the hooks that implement it."""
+
+
+@runtime_checkable
+class SeekableLoader(Protocol):
+    """A loader that knows its epochs and can begin in the middle of one."""
+
+    def mini_batches(self, epoch: int, start: int) -> Iterator[Any]:
+        """Gives the mini-batches of an epoch.
+
+        Args:
+            epoch: The epoch; the first is 1.
+            start: How many of its mini-batches to pass over, without reading them.
+        """
+
+
+@dataclass
+class Progress:
+    """How far a phase is.
+
+    Attributes:
+        iterations: Iterations done in the whole run.
+        mini_batches: Mini-batches done in this epoch.
+        is_done: Whether the phase has been through all mini-batches of this epoch.
+    """
+
+    iterations: int = 0
+    mini_batches: int = 0
+    is_done: bool = False
+
+
+@dataclass
+class Phase:
+    """One pass over one set of data in each epoch: training, or one of the validation sets.
+
+    Attributes:
+        name: ``training``, or ``validation-NAME``. Its values are logged under this name.
+        loader: What gives the mini-batches of an epoch. Any iterable will do; a `SeekableLoader` is resumed in the
+            middle of an epoch without reading what came before.
+        is_training: Whether the network learns from it.
+        votes: Whether it takes part in the decision on the best network.
+        progress: How far it is.
+        outputs: What ``forward_pass`` returned for the current mini-batch; None between iterations.
+        loss: The loss of the current mini-batch, detached, shape (); None between iterations.
+        samples: How many samples the current mini-batch holds.
+        values: What is logged of the current iteration, by name: numbers, or tensors of shape () on their device.
+        averages: The averages of the last epoch that is done, by name.
+    """
+
+    name: str
+    loader: Iterable[Any]
+    is_training: bool = False
+    votes: bool = False
+    progress: Progress = field(default_factory=Progress)
+    outputs: Mapping[str, Any] | None = None
+    loss: torch.Tensor | None = None
+    samples: int = 1
+    values: dict[str, torch.Tensor | float] = field(default_factory=dict)
+    averages: dict[str, float] = field(default_factory=dict)
+    block: ValueBlock = field(default_factory=ValueBlock, repr=False)
+
+    def mini_batches(self, epoch: int) -> Iterator[Any]:
+        """Gives the mini-batches of an epoch that are still to be done.
+
+        Args:
+            epoch: The epoch; the first is 1.
+
+        Returns:
+            An iterator that begins where `progress` stands.
+        """
+        if isinstance(self.loader, SeekableLoader):
+            return self.loader.mini_batches(epoch, self.progress.mini_batches)
+        return islice(iter(self.loader), self.progress.mini_batches, None)
+
+    def tag(self, name: str, unit: str) -> str:
+        """Gives the tag under which a value is logged.
+
+        Args:
+            name: The name of the value, e.g. ``loss``.
+            unit: ``iterations`` or ``epochs``: what the steps of the curve count.
+        """
+        return f"{self.name}/{name}/{unit}"
+
+    def put_values_aside(self) -> None:
+        """Moves the values of the iteration that is done to the block, where they wait to be read."""
+        if self.values:
+            self.block.append(self.progress.iterations, self.progress.mini_batches, self.samples, self.values)
+            self.values = {}
+
+
+@dataclass(frozen=True)
+class BestLoss:
+    """The lowest loss of a validation set so far.
+
+    Attributes:
+        loss: The average over the set's samples.
+        epoch: The epoch after which it was measured; the first is 1.
+    """
+
+    loss: float
+    epoch: int
+
+
+class _NotRunning:
+    def __getattr__(self, event: str) -> Callable[..., Any]:
+        raise HookError(
+            f"No hook can be told of '{event}': the run has not been given to an engine yet. "
+            "To fix, call engine.run(run)."
+        )
+
+
+@dataclass
+class Run:
+    """A training run: what is trained, on what, and how far it is.
+
+    Attributes:
+        training: The training phase.
+        max_epochs: How many epochs the run has; it ends earlier when a hook asks for it.
+        validation: The validation phases, in the order in which they run after each training phase.
+        network: The network, without any wrapper; None where the Engine is used alone.
+        optimizer: The optimizer of the network, likewise.
+        metrics: Computes the chosen metrics of one mini-batch from what ``forward_pass`` returned.
+        device: Where the network lives.
+        config: The config dictionary as it was given, in the form in which JSON keeps it.
+        run_directory: What keeps the run on disk (`torchbase.run_directory.RunDirectory`).
+        randomness: The seed of the run; without one, the random streams are left alone.
+        epoch: The epoch that is being run, or was run last; the first is 1, and 0 stands before it.
+        epochs_done: How many epochs are done, validation included.
+        best_losses: The lowest loss of each validation phase so far, by the phase's name.
+        stop_reason: Why the run is to stop before its last epoch; None when it isn't.
+        current_phase: The phase that is running, if any.
+        random_states: Random streams to put in place right before the next iteration; a checkpoint gives them.
+        hooks: The registered hooks by name, in the order in which they run. The engine sets it.
+        call: The events, callable by name. The engine sets it.
+    """
+
+    training: Phase
+    max_epochs: int
+    validation: tuple[Phase, ...] = ()
+    network: torch.nn.Module | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    metrics: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    config: Mapping[str, Any] = field(default_factory=dict)
+    run_directory: RunDirectory | None = None
+    randomness: Randomness | None = None
+    epoch: int = 0
+    epochs_done: int = 0
+    best_losses: dict[str, BestLoss] = field(default_factory=dict)
+    stop_reason: str | None = None
+    current_phase: Phase | None = None
+    random_states: RandomStates | None = None
+    hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
+    call: HookCalls = field(default_factory=_NotRunning, repr=False)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The training phase and the validation phases, in the order in which an epoch runs them."""
+        return (self.training, *self.validation)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the training phase is."""
+        return self.training.progress
+
+    def log(self, name: str, value: torch.Tensor | float) -> None:
+        """Logs a value: of the current iteration where there is one, else of the training at the current epoch.
+
+        The value of an iteration stays on its device until a block of iterations is read; it is also averaged over
+        the epoch.
+
+        Args:
+            name: The name of the value; its tag is ``PHASE/NAME/iterations`` or ``training/NAME/epochs``.
+            value: A number, or a tensor of one element.
+
+        Raises:
+            StepError: If a tensor of several elements is given.
+        """
+        if isinstance(value, torch.Tensor):
+            if value.numel() != 1:
+                raise StepError(
+                    f"run.log('{name}', …) takes a number or a tensor of one element, and got a tensor of shape "
+                    f"{tuple(value.shape)}. To fix, reduce it first, e.g. with .mean()."
+                )
+            value = value.detach().reshape(()).clone()
+        if self.current_phase is not None:
+            self.current_phase.values[name] = value
+        else:
+            self.call.log_scalars(run=self, scalars={self.training.tag(name, "epochs"): float(value)}, step=self.epoch)
+
+    def read_values(self) -> None:
+        """Brings the values of finished iterations to the host and gives them to the hooks.
+
+        To be called from `on_iteration_end` or between iterations; what is logged afterwards comes with the next block.
+        """
+        for phase in self.phases:
+            phase.put_values_aside()
+            rows = phase.block.read()
+            if rows:
+                self.call.on_values_read(run=self, phase=phase, rows=rows)
+
+    def request_stop(self, reason: str) -> None:
+        """Asks the run to end before the next iteration.
+
+        Args:
+            reason: Why, for the summary, e.g. ``"the loss of 'valid' has not improved for 5 epochs"``. The first
+                reason stays.
+        """
+        if self.stop_reason is None:
+            self.stop_reason = reason

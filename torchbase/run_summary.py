@@ -1,0 +1,46 @@
+"""What a session returns when it has trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torchbase.run import BestLoss, Run
+
+VALIDATION_PREFIX = "validation-"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended.
+
+    Attributes:
+        run_dir: The path of the run directory.
+        epochs_done: How many epochs are done, those before a resume included.
+        best_losses: The lowest loss of each validation set and its epoch, by the set's name.
+        averages: The averages of the last epoch that was done, by phase and by name.
+        stop_reason: Why the run stopped.
+    """
+
+    run_dir: str
+    epochs_done: int
+    best_losses: Mapping[str, BestLoss]
+    averages: Mapping[str, Mapping[str, float]]
+    stop_reason: str
+
+
+def summarize(run: Run, run_dir: str) -> RunSummary:
+    """Sums up a run.
+
+    Args:
+        run: The run, after the engine has run it.
+        run_dir: The path of its directory.
+
+    Returns:
+        The summary.
+    """
+    return RunSummary(
+        run_dir=run_dir,
+        epochs_done=run.epochs_done,
+        best_losses={name.removeprefix(VALIDATION_PREFIX): best for name, best in run.best_losses.items()},
+        averages={phase.name: dict(phase.averages) for phase in run.phases},
+        stop_reason=run.stop_reason or f"all {run.max_epochs} epochs are done",
+    )

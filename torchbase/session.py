@@ -1,0 +1,321 @@
+"""The preset: a user writes what is theirs, and the standard hooks do the rest."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torchbase import building
+from torchbase import hooks as standard
+from torchbase.config import choose_device, validate_config
+from torchbase.data.columns import collate_rows
+from torchbase.data.loader import MiniBatchLoader
+from torchbase.data.order import EpochOrder
+from torchbase.data.validation_datasets import ValidationDatasetsDict
+from torchbase.engine import Engine
+from torchbase.metrics.base import BaseMetricsClass
+from torchbase.metrics.selection import SelectedMetrics, select_metrics
+from torchbase.randomness import Randomness, fence
+from torchbase.run import Phase, Run
+from torchbase.run_summary import VALIDATION_PREFIX, RunSummary, summarize
+from torchbase.training_step import TrainingStep
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class TrainingBaseSession(ABC):
+    """A training run of the user's network on the user's data.
+
+    Subclass it, write the abstract methods, give it a config and call it. Making a session makes its run directory; the
+    data, the network and the optimizer are built when they are first needed, so that a subclass may set attributes of
+    its own after ``super().__init__(config)``.
+
+    Attributes:
+        config_session: The validated ``session`` section, by attribute (``self.config_session.learning_rate``).
+        config_data: The ``data`` section.
+        config_metrics: The ``metrics`` section.
+        config_network: The ``network`` section.
+        device: Where the network lives.
+        engine: The engine that runs the epochs.
+        run_dir: The path of the run directory.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        runs_parent_dir: str | Path | None = None,
+        create_run_dir_afresh: bool = True,
+        source_run_dir_tag: str | None = None,
+        tag_postfix: str | None = None,
+    ) -> None:
+        """Validates the config and makes, or opens, the run directory.
+
+        Args:
+            config: The config dictionary; it is not changed.
+            runs_parent_dir: The folder of all run directories; ``runs`` in the current folder without one.
+            create_run_dir_afresh: Whether this is a new run. With False the run ``source_run_dir_tag`` goes on.
+            source_run_dir_tag: The run to go on with, or, for a new run, the run whose network it begins with.
+            tag_postfix: What to append to the name of the new run directory.
+
+        Raises:
+            ConfigError: If the config has mistakes; all of them are named at once.
+            RunDirectoryError: If the run directory can't be made, opened or locked.
+            HookError: If a hook of `default_hooks` can't be registered.
+            StepError: If `loss_function` can't be called by keyword.
+        """
+        self._config = validate_config(config)
+        self.config_session = self._config.session
+        self.config_data = self._config.data
+        self.config_metrics = self._config.metrics
+        self.config_network = self._config.network
+        self.device = choose_device(self.config_session.device_name)
+        step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
+        self.engine = Engine(hooks=self.default_hooks(), defaults=[step])
+        self._runs = building.Runs(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, tag_postfix)
+        self._run_directory = self._runs.open()
+        self.run_dir = str(self._run_directory.path)
+        with self._cleaning_up_after_errors():
+            self._randomness = Randomness(building.choose_seed(self.config_session.seed, self._run_directory))
+            self.engine.call.on_setup_start(
+                run_directory=self._run_directory,
+                config=self._config,
+                randomness=self._randomness,
+                resuming=not create_run_dir_afresh,
+            )
+
+    @abstractmethod
+    def init_datasets(self) -> "tuple[Dataset, ValidationDatasetsDict]":
+        """Gives the training set and the validation sets."""
+
+    @abstractmethod
+    def init_network(self) -> torch.nn.Module:
+        """Gives the network; its class name has to be ``config["network"]["architecture"]``."""
+
+    @abstractmethod
+    def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
+        """Passes a mini-batch through the network.
+
+        Args:
+            mini_batch: By column a tensor whose first dimension is the samples, on the CPU, or a list.
+
+        Returns:
+            Outputs by name; `loss_function` and the metrics ask for them by these names.
+        """
+
+    @abstractmethod
+    def loss_function(self, **outputs: Any) -> torch.Tensor:
+        """Computes the loss; write it with the outputs it needs as keyword arguments: ``(self, *, output, target)``.
+
+        Args:
+            **outputs: Those outputs of `forward_pass` that it names.
+
+        Returns:
+            The loss, averaged over the samples of the mini-batch, shape ().
+        """
+
+    @abstractmethod
+    def init_metrics(self) -> Sequence[BaseMetricsClass] | None:
+        """Gives the families of metrics that the config chooses from, if any."""
+
+    def init_optimizer(self) -> torch.optim.Optimizer:
+        """Gives the optimizer: Adam, in its fused form where the device has it."""
+        return building.adam(self.network, self.device, self.config_session)
+
+    def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
+        """Gives what the phases iterate: the training loader, and a loader for each validation set by its name."""
+        validation = {
+            name: self._loader(dataset, f"{VALIDATION_PREFIX}{name}", shuffle=False)
+            for name, dataset in self.datasets_valid_dict.items()
+        }
+        return self._loader(self.dataset_train, "training", shuffle=True), validation
+
+    def dataloader_collate_function(self, batch: list[Any]) -> dict[str, Any]:
+        """Makes a mini-batch of samples; override it to pad, crop, mix or rename.
+
+        Args:
+            batch: The samples, each a dictionary of its columns.
+
+        Returns:
+            The mini-batch that `forward_pass` gets.
+        """
+        return collate_rows(batch)
+
+    def get_loss_value(self, *, loss_tensor: torch.Tensor) -> torch.Tensor | float:
+        """Gives the value of the loss that is logged and averaged.
+
+        Args:
+            loss_tensor: What `loss_function` returned, detached, on its device, shape ().
+
+        Returns:
+            A tensor of shape (), which is read together with those of other iterations, or a number.
+        """
+        return loss_tensor
+
+    def infer_mini_batch_size(self, mini_batch: Any) -> int:
+        """Tells how many samples a mini-batch holds; averages are weighted by it.
+
+        Args:
+            mini_batch: As `forward_pass` gets it.
+
+        Returns:
+            The first dimension of its tensors.
+
+        Raises:
+            StepError: If the tensors disagree, or there is none.
+        """
+        return building.mini_batch_size(mini_batch)
+
+    def default_hooks(self) -> list[object]:
+        """Gives the hooks that the session registers, in the order in which they run."""
+        session = self.config_session
+        return [
+            standard.SeedCapture(),
+            *([standard.DeterministicAlgorithms()] if session.deterministic else []),
+            standard.ConfigSnapshot(),
+            standard.IterationMetrics(session.metrics_every_n_iterations),
+            standard.LogValues(session.log_every_n_iterations),
+            standard.NanGuard(),  # after the values are recorded, so that the curve shows the NaN
+            standard.MetricAverages(),
+            standard.BestValidation(),
+            standard.Interruption(),  # before Checkpoint: it ends the program once that has written
+            standard.TensorBoard(),
+            standard.Console(),
+            standard.Checkpoint(session.checkpoint_every_n_iterations, session.checkpoint_every_seconds),
+        ]
+
+    @property
+    def hooks(self) -> Mapping[str, object]:
+        """The registered hooks by name, in the order in which they run; read-only."""
+        return self.engine.hooks
+
+    def register(self, hook: object, name: str | None = None) -> str:
+        """Adds a hook behind those that are there; see `Engine.register`."""
+        return self.engine.register(hook, name)
+
+    def unregister(self, name: str) -> object:
+        """Takes a hook out; see `Engine.unregister`."""
+        return self.engine.unregister(name)
+
+    def log(self, name: str, value: torch.Tensor | float) -> None:
+        """Logs a value of the current iteration, e.g. from `forward_pass`, or of the current epoch; see `Run.log`."""
+        self._run.log(name, value)
+
+    def __call__(self) -> RunSummary:
+        """Trains, from where the run stands to its last epoch.
+
+        Returns:
+            How the run ended.
+
+        Raises:
+            KeyboardInterrupt: After Ctrl-C, when what was learnt is kept.
+            Exception: Whatever the user's methods or a hook raise, with notes on where it happened.
+        """
+        with self._cleaning_up_after_errors(), fence(self.device):
+            self._run_directory.lock()
+            self._run.stop_reason = None
+            self.engine.run(self._run)
+            self._run_directory.unlock()
+        return summarize(self._run, self.run_dir)
+
+    @cached_property
+    def dataset_train(self) -> "Dataset":
+        """The training set."""
+        return self._datasets[0]
+
+    @cached_property
+    def datasets_valid_dict(self) -> ValidationDatasetsDict:
+        """The validation sets."""
+        return self._datasets[1]
+
+    @cached_property
+    def network(self) -> torch.nn.Module:
+        """The network, on its device."""
+        with self._building("network"):
+            network = building.check_network(self.init_network(), self.config_network["architecture"])
+            self._runs.load_source_network(network)
+            return network.to(self.device)
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the network."""
+        with self._building("optimizer"):
+            return building.check_optimizer(self.init_optimizer())
+
+    @cached_property
+    def dataloader_train(self) -> Any:
+        """What the training phase iterates."""
+        return self._dataloaders[0]
+
+    @cached_property
+    def dataloader_valid_dict(self) -> Mapping[str, Any]:
+        """What each validation phase iterates, by the set's name."""
+        return self._dataloaders[1]
+
+    @cached_property
+    def _datasets(self) -> "tuple[Dataset, ValidationDatasetsDict]":
+        with self._building("datasets"):
+            return building.check_datasets(self.init_datasets())
+
+    @cached_property
+    def _dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
+        with self._building("dataloaders"):
+            return building.check_dataloaders(self.init_dataloaders(), self.datasets_valid_dict)
+
+    @cached_property
+    def _metrics(self) -> SelectedMetrics:
+        with self._building("metrics"):
+            return select_metrics(self.init_metrics(), self.config_metrics)
+
+    @cached_property
+    def _run(self) -> Run:
+        # The datasets first, the network next: in this order their mistakes are the easiest to understand.
+        validation = tuple(
+            Phase(
+                f"{VALIDATION_PREFIX}{name}",
+                self.dataloader_valid_dict[name],
+                votes=name in self.datasets_valid_dict.voting_names,
+            )
+            for name in self.datasets_valid_dict
+        )
+        return Run(
+            training=Phase("training", self.dataloader_train, is_training=True),
+            max_epochs=self.config_session.num_epochs,
+            validation=validation,
+            network=self.network,
+            optimizer=self.optimizer,
+            metrics=self._metrics if self._metrics.names else None,
+            device=self.device,
+            config=self._config.as_given,
+            run_directory=self._run_directory,
+            randomness=self._randomness,
+        )
+
+    def _loader(self, dataset: "Dataset", phase: str, *, shuffle: bool) -> MiniBatchLoader:
+        overridden = type(self).dataloader_collate_function is not TrainingBaseSession.dataloader_collate_function
+        return MiniBatchLoader(
+            dataset,
+            EpochOrder(len(dataset), self.config_session.mini_batch_size, shuffle, phase, self._randomness),
+            collate=self.dataloader_collate_function if overridden else None,
+            num_workers=self.config_session.dataloader_num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    @contextmanager
+    def _building(self, what: str) -> Iterator[None]:
+        # Each part draws from streams of its own, so none depends on the order in which they are built.
+        with self._cleaning_up_after_errors(), self._randomness.seeded("building", what, device=self.device):
+            yield
+
+    @contextmanager
+    def _cleaning_up_after_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._run_directory.remove_if_nothing_kept()
+            self._run_directory.unlock()
+            raise

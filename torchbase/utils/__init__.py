@@ -1,0 +1,15 @@
+"""The parts that a project builds its data and metrics from, under one name."""
+
+from torchbase.data.splitting import split_iterables, split_to_train_valid_test
+from torchbase.data.typed_dict import TypedDict, TypedDictIterable
+from torchbase.data.validation_datasets import ValidationDatasetsDict
+from torchbase.metrics import BaseMetricsClass
+
+__all__ = [
+    "BaseMetricsClass",
+    "TypedDict",
+    "TypedDictIterable",
+    "ValidationDatasetsDict",
+    "split_iterables",
+    "split_to_train_valid_test",
+]
