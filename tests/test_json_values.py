@@ -67,7 +67,6 @@ def test_a_json_value_has_no_mistakes_and_comes_back_from_json_in_its_json_form(
         float("-inf"),
         "\ud800",
     ],
-    ids=repr,
 )
 def test_what_json_cannot_hold_is_found_where_it_lies(value: Any) -> None:
     nested = {"fine": [1], "transform": [{"fn": value}]}

@@ -208,3 +208,10 @@ def test_the_events_are_those_of_the_catalogue():
     assert EVENT_NAMES[0] == "on_setup_start"
     assert "log_scalars" in EVENT_NAMES
     assert {name.partition("_")[0] for name in EVENT_NAMES} == {"on", "run", "is", "should", "compute", "log"}
+
+
+def test_several_hooks_are_registered_all_or_none():
+    registry = HookRegistry()
+    with pytest.raises(HookError, match="'my_name' is registered already"):
+        registry.register_all([("recorder", Recorder([], "a")), ("my_name", Named()), ("my_name", Named())])
+    assert not registry.hooks

@@ -11,7 +11,7 @@ import torch
 from torchbase.checkpoints import newest_whole_checkpoint
 from torchbase.config import SessionConfig
 from torchbase.data.validation_datasets import ValidationDatasetsDict
-from torchbase.durable_files import read_json, read_tensors
+from torchbase.durable_files import read_json, read_tensors, remove_leftovers
 from torchbase.errors import CheckpointError, ConfigError, DataError, RunDirectoryError, StepError
 from torchbase.hooks.best_validation import NETWORK_FILE
 from torchbase.hooks.seed_capture import SEEDS_FILE
@@ -67,6 +67,8 @@ class Runs:
         else:
             directory = RunDirectory.open(parent, self.source_tag)
         directory.lock()
+        remove_leftovers(directory.path)
+        remove_leftovers(directory.states)
         return directory
 
     def load_source_network(self, network: torch.nn.Module) -> None:

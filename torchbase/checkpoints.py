@@ -31,7 +31,7 @@ class Checkpoint:
 
     Attributes:
         path: Its folder.
-        epoch: The epoch that it was written in.
+        epoch: How many epochs were done when it was written.
         iteration: The iterations done in the whole run when it was written.
         parts: What was kept, by the name of the part; tensors are on the CPU.
     """
@@ -66,7 +66,7 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
 
     Args:
         folder: The folder of the run's checkpoints, made where it is missing.
-        epoch: The current epoch, from 0.
+        epoch: How many epochs are done.
         iteration: The iterations done in the whole run, from 0.
         parts: Tensors and plain values by the name of their file without ``.pth``.
 

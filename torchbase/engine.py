@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torchbase.hookspecs import hookimpl
-from torchbase.plugins import HookRegistry
+from torchbase.plugins import HookRegistry, name_of
 from torchbase.randomness import restore_streams
 from torchbase.run import HookCalls, Phase, Run
 
@@ -49,10 +49,8 @@ class Engine:
         self._registry = HookRegistry()
         if run_iteration is not None:
             defaults = (_IterationFunction(run_iteration), *defaults)
-        for hook in (_PhaseLoop(), *defaults):
-            self._registry.register(hook, is_default=True)
-        for hook in hooks:
-            self.register(hook)
+        self._registry.register_all(((name_of(hook), hook) for hook in (_PhaseLoop(), *defaults)), are_defaults=True)
+        self._registry.register_all((name_of(hook), hook) for hook in hooks)
 
     @property
     def hooks(self) -> Mapping[str, object]:

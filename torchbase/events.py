@@ -5,7 +5,7 @@ raised them, and what needs no telling is not told: an event that nobody impleme
 a ``run_…`` that one hook does without wrappers is called straight.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +24,7 @@ class Event:
         call: Tells the event; takes its arguments by keyword.
     """
 
-    def __init__(self, name: str, manager: pluggy.PluginManager, defaults: set[str] | frozenset[str]) -> None:
+    def __init__(self, name: str, manager: pluggy.PluginManager, defaults: Set[str]) -> None:
         """Prepares the telling of one event.
 
         Args:

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from difflib import get_close_matches
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
@@ -57,12 +57,28 @@ class HookRegistry:
                 that is no event, takes an argument that the event doesn't have, implements nothing, has a name that
                 is taken, or does the same ``run_…`` as another hook.
         """
-        check_hook(hook)
         name = name if name is not None else name_of(hook)
-        self._check_is_new(hook, name)
-        defaults = self._defaults | {name} if is_default else self._defaults
-        self._rebuild({**self._hooks, name: hook}, defaults)
+        self.register_all([(name, hook)], are_defaults=is_default)
         return name
+
+    def register_all(self, named_hooks: Iterable[tuple[str, object]], *, are_defaults: bool = False) -> None:
+        """Adds several hooks behind those that are there, in their order; all of them or none.
+
+        Args:
+            named_hooks: Names and hooks.
+            are_defaults: Whether another hook may take the place of their ``run_…`` implementations.
+
+        Raises:
+            HookError: As `register` does.
+        """
+        hooks, defaults = dict(self._hooks), set(self._defaults)
+        for name, hook in named_hooks:
+            check_hook(hook)
+            _check_is_new(hook, name, hooks)
+            hooks[name] = hook
+            if are_defaults:
+                defaults.add(name)
+        self._rebuild(hooks, defaults)
 
     def unregister(self, name: str) -> object:
         """Takes a hook out.
@@ -83,26 +99,18 @@ class HookRegistry:
         self._rebuild(others, self._defaults - {name})
         return hook
 
-    def _check_is_new(self, hook: object, name: str) -> None:
-        if name in self._hooks:
-            raise HookError(
-                f"A hook named '{name}' is registered already ({_describe(self._hooks[name])}). "
-                f"To fix, give this one another name, register(hook, name='…'), or unregister('{name}') first."
-            )
-        for other_name, other in self._hooks.items():
-            if other is hook:
-                raise HookError(f"{_describe(hook)} is registered already, as '{other_name}'.")
-
-    def _rebuild(self, hooks: dict[str, object], defaults: set[str] | frozenset[str] = frozenset()) -> None:
+    def _rebuild(self, hooks: Mapping[str, object], defaults: Set[str] = frozenset()) -> None:
         manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
         manager.add_hookspecs(hookspecs)
-        for name, hook in reversed(hooks.items()):
+        for name, hook in reversed(list(hooks.items())):
             try:
                 manager.register(hook, name=name)
             except pluggy.PluginValidationError as error:
                 raise HookError(f"The hook '{name}' can't be registered: {error}") from error
         events = {name: Event(name, manager, defaults) for name in EVENT_NAMES}
-        self._hooks, self._defaults = hooks, set(defaults)
+        self._hooks.clear()  # changed in place: a run keeps a view of it
+        self._hooks.update(hooks)
+        self._defaults = set(defaults)
         for name, event in events.items():
             setattr(self.call, name, event.call)
 
@@ -166,6 +174,17 @@ def check_hook(hook: object) -> None:
             f"{_describe(hook)} implements no event, so it would never be called. To fix, mark its methods with "
             "@hookimpl (from torchbase import hookimpl)."
         )
+
+
+def _check_is_new(hook: object, name: str, hooks: Mapping[str, object]) -> None:
+    if name in hooks:
+        raise HookError(
+            f"A hook named '{name}' is registered already ({_describe(hooks[name])}). "
+            f"To fix, give this one another name, register(hook, name='…'), or unregister('{name}') first."
+        )
+    for other_name, other in hooks.items():
+        if other is hook:
+            raise HookError(f"{_describe(hook)} is registered already, as '{other_name}'.")
 
 
 def _check_arguments(hook: object, event: str) -> None:

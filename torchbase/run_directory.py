@@ -122,7 +122,7 @@ class RunDirectory:
         return path
 
     def lock(self) -> None:
-        """Reserve the directory for this process until `unlock`, or until the process ends in whatever way.
+        """Reserve the directory until `unlock`, or until this object or the process ends in whatever way.
 
         Raises:
             RunDirectoryLockedError: Another session has reserved it.

@@ -92,7 +92,7 @@ class Checkpoint:
         run.read_values()  # the averages need them, and NaN among them ends the run here
         check_is_finite(network_of(run))
         states = run.run_directory.states
-        write_checkpoint(states, run.epoch, run.progress.iterations, snapshot(run))
+        write_checkpoint(states, run.epochs_done, run.progress.iterations, snapshot(run))
         keep_newest(states, CHECKPOINTS_KEPT)
         self._written_at, self._kept = time.monotonic(), _position(run)
 

@@ -11,7 +11,7 @@ class IterationMetrics:
         """Sets how often.
 
         Args:
-            every_n_iterations: Of how many training iterations one is measured; the first is.
+            every_n_iterations: Of how many training iterations one is measured; the first of each epoch is.
         """
         self._every_n_iterations = every_n_iterations
 
@@ -20,5 +20,5 @@ class IterationMetrics:
         """Adds the metrics to the values of the iteration."""
         if run.metrics is None or phase.outputs is None:
             return
-        if not phase.is_training or (phase.progress.iterations - 1) % self._every_n_iterations == 0:
+        if not phase.is_training or (phase.progress.mini_batches - 1) % self._every_n_iterations == 0:
             phase.values.update(run.metrics(phase.outputs))

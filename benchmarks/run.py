@@ -1,0 +1,88 @@
+"""Measures what torchbase promises of its speed, each time beside the alternatives, in one run.
+
+    python benchmarks/run.py                       all benchmarks
+    python benchmarks/run.py engine_overhead       some of them
+    python benchmarks/run.py --markdown FILE       writes the tables into a file, too
+
+A bound is how much more than the reference (the first row of a table) something may take.
+"""
+
+import argparse
+import os
+import platform
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import engine_overhead
+import import_time
+import preset_overhead
+import torch
+from measuring import NOT_INSTALLED, Outcome
+
+BENCHMARKS: dict[str, Callable[[], Outcome]] = {
+    "engine_overhead": engine_overhead.measure,
+    "preset_overhead": preset_overhead.measure,
+    "import_time": import_time.measure,
+}
+PACKAGES = ("torchbase", "torch", "pluggy", "tensorboard", "pytorch-ignite", "lightning")
+THREADS = 1
+
+
+def main() -> None:
+    """Runs the benchmarks that are named on the command line."""
+    arguments = parse_arguments()
+    torch.set_num_threads(THREADS)
+    parts = [describe_surroundings()]
+    print(parts[0])
+    for name in arguments.names or BENCHMARKS:
+        parts.append(BENCHMARKS[name]().as_markdown())
+        print(parts[-1], flush=True)
+    if arguments.markdown is not None:
+        arguments.markdown.write_text("\n".join(parts), encoding="utf-8")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all of them without one")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="where to write the tables, too")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in BENCHMARKS:
+            nearest = get_close_matches(name, BENCHMARKS, n=1)
+            hint = f"did you mean '{nearest[0]}'?" if nearest else f"there are: {', '.join(BENCHMARKS)}"
+            parser.error(f"no benchmark is named '{name}'; {hint}")
+    return arguments
+
+
+def describe_surroundings() -> str:
+    """Says on what machine and with which versions is measured, as Markdown."""
+    versions = ", ".join(f"{package} {version_of(package)}" for package in PACKAGES)
+    return (
+        "# Benchmarks\n\n"
+        f"- Machine: {processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}\n"
+        f"- Versions: Python {platform.python_version()}, {versions}\n"
+        f"- Threads of torch: {torch.get_num_threads()}; no garbage collection while the clock runs\n"
+    )
+
+
+def processor() -> str:
+    """Gives the name of the processor, as far as the system tells it."""
+    description = Path("/proc/cpuinfo")
+    lines = description.read_text(encoding="utf-8").splitlines() if description.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def version_of(package: str) -> str:
+    """Gives the version of a package, or says that it isn't installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return NOT_INSTALLED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""How Sphinx builds the documentation."""
+
+import torchbase
+
+project = "torchbase"
+author = "the torchbase contributors"
+copyright = author
+release = version = torchbase.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"torchbase {release}"
+
+default_role = "py:obj"  # a name between single backticks in a docstring is a link where there is such an object
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # else a dataclass's field is described twice
+myst_heading_anchors = 3

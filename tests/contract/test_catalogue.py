@@ -1,0 +1,146 @@
+"""What README.md and docs list is what there is: events, default hooks, keys of the config."""
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic_core import PydanticUndefined
+from tiny import TinySession, config_with
+
+from torchbase import Phase, Run, hookspecs
+from torchbase.config import SessionConfig
+from torchbase.plugins import EVENT_NAMES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CATALOGUE = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+SIGNATURE = re.compile(r"```python\n(def \w+\(.*?\) -> .+?: \.\.\.)\n```")
+TYPES = {**vars(hookspecs), "Phase": Phase, "Run": Run, "np": np, "torch": torch}
+
+
+def section(text, title):
+    """What stands under a heading, down to the next heading of its level or above."""
+    (heading,) = re.findall(rf"^(#+) {re.escape(title)}$", text, re.MULTILINE)
+    after = text.split(f"\n{heading} {title}\n")[1]
+    return re.split(rf"^#{{1,{len(heading)}}} ", after, flags=re.MULTILINE)[0]
+
+
+def table(text):
+    """The cells of the rows of the first table, without its head."""
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def unquoted(cell):
+    return cell.strip("`")
+
+
+def default_hooks(tmp_path):
+    return TinySession(config_with(deterministic=True), tmp_path).default_hooks()
+
+
+def test_the_catalogue_has_a_section_for_each_event_in_the_order_of_hookspecs():
+    assert re.findall(r"^### (\w+)$", CATALOGUE, re.MULTILINE) == list(EVENT_NAMES)
+
+
+@pytest.mark.parametrize("event", EVENT_NAMES)
+def test_the_catalogue_shows_the_exact_signature_of_an_event(event):
+    (definition,) = SIGNATURE.findall(section(CATALOGUE, event))
+    namespace = {}
+    exec(definition, TYPES, namespace)
+    assert namespace.keys() == {event}
+    assert inspect.signature(namespace[event]) == inspect.signature(getattr(hookspecs, event))
+
+
+@pytest.mark.parametrize("event", EVENT_NAMES)
+def test_the_catalogue_explains_each_argument_of_an_event(event):
+    explained = re.findall(r"^- `(\w+)`: \S", section(CATALOGUE, event), re.MULTILINE)
+    assert explained == list(inspect.signature(getattr(hookspecs, event)).parameters)
+
+
+WHAT_BECOMES_OF_ANSWERS = {
+    "on": "Answers are ignored.",
+    "log": "Answers are ignored.",
+    "compute": "The dictionaries of all hooks together",
+    "is": "The first answer that isn't None counts",
+    "should": "The first answer that isn't None counts",
+    "run": "One hook does it",
+}
+
+
+@pytest.mark.parametrize("event", EVENT_NAMES)
+def test_the_catalogue_says_what_becomes_of_an_answer(event):
+    described = " ".join(section(CATALOGUE, event).split())
+    assert WHAT_BECOMES_OF_ANSWERS[event.partition("_")[0]] in described
+
+
+def test_the_loop_of_the_catalogue_names_each_event_of_the_loop_with_its_arguments():
+    loop = section(CATALOGUE, "The loop")
+    told = {name: arguments.split(", ") for name, arguments in re.findall(r"(\w+_\w+)\(([^)]*)\)", loop)}
+    expected = {
+        event: list(inspect.signature(getattr(hookspecs, event)).parameters)
+        for event in EVENT_NAMES
+        if not event.startswith("log_")
+    }
+    assert told == expected
+
+
+def test_the_readme_lists_each_event_in_the_order_of_hookspecs():
+    rows = table(section(README, "Hooks"))
+    assert [unquoted(row[0]) for row in rows] == list(EVENT_NAMES)
+    for name, when, answer in rows:
+        assert when, name
+        assert ("ignored" in answer) == unquoted(name).startswith(("on_", "log_")), name
+        assert ("one hook does it" in answer) == unquoted(name).startswith("run_"), name
+
+
+@pytest.mark.parametrize("event", EVENT_NAMES)
+def test_each_event_is_in_a_test(event):
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if "contract" not in path.parts]
+    assert any(re.search(rf"\b{event}\b", path.read_text(encoding="utf-8")) for path in tests)
+
+
+@pytest.mark.parametrize(("page", "title"), [("README.md", "Config"), ("docs/config.md", "session")])
+def test_a_page_lists_each_key_of_the_session_section_with_its_default(page, title):
+    rows = table(section((ROOT / page).read_text(encoding="utf-8"), title))
+    expected = {
+        name: "required" if one.default is PydanticUndefined else f"`{one.default!r}`"
+        for name, one in SessionConfig.model_fields.items()
+    }
+    assert {unquoted(row[0]): row[1] for row in rows} == expected
+    assert all(row[2] for row in rows)
+
+
+def test_the_readme_lists_the_default_hooks_in_their_order(tmp_path):
+    rows = table(section(README, "Default hooks"))
+    assert [unquoted(row[0]) for row in rows] == [type(hook).__name__ for hook in default_hooks(tmp_path)]
+
+
+def marks_of(hook):
+    """By event that a hook implements, where it asks to stand."""
+    marks = {}
+    for name in EVENT_NAMES:
+        options = getattr(getattr(type(hook), name, None), "torchbase_impl", None)
+        if options is not None:
+            marks[name] = " (first)" if options["tryfirst"] else " (last)" if options["trylast"] else ""
+    return marks
+
+
+def test_the_catalogue_lists_what_each_default_hook_listens_to(tmp_path):
+    session = TinySession(config_with(deterministic=True), tmp_path)
+    rows = table(section(CATALOGUE, "The default hooks"))
+    assert [unquoted(row[0]) for row in rows] == list(session.hooks)[2:]
+    for (_, class_name, events), hook in zip(rows, list(session.hooks.values())[2:], strict=True):
+        assert re.match(r"`(\w+)`", class_name)[1] == type(hook).__name__
+        listed = {name: mark for name, mark in re.findall(r"`(\w+…?)`( \(\w+\))?", events)}
+        marks = marks_of(hook)
+        if "log_…" in listed:  # stands for all of them
+            assert listed.pop("log_…") == ""
+            assert {name for name in marks if name.startswith("log_")} == {
+                name for name in EVENT_NAMES if name.startswith("log_")
+            }
+            marks = {name: mark for name, mark in marks.items() if not name.startswith("log_")}
+        assert listed == marks

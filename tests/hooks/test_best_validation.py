@@ -1,0 +1,82 @@
+import logging
+
+import pytest
+import torch
+from tiny import CONFIG, TinySession, config_with, make_dataset
+
+from torchbase import Engine, Phase, Run, ValidationDatasetsDict, hookimpl
+from torchbase.errors import HookError
+from torchbase.hooks import BestValidation
+from torchbase.run_directory import RunDirectory
+
+
+def run_with(losses_of_sets, tmp_path, demo=()):
+    """Runs epochs whose validation losses are given, by set; returns the epochs after which the network was kept."""
+    kept = []
+
+    class Losses:
+        @hookimpl
+        def compute_phase_metrics(self, run, phase):
+            name = phase.name.removeprefix("validation-")
+            return {} if phase.is_training else {"loss": losses_of_sets[name][run.epoch - 1]}
+
+        @hookimpl
+        def on_best_epoch(self, run):
+            kept.append(run.epoch)
+
+    network = torch.nn.Linear(1, 1)
+    run = Run(
+        training=Phase("training", [1], is_training=True),
+        validation=tuple(Phase(f"validation-{name}", [1], votes=name not in demo) for name in losses_of_sets),
+        max_epochs=len(next(iter(losses_of_sets.values()))),
+        network=network,
+        run_directory=RunDirectory.create(tmp_path),
+    )
+
+    def step(run, phase, batch):
+        network.weight.data.fill_(run.epoch)
+
+    Engine(step, hooks=[Losses(), BestValidation()]).run(run)
+    state = torch.load(run.run_directory.path / "network.pth", weights_only=True)
+    assert state["weight"].item() == kept[-1]
+    return kept, run
+
+
+def test_the_epoch_of_the_lowest_loss_is_kept(tmp_path):
+    kept, run = run_with({"valid": [3.0, 2.0, 2.5, 1.0, 1.0]}, tmp_path)
+    assert kept == [1, 2, 4]
+    assert (run.best_losses["validation-valid"].loss, run.best_losses["validation-valid"].epoch) == (1.0, 4)
+
+
+def test_every_voting_set_has_to_agree(tmp_path):
+    kept, run = run_with({"a": [3.0, 2.0, 1.0, 0.5], "b": [3.0, 4.0, 2.0, 2.5]}, tmp_path)
+    assert kept == [1, 3]
+    assert {name: best.epoch for name, best in run.best_losses.items()} == {"validation-a": 4, "validation-b": 3}
+
+
+def test_a_set_for_demo_has_no_vote_but_a_best_loss(tmp_path):
+    kept, run = run_with({"a": [3.0, 2.0], "demo": [1.0, 5.0]}, tmp_path, demo=["demo"])
+    assert kept == [1, 2]
+    assert run.best_losses["validation-demo"].epoch == 1
+
+
+def test_without_a_vote_the_last_network_is_kept_and_one_warning_says_so(tmp_path, caplog):
+    class OnlyDemo(TinySession):
+        def init_datasets(self):
+            return make_dataset(), ValidationDatasetsDict(
+                datasets=(make_dataset(),), only_for_demo=(True,), names=("demo",)
+            )
+
+    session = OnlyDemo(config_with(num_epochs=3), tmp_path)
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        session()
+    assert len([record for record in caplog.records if "No validation set votes" in record.message]) == 1
+    kept = torch.load(f"{session.run_dir}/network.pth", weights_only=True)
+    assert all(torch.equal(value, kept[name]) for name, value in session.network.state_dict().items())
+
+
+def test_without_averages_the_error_says_what_to_register(tmp_path):
+    session = TinySession(CONFIG, tmp_path)
+    session.unregister("metric_averages")
+    with pytest.raises(HookError, match=r"no average named 'loss'.*register MetricAverages"):
+        session()

@@ -1,0 +1,171 @@
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import CONFIG, TinySession, config_with
+
+from torchbase import hookimpl
+from torchbase.checkpoints import list_checkpoints, read_checkpoint
+from torchbase.errors import CheckpointError
+from torchbase.hooks import Checkpoint
+
+
+def checkpoints_of(session):
+    return [path.name for path in list_checkpoints(Path(session.run_dir) / "states")]
+
+
+class Collect:
+    """Notes which checkpoints there are after each training iteration."""
+
+    def __init__(self, session):
+        self.session, self.seen = session, {}
+
+    @hookimpl
+    def on_iteration_start(self, run, phase):
+        if phase.is_training:
+            self.seen[phase.progress.iterations] = checkpoints_of(self.session)
+
+
+def test_the_last_two_epochs_are_kept(tmp_path):
+    session = TinySession(config_with(num_epochs=4), tmp_path)
+    session()
+    assert checkpoints_of(session) == [
+        "checkpoint-epoch-000004-iteration-0000000020",
+        "checkpoint-epoch-000003-iteration-0000000015",
+    ]
+
+
+def test_checkpoints_come_every_n_iterations_of_the_run(tmp_path):
+    session = TinySession(config_with(checkpoint_every_n_iterations=3), tmp_path)
+    collect = Collect(session)
+    session.register(collect)
+    session()
+    newest = {iterations: names[0][-2:] for iterations, names in collect.seen.items() if names}
+    assert newest == {3: "03", 4: "03", 5: "05", 6: "06", 7: "06", 8: "06", 9: "09"}
+
+
+def test_checkpoints_come_after_some_seconds(tmp_path):
+    session = TinySession(config_with(checkpoint_every_seconds=1e-6, num_epochs=1), tmp_path)
+    collect = Collect(session)
+    session.register(collect)
+    session()
+    assert {iterations: len(names) for iterations, names in collect.seen.items()} == {0: 0, 1: 1, 2: 2, 3: 2, 4: 2}
+
+
+def test_the_state_of_any_hook_is_kept_and_given_back_before_it_hears_of_the_run(tmp_path):
+    class Counter:
+        def __init__(self):
+            self.count, self.began_with = torch.zeros(1), None
+
+        @hookimpl
+        def on_run_start(self):
+            self.began_with = self.count.item()
+
+        @hookimpl
+        def on_epoch_end(self):
+            self.count += 1
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    begun = TinySession(CONFIG, tmp_path)
+    begun.register(Counter())
+    begun()
+    resumed = TinySession(
+        config_with(num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name
+    )
+    resumed.register(Counter())
+    resumed()
+    assert resumed.hooks["counter"].began_with == 2
+    assert resumed.hooks["counter"].count.item() == 3
+
+
+def test_a_kept_state_whose_hook_is_missing_is_named(tmp_path, caplog):
+    class Stateful:
+        @hookimpl
+        def on_run_end(self):
+            pass
+
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            pass
+
+    begun = TinySession(CONFIG, tmp_path)
+    begun.register(Stateful(), "my_hook")
+    begun()
+    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        resumed()
+    assert "holds a state of the hook 'my_hook', which isn't registered" in caplog.text
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):
+    whole = TinySession(config_with(num_epochs=3), tmp_path)
+    whole()
+    begun = TinySession(CONFIG, tmp_path)
+    begun()
+    newest = list_checkpoints(Path(begun.run_dir) / "states")[0]
+    content = bytearray((newest / "network.pth").read_bytes())
+    content[len(content) // 2] ^= 1
+    (newest / "network.pth").write_bytes(content)
+    resumed = TinySession(
+        config_with(num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name
+    )
+    with caplog.at_level(logging.INFO, "torchbase"):
+        resumed()
+    assert "network.pth" in caplog.text
+    assert "Resumed from checkpoint-epoch-000001-iteration-0000000005: 1 epochs are done" in caplog.text
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], value)
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_trained_and_nothing_changed(tmp_path):
+    begun = TinySession(CONFIG, tmp_path)
+    begun()
+    for path in list_checkpoints(Path(begun.run_dir) / "states"):
+        (path / "optimizer.pth").write_bytes(b"")
+    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
+    with pytest.raises(CheckpointError, match=r"optimizer\.pth"):
+        resumed()
+    assert len(checkpoints_of(begun)) == 2
+
+
+def test_the_parts_are_those_that_a_reader_expects(tmp_path):
+    session = TinySession(CONFIG, tmp_path)
+    session()
+    saved = read_checkpoint(list_checkpoints(Path(session.run_dir) / "states")[0])
+    assert saved.parts.keys() == {"network", "optimizer", "progress", "random", "hooks"}
+    assert saved.parts["progress"]["phases"]["training"]["progress"]["iterations"] == 10
+    assert "metric_averages" in saved.parts["hooks"]
+
+
+def test_without_a_checkpoint_hook_nothing_is_kept_but_the_best_network(tmp_path):
+    session = TinySession(CONFIG, tmp_path)
+    assert isinstance(session.unregister("checkpoint"), Checkpoint)
+    session()
+    assert checkpoints_of(session) == []
+    assert (Path(session.run_dir) / "network.pth").exists()
+
+
+def test_the_end_of_an_epoch_is_kept_beside_its_last_iteration(tmp_path):
+    session = TinySession(config_with(checkpoint_every_n_iterations=5, num_epochs=1), tmp_path)
+    session()
+    assert checkpoints_of(session) == [
+        "checkpoint-epoch-000001-iteration-0000000005",
+        "checkpoint-epoch-000000-iteration-0000000005",
+    ]
+    resumed = TinySession(
+        config_with(checkpoint_every_n_iterations=5, num_epochs=1),
+        tmp_path,
+        create_run_dir_afresh=False,
+        source_run_dir_tag=Path(session.run_dir).name,
+    )
+    resumed.register(collect := Collect(resumed))
+    assert resumed().epochs_done == 1
+    assert collect.seen == {}

@@ -1,0 +1,32 @@
+import json
+from pathlib import Path
+
+from tiny import CONFIG, TinySession
+
+
+def test_config_and_environment_are_there_before_anything_is_built(tmp_path):
+    config = {**CONFIG, "data": {"size": (3, 4)}}
+    session = TinySession(config, tmp_path)
+    directory = Path(session.run_dir)
+    assert json.loads((directory / "config.json").read_text()) == {**CONFIG, "data": {"size": [3, 4]}}
+    assert json.loads((directory / "environment.json").read_text())["packages"]["torchbase"]
+
+
+def test_a_config_read_back_begins_the_same_run(tmp_path):
+    first = TinySession({**CONFIG, "data": {"size": (3, 4)}}, tmp_path)
+    first_summary = first()
+    config = json.loads((Path(first.run_dir) / "config.json").read_text())
+    assert TinySession(config, tmp_path)().averages == first_summary.averages
+
+
+def test_a_resumed_run_keeps_what_it_was_resumed_with_beside_the_first(tmp_path):
+    first = TinySession(CONFIG, tmp_path)
+    first()
+    directory = Path(first.run_dir)
+    kept = (directory / "config.json").read_bytes()
+    changed = {**CONFIG, "session": {**CONFIG["session"], "num_epochs": 3}}
+    TinySession(changed, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=directory.name)()
+    assert (directory / "config.json").read_bytes() == kept
+    (added,) = directory.glob("config_*.json")
+    assert json.loads(added.read_text())["session"]["num_epochs"] == 3
+    assert len(list(directory.glob("environment_*.json"))) == 1

@@ -1,0 +1,102 @@
+import logging
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from tiny import CONFIG, TinySession
+
+from torchbase import Engine, Phase, Run
+from torchbase.hooks import Console, console
+
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from tiny import CONFIG, TinySession
+TinySession(CONFIG, sys.argv[1])()
+"""
+
+
+def test_without_a_terminal_there_are_plain_lines(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
+    )
+    lines = done.stderr.splitlines()
+    (directory,) = tmp_path.iterdir()
+    assert done.stdout == ""
+    assert lines[0] == f"2 epochs on cpu, 57 parameters in {directory}"
+    assert lines[1].startswith("epoch 1/2  training: loss ")
+    assert "(best so far)" in lines[1]
+    assert lines[2].startswith("epoch 2/2  training: loss ")
+    assert lines[3].startswith("validation-valid: lowest loss ")
+    assert len(lines) == 5
+    assert "\r" not in done.stderr
+
+
+def test_in_a_terminal_there_is_a_bar_that_breaks_no_line(tmp_path):
+    mine, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stderr=theirs, stdout=theirs)
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            part = os.read(mine, 4096)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        said += part
+    assert process.wait(timeout=60) == 0
+    text = said.decode()
+    assert "epoch 1/2 training" in text
+    assert "batch/s" in text
+    assert any(line.startswith("epoch 1/2  training: loss ") for line in text.replace("\r", "\n").split("\n"))
+
+
+def test_lines_go_through_the_programs_own_logging_where_it_has_one(tmp_path, caplog, capsys):
+    with caplog.at_level(logging.INFO, "torchbase"):
+        TinySession(CONFIG, tmp_path)()
+    assert "2 epochs on cpu, 57 parameters in" in caplog.text
+    assert capsys.readouterr() == ("", "")
+    assert logging.getLogger("torchbase").handlers == []
+
+
+def test_a_long_epoch_without_a_terminal_is_heard_of_now_and_then(monkeypatch, caplog):
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_PLAIN_LINES", 0.0)
+    run = Run(training=Phase("training", range(130), is_training=True), max_epochs=1)
+    with caplog.at_level(logging.INFO, "torchbase"):
+        Engine(lambda run, phase, batch: run.log("loss", 0.5), hooks=[Console()]).run(run)
+    assert "epoch 1/1 training: mini-batch 64 of 130, loss 0.5" in caplog.text
+
+
+def test_a_loader_without_a_length_is_shown_too(caplog):
+    class Endless:
+        def __iter__(self):
+            return iter(range(3))
+
+    run = Run(training=Phase("training", Endless(), is_training=True), max_epochs=1)
+    with caplog.at_level(logging.INFO, "torchbase"):
+        Engine(lambda run, phase, batch: None, hooks=[Console()]).run(run)
+    assert "epoch 1/1" in caplog.text
+
+
+def test_handlers_are_taken_away_after_an_error():
+    logger = logging.getLogger("torchbase")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    logger.propagate = False
+    try:
+
+        def step(run, phase, batch):
+            assert len(logger.handlers) == 1
+            raise KeyError
+
+        with pytest.raises(KeyError):
+            Engine(step, hooks=[Console()]).run(Run(training=Phase("training", [1], is_training=True), max_epochs=1))
+        assert logger.handlers == handlers
+        assert logger.level == level
+    finally:
+        logger.propagate = propagate

@@ -1,0 +1,56 @@
+import random
+
+import numpy as np
+import torch
+
+from torchbase import Engine, Phase, Run, hookimpl
+from torchbase.hooks import SeedCapture
+from torchbase.randomness import Randomness
+
+
+def drawn_in(hooks=(), seed=1, epochs=2, validation=True, randomness=True):
+    drawn = {}
+
+    def step(run, phase, batch):
+        numbers = (random.random(), np.random.rand(), torch.rand(()).item())
+        drawn.setdefault((phase.name, run.epoch), []).append(numbers)
+
+    run = Run(
+        training=Phase("training", [1, 2], is_training=True),
+        validation=(Phase("validation-v", [1]),) if validation else (),
+        max_epochs=epochs,
+        randomness=Randomness(seed) if randomness else None,
+    )
+    Engine(step, hooks=[SeedCapture(), *hooks]).run(run)
+    return drawn
+
+
+def test_what_a_phase_draws_is_a_function_of_seed_phase_and_epoch():
+    first = drawn_in()
+    assert drawn_in() == first
+    assert len({numbers for phase in first.values() for numbers in phase}) == 6
+    assert drawn_in(seed=2) != first
+
+
+def test_neither_a_validation_phase_nor_a_hook_between_phases_changes_the_training():
+    class Draws:
+        @hookimpl
+        def on_phase_start(self):
+            torch.rand(5)
+
+        @hookimpl
+        def on_epoch_end(self):
+            random.random()
+            np.random.rand(3)
+
+    expected = drawn_in(validation=False)
+    drawn = drawn_in(hooks=[Draws()])
+    assert {key: value for key, value in drawn.items() if key[0] == "training"} == expected
+
+
+def test_without_a_seed_the_streams_are_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(2).tolist()
+    torch.manual_seed(5)
+    drawn = drawn_in(randomness=False, epochs=1, validation=False)
+    assert [numbers[2] for numbers in drawn["training", 1]] == expected
