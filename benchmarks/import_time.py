@@ -81,7 +81,7 @@ def import_afresh(module: str, before: str = "") -> dict[str, Any]:
         The seconds it took, and the names of all modules that were there afterwards.
     """
     program = [sys.executable, "-c", PROGRAM.format(module=module, before=before)]
-    # As torch comes with its bytecode, torchbase, too, has to be let keep it: the first turn, which doesn't count, does.
+    # Torch comes with its bytecode; torchbase has to be let keep its own. The first turn, which doesn't count, does it.
     surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(program, check=True, capture_output=True, text=True, env=surroundings)
     answer: dict[str, Any] = json.loads(done.stdout)

@@ -5,7 +5,7 @@ import torch
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase import hookspecs as catalogue
-from torchbase.errors import HookError, StepError
+from torchbase.errors import DataError, HookError, StepError
 from torchbase.plugins import EVENT_NAMES
 from torchbase.training_step import TrainingStep
 
@@ -324,3 +324,9 @@ def test_hooks_can_be_registered_while_it_runs():
     engine.run(run)
     assert seen == [3, 4]
     assert "late" in run.hooks
+
+
+def test_a_loader_that_gives_nothing_is_an_error():
+    run = Run(training=Phase("training", iter([1, 2]), is_training=True), max_epochs=2)
+    with pytest.raises(DataError, match=r"The loader of training gave no mini-batch in epoch 2.*not a generator"):
+        Engine(lambda run, phase, batch: None).run(run)

@@ -39,8 +39,8 @@ def test_a_session_trains_and_sums_up(tmp_path):
     assert Path(session.run_dir).parent == tmp_path
     assert summary.epochs_done == 2
     assert summary.stop_reason == "all 2 epochs are done"
-    assert summary.best_losses.keys() == {"valid", "demo"}
-    assert summary.best_losses["valid"].epoch in (1, 2)
+    assert summary.best_losses.keys() == {"validation-valid", "validation-demo"}
+    assert summary.best_losses["validation-valid"].epoch in (1, 2)
     assert summary.averages.keys() == {"training", "validation-valid", "validation-demo"}
     assert summary.averages["training"]["loss"] > 0
     with pytest.raises(AttributeError):

@@ -99,7 +99,7 @@ def test_the_whole_story(tmp_path):
     summary = session()
 
     assert summary.epochs_done == 3
-    assert summary.best_losses.keys() == {"train", "valid", "valid-aug"}
+    assert summary.best_losses.keys() == {f"validation-{name}" for name in ("train", "valid", "valid-aug")}
     names = {"loss", "precision_micro", "f1_score_micro", "psnr"}
     assert all(averages.keys() == names for averages in summary.averages.values())
     assert summary.averages["validation-valid"]["loss"] < 0.5

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 DEFAULT_PARENT = "runs"
+VALIDATION_PREFIX = "validation-"
 
 
 @dataclass(frozen=True)

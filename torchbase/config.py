@@ -1,7 +1,6 @@
 """The config dictionary of a run: what it may hold, every mistake in it at once, and the device that it names."""
 
 import copy
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from torchbase.errors import ConfigError
+from torchbase.errors import ConfigError, nearest_name
 from torchbase.json_values import NOT_GIVEN, Difference, child_path, described, differences, json_form, json_mistakes
 
 __all__ = ["NOT_GIVEN", "Config", "Difference", "SessionConfig", "choose_device", "differences", "validate_config"]
@@ -195,8 +194,10 @@ def _wrong(section: dict[str, Any], name: str, expected: str | None) -> str:
 
 
 def _unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(str(name), known, n=1)
-    return f"unknown {kind}; " + (f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}")
+    nearest = nearest_name(name, known := list(known))
+    return f"unknown {kind}; " + (
+        f"did you mean {nearest!r}?" if nearest is not None else f"known are {', '.join(known)}"
+    )
 
 
 def choose_device(device_name: str) -> torch.device:

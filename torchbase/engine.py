@@ -6,6 +6,7 @@ An engine needs no session, no file and no network: give it a function for one i
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from torchbase.errors import DataError
 from torchbase.hookspecs import hookimpl
 from torchbase.plugins import HookRegistry, name_of
 from torchbase.randomness import restore_streams
@@ -173,6 +174,11 @@ class _PhaseLoop:
                 run.read_values()
             if run.stop_reason is not None:
                 return
+        if progress.mini_batches == 0:
+            raise DataError(
+                f"The loader of {phase.name} gave no mini-batch in epoch {run.epoch}. To fix, look whether its data is "
+                "empty, or give something that can be iterated in every epoch: a list or a DataLoader, not a generator."
+            )
         progress.is_done = True
 
 

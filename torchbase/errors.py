@@ -10,7 +10,12 @@ TorchbaseError
 └── RunDirectoryError (OSError)       what is kept of a run
     ├── RunDirectoryLockedError       another process writes it
     └── CheckpointError               no checkpoint to load, or a damaged one
+
+Their messages say what is wrong, where, what came, what was expected and how to mend it.
 """
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class TorchbaseError(Exception):
@@ -51,3 +56,31 @@ class RunDirectoryLockedError(RunDirectoryError):
 
 class CheckpointError(RunDirectoryError):
     """There is no whole checkpoint, or one is damaged."""
+
+
+def nearest_name(name: object, known: Iterable[str]) -> str | None:
+    """Finds what was probably meant by a name that is unknown.
+
+    Args:
+        name: The unknown name.
+        known: The names that there are.
+
+    Returns:
+        The nearest known name, or None if none is near.
+    """
+    nearest = get_close_matches(str(name), list(known), n=1)
+    return nearest[0] if nearest else None
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Asks in a message whether the nearest known name was meant.
+
+    Args:
+        name: The unknown name.
+        known: The names that there are.
+
+    Returns:
+        The question with a space before it, or "" if no name is near.
+    """
+    nearest = nearest_name(name, known)
+    return f" Did you mean {nearest!r}?" if nearest is not None else ""

@@ -3,14 +3,13 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
-from difflib import get_close_matches
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
 import pluggy
 
 from torchbase import hookspecs
-from torchbase.errors import HookError
+from torchbase.errors import HookError, did_you_mean
 from torchbase.events import Event
 
 EVENT_NAMES: tuple[str, ...] = tuple(
@@ -93,7 +92,7 @@ class HookRegistry:
             HookError: If no hook has that name.
         """
         if name not in self._hooks:
-            raise HookError(f"No hook is named '{name}'. {_nearest(name, self._hooks)}")
+            raise HookError(f"No hook is named '{name}'.{_nearest(name, self._hooks)}")
         others = {other: hook for other, hook in self._hooks.items() if other != name}
         hook = self._hooks[name]
         self._rebuild(others, self._defaults - {name})
@@ -158,7 +157,7 @@ def check_hook(hook: object) -> None:
         is_marked = getattr(method, f"{hookspecs.PROJECT_NAME}_impl", None) is not None
         if is_marked and name not in EVENT_NAMES:
             raise HookError(
-                f"{_describe(hook)} marks '{name}' with @hookimpl, and there is no such event. "
+                f"{_describe(hook)} marks '{name}' with @hookimpl, and there is no such event."
                 f"{_nearest(name, EVENT_NAMES)}"
             )
         if not is_marked and name in EVENT_NAMES:
@@ -211,8 +210,7 @@ def _methods_of(hook: object) -> list[tuple[str, Callable[..., Any]]]:
 
 
 def _nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    nearest = get_close_matches(name, list(known), n=1)
-    return f"Did you mean '{nearest[0]}'?" if nearest else f"There are: {', '.join(known) or 'none'}."
+    return did_you_mean(name, known) or f" There are: {', '.join(known) or 'none'}."
 
 
 def _describe(hook: object) -> str:

@@ -1,6 +1,5 @@
 """The directory of one run: made under a name that tells when and where, found again by it, written by one process."""
 
-import difflib
 import logging
 import os
 import re
@@ -13,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from torchbase.checkpoints import list_checkpoints
 from torchbase.durable_files import make_folder, os_errors_explained, sync_folder
-from torchbase.errors import RunDirectoryError, RunDirectoryLockedError
+from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you_mean
 
 _NETWORK_FILE = "network.pth"
 _STATES_FOLDER = "states"
@@ -187,5 +186,4 @@ def _known_tags(parent: Path, tag: str) -> str:
         tags = sorted((path.name for path in parent.iterdir() if path.is_dir()), reverse=True)
     if not tags:
         return f"To fix, check the folder of the runs: {parent} is empty."
-    nearest = "".join(f"Did you mean {known!r}? " for known in difflib.get_close_matches(tag, tags, n=1))
-    return f"{nearest}The newest there are: {', '.join(tags[:_TAGS_LISTED])}."
+    return f"{did_you_mean(tag, tags).strip()} The newest there are: {', '.join(tags[:_TAGS_LISTED])}."

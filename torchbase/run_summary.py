@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from torchbase.run import BestLoss, Run
 
-VALIDATION_PREFIX = "validation-"
-
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -15,7 +13,7 @@ class RunSummary:
     Attributes:
         run_dir: The path of the run directory.
         epochs_done: How many epochs are done, those before a resume included.
-        best_losses: The lowest loss of each validation set and its epoch, by the set's name.
+        best_losses: The lowest loss of each validation set and its epoch, by phase (``validation-NAME``).
         averages: The averages of the last epoch that was done, by phase and by name.
         stop_reason: Why the run stopped.
     """
@@ -40,7 +38,7 @@ def summarize(run: Run, run_dir: str) -> RunSummary:
     return RunSummary(
         run_dir=run_dir,
         epochs_done=run.epochs_done,
-        best_losses={name.removeprefix(VALIDATION_PREFIX): best for name, best in run.best_losses.items()},
+        best_losses=dict(run.best_losses),
         averages={phase.name: dict(phase.averages) for phase in run.phases},
         stop_reason=run.stop_reason or f"all {run.max_epochs} epochs are done",
     )

@@ -21,7 +21,7 @@ from torchbase.metrics.base import BaseMetricsClass
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, fence
 from torchbase.run import Phase, Run
-from torchbase.run_summary import VALIDATION_PREFIX, RunSummary, summarize
+from torchbase.run_summary import RunSummary, summarize
 from torchbase.training_step import TrainingStep
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class TrainingBaseSession(ABC):
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         """Gives what the phases iterate: the training loader, and a loader for each validation set by its name."""
         validation = {
-            name: self._loader(dataset, f"{VALIDATION_PREFIX}{name}", shuffle=False)
+            name: self._loader(dataset, f"{building.VALIDATION_PREFIX}{name}", shuffle=False)
             for name, dataset in self.datasets_valid_dict.items()
         }
         return self._loader(self.dataset_train, "training", shuffle=True), validation
@@ -276,7 +276,7 @@ class TrainingBaseSession(ABC):
         # The datasets first, the network next: in this order their mistakes are the easiest to understand.
         validation = tuple(
             Phase(
-                f"{VALIDATION_PREFIX}{name}",
+                f"{building.VALIDATION_PREFIX}{name}",
                 self.dataloader_valid_dict[name],
                 votes=name in self.datasets_valid_dict.voting_names,
             )

@@ -2,12 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 
-from torchbase.errors import StepError
+from torchbase.errors import StepError, did_you_mean
 from torchbase.hookspecs import hookimpl
 from torchbase.run import Phase, Run
 
@@ -205,9 +204,8 @@ def optimizer_of(run: Run) -> torch.optim.Optimizer:
 
 
 def _describe_missing(missing: list[str], returned: list[str]) -> str:
-    nearest = get_close_matches(missing[0], returned, n=1)
-    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return (
         f"loss_function asks for {', '.join(map(repr, missing))}, and forward_pass returned "
-        f"{', '.join(map(repr, returned)) or 'nothing'}.{hint} To fix, give both the same name."
+        f"{', '.join(map(repr, returned)) or 'nothing'}.{did_you_mean(missing[0], returned)} "
+        "To fix, give both the same name."
     )

@@ -37,7 +37,7 @@ def test_averages_hyper_parameters_and_best_losses_are_recorded(tmp_path):
     assert epochs[1][2] == summary.averages["validation-valid"]["loss"]
     assert backend.hparams["session.learning_rate"] == 0.05
     assert backend.hparams["network.architecture"] == "TinyNetwork"
-    assert backend.metrics["validation-valid/best_loss/epochs"] == summary.best_losses["valid"].loss
+    assert backend.metrics["validation-valid/best_loss/epochs"] == summary.best_losses["validation-valid"].loss
 
 
 def test_what_was_measured_before_an_error_is_recorded():

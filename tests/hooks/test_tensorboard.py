@@ -71,7 +71,7 @@ def test_hyper_parameters_stand_in_the_runs_own_file(tmp_path):
     assert plugin.plugin_name == "hparams"
     assert b"session.learning_rate" in plugin.content
     assert read_scalars(session.run_dir)["validation-valid/best_loss/epochs"][0][1] == pytest.approx(
-        summary.best_losses["valid"].loss, rel=1e-6
+        summary.best_losses["validation-valid"].loss, rel=1e-6
     )
     assert [path.name for path in Path(session.run_dir).iterdir() if path.is_dir()] == ["states"]
 

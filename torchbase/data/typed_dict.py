@@ -4,10 +4,9 @@ import reprlib
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from torchbase.errors import DataError
+from torchbase.errors import DataError, nearest_name
 
 DataDict = TypeVar("DataDict", bound=Mapping[str, Any])
 
@@ -205,8 +204,10 @@ def nearest_name_hint(name: object, known: Iterable[str]) -> str:
         The hint, to be put right after the name.
     """
     names = list(known)
-    nearest = get_close_matches(str(name), names, n=1)
-    return f" (did you mean {nearest[0]!r}?)" if nearest else f" (known: {', '.join(map(repr, names)) or 'none'})"
+    nearest = nearest_name(name, names)
+    return (
+        f" (did you mean {nearest!r}?)" if nearest is not None else f" (known: {', '.join(map(repr, names)) or 'none'})"
+    )
 
 
 def _members(expected: object) -> tuple[Any, ...]:

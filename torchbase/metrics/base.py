@@ -4,14 +4,13 @@ import functools
 import inspect
 import keyword
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from types import FunctionType, MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torchbase.errors import MetricsError
+from torchbase.errors import MetricsError, did_you_mean
 
 
 class BaseMetricsClass:
@@ -85,14 +84,8 @@ class BaseMetricsClass:
 def describe_unknown(class_name: str, metric_name: str, known: Iterable[str]) -> str:
     """Say that a class has no metric of a name, and which it has."""
     known = list(known)
-    hint = nearest_name_hint(metric_name, known)
+    hint = did_you_mean(metric_name, known)
     return f"{class_name} has no metric {metric_name!r}.{hint} Its metrics are {list_names(known)}."
-
-
-def nearest_name_hint(name: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest known name was meant; "" if none is near."""
-    nearest = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def list_names(names: Iterable[object]) -> str:
@@ -187,7 +180,7 @@ def _check_arguments_exist(
         if argument not in known:
             raise MetricsError(
                 f"The keyword_maps of {class_name} map {key!r} to {argument!r}, which no metric has as an argument."
-                f"{nearest_name_hint(argument, known)} The arguments are {list_names(known)}; keyword_maps go from "
+                f"{did_you_mean(argument, known)} The arguments are {list_names(known)}; keyword_maps go from "
                 "keys of forward_pass to arguments."
             )
 

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from torchbase.errors import MetricsError
-from torchbase.metrics.base import BaseMetricsClass, describe_unknown, list_names, nearest_name_hint
+from torchbase.errors import MetricsError, did_you_mean
+from torchbase.metrics.base import BaseMetricsClass, describe_unknown, list_names
 
 NAME_OF_THE_LOSS = "loss"
 
@@ -174,7 +174,7 @@ def _choose_of_class(
     if class_name not in instances:
         mistakes.append(
             f"The config chooses metrics of {class_name!r}, which init_metrics doesn't return."
-            f"{nearest_name_hint(class_name, instances)} It returns {list_names(instances)}."
+            f"{did_you_mean(class_name, instances)} It returns {list_names(instances)}."
         )
     instance = instances.get(class_name)
     if instance is None:
@@ -208,7 +208,7 @@ def _as_error(mistakes: Sequence[str]) -> MetricsError:
 def _describe_missing(askers: Mapping[str, Sequence[str]], returned: Sequence[object]) -> str:
     returned_names = [key for key in returned if isinstance(key, str)]
     lines = [
-        f"- {keyword!r}, for {', '.join(labels)}.{nearest_name_hint(keyword, returned_names)}"
+        f"- {keyword!r}, for {', '.join(labels)}.{did_you_mean(keyword, returned_names)}"
         for keyword, labels in askers.items()
     ]
     return "\n".join(
