@@ -13,6 +13,7 @@ html_theme = "furo"
 html_title = f"torchbase {release}"
 
 default_role = "py:obj"  # a name between single backticks in a docstring is a link where there is such an object
+autoclass_content = "both"  # the arguments stand at __init__
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_google_docstring = True

@@ -46,13 +46,14 @@ def error_of(block, page, namespace):
     try:
         run(block, page, namespace)
     except Exception as error:
-        return error
-    return None
+        if type(error).__name__ == block.error:
+            return error
+        raise
+    pytest.fail(f"{page.name}:{block.line} raised no {block.error}")
 
 
 def check_error(block, following, page, namespace):
     error = error_of(block, page, namespace)
-    assert type(error).__name__ == block.error, f"{page.name}:{block.line}"
     if following is not None and following.language == "text":
         assert "".join(traceback.format_exception_only(error)) == following.code
 

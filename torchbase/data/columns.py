@@ -1,50 +1,119 @@
-"""Columns of a dataset as the columns of a mini-batch: tensors where they can be, lists where they can't."""
+"""The columns of a dataset as the columns of a mini-batch: tensors where they can be, lists where they can't."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from torchbase.data.arrow_columns import reason_against
+from torchbase.data.table_rows import TableRows
 from torchbase.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+logger = logging.getLogger("torchbase")
 
-def is_unformatted(dataset: "Dataset") -> bool:
-    """Tells whether the user has left it to torchbase how the rows come out.
 
-    Args:
-        dataset: A dataset.
+class ColumnReader:
+    """Reads rows of a dataset as a mini-batch, each column in the fastest way that gives what `datasets` would.
 
-    Returns:
-        Whether it has neither a format nor a transform.
+    Columns of numbers, of lists of one length and of strings come straight from Arrow's buffers. Others, and those
+    whose rows at hand are ragged or hold nulls, come through ``dataset.with_format("torch")``, each by itself. Under a
+    transform or a format of the user's, everything comes as that gives it.
     """
-    return dataset.format["type"] is None
 
+    def __init__(self, dataset: "Dataset", name: str = "the dataset") -> None:
+        """Looks at the columns; nothing is read yet.
 
-def read_columns(dataset: "Dataset", rows: list[int]) -> dict[str, Any]:
-    """Reads some rows of a dataset as a mini-batch.
+        Args:
+            dataset: The dataset.
+            name: What to call it in messages.
+        """
+        self._dataset = dataset
+        self._name = name
+        self._columns = list(dataset.format["columns"])
+        self.reasons = {} if self.has_users_format else _reasons_against_columns(dataset, self._columns)
+        fast = [column for column in self._columns if column not in self.reasons]
+        self._table_rows = TableRows(dataset, fast) if fast and not self.has_users_format else None
+        self._through_datasets: dict[str, Dataset] = {}
 
-    Args:
-        dataset: A dataset; its format or transform is respected.
-        rows: Positions in the dataset.
+    @property
+    def has_users_format(self) -> bool:
+        """Whether the dataset has a transform, or a format that gives something else than tensors of all columns."""
+        form = self._dataset.format
+        plain = form["type"] is None or (form["type"] == "torch" and not form["format_kwargs"])
+        return not plain or (form["output_all_columns"] and set(self._columns) != set(self._dataset.column_names))
 
-    Returns:
-        By column, a tensor whose first dimension is the samples, or a list of one object a sample where the values
-        can't be stacked (strings, tensors of different shapes, None).
+    @property
+    def may_draw(self) -> bool:
+        """Whether reading can consume random numbers: a transform can."""
+        return bool(self._dataset.format["type"] == "custom")
 
-    Raises:
-        DataError: If the dataset's format gives no dictionary of columns.
-    """
-    columns = dataset[rows]
-    if not isinstance(columns, Mapping):
-        raise DataError(
-            f"The dataset's format '{dataset.format['type']}' gives a {type(columns).__name__} and not a dictionary of "
-            "columns. To fix, use no format, 'torch' or 'numpy', or override dataloader_collate_function."
+    def log_slow_columns(self) -> None:
+        """Says which columns are read through `datasets`, and why."""
+        if self.has_users_format:
+            kind = "transform" if self.may_draw else f"format '{self._dataset.format['type']}'"
+            logger.info("%s is read through its %s, which takes longer than from Arrow.", self._name, kind)
+        for column, reason in self.reasons.items():
+            self._log_slow_column(column, reason)
+
+    def read(self, rows: list[int]) -> dict[str, Any]:
+        """Reads a mini-batch.
+
+        Args:
+            rows: Positions in the dataset.
+
+        Returns:
+            By column, a tensor whose first dimension is the samples, or a list of one object a sample where the values
+            can't be stacked (strings, tensors of different shapes, None).
+
+        Raises:
+            DataError: If a column can't be read, or the dataset's format gives no dictionary of columns.
+        """
+        if self.has_users_format:
+            return self._read_as_the_user_has_it(rows)
+        columns = self._table_rows.read(rows) if self._table_rows is not None else {}
+        return {
+            column: values if (values := columns.get(column)) is not None else self._read_through_datasets(column, rows)
+            for column in self._columns
+        }
+
+    def _read_through_datasets(self, column: str, rows: list[int]) -> Any:
+        dataset = self._through_datasets.get(column)
+        if dataset is None:
+            dataset = self._dataset.select_columns([column]).with_format("torch")
+            self._through_datasets[column] = dataset
+            if column not in self.reasons:
+                self._log_slow_column(column, "some of its rows are ragged, empty or hold nulls")
+        try:
+            return dataset[rows][column]
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"The column '{column}' of {self._name}, {self._dataset.features[column]}, can't be made tensors of: "
+                f"{error}. To fix, cast it to numbers (dataset.cast_column), leave it out (dataset.remove_columns), or "
+                "give the dataset a transform (dataset.with_transform)."
+            ) from error
+
+    def _read_as_the_user_has_it(self, rows: list[int]) -> dict[str, Any]:
+        columns = self._dataset[rows]
+        if not isinstance(columns, Mapping):
+            raise DataError(
+                f"The format '{self._dataset.format['type']}' of {self._name} gives a {type(columns).__name__} and not "
+                "a dictionary of columns. To fix, use no format, 'torch' or 'numpy', or override "
+                "dataloader_collate_function."
+            )
+        return {column: stack(values) for column, values in columns.items()}
+
+    def _log_slow_column(self, column: str, reason: str) -> None:
+        logger.info(
+            "The column '%s' of %s is read through datasets, which takes longer than from Arrow: %s.",
+            column,
+            self._name,
+            reason,
         )
-    return {name: stack(values) for name, values in columns.items()}
 
 
 def collate_rows(rows: Sequence[Any]) -> dict[str, Any]:
@@ -92,3 +161,9 @@ def stack(values: Any) -> Any:
     if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in values):
         return torch.tensor(values)
     return values
+
+
+def _reasons_against_columns(dataset: "Dataset", columns: Sequence[str]) -> dict[str, str]:
+    schema = dataset.data.table.schema
+    reasons = {column: reason_against(dataset.features[column], schema.field(column).type) for column in columns}
+    return {column: reason for column, reason in reasons.items() if reason is not None}

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as IndexedDataset
 
-from torchbase.data.columns import is_unformatted, read_columns
+from torchbase.data.columns import ColumnReader
 from torchbase.data.order import EpochOrder, MiniBatchIndices
 from torchbase.errors import DataError
 from torchbase.randomness import fence, seed_host_streams
@@ -48,9 +48,10 @@ class MiniBatchLoader:
         self._order = order
         self._sampler = _EpochSampler(order)
         self._loader: DataLoader[Any] = DataLoader(
-            _MiniBatches(dataset, collate),
+            _MiniBatches(dataset, order, collate),
             sampler=self._sampler,
             batch_size=None,
+            collate_fn=_as_it_is,
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
@@ -98,28 +99,43 @@ class _EpochSampler(Sampler[MiniBatchIndices]):
 class _MiniBatches(IndexedDataset[Any]):
     """Reads a mini-batch where it is made: in a worker, or in the main process behind a fence."""
 
-    def __init__(self, dataset: "Dataset", collate: Collate | None) -> None:
-        self._dataset = dataset.with_format("torch") if is_unformatted(dataset) else dataset
+    def __init__(self, dataset: "Dataset", order: EpochOrder, collate: Collate | None) -> None:
+        self._reader = ColumnReader(dataset, f"the data of {order.phase}")
+        self._samples = dataset.with_format("torch") if dataset.format["type"] is None else dataset
+        self._order = order
         self._collate = collate
-        self._may_draw = collate is not None or self._dataset.format["type"] == "custom"
+        self._may_draw = collate is not None or self._reader.may_draw
+        self._reader.log_slow_columns()
 
     def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any]:
-        if not self._may_draw:
-            return self._read(indices.rows)
-        with fence():
-            seed_host_streams(indices.seed)
-            return self._read(indices.rows)
+        try:
+            if not self._may_draw:
+                return self._read(indices.rows)
+            with fence():
+                seed_host_streams(self._order.reading_seed(indices))
+                return self._read(indices.rows)
+        except Exception as error:
+            error.add_note(
+                f"while reading mini-batch {indices.position + 1} of epoch {indices.epoch} of {self._order.phase}: "
+                f"the samples {indices.rows}"
+            )
+            raise
 
     def _read(self, rows: list[int]) -> Mapping[str, Any]:
         if self._collate is None:
-            return read_columns(self._dataset, rows)
-        batch = self._collate(self._dataset.__getitems__(rows))
+            return self._reader.read(rows)
+        batch = self._collate(self._samples.__getitems__(rows))
         if not isinstance(batch, Mapping):
             raise DataError(
                 f"dataloader_collate_function has to return a dictionary, and returned {type(batch).__name__}. "
                 'To fix, return the columns by name, e.g. {"image": images, "label": labels}.'
             )
         return batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    # The mini-batch is made already; torch's own function would walk through it once more.
+    return batch
 
 
 def _leave_interrupts_to_the_main_process(worker: int) -> None:

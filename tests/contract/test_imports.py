@@ -1,0 +1,135 @@
+"""The modules stand on floors, and an import points downward only."""
+
+import ast
+import json
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+# From the top. A module imports from the floors below its own, never from its own floor or from above.
+FLOORS = [
+    ["torchbase", "torchbase.utils", "torchbase.utils.metrics_instances"],
+    ["torchbase.session"],
+    ["torchbase.building"],
+    ["torchbase.hooks"],
+    ["torchbase.hooks.*"],
+    ["torchbase.engine", "torchbase.training_step", "torchbase.run_summary"],
+    ["torchbase.plugins"],
+    ["torchbase.events", "torchbase.hookspecs"],
+    ["torchbase.run"],
+    ["torchbase.run_directory", "torchbase.data", "torchbase.data.loader", "torchbase.metrics"],
+    [
+        "torchbase.checkpoints",
+        "torchbase.data.order",
+        "torchbase.data.splitting",
+        "torchbase.data.validation_datasets",
+        "torchbase.metrics.binary_classification",
+        "torchbase.metrics.image_reconstruction",
+        "torchbase.metrics.selection",
+    ],
+    [
+        "torchbase.config",
+        "torchbase.data.columns",
+        "torchbase.data.permutation",
+        "torchbase.data.typed_dict",
+        "torchbase.durable_files",
+        "torchbase.environment",
+        "torchbase.metrics.base",
+    ],
+    [
+        "torchbase.data.arrow_columns",
+        "torchbase.iteration_values",
+        "torchbase.json_values",
+        "torchbase.randomness",
+    ],
+    ["torchbase.errors"],
+]
+MAXIMUM_LINES = 300
+CATALOGUES = {"torchbase.hookspecs"}  # a list of events, as long as there are many
+LATE = {"datasets", "matplotlib", "sklearn", "tensorboard"}
+
+ROOT = Path(__file__).parents[2]
+
+
+def module_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in sorted((ROOT / "torchbase").rglob("*.py"))}
+
+
+def floors_of(module):
+    # A name of its own comes before a pattern: torchbase.hooks itself stands above its modules.
+    return [
+        number for number, patterns in enumerate(FLOORS) if any(fnmatchcase(module, pattern) for pattern in patterns)
+    ]
+
+
+def imported_by(module):
+    """The modules of torchbase that a module imports anywhere, also inside functions and for annotations alone."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively; absolute imports are the rule"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & MODULES.keys()) or {node.module}
+    return {name for name in found if name.partition(".")[0] == "torchbase"}
+
+
+def is_of_hooks(module):
+    return f"{module}.".startswith("torchbase.hooks.")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_module_stands_on_one_floor(module):
+    assert len(floors_of(module)) == 1
+
+
+def test_each_name_on_a_floor_is_that_of_a_module():
+    names = {pattern for patterns in FLOORS for pattern in patterns if not pattern.endswith("*")}
+    assert names <= MODULES.keys()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downward(module):
+    (own,) = floors_of(module)
+    upward = sorted(name for name in imported_by(module) if min(floors_of(name)) <= own)
+    assert upward == []
+
+
+def test_hooks_do_not_import_each_other():
+    for module in MODULES:
+        if module.startswith("torchbase.hooks."):
+            assert not {name for name in imported_by(module) if is_of_hooks(name)}, module
+
+
+def test_the_engine_imports_no_hook():
+    reached, waiting = set(), {"torchbase.engine"}
+    while waiting:
+        module = waiting.pop()
+        reached.add(module)
+        waiting |= imported_by(module) - reached
+    assert not {module for module in reached if is_of_hooks(module)}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_is_long(module):
+    lines = MODULES[module].read_text(encoding="utf-8").count("\n")
+    assert lines <= MAXIMUM_LINES or module in CATALOGUES
+
+
+def modules_loaded_by(statement):
+    code = f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, cwd=ROOT)
+    return set(json.loads(done.stdout))
+
+
+def test_importing_torchbase_loads_no_library_before_it_is_needed():
+    loaded = modules_loaded_by("import torchbase, torchbase.hooks, torchbase.metrics, torchbase.utils")
+    assert "torchbase.session" in loaded
+    assert not loaded & LATE

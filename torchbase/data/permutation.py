@@ -1,0 +1,58 @@
+"""A random order of very many rows, of which any part can be computed without the rest."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchbase.randomness import derive_seed
+
+ROUNDS = 6
+_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)  # of SplitMix64's finalizer, which spreads each bit over the word
+_SHIFT = np.uint64(31)
+
+
+class ComputedPermutation:
+    """A permutation of the numbers below a size, computed and not kept.
+
+    A Feistel network with keyed rounds permutes the numbers below the next power of four; one that lands at or above
+    the size is permuted again until it lands below ("cycle walking"), which takes less than four steps on average.
+
+    Source: Black and Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        """Prepares the permutation.
+
+        Args:
+            size: How many numbers there are.
+            seed: Which permutation it is.
+        """
+        self._size = size
+        self._half_bits = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
+        self._half_mask = np.uint64((1 << int(self._half_bits)) - 1)
+        self._keys = [np.uint64(derive_seed(seed, "round", number)) for number in range(ROUNDS)]
+
+    def part(self, begin: int, end: int) -> list[int]:
+        """Computes a part of the permutation.
+
+        Args:
+            begin: The first position.
+            end: The position after the last one.
+
+        Returns:
+            The numbers at those positions.
+        """
+        numbers = self._permute(np.arange(begin, end, dtype=np.uint64))
+        outside = np.flatnonzero(numbers >= self._size)
+        while len(outside):
+            numbers[outside] = self._permute(numbers[outside])
+            outside = outside[numbers[outside] >= self._size]
+        result: list[int] = numbers.tolist()
+        return result
+
+    def _permute(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = numbers >> self._half_bits, numbers & self._half_mask
+        for key in self._keys:
+            mixed = (right ^ key) * _MULTIPLIER
+            mixed = (mixed ^ (mixed >> _SHIFT)) * _MULTIPLIER
+            left, right = right, left ^ ((mixed >> _SHIFT) & self._half_mask)
+        return (left << self._half_bits) | right
