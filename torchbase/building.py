@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchbase.checkpoints import newest_whole_checkpoint
-from torchbase.config import SessionConfig
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.durable_files import read_json, read_tensors, remove_leftovers
 from torchbase.errors import CheckpointError, ConfigError, DataError, RunDirectoryError, StepError
@@ -20,6 +19,8 @@ from torchbase.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from torchbase.config import SessionConfig
 
 DEFAULT_PARENT = "runs"
 VALIDATION_PREFIX = "validation-"
@@ -126,7 +127,7 @@ def choose_seed(given: int | None, run_directory: RunDirectory) -> int:
     return kept
 
 
-def adam(network: torch.nn.Module, device: torch.device, config: SessionConfig) -> torch.optim.Optimizer:
+def adam(network: torch.nn.Module, device: torch.device, config: "SessionConfig") -> torch.optim.Optimizer:
     """Makes the default optimizer.
 
     Args:
@@ -159,10 +160,11 @@ def mini_batch_size(mini_batch: Any) -> int:
         StepError: If they disagree, or there is nothing to tell by.
     """
     columns = mini_batch if isinstance(mini_batch, Mapping) else {}
-    sizes = {name: len(one) for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim() > 0}
+    sizes = {name: one.shape[0] for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim()}
     sizes = sizes or {name: len(one) for name, one in columns.items() if isinstance(one, list)}
-    if len(set(sizes.values())) == 1:
-        return next(iter(sizes.values()))
+    distinct = set(sizes.values())
+    if len(distinct) == 1:
+        return distinct.pop()
     came = f"columns of different sizes: {sizes}" if sizes else f"no column of samples in {type(mini_batch).__name__}"
     raise StepError(
         f"A mini-batch's number of samples can't be told: there are {came}. To fix, override infer_mini_batch_size."

@@ -4,22 +4,20 @@
 the size and SHA-256 of every file, and the SHA-256 of the manifest's own content.
 """
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from torchbase import durable_files
 from torchbase.errors import CheckpointError, RunDirectoryError
 
-_MANIFEST = "manifest.json"
+if TYPE_CHECKING:
+    from torchbase.checkpoint_manifest import Manifest
+
 _NAME = re.compile(r"checkpoint-epoch-([0-9]{6,})-iteration-([0-9]{10,})")
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 _logger = logging.getLogger("torchbase")
@@ -42,23 +40,6 @@ class Checkpoint:
     parts: dict[str, Any]
 
 
-class _FileRecord(BaseModel):
-    size: int
-    sha256: str
-
-
-class _Manifest(BaseModel):
-    format_version: Literal[1] = 1
-    epoch: int
-    iteration: int
-    files: dict[str, _FileRecord]
-
-    def to_bytes(self) -> bytes:
-        content = self.model_dump()
-        own_checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-        return json.dumps({**content, "sha256": own_checksum}, indent=2).encode()
-
-
 def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[str, Any]) -> Path:
     """Write a checkpoint, which appears in the folder only once all of it is on the disk.
 
@@ -77,6 +58,8 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
         CheckpointError: A part's name can't be a file's, or the progress is negative.
         RunDirectoryError: A part holds something else, or the operating system refused.
     """
+    from torchbase.checkpoint_manifest import write_manifest  # late, since pydantic takes long to import
+
     if epoch < 0 or iteration < 0:
         raise CheckpointError(f"a checkpoint's progress counts from 0: epoch {epoch}, iteration {iteration} came.")
     for name in parts:
@@ -95,9 +78,7 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
     def fill(temporary: Path) -> None:
         for name, value in parts.items():
             durable_files.write_tensors(temporary / f"{name}.pth", value)
-        files = {file.name: _record_of(file) for file in sorted(temporary.iterdir())}
-        manifest = _Manifest(epoch=epoch, iteration=iteration, files=files)
-        (temporary / _MANIFEST).write_bytes(manifest.to_bytes())
+        write_manifest(temporary, epoch, iteration)
 
     durable_files.write_folder_durably(path, fill)
     return path
@@ -212,37 +193,14 @@ def _damage_explained(path: Path) -> Iterator[None]:
         raise CheckpointError(f"the checkpoint {path} is damaged: {error}. Take another, or restore it.") from error
 
 
-def _checked_manifest(path: Path) -> _Manifest:
+def _checked_manifest(path: Path) -> "Manifest":
+    from torchbase.checkpoint_manifest import MANIFEST_FILE, check_manifest
+
     with _damage_explained(path):
-        manifest = _read_manifest(path)
-        present = {file.name for file in path.iterdir()} - {_MANIFEST}
-        for name in sorted(present ^ manifest.files.keys()):
-            raise RunDirectoryError(f"{name} is {'not part of it' if name in present else 'missing'}")
-        for name, record in manifest.files.items():
-            found = _record_of(path / name)
-            if found != record:
-                raise RunDirectoryError(f"{name} was changed after it was written: it has {found}, and had {record}")
+        manifest = check_manifest(path)
+        if path.name != _name(manifest.epoch, manifest.iteration) and _NAME.fullmatch(path.name):
+            raise RunDirectoryError(f"{MANIFEST_FILE} is of epoch {manifest.epoch}, iteration {manifest.iteration}")
     return manifest
-
-
-def _read_manifest(path: Path) -> _Manifest:
-    content = (path / _MANIFEST).read_bytes()
-    try:
-        manifest = _Manifest.model_validate_json(content, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(key) for key in first["loc"]) or "as a whole"
-        raise RunDirectoryError(f"{_MANIFEST} isn't a manifest ({where}: {first['msg']})") from error
-    # Compared as bytes, so that even a changed space, which means nothing to JSON, is noticed.
-    if manifest.to_bytes() != content:
-        raise RunDirectoryError(f"{_MANIFEST} was changed after it was written")
-    if path.name != _name(manifest.epoch, manifest.iteration) and _NAME.fullmatch(path.name):
-        raise RunDirectoryError(f"{_MANIFEST} is of epoch {manifest.epoch}, iteration {manifest.iteration}")
-    return manifest
-
-
-def _record_of(file: Path) -> _FileRecord:
-    return _FileRecord(size=file.stat().st_size, sha256=durable_files.checksum(file))
 
 
 def _name(epoch: int, iteration: int) -> str:

@@ -50,7 +50,6 @@ import numpy as np
 import pluggy
 import torch
 
-from torchbase.config import Config
 from torchbase.iteration_values import IterationValues
 from torchbase.randomness import Randomness
 from torchbase.run import Phase, Run
@@ -59,6 +58,8 @@ from torchbase.run_directory import RunDirectory
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from torchbase.config import Config
+
 PROJECT_NAME = "torchbase"
 
 hookspec = pluggy.HookspecMarker(PROJECT_NAME)
@@ -66,7 +67,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 
 
 @hookspec
-def on_setup_start(run_directory: RunDirectory, config: Config, randomness: Randomness, resuming: bool) -> None:
+def on_setup_start(run_directory: RunDirectory, config: "Config", randomness: Randomness, resuming: bool) -> None:
     """The run directory stands and is locked; no data and no network yet.
 
     Only hooks that `TrainingBaseSession.default_hooks` lists are there to hear it.

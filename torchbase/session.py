@@ -11,7 +11,6 @@ import torch
 
 from torchbase import building
 from torchbase import hooks as standard
-from torchbase.config import choose_device, validate_config
 from torchbase.data.columns import collate_rows
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
@@ -68,6 +67,8 @@ class TrainingBaseSession(ABC):
             HookError: If a hook of `default_hooks` can't be registered.
             StepError: If `loss_function` can't be called by keyword.
         """
+        from torchbase.config import choose_device, validate_config  # late, since pydantic takes long to import
+
         self._config = validate_config(config)
         self.config_session = self._config.session
         self.config_data = self._config.data

@@ -130,14 +130,15 @@ class KeywordFunction:
         Raises:
             StepError: If an output that the function requires is missing.
         """
-        if self._takes_all:
-            arguments = dict(outputs)
-        else:
-            arguments = {name: outputs[name] for name in self._required if name in outputs}
-            arguments.update((name, outputs[name]) for name in self._optional if name in outputs)
-        missing = [name for name in self._required if name not in arguments]
+        missing = [name for name in self._required if name not in outputs]
         if missing:
             raise StepError(_describe_missing(missing, list(outputs)))
+        if self._takes_all:
+            return self._function(**outputs)
+        arguments = {name: outputs[name] for name in self._required}
+        for name in self._optional:
+            if name in outputs:
+                arguments[name] = outputs[name]
         return self._function(**arguments)
 
 

@@ -1,5 +1,6 @@
 """What README.md and docs list is what there is: events, default hooks, keys of the config."""
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -16,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CATALOGUE = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
 SIGNATURE = re.compile(r"```python\n(def \w+\(.*?\) -> .+?: \.\.\.)\n```")
-TYPES = dict(vars(hookspecs))
 
 
 def section(text, title):
@@ -44,13 +44,22 @@ def test_the_catalogue_has_a_section_for_each_event_in_the_order_of_hookspecs():
     assert re.findall(r"^### (\w+)$", CATALOGUE, re.MULTILINE) == list(EVENT_NAMES)
 
 
+def signature_of(definition):
+    """The arguments and the result of a function's source, as text; quotes around a type mean nothing."""
+    return f"({ast.unparse(definition.args)}) -> {ast.unparse(definition.returns)}".replace("'", "")
+
+
+SPECIFICATIONS = {
+    one.name: one for one in ast.parse(inspect.getsource(hookspecs)).body if isinstance(one, ast.FunctionDef)
+}
+
+
 @pytest.mark.parametrize("event", EVENT_NAMES)
 def test_the_catalogue_shows_the_exact_signature_of_an_event(event):
-    (definition,) = SIGNATURE.findall(section(CATALOGUE, event))
-    namespace = {}
-    exec(definition, TYPES, namespace)
-    assert namespace.keys() == {event}
-    assert inspect.signature(namespace[event]) == inspect.signature(getattr(hookspecs, event))
+    (source,) = SIGNATURE.findall(section(CATALOGUE, event))
+    (definition,) = ast.parse(source).body
+    assert definition.name == event
+    assert signature_of(definition) == signature_of(SPECIFICATIONS[event])
 
 
 @pytest.mark.parametrize("event", EVENT_NAMES)
@@ -112,6 +121,12 @@ def test_a_page_lists_each_key_of_the_session_section_with_its_default(page, tit
     assert all(row[2] for row in rows)
 
 
+def test_the_design_names_each_module():
+    house = section((ROOT / "docs" / "design.md").read_text(encoding="utf-8"), "The house")
+    modules = [*(ROOT / "torchbase").glob("*.py"), *(ROOT / "torchbase" / "data").glob("[!_]*.py")]
+    assert [path.name for path in sorted(modules) if f"`{path.name}`" not in house] == []
+
+
 def test_the_readme_lists_the_default_hooks_in_their_order(tmp_path):
     rows = table(section(README, "Default hooks"))
     assert [unquoted(row[0]) for row in rows] == [type(hook).__name__ for hook in default_hooks(tmp_path)]
@@ -138,3 +153,9 @@ def test_the_catalogue_lists_what_each_default_hook_listens_to(tmp_path):
             mark = listed.pop("log_…")
             listed |= {name: mark for name in EVENT_NAMES if name.startswith("log_")}
         assert listed == marks_of(hook)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_the_links_of_a_page_lead_to_files(page):
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -20,9 +20,11 @@ FLOORS = [
     ["torchbase.plugins"],
     ["torchbase.events", "torchbase.hookspecs"],
     ["torchbase.run"],
-    ["torchbase.run_directory", "torchbase.data", "torchbase.data.loader", "torchbase.metrics"],
+    ["torchbase.run_directory"],
+    ["torchbase.checkpoints", "torchbase.data", "torchbase.data.loader", "torchbase.metrics"],
     [
-        "torchbase.checkpoints",
+        "torchbase.checkpoint_manifest",
+        "torchbase.data.columns",
         "torchbase.data.order",
         "torchbase.data.splitting",
         "torchbase.data.validation_datasets",
@@ -32,8 +34,8 @@ FLOORS = [
     ],
     [
         "torchbase.config",
-        "torchbase.data.columns",
         "torchbase.data.permutation",
+        "torchbase.data.table_rows",
         "torchbase.data.typed_dict",
         "torchbase.durable_files",
         "torchbase.environment",
@@ -41,6 +43,7 @@ FLOORS = [
     ],
     [
         "torchbase.data.arrow_columns",
+        "torchbase.event_file",
         "torchbase.iteration_values",
         "torchbase.json_values",
         "torchbase.randomness",
@@ -49,7 +52,7 @@ FLOORS = [
 ]
 MAXIMUM_LINES = 300
 CATALOGUES = {"torchbase.hookspecs"}  # a list of events, as long as there are many
-LATE = {"datasets", "matplotlib", "sklearn", "tensorboard"}
+LATE = {"datasets", "matplotlib", "pydantic", "sklearn", "tensorboard"}
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import CONFIG, TinySession, config_with, read_scalars
 
@@ -49,6 +50,9 @@ def test_every_kind_of_record_can_be_read_back(tmp_path):
             run.call.log_text(run=run, tag="note", text="**bold**", step=1)
             run.call.log_image(run=run, tag="picture", image=torch.rand(3, 4, 4), step=1)
             run.call.log_image(run=run, tag="bytes", image=np.zeros((1, 4, 4), dtype=np.uint8), step=1)
+            figure = Figure(figsize=(2, 1), dpi=50)
+            figure.add_subplot().plot([1, 2])
+            run.call.log_figure(run=run, tag="plot", figure=figure, step=1)
             run.call.log_histogram(run=run, tag="weights", values=torch.randn(100), step=1)
 
     session = TinySession(config_with(num_epochs=1), tmp_path)
@@ -56,11 +60,12 @@ def test_every_kind_of_record_can_be_read_back(tmp_path):
     session()
     accumulator = EventAccumulator(session.run_dir).Reload()
     tags = accumulator.Tags()
-    assert set(tags["images"]) == {"picture", "bytes"}
+    assert set(tags["images"]) == {"picture", "bytes", "plot"}
     assert tags["histograms"] == ["weights"]
     assert "note/text_summary" in tags["tensors"]
     image = accumulator.Images("picture")[0]
     assert (image.step, image.width, image.height) == (1, 4, 4)
+    assert accumulator.Images("plot")[0].width == 100
 
 
 def test_hyper_parameters_stand_in_the_runs_own_file(tmp_path):

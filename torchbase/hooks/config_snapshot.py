@@ -2,12 +2,16 @@
 
 import logging
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from torchbase.config import Config, differences
 from torchbase.durable_files import read_json, write_json
 from torchbase.environment import describe_environment
 from torchbase.hookspecs import hookimpl
+from torchbase.json_values import differences
 from torchbase.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from torchbase.config import Config
 
 logger = logging.getLogger("torchbase")
 
@@ -19,7 +23,7 @@ class ConfigSnapshot:
     """Writes ``config.json`` and ``environment.json``; a run that is resumed adds its own beside them."""
 
     @hookimpl
-    def on_setup_start(self, run_directory: RunDirectory, config: Config, resuming: bool) -> None:
+    def on_setup_start(self, run_directory: RunDirectory, config: "Config", resuming: bool) -> None:
         """Writes both files, and says in what a resumed run's config differs."""
         config_file, environment_file = CONFIG_FILE, ENVIRONMENT_FILE
         if resuming:
