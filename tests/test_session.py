@@ -80,6 +80,7 @@ def test_the_attributes_are_those_of_the_contract(tmp_path):
     assert list(session.hooks)[2:] == [
         "seed_capture",
         "config_snapshot",
+        "rehearsal",
         "iteration_metrics",
         "log_values",
         "nan_guard",
@@ -272,7 +273,9 @@ def test_a_run_that_fails_before_anything_was_kept_removes_its_directory_and_say
         session()
     assert not Path(session.run_dir).exists()
     assert session.run_dir in caplog.text
-    assert caught.value.__notes__ == ["in training, epoch 1, after 0 mini-batches of this epoch"]
+    assert caught.value.__notes__[0].startswith(
+        "before training, with the first mini-batch of training: x: torch.float32"
+    )
 
 
 def test_a_run_that_fails_after_something_was_kept_stays(tmp_path):

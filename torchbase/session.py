@@ -178,6 +178,7 @@ class TrainingBaseSession(ABC):
             standard.SeedCapture(),
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
+            standard.Rehearsal(),  # before those that write
             standard.IterationMetrics(session.metrics_every_n_iterations),
             standard.LogValues(session.log_every_n_iterations),
             standard.NanGuard(),  # after the values are recorded, so that the curve shows the NaN

@@ -1,5 +1,6 @@
 import pytest
 
+import torchbase.data.checking
 import torchbase.data.splitting
 import torchbase.data.typed_dict
 import torchbase.data.validation_datasets
@@ -8,6 +9,7 @@ import torchbase.utils
 import torchbase.utils.metrics_instances
 
 HOMES = {
+    "check_columns": torchbase.data.checking,
     "split_iterables": torchbase.data.splitting,
     "split_to_train_valid_test": torchbase.data.splitting,
     "TypedDict": torchbase.data.typed_dict,

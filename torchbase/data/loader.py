@@ -47,8 +47,9 @@ class MiniBatchLoader:
         """
         self._order = order
         self._sampler = _EpochSampler(order)
+        self._dataset = _MiniBatches(dataset, order, collate)
         self._loader: DataLoader[Any] = DataLoader(
-            _MiniBatches(dataset, order, collate),
+            self._dataset,
             sampler=self._sampler,
             batch_size=None,
             collate_fn=_as_it_is,
@@ -66,6 +67,10 @@ class MiniBatchLoader:
     def __iter__(self) -> Iterator[Any]:
         """The mini-batches of the first epoch."""
         return self.mini_batches(epoch=1)
+
+    def first_mini_batch(self) -> Any:
+        """Gives the first mini-batch of the first epoch, read by the caller's own process."""
+        return self._dataset[next(self._order.mini_batches(epoch=1))]
 
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Gives the mini-batches of an epoch.

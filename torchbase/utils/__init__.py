@@ -1,5 +1,6 @@
 """The parts that a project builds its data and metrics from, under one name."""
 
+from torchbase.data.checking import check_columns
 from torchbase.data.splitting import split_iterables, split_to_train_valid_test
 from torchbase.data.typed_dict import TypedDict, TypedDictIterable
 from torchbase.data.validation_datasets import ValidationDatasetsDict
@@ -10,6 +11,7 @@ __all__ = [
     "TypedDict",
     "TypedDictIterable",
     "ValidationDatasetsDict",
+    "check_columns",
     "split_iterables",
     "split_to_train_valid_test",
 ]

@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import CONFIG, TinySession, config_with, make_dataset
+
+from torchbase import BaseMetricsClass, Engine, Phase, Run, ValidationDatasetsDict, hookimpl
+from torchbase.errors import MetricsError, StepError
+from torchbase.hooks import Rehearsal
+
+
+class Written:
+    """Notes what stands in the run directory when an error ends the run."""
+
+    def __init__(self):
+        self.names = None
+
+    @hookimpl
+    def on_exception(self, run):
+        self.names = {path.name for path in run.run_directory.path.iterdir()}
+
+
+def fail_of(session_class, tmp_path, error, **session):
+    session = session_class(config_with(**session), tmp_path)
+    session.register(Written())
+    with pytest.raises(error) as caught:
+        session()
+    assert session.hooks["written"].names == {"config.json", "environment.json", "states", ".lock"}
+    assert not Path(session.run_dir).exists()
+    return caught.value
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_mistake_in_validation_is_found_before_training_and_names_columns_types_and_shapes(tmp_path, workers):
+    class Lacking(TinySession):
+        def init_datasets(self):
+            return make_dataset(), ValidationDatasetsDict(
+                datasets=(make_dataset().remove_columns("y"),), only_for_demo=(False,), names=("valid",)
+            )
+
+    error = fail_of(Lacking, tmp_path, KeyError, dataloader_num_workers=workers)
+    assert error.__notes__[0] == (
+        "before training, with the first mini-batch of validation-valid: x: torch.float32 of shape (4, 3), "
+        "name: list of 4 str; training has ['y'] beside these"
+    )
+
+
+def test_a_wrong_shape_is_found_before_training(tmp_path):
+    class Wrong(TinySession):
+        def forward_pass(self, mini_batch):
+            return super().forward_pass({**mini_batch, "x": mini_batch["x"][:, :2]})
+
+    error = fail_of(Wrong, tmp_path, RuntimeError)
+    assert "x: torch.float32 of shape (4, 3)" in error.__notes__[0]
+
+
+def test_a_loss_without_a_gradient_is_found_before_training(tmp_path):
+    class Wrong(TinySession):
+        def loss_function(self, *, output, target):
+            return (output - target).square().mean().detach()
+
+    assert "has no gradient" in str(fail_of(Wrong, tmp_path, StepError))
+
+
+def test_a_missing_key_of_a_metric_is_found_before_training(tmp_path):
+    class Distance(BaseMetricsClass):
+        def distance(self, *, outputs, target):
+            return 0.0
+
+    class Measured(TinySession):
+        def init_metrics(self):
+            return [Distance()]
+
+    session = Measured({**CONFIG, "metrics": {"Distance": ["distance"]}}, tmp_path)
+    with pytest.raises(MetricsError, match=r"'outputs', for .* Did you mean 'output'\?"):
+        session()
+
+
+def test_nothing_is_learnt_and_nothing_is_logged_by_it(tmp_path):
+    class Logging(TinySession):
+        def forward_pass(self, mini_batch):
+            self.log("drawn", torch.rand(()))
+            return super().forward_pass(mini_batch)
+
+    with_it, without = Logging(CONFIG, tmp_path), Logging(CONFIG, tmp_path)
+    without.unregister("rehearsal")
+    assert with_it().averages == without().averages
+    for name, value in without.network.state_dict().items():
+        assert torch.equal(value, with_it.network.state_dict()[name]), name
+
+
+def test_a_loader_that_can_be_iterated_once_loses_nothing():
+    network = torch.nn.Linear(1, 1)
+    seen = []
+    run = Run(training=Phase("training", iter([1, 2]), is_training=True), max_epochs=1, network=network)
+    Engine(lambda run, phase, batch: seen.append(batch), hooks=[Rehearsal()]).run(run)
+    assert seen == [1, 2]
+
+
+def test_a_finished_run_is_not_rehearsed(tmp_path):
+    class Counting(TinySession):
+        passes = 0
+
+        def forward_pass(self, mini_batch):
+            self.passes += 1
+            return super().forward_pass(mini_batch)
+
+    session = Counting(CONFIG, tmp_path)
+    session()
+    passes = session.passes
+    session()
+    assert session.passes == passes

@@ -1,0 +1,104 @@
+"""Tries one mini-batch of each phase before training, so that a mistake is found before it does harm."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from torchbase.hookspecs import hookimpl
+from torchbase.randomness import fence, seed_streams
+from torchbase.run import Phase, Run, SeekableLoader
+from torchbase.training_step import network_of
+
+
+@runtime_checkable
+class PreviewLoader(Protocol):
+    """A loader that can read one mini-batch without starting its workers."""
+
+    def first_mini_batch(self) -> Any:
+        """Gives the first mini-batch of the first epoch."""
+
+
+class Rehearsal:
+    """Passes the first mini-batch of each phase through ``forward_pass``, the loss and the metrics, and learns nothing.
+
+    Random streams, the network's buffers and its mode are put back. What ``forward_pass`` changes beside them (a
+    counter of the user's, say) isn't known here and stays changed; ``session.unregister("rehearsal")`` leaves it out.
+    """
+
+    @hookimpl
+    def on_run_start(self, run: Run) -> None:
+        """Rehearses each phase that is still to be run."""
+        if run.epochs_done >= run.max_epochs:
+            return
+        seen: dict[str, set[str]] = {}
+        for phase in run.phases:
+            with fence(run.device), _network_as_it_was(network_of(run)):
+                if run.randomness is not None:
+                    seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)
+                for batch in _first_mini_batch(phase):
+                    seen[phase.name] = set(batch) if isinstance(batch, Mapping) else set()
+                    self._rehearse(run, phase, batch, seen["training"] - seen[phase.name])
+
+    def _rehearse(self, run: Run, phase: Phase, batch: Any, missing: set[str]) -> None:
+        run.current_phase = phase
+        network_of(run).train(phase.is_training)
+        try:
+            with torch.set_grad_enabled(phase.is_training):
+                run.call.run_forward(run=run, phase=phase, batch=batch)
+            if run.metrics is not None and phase.outputs is not None:
+                run.metrics(phase.outputs)
+        except Exception as error:
+            lacks = f"; training has {sorted(missing)} beside these" if missing else ""
+            error.add_note(f"before training, with the first mini-batch of {phase.name}: {describe(batch)}{lacks}")
+            raise
+        finally:
+            run.current_phase = phase.outputs = phase.loss = None
+            phase.values = {}
+
+
+def describe(batch: Any) -> str:
+    """Describes a mini-batch for a message.
+
+    Args:
+        batch: A mini-batch.
+
+    Returns:
+        Each column with its type and shape.
+    """
+    if not isinstance(batch, Mapping):
+        return type(batch).__name__
+    return ", ".join(f"{name}: {_describe_column(values)}" for name, values in batch.items()) or "no columns"
+
+
+def _describe_column(values: Any) -> str:
+    if isinstance(values, torch.Tensor):
+        return f"{values.dtype} of shape {tuple(values.shape)}"
+    if isinstance(values, list):
+        return f"list of {len(values)} {type(values[0]).__name__ if values else 'objects'}"
+    return type(values).__name__
+
+
+def _first_mini_batch(phase: Phase) -> Iterator[Any]:
+    loader = phase.loader
+    if isinstance(loader, PreviewLoader):
+        yield loader.first_mini_batch()
+    elif isinstance(loader, SeekableLoader):
+        yield from islice(loader.mini_batches(1, 0), 1)
+    elif iter(loader) is not loader:  # what can be iterated only once would lose its first mini-batch
+        yield from islice(loader, 1)
+
+
+@contextmanager
+def _network_as_it_was(network: torch.nn.Module) -> Iterator[None]:
+    was_training = network.training
+    buffers = [(buffer, buffer.detach().clone()) for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        network.train(was_training)
+        with torch.no_grad():
+            for buffer, former in buffers:
+                buffer.copy_(former)
