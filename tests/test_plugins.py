@@ -1,10 +1,11 @@
 import types
 
 import pytest
+from tiny import CONFIG, TinySession, config_with
 
 from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
-from torchbase.plugins import EVENT_NAMES, HookRegistry, name_of
+from torchbase.plugins import EVENT_NAMES, HookRegistry, load_plugin, name_of
 
 
 class Recorder:
@@ -215,3 +216,39 @@ def test_several_hooks_are_registered_all_or_none():
     with pytest.raises(HookError, match="'my_name' is registered already"):
         registry.register_all([("recorder", Recorder([], "a")), ("my_name", Named()), ("my_name", Named())])
     assert not registry.hooks
+
+
+@pytest.fixture
+def installed_plugin(tmp_path, monkeypatch):
+    """A package on the path that offers a plugin, as an installed one does."""
+    (tmp_path / "some_plugin.py").write_text(
+        "from torchbase import hookimpl\nclass Greeter:\n    @hookimpl\n    def on_run_start(self): ...\n"
+    )
+    information = tmp_path / "some_plugin-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[torchbase.hooks]\ngreeter = some_plugin:Greeter\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_a_plugin_is_loaded_by_its_name_only(installed_plugin, tmp_path):
+    assert type(load_plugin("greeter")).__name__ == "Greeter"
+    assert "greeter" not in TinySession(CONFIG, tmp_path / "runs").hooks
+    session = TinySession(config_with(plugins=["greeter"]), tmp_path / "runs")
+    assert list(session.hooks)[-1] == "greeter"
+    session()
+
+
+def test_an_unknown_plugin_names_the_nearest(installed_plugin, tmp_path):
+    with pytest.raises(HookError, match=r"No installed package offers a plugin 'greter'. Did you mean 'greeter'\?"):
+        TinySession(config_with(plugins=["greter"]), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_plugins_of_one_name_are_refused(installed_plugin, tmp_path):
+    other = tmp_path / "other_plugin-2.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other-plugin\nVersion: 2.0\n")
+    (other / "entry_points.txt").write_text("[torchbase.hooks]\ngreeter = some_plugin:Greeter\n")
+    with pytest.raises(HookError, match="Several packages offer a plugin 'greeter'"):
+        load_plugin("greeter")

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
+from importlib.metadata import entry_points
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,9 @@ EVENT_NAMES: tuple[str, ...] = tuple(
     for name, member in vars(hookspecs).items()
     if inspect.isfunction(member) and hasattr(member, f"{hookspecs.PROJECT_NAME}_spec")
 )
+
+
+ENTRY_POINT_GROUP = "torchbase.hooks"
 
 
 class HookRegistry:
@@ -112,6 +116,32 @@ class HookRegistry:
         self._defaults = set(defaults)
         for name, event in events.items():
             setattr(self.call, name, event.call)
+
+
+def load_plugin(name: str) -> object:
+    """Makes a hook that an installed package offers under the entry-point group ``torchbase.hooks``.
+
+    Args:
+        name: The name of the entry point. It refers to a class, or a function, that is called without arguments.
+
+    Returns:
+        The hook.
+
+    Raises:
+        HookError: If no installed package offers one of that name, or several do.
+    """
+    offered = entry_points(group=ENTRY_POINT_GROUP)
+    found = list(offered.select(name=name))
+    if not found:
+        raise HookError(
+            f"No installed package offers a plugin '{name}'.{_nearest(name, tuple(sorted(offered.names)))} "
+            "To fix, install the package, or take the name out of session.plugins."
+        )
+    if len(found) > 1:
+        packages = ", ".join(one.dist.name if one.dist is not None else one.value for one in found)
+        raise HookError(f"Several packages offer a plugin '{name}': {packages}. To fix, uninstall all but one.")
+    hook: object = found[0].load()()
+    return hook
 
 
 def name_of(hook: object) -> str:
