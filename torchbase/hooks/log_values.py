@@ -47,6 +47,8 @@ class LogValues:
     def on_run_end(self, run: Run) -> None:
         """Records the hyper-parameters and the lowest losses."""
         metrics = {f"{name}/best_loss/epochs": best.loss for name, best in run.best_losses.items()}
+        if metrics:
+            run.call.log_scalars(run=run, scalars=metrics, step=run.epochs_done)
         run.call.log_hparams(run=run, hparams=dict(_flatten(run.config)), metrics=metrics)
 
 

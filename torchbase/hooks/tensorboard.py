@@ -44,7 +44,6 @@ class TensorBoard:
 
         for summary in summarize(dict(hparams), dict(metrics)):  # type: ignore[no-untyped-call]
             self._file.add_summary(summary)
-        self._file.add_scalars(metrics, step=0)
 
     @hookimpl
     def log_text(self, tag: str, text: str, step: int) -> None:
