@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -94,7 +94,7 @@ class Console:
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
         """Writes the line of the epoch."""
-        averages = "  |  ".join(f"{phase.name}: {_describe(phase.averages)}" for phase in run.phases)
+        averages = " | ".join(f"{_short_name(phase)}: {_describe(phase.averages)}" for phase in run.phases)
         best = "  (best so far)" if self._is_best else ""
         seconds = time.monotonic() - self._epoch_began_at
         logger.info("epoch %d/%d  %s  %.1f s%s", run.epoch, run.max_epochs, averages, seconds, best)
@@ -153,5 +153,10 @@ def _length(phase: Phase) -> int | None:
         return None
 
 
-def _describe(averages: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in averages.items())
+def _short_name(phase: Phase) -> str:
+    return phase.name.removeprefix("validation-")
+
+
+def _describe(averages: Mapping[str, float]) -> str:
+    by_name = sorted(averages.items(), key=lambda item: item[0] != "loss")  # the loss first, the others as they come
+    return ", ".join(f"{name} {value:.4g}" for name, value in by_name)
