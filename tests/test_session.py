@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -444,7 +445,9 @@ def interrupt(tmp_path, numbers, phase="training", workers=0, seconds=0.5):
         start_new_session=True,
     )
     assert process.stdout.readline() == "ready\n"
-    for number in numbers:
+    for position, number in enumerate(numbers):
+        if position:
+            time.sleep(0.3)  # a signal that comes while the handler of another runs is seen only when a sleep is over
         os.killpg(process.pid, number)
     _, said = process.communicate(timeout=60)
     return process.returncode, said

@@ -12,10 +12,9 @@ from torchbase.checkpoints import newest_whole_checkpoint
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.durable_files import read_json, read_tensors, remove_leftovers
 from torchbase.errors import CheckpointError, ConfigError, DataError, RunDirectoryError, StepError
-from torchbase.hooks.best_validation import NETWORK_FILE
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.randomness import draw_seed
-from torchbase.run_directory import RunDirectory
+from torchbase.run_directory import NETWORK_FILE, RunDirectory
 
 if TYPE_CHECKING:
     from datasets import Dataset

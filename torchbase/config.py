@@ -36,11 +36,12 @@ class SessionConfig(BaseModel):
         weight_decay: Weight decay of the optimizer, at least 0.
         dataloader_num_workers: Processes that load data; 0 loads it in the training process.
         loss_function_params: Parameters of the loss function by name, in JSON form (lists for tuples), or None.
-        seed: Seed of the random number generators, from 0 to 2**63 - 1; None sets no seed.
+        seed: Seed of the random number generators, from 0 to 2**63 - 1; None draws one, which is kept.
         checkpoint_every_n_iterations: Iterations from one checkpoint to the next; None counts none.
         checkpoint_every_seconds: Seconds from one checkpoint to the next; None watches no clock.
         log_every_n_iterations: Iterations from one log entry to the next, at least 1.
-        metrics_every_n_iterations: Iterations from one computation of metrics to the next, at least 1.
+        metrics_every_n_iterations: Of how many training iterations the metrics of one are computed, counted from the
+            first of each epoch; at least 1.
         deterministic: Whether torch uses deterministic algorithms only.
         plugins: Names of the plugins to load, in order.
     """

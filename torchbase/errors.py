@@ -1,15 +1,17 @@
 """The errors that torchbase raises, so that a caller can catch one kind or all of them.
 
-TorchbaseError
-├── ConfigError (ValueError)          the config dictionary
-├── DataError (ValueError)            datasets, mini-batches and how they are read
-├── StepError (ValueError)            what forward_pass and loss_function returned
-├── MetricsError (ValueError)         the choice of metrics, before training
-├── HookError (ValueError)            a slip in registering a hook, or in what it returned
-├── NonFiniteError (ArithmeticError)
-└── RunDirectoryError (OSError)       what is kept of a run
-    ├── RunDirectoryLockedError       another process writes it
-    └── CheckpointError               no checkpoint to load, or a damaged one
+::
+
+    TorchbaseError
+    ├── ConfigError (ValueError)          the config dictionary
+    ├── DataError (ValueError)            datasets, mini-batches and how they are read
+    ├── StepError (ValueError)            what forward_pass and loss_function returned
+    ├── MetricsError (ValueError)         the choice of metrics, before training
+    ├── HookError (ValueError)            a slip in registering a hook, or in what it returned
+    ├── NonFiniteError (ArithmeticError)
+    └── RunDirectoryError (OSError)       what is kept of a run
+        ├── RunDirectoryLockedError       another process writes it
+        └── CheckpointError               no checkpoint to load, or a damaged one
 
 Their messages say what is wrong, where, what came, what was expected and how to mend it.
 """

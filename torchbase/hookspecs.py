@@ -70,7 +70,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 def on_setup_start(run_directory: RunDirectory, config: "Config", randomness: Randomness, resuming: bool) -> None:
     """The run directory stands and is locked; no data and no network yet.
 
-    Only hooks that `TrainingBaseSession.default_hooks` lists are there to hear it.
+    Only the hooks of `TrainingBaseSession.default_hooks` and the config's plugins are there to hear it.
 
     Args:
         run_directory: What keeps the run on disk.

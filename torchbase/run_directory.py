@@ -14,7 +14,7 @@ from torchbase.checkpoints import list_checkpoints
 from torchbase.durable_files import make_folder, os_errors_explained, sync_folder
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you_mean
 
-_NETWORK_FILE = "network.pth"
+NETWORK_FILE = "network.pth"
 _STATES_FOLDER = "states"
 _POSTFIX = re.compile(r"[A-Za-z0-9._-]+")
 _TAGS_LISTED = 5
@@ -97,7 +97,7 @@ class RunDirectory:
     @property
     def has_kept_something(self) -> bool:
         """Whether a checkpoint or the network of the run is on disk, from which something can be learnt or resumed."""
-        return (self.path / _NETWORK_FILE).exists() or bool(list_checkpoints(self.path / _STATES_FOLDER))
+        return (self.path / NETWORK_FILE).exists() or bool(list_checkpoints(self.path / _STATES_FOLDER))
 
     def file(self, name: str) -> Path:
         """Tell the path of a file in the directory, and make the folders that lead to it.
@@ -146,7 +146,7 @@ class RunDirectory:
         """Unlock and remove the directory of a run that ended before it kept anything, so that such runs don't pile up.
 
         Returns:
-            Whether it was removed: only a new one is, and only without a checkpoint and a network.
+            Whether it was removed. Only a new one is, and only without a checkpoint and a network.
 
         Raises:
             RunDirectoryError: The operating system refused.

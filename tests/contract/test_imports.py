@@ -24,6 +24,7 @@ FLOORS = [
     ["torchbase.checkpoints", "torchbase.data", "torchbase.data.loader", "torchbase.metrics"],
     [
         "torchbase.checkpoint_manifest",
+        "torchbase.data.checking",
         "torchbase.data.columns",
         "torchbase.data.order",
         "torchbase.data.splitting",

@@ -6,11 +6,10 @@ from torchbase.durable_files import write_tensors
 from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
 from torchbase.run import BestLoss, Phase, Run
+from torchbase.run_directory import NETWORK_FILE
 from torchbase.training_step import network_of
 
 logger = logging.getLogger("torchbase")
-
-NETWORK_FILE = "network.pth"
 
 
 class BestValidation:

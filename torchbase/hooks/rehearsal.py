@@ -28,7 +28,8 @@ class Rehearsal:
     counter of the user's, say) isn't known here and stays changed; ``session.unregister("rehearsal")`` leaves it out.
     """
 
-    @hookimpl
+    # Last, so that hooks that go around the forward pass are ready, and the state of a resumed run is in place.
+    @hookimpl(trylast=True)
     def on_run_start(self, run: Run) -> None:
         """Rehearses each phase that is still to be run."""
         if run.epochs_done >= run.max_epochs:

@@ -1,6 +1,7 @@
 """Records in TensorBoard event files."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,30 +21,29 @@ class TensorBoard:
     name = "tensorboard"
 
     def __init__(self) -> None:
+        self._folder: Path | None = None
         self._file: EventFile | None = None
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Opens an event file."""
+        """Finds the folder; the file is made when there is something to record."""
         self._close()
-        if run.run_directory is not None:
-            self._file = EventFile(run.run_directory.path)
+        self._folder = run.run_directory.path if run.run_directory is not None else None
 
     @hookimpl
     def log_scalars(self, scalars: Mapping[str, float], step: int) -> None:
         """Records numbers."""
-        if self._file is not None:
-            self._file.add_scalars(scalars, step)
+        file = self._file or self._open()
+        if file is not None:
+            file.add_scalars(scalars, step)
 
     @hookimpl
     def log_hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Records the hyper-parameters in the run's own event file, and the final values beside them."""
-        if self._file is None:
-            return
         from torch.utils.tensorboard.summary import hparams as summarize
 
         for summary in summarize(dict(hparams), dict(metrics)):  # type: ignore[no-untyped-call]
-            self._file.add_summary(summary)
+            self._add(summary, step=0)
 
     @hookimpl
     def log_text(self, tag: str, text: str, step: int) -> None:
@@ -95,8 +95,14 @@ class TensorBoard:
         self._close()
 
     def _add(self, summary: Any, step: int) -> None:
-        if self._file is not None:
-            self._file.add_summary(summary, step)
+        file = self._file or self._open()
+        if file is not None:
+            file.add_summary(summary, step)
+
+    def _open(self) -> EventFile | None:
+        if self._folder is not None:
+            self._file = EventFile(self._folder)
+        return self._file
 
     def _close(self) -> None:
         if self._file is not None:
