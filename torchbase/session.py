@@ -18,6 +18,7 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.engine import Engine
 from torchbase.metrics.base import BaseMetricsClass
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
+from torchbase.plugins import load_plugin
 from torchbase.randomness import Randomness, fence
 from torchbase.run import Phase, Run
 from torchbase.run_summary import RunSummary, summarize
@@ -77,6 +78,8 @@ class TrainingBaseSession(ABC):
         self.device = choose_device(self.config_session.device_name)
         step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
         self.engine = Engine(hooks=self.default_hooks(), defaults=[step])
+        for name in self.config_session.plugins:
+            self.engine.register(load_plugin(name), name)
         self._runs = building.Runs(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, tag_postfix)
         self._run_directory = self._runs.open()
         self.run_dir = str(self._run_directory.path)

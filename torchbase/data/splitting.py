@@ -94,7 +94,7 @@ def split_to_train_valid_test(
         portions: The portions of the training, validation and test parts; positive, summing to 1 (within 1e-6).
 
     Returns:
-        The training, validation and test parts: three lists, or three dictionaries of lists.
+        The training, validation and test parts, as three lists or three dictionaries of lists.
 
     Raises:
         DataError: There aren't exactly three portions, or as for ``split_iterables``.
