@@ -35,7 +35,7 @@ def reason_against(feature: Any, arrow_type: "pa.DataType") -> str | None:
         arrow_type, depth = arrow_type.value_type, depth + 1
         if isinstance(feature, List | LargeList):
             feature = feature.feature
-    if isinstance(feature, Mapping) or pa.types.is_struct(arrow_type):
+    if isinstance(feature, Mapping):
         return "it holds dictionaries"
     if not isinstance(feature, Value | ClassLabel | Array2D | Array3D | Array4D | Array5D):
         return f"{type(feature).__name__} is decoded by datasets"
@@ -108,7 +108,7 @@ class ArrayColumn:
             if isinstance(level, int):
                 starts, width = starts * level, level
             else:
-                bounds = level[starts[:, None] + np.arange(count + 1)]
+                bounds = level[starts[:, None] + np.arange(count + 1)].astype(np.int64, copy=False)
                 widths = bounds[:, 1:] - bounds[:, :-1]
                 width = int(widths[0, 0]) if widths.size else 0
                 if (widths != width).any():
@@ -162,6 +162,7 @@ def one_array(column: "pa.ChunkedArray") -> "pa.Array":
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what float32 can't hold becomes infinite, silently as in torch
 def as_tensor(numbers: NDArray[Any], shape: list[int]) -> torch.Tensor:
     """Makes a tensor of numbers, of the type that `datasets` gives with format ``torch``, in memory of its own."""
     as_type = _NUMPY_TYPES[numbers.dtype.kind]

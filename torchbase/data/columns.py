@@ -34,7 +34,7 @@ class ColumnReader:
         """
         self._dataset = dataset
         self._name = name
-        self._columns = list(dataset.format["columns"])
+        self._columns = [column for column in dataset.column_names if column in dataset.format["columns"]]
         self.reasons = {} if self.has_users_format else _reasons_against_columns(dataset, self._columns)
         fast = [column for column in self._columns if column not in self.reasons]
         self._table_rows = TableRows(dataset, fast) if fast and not self.has_users_format else None
@@ -90,7 +90,7 @@ class ColumnReader:
                 self._log_slow_column(column, "some of its rows are ragged, empty or hold nulls")
         try:
             return dataset[rows][column]
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
                 f"The column '{column}' of {self._name}, {self._dataset.features[column]}, can't be made tensors of: "
                 f"{error}. To fix, cast it to numbers (dataset.cast_column), leave it out (dataset.remove_columns), or "
@@ -140,15 +140,17 @@ def stack(values: Any) -> Any:
     """Makes one tensor of the values of a column where that is possible.
 
     Args:
-        values: A tensor, an array, or a sequence of one value a sample.
+        values: A tensor, an array, or a sequence of one value a sample; or a dictionary of these.
 
     Returns:
-        A tensor whose first dimension is the samples, or the values as a list.
+        A tensor whose first dimension is the samples, or the values as a list; or a dictionary of these.
     """
     if isinstance(values, torch.Tensor):
         return values
     if isinstance(values, np.ndarray) and values.dtype.kind in "biufc":
-        return torch.from_numpy(values)
+        return torch.from_numpy(values.copy())  # it may be read-only, turned around, or kept by who made it
+    if isinstance(values, Mapping):
+        return {name: stack(value) for name, value in values.items()}
     values = list(values)
     if not values:
         return values

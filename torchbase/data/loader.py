@@ -1,22 +1,18 @@
 """What a phase iterates: mini-batches of a dataset, in an order that can be sought."""
 
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 from torch.utils.data import Dataset as IndexedDataset
 
 from torchbase.data.columns import ColumnReader
 from torchbase.data.order import EpochOrder, MiniBatchIndices
-from torchbase.errors import DataError
+from torchbase.data.reading import Collate, collated, data_loader
 from torchbase.randomness import fence, seed_host_streams
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-Collate = Callable[[list[Any]], dict[str, Any]]
 
 
 class MiniBatchLoader:
@@ -48,17 +44,7 @@ class MiniBatchLoader:
         self._order = order
         self._sampler = _EpochSampler(order)
         self._dataset = _MiniBatches(dataset, order, collate)
-        self._loader: DataLoader[Any] = DataLoader(
-            self._dataset,
-            sampler=self._sampler,
-            batch_size=None,
-            collate_fn=_as_it_is,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            persistent_workers=num_workers > 0,
-            worker_init_fn=_leave_interrupts_to_the_main_process,
-            generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global stream
-        )
+        self._loader = data_loader(self._dataset, self._sampler, num_workers=num_workers, pin_memory=pin_memory)
 
     def __len__(self) -> int:
         """The number of mini-batches in an epoch."""
@@ -129,21 +115,4 @@ class _MiniBatches(IndexedDataset[Any]):
     def _read(self, rows: list[int]) -> Mapping[str, Any]:
         if self._collate is None:
             return self._reader.read(rows)
-        batch = self._collate(self._samples.__getitems__(rows))
-        if not isinstance(batch, Mapping):
-            raise DataError(
-                f"dataloader_collate_function has to return a dictionary, and returned {type(batch).__name__}. "
-                'To fix, return the columns by name, e.g. {"image": images, "label": labels}.'
-            )
-        return batch
-
-
-def _as_it_is(batch: Any) -> Any:
-    # The mini-batch is made already; torch's own function would walk through it once more.
-    return batch
-
-
-def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process finishes its iteration and needs the workers for that.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return collated(self._collate, self._samples.__getitems__(rows))

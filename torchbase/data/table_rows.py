@@ -1,13 +1,13 @@
 """The rows of a dataset's Arrow table: where they lie, and their columns of a mini-batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from torchbase.data.arrow_columns import array_column, to_column
+from torchbase.data.arrow_columns import ArrayColumn, array_column, to_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,14 +28,19 @@ class TableRows:
             dataset: The dataset; its format doesn't matter.
             columns: The names of the columns.
         """
-        self._gathered = dataset.select_columns(list(columns)).with_format("arrow")
+        self._dataset = dataset
         self._columns = list(columns)
-        self._rows_in_table, is_known = _rows_in_table(dataset)
+        self._rows_in_table = _rows_in_table(dataset)
         table = dataset.data.table
-        found = {name: array_column(table.column(name)) for name in columns} if is_known else {}
-        self._arrays = {name: array for name, array in found.items() if array is not None}
+        found = {name: array_column(table.column(name)) for name in columns}
+        arrays = {name: array for name, array in found.items() if array is not None}
+        self._arrays = arrays if self._gives_what_datasets_gives(arrays) else {}
         others = [name for name in columns if name not in self._arrays]
-        self._others = self._gathered.select_columns(others) if others else None
+        self._others = dataset.select_columns(others).with_format("arrow") if others else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A dataset in files is pickled as their names; the arrays over them would be pickled number by number.
+        return TableRows, (self._dataset, self._columns)
 
     def read(self, rows: list[int]) -> dict[str, torch.Tensor | list[Any] | None]:
         """Reads rows.
@@ -46,28 +51,39 @@ class TableRows:
         Returns:
             By column, a tensor or a list; None where the rows at hand are ragged, empty or hold nulls.
         """
-        columns: dict[str, torch.Tensor | list[Any] | None] = {}
-        if self._arrays:
-            positions = np.asarray(rows, dtype=np.int64)
-            if self._rows_in_table is not None:
-                positions = self._rows_in_table[positions]
-            columns = {name: array.take(positions) for name, array in self._arrays.items()}
+        columns = self._take(self._arrays, rows) if self._arrays else {}
         if self._others is not None:
             table = self._others[rows].combine_chunks()
             columns.update({name: to_column(table.column(name)) for name in table.column_names})
         return columns
 
+    def _take(self, arrays: Mapping[str, ArrayColumn], rows: list[int]) -> dict[str, torch.Tensor | list[Any] | None]:
+        positions = np.asarray(rows, dtype=np.int64)
+        if self._rows_in_table is not None:
+            positions = self._rows_in_table[positions]
+        return {name: array.take(positions) for name, array in arrays.items()}
 
-def _rows_in_table(dataset: "Dataset") -> tuple[NDArray[np.int64] | None, bool]:
-    """Finds where the rows of a dataset lie in its table, and whether that is known.
+    def _gives_what_datasets_gives(self, arrays: Mapping[str, ArrayColumn]) -> bool:
+        """Compares some rows; where the rows of the dataset lie is not something that `datasets` promises to tell."""
+        if not arrays or len(self._dataset) == 0:
+            return False
+        some = np.unique(np.linspace(0, len(self._dataset) - 1, ROWS_COMPARED, dtype=np.int64)).tolist()
+        expected = self._dataset.select_columns(list(arrays)).with_format("arrow")[some]
+        pairs = [(taken, to_column(expected.column(name))) for name, taken in self._take(arrays, some).items()]
+        return any(taken is not None for taken, _ in pairs) and all(_agree(*pair) for pair in pairs)
 
-    `datasets` keeps this (after select, shuffle, sort, …) in a private attribute and offers no public way to it. So
-    what is found is compared with what `datasets` itself gives; where that differs, nothing is made of it.
+
+def _agree(taken: torch.Tensor | list[Any] | None, given: torch.Tensor | list[Any] | None) -> bool:
+    if taken is None or given is None:
+        return taken is given
+    return np.array_equal(np.asarray(taken), np.asarray(given), equal_nan=True)
+
+
+def _rows_in_table(dataset: "Dataset") -> NDArray[np.int64] | None:
+    """Finds where the rows of a dataset lie in its table, after select, shuffle, sort, …; None where they lie in order.
+
+    `datasets` keeps this in a private attribute and offers no public way to it. So what is read with it is compared
+    with what `datasets` itself gives before it is used.
     """
     indices = dataset._indices
-    rows = None if indices is None else indices.column(0).to_numpy().astype(np.int64, copy=False)
-    last = max(len(dataset) - 1, 0)
-    some = np.unique(np.linspace(0, last, min(ROWS_COMPARED, len(dataset)), dtype=np.int64))
-    expected = dataset.with_format("arrow")[some.tolist()]
-    found = dataset.data.table.select(expected.column_names).take(some if rows is None else rows[some])
-    return rows, bool(found.equals(expected))
+    return None if indices is None else indices.column(0).to_numpy().view(np.int64)

@@ -1,0 +1,250 @@
+import logging
+from datetime import datetime, time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from datasets import Array2D, Dataset, Features, List, Value, concatenate_datasets
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_tables import datasets_of_any_kind, rows_of
+
+from torchbase.data.columns import ColumnReader, collate_rows, stack
+from torchbase.errors import DataError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_progress_bars():
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+def assert_same(read, expected):
+    assert type(read) is type(expected)
+    if isinstance(expected, torch.Tensor):
+        torch.testing.assert_close(read, expected, rtol=0, atol=0, equal_nan=True)
+    elif isinstance(expected, dict):
+        assert list(read) == list(expected)
+        for name, value in expected.items():
+            assert_same(read[name], value)
+    elif isinstance(expected, list):
+        for one, other in zip(read, expected, strict=True):
+            assert_same(one, other)
+    else:
+        assert read == expected
+
+
+@pytest.mark.filterwarnings("ignore:Specifying null_placement:FutureWarning")  # of datasets' own sort
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.data())
+def test_what_is_read_is_exactly_what_datasets_gives_with_the_format_torch(data):
+    with TemporaryDirectory() as folder:
+        dataset = data.draw(datasets_of_any_kind(Path(folder)))
+        reader = ColumnReader(dataset)
+        for rows in data.draw(st.lists(rows_of(dataset), min_size=2, max_size=2)):
+            try:
+                expected = dict(dataset.with_format("torch")[rows])
+            except AttributeError:  # datasets stumbles over a list column whose first row is null
+                with pytest.raises(DataError, match="The column 'column"):
+                    reader.read(rows)
+            else:
+                assert_same(reader.read(rows), expected)
+
+
+def mixed_dataset(number_of_rows=8):
+    generator = np.random.default_rng(2)
+    columns = {
+        "image": generator.random((number_of_rows, 2, 3), dtype=np.float32),
+        "list": generator.random((number_of_rows, 4)),
+        "label": list(range(number_of_rows)),
+        "flag": [row % 2 == 0 for row in range(number_of_rows)],
+        "name": [f"row {row}" for row in range(number_of_rows)],
+        "ragged": [list(range(row % 3)) for row in range(number_of_rows)],
+    }
+    features = {"image": Array2D((2, 3), "float32"), "list": List(Value("float64")), "label": Value("int32")}
+    features |= {"flag": Value("bool"), "name": Value("string"), "ragged": List(Value("int64"))}
+    return Dataset.from_dict(columns, Features(features))
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_writing_into_a_mini_batch_changes_neither_the_dataset_nor_another_mini_batch(pieces):
+    dataset = concatenate_datasets([mixed_dataset()] * pieces)
+    reader = ColumnReader(dataset)
+    rows = list(range(8))
+    expected = dict(dataset.with_format("torch")[rows])
+    first, second = reader.read(rows), reader.read(rows)
+    for name in ("image", "list", "label", "flag"):
+        first[name].zero_()
+    first["name"].clear()
+    assert_same(second, expected)
+    assert_same(reader.read(rows), expected)
+    assert_same(dict(dataset.with_format("torch")[rows]), expected)
+
+
+@pytest.mark.parametrize(
+    "give_format",
+    [
+        lambda dataset: dataset.with_format("torch", columns=["name", "label", "image"]),
+        lambda dataset: dataset.with_format("torch", columns=["label"], output_all_columns=True),
+        lambda dataset: dataset.with_format("torch", dtype=torch.float64),
+        lambda dataset: dataset.with_format("torch"),
+    ],
+)
+def test_a_users_torch_format_gives_what_datasets_gives_under_it(give_format):
+    dataset = give_format(mixed_dataset().remove_columns(["name", "ragged"]).add_column("name", list("abcdefgh")))
+    expected = {name: stack(values) for name, values in dataset[[5, 1]].items()}
+    assert_same(ColumnReader(dataset).read([5, 1]), expected)
+
+
+def test_only_the_columns_of_the_users_format_are_read_and_still_from_arrow():
+    reader = ColumnReader(mixed_dataset().with_format("torch", columns=["name", "label"]))
+    assert not reader.has_users_format
+    assert_same(reader.read([3, 0]), {"label": torch.tensor([3, 0]), "name": ["row 3", "row 0"]})
+
+
+def test_a_format_of_columns_alone_restricts_what_is_read():
+    dataset = mixed_dataset()
+    dataset.set_format(columns=["label"])
+    assert_same(ColumnReader(dataset).read([2, 2]), {"label": torch.tensor([2, 2])})
+
+
+def test_columns_beyond_those_of_the_users_format_come_as_datasets_gives_them():
+    dataset = mixed_dataset().with_format("torch", columns=["label"], output_all_columns=True)
+    batch = ColumnReader(dataset).read([1, 2])
+    assert batch["name"] == ["row 1", "row 2"]
+    assert batch["ragged"] == [[0], [0, 1]]
+    assert_same(batch["label"], torch.tensor([1, 2]))
+
+
+def test_arrays_of_the_format_numpy_become_tensors_of_their_type():
+    dataset = mixed_dataset()
+    dataset.set_format("numpy", columns=["image", "label", "name"])
+    batch = ColumnReader(dataset).read([1, 4])
+    assert batch["image"].shape == (2, 2, 3)
+    assert batch["image"].dtype == torch.float32
+    assert_same(batch["label"], torch.tensor([1, 4]))
+    assert list(batch["name"]) == ["row 1", "row 4"]
+
+
+KEPT = np.arange(3.0)
+KEPT.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([torch.ones(2), torch.zeros(2)], torch.tensor([[1.0, 1.0], [0.0, 0.0]])),
+        ([torch.ones(1), torch.zeros(2)], [torch.ones(1), torch.zeros(2)]),
+        ([torch.ones(1), torch.ones(1, dtype=torch.int64)], [torch.ones(1), torch.ones(1, dtype=torch.int64)]),
+        (torch.ones(2, 3), torch.ones(2, 3)),
+        ([np.ones(2, dtype=np.int16), np.zeros(2, dtype=np.int16)], torch.tensor([[1, 1], [0, 0]], dtype=torch.int16)),
+        ([1, 2], torch.tensor([1, 2])),
+        ([1, 2.5], torch.tensor([1.0, 2.5])),
+        ([np.float32(0.5), np.float32(2)], torch.tensor([0.5, 2.0])),
+        ((True, False), torch.tensor([True, False])),
+        (["a", "b"], ["a", "b"]),
+        ([1, None], [1, None]),
+        ([[1, 2], [3, 4]], [[1, 2], [3, 4]]),
+        ([], []),
+        (KEPT, torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)),
+        (np.arange(3)[::-1], torch.tensor([2, 1, 0])),
+        (np.array(["a", "b"]), [np.str_("a"), np.str_("b")]),
+        ({"ids": [1, 2], "text": ["a", "b"]}, {"ids": torch.tensor([1, 2]), "text": ["a", "b"]}),
+    ],
+)
+def test_what_a_transform_gives_is_stacked_where_that_is_possible(given, expected):
+    dataset = Dataset.from_dict({"row": [0, 1]}).with_transform(lambda batch: {"given": given})
+    assert_same(ColumnReader(dataset).read([0, 1]), {"given": expected})
+
+
+def test_writing_into_a_mini_batch_changes_no_array_that_a_transform_keeps():
+    kept = np.arange(3.0)
+    reader = ColumnReader(Dataset.from_dict({"row": [0, 1, 2]}).with_transform(lambda batch: {"kept": kept}))
+    reader.read([0, 1, 2])["kept"].zero_()
+    assert kept.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow"])
+def test_a_format_without_a_dictionary_of_columns_is_refused(kind):
+    reader = ColumnReader(mixed_dataset().with_format(kind), "the data of training")
+    with pytest.raises(DataError, match=f"format '{kind}' of the data of training gives a (DataFrame|Table) and not"):
+        reader.read([0, 1])
+
+
+@pytest.mark.parametrize("moment", [datetime(2020, 1, 2), time(3, 4)])
+def test_a_column_that_no_tensor_can_be_made_of_is_named(moment):
+    reader = ColumnReader(Dataset.from_dict({"x": [1, 2], "moment": [moment, moment]}), "the data of training")
+    with pytest.raises(DataError, match=r"column 'moment' of the data of training, Value\('time.*cast_column"):
+        reader.read([0, 1])
+
+
+def test_only_a_transform_may_draw_random_numbers():
+    dataset = mixed_dataset()
+    assert not any(ColumnReader(dataset.with_format(kind)).may_draw for kind in (None, "torch", "numpy", "arrow"))
+    assert ColumnReader(dataset.with_transform(lambda batch: batch)).may_draw
+
+
+def test_slow_columns_are_logged_with_the_reason(caplog):
+    caplog.set_level(logging.INFO, "torchbase")
+    columns = {"x": [1], "texts": [["a"]], "record": [{"a": 1}], "moment": [datetime(2020, 1, 2)], "raw": [b"a"]}
+    reader = ColumnReader(Dataset.from_dict(columns), "the data of training")
+    assert caplog.messages == []
+    reader.log_slow_columns()
+    reasons = {message.split("'")[1]: message.partition("than from Arrow: ")[2] for message in caplog.messages}
+    assert reasons == {
+        "texts": "lists of string are objects.",
+        "record": "it holds dictionaries.",
+        "moment": "timestamp[us] has no type in torch.",
+        "raw": "binary has no type in torch.",
+    }
+
+
+def test_a_column_that_turns_out_to_be_ragged_is_logged_once(caplog):
+    caplog.set_level(logging.INFO, "torchbase")
+    reader = ColumnReader(mixed_dataset(), "the data of training")
+    reader.read([4, 7])
+    assert caplog.messages == []
+    for rows in ([0, 1], [1, 2], [1, 1]):
+        reader.read(rows)
+    (message,) = caplog.messages
+    assert "'ragged' of the data of training" in message
+    assert "some of its rows are ragged, empty or hold nulls" in message
+
+
+@pytest.mark.parametrize(
+    ("give_format", "said"),
+    [
+        (lambda dataset: dataset.with_transform(dict), "read through its transform"),
+        (lambda dataset: dataset.with_format("numpy"), "read through its format 'numpy'"),
+    ],
+)
+def test_a_users_format_is_logged_as_slow(caplog, give_format, said):
+    caplog.set_level(logging.INFO, "torchbase")
+    ColumnReader(give_format(mixed_dataset()), "the data of training").log_slow_columns()
+    (message,) = caplog.messages
+    assert message.startswith("the data of training is ")
+    assert said in message
+
+
+def test_samples_are_put_together_by_key():
+    rows = [{"x": torch.ones(2), "n": 1, "name": "a"}, {"x": torch.zeros(2), "n": 2, "name": "b"}]
+    expected = {"x": torch.stack([torch.ones(2), torch.zeros(2)]), "n": torch.tensor([1, 2]), "name": ["a", "b"]}
+    assert_same(collate_rows(rows), expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"x": 1}, {"y": 1}], r"expected \['x'\], got \['y'\]"),
+        ([{"x": 1}, {"x": 1, "y": 1}], r"expected \['x'\], got \['x', 'y'\]"),
+        ([{"x": 1}, (1,)], r"expected \['x'\], got tuple"),
+        ([torch.ones(1)], "expected a dictionary, got Tensor"),
+    ],
+)
+def test_samples_with_different_keys_are_refused(rows, said):
+    with pytest.raises(DataError, match=said):
+        collate_rows(rows)

@@ -1,0 +1,84 @@
+"""What the loaders have in common: torch's ``DataLoader`` as they use it, and the user's collate function."""
+
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as IndexedDataset
+
+from torchbase.errors import DataError
+
+Collate = Callable[[list[Any]], dict[str, Any]]
+
+
+def leave_interrupts_to_the_main_process(worker: int) -> None:
+    """Prepares a worker: Ctrl-C reaches it too, and the main process needs it to finish its iteration.
+
+    Args:
+        worker: The number of the worker, from 0.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def data_loader(
+    dataset: IndexedDataset[Any],
+    requests: Iterable[Any],
+    *,
+    num_workers: int,
+    pin_memory: bool,
+    prepare_worker: Callable[[int], None] = leave_interrupts_to_the_main_process,
+) -> DataLoader[Any]:
+    """Makes torch's loader for a dataset that makes whole mini-batches itself.
+
+    Args:
+        dataset: What is asked for a mini-batch, in a worker or in the main process.
+        requests: What it is asked for; iterated anew whenever the loader is. With workers the first request goes to
+            the first of them, the next to the next, and so on around.
+        num_workers: How many processes read ahead; 0 reads where the mini-batch is used.
+        pin_memory: Whether to put tensors into pinned memory, for fast copies to a GPU.
+        prepare_worker: What each worker begins with; it gets the worker's number, from 0.
+
+    Returns:
+        The loader, whose workers stay from one epoch to the next.
+    """
+    return DataLoader(
+        dataset,
+        sampler=requests,
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+        worker_init_fn=prepare_worker,
+        generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global stream
+    )
+
+
+def collated(collate: Collate, samples: list[Any]) -> Mapping[str, Any]:
+    """Lets the user's function make a mini-batch.
+
+    Args:
+        collate: The function.
+        samples: The samples, each a dictionary of its columns.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        DataError: If that is no dictionary.
+    """
+    batch = collate(samples)
+    if not isinstance(batch, Mapping):
+        raise DataError(
+            f"dataloader_collate_function has to return a dictionary, and returned {type(batch).__name__}. "
+            'To fix, return the columns by name, e.g. {"image": images, "label": labels}.'
+        )
+    return batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    # The mini-batch is made already; torch's own function would walk through it once more.
+    return batch
