@@ -39,6 +39,11 @@ def check_columns(dataset: "Dataset", types: TypedDict | Mapping[str, Any]) -> "
                 try:
                     checker.check_type(column, value)
                 except TypeError as error:
-                    raise DataError(f"Row {begin + position} of the dataset is wrong: {error}") from error
+                    expected = checker.type_dict[column]
+                    raise DataError(
+                        f"The column '{column}' has to hold {getattr(expected, '__name__', expected)}, and row "
+                        f"{begin + position} holds {value!r:.80} ({type(value).__name__}). To fix, mend or filter the "
+                        f"rows, or allow both types: {getattr(expected, '__name__', expected)} | …"
+                    ) from error
         begin += ROWS_AT_A_TIME
     return dataset
