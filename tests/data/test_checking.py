@@ -15,7 +15,7 @@ def test_a_dataset_of_the_right_types_comes_back():
 
 
 def test_a_value_of_another_type_is_named_with_its_row_and_column():
-    with pytest.raises(DataError, match=r"Row 2 of the dataset is wrong: .*age"):
+    with pytest.raises(DataError, match="The column 'age' has to hold int, and row 2 holds None"):
         check_columns(DATASET, {"age": int, "name": str})
 
 
@@ -23,7 +23,7 @@ def test_rows_are_counted_over_all_batches():
     dataset = Dataset.from_dict({"x": ["a"] * 2500 + [""]}).with_transform(
         lambda batch: {"x": [value or None for value in batch["x"]]}
     )
-    with pytest.raises(DataError, match="Row 2500 of the dataset"):
+    with pytest.raises(DataError, match="row 2500 holds None"):
         check_columns(dataset, {"x": str})
 
 
