@@ -4,7 +4,8 @@
     python benchmarks/run.py engine_overhead       some of them
     python benchmarks/run.py --markdown FILE       writes the tables into a file, too
 
-A bound is how much more than the reference (the first row of a table) something may take.
+A bound is how much more than the reference (the first row of a table) something may take; for data, how many times as
+long as the first of its group.
 """
 
 import argparse
@@ -15,6 +16,9 @@ from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import data_files
+import data_path
+import data_training
 import engine_overhead
 import import_time
 import preset_overhead
@@ -25,8 +29,11 @@ BENCHMARKS: dict[str, Callable[[], Outcome]] = {
     "engine_overhead": engine_overhead.measure,
     "preset_overhead": preset_overhead.measure,
     "import_time": import_time.measure,
+    "data_path": data_path.measure,
+    "data_files": data_files.measure,
+    "data_training": data_training.measure,
 }
-PACKAGES = ("torchbase", "torch", "pluggy", "tensorboard", "pytorch-ignite", "lightning")
+PACKAGES = ("torchbase", "torch", "datasets", "pyarrow", "pluggy", "tensorboard", "pytorch-ignite", "lightning")
 THREADS = 1
 
 

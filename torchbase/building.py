@@ -17,7 +17,7 @@ from torchbase.randomness import draw_seed
 from torchbase.run_directory import NETWORK_FILE, RunDirectory
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
     from torchbase.config import SessionConfig
 
@@ -146,31 +146,7 @@ def adam(network: torch.nn.Module, device: torch.device, config: "SessionConfig"
     )
 
 
-def mini_batch_size(mini_batch: Any) -> int:
-    """Tells how many samples a mini-batch holds.
-
-    Args:
-        mini_batch: A dictionary of columns.
-
-    Returns:
-        The first dimension of its tensors; without a tensor, the length of its lists.
-
-    Raises:
-        StepError: If they disagree, or there is nothing to tell by.
-    """
-    columns = mini_batch if isinstance(mini_batch, Mapping) else {}
-    sizes = {name: one.shape[0] for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim()}
-    sizes = sizes or {name: len(one) for name, one in columns.items() if isinstance(one, list)}
-    distinct = set(sizes.values())
-    if len(distinct) == 1:
-        return distinct.pop()
-    came = f"columns of different sizes: {sizes}" if sizes else f"no column of samples in {type(mini_batch).__name__}"
-    raise StepError(
-        f"A mini-batch's number of samples can't be told: there are {came}. To fix, override infer_mini_batch_size."
-    )
-
-
-def check_datasets(given: object) -> "tuple[Dataset, ValidationDatasetsDict]":
+def check_datasets(given: object) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
     """Checks what ``init_datasets`` returned.
 
     Args:
@@ -182,7 +158,7 @@ def check_datasets(given: object) -> "tuple[Dataset, ValidationDatasetsDict]":
     Raises:
         DataError: If it isn't a training set and a `ValidationDatasetsDict`.
     """
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
     if not isinstance(given, tuple | list) or len(given) != 2:
         came = f"{len(given)} things" if isinstance(given, tuple | list) else type(given).__name__
@@ -191,12 +167,12 @@ def check_datasets(given: object) -> "tuple[Dataset, ValidationDatasetsDict]":
             f"{came}."
         )
     training, validation = given
-    if not isinstance(training, Dataset):
+    if not isinstance(training, Dataset | IterableDataset):
         raise DataError(
-            f"The training set has to be a datasets.Dataset, and init_datasets gave a {type(training).__name__}. "
-            "To fix, make one, e.g. with datasets.Dataset.from_dict(...)."
+            "The training set has to be a datasets.Dataset or a datasets.IterableDataset, and init_datasets gave a "
+            f"{type(training).__name__}. To fix, make one, e.g. with datasets.Dataset.from_dict(...)."
         )
-    if len(training) == 0:
+    if isinstance(training, Dataset) and len(training) == 0:
         raise DataError("The training set is empty. To fix, look at how init_datasets reads or splits it.")
     if not isinstance(validation, ValidationDatasetsDict):
         raise DataError(

@@ -30,10 +30,12 @@ class SessionConfig(BaseModel):
 
     Attributes:
         device_name: ``"auto"`` or a name that ``torch.device`` knows; see ``choose_device``.
-        num_epochs: Passes over the training split, at least 1.
+        num_epochs: Passes over the training split, at least 1; or epochs of ``iterations_per_epoch``.
         mini_batch_size: Samples in one mini-batch, at least 1.
         learning_rate: Step size of the optimizer, finite and above 0.
         weight_decay: Weight decay of the optimizer, at least 0.
+        iterations_per_epoch: Training iterations in an epoch, where the training set is a stream; None makes an epoch
+            of one pass over it.
         dataloader_num_workers: Processes that load data; 0 loads it in the training process.
         loss_function_params: Parameters of the loss function by name, in JSON form (lists for tuples), or None.
         seed: Seed of the random number generators, from 0 to 2**63 - 1; None draws one, which is kept.
@@ -54,6 +56,7 @@ class SessionConfig(BaseModel):
     mini_batch_size: int = Field(ge=1, description=_COUNT)
     learning_rate: float = Field(gt=0, description="a number greater than 0")
     weight_decay: float = Field(default=0.0, ge=0, description="a number of at least 0")
+    iterations_per_epoch: int | None = Field(default=None, ge=1, description=f"{_COUNT}, or None")
     dataloader_num_workers: int = Field(default=0, ge=0, description="a whole number of at least 0")
     loss_function_params: dict[str, Any] | None = Field(default=None, description="a dict with keys of str, or None")
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="a whole number from 0 to 2**63 - 1, or None")

@@ -1,7 +1,6 @@
 """The preset: a user writes what is theirs, and the standard hooks do the rest."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -11,24 +10,22 @@ import torch
 
 from torchbase import building
 from torchbase import hooks as standard
-from torchbase.data.columns import collate_rows
-from torchbase.data.loader import MiniBatchLoader
-from torchbase.data.order import EpochOrder
+from torchbase.data.phase_loader import end_workers, phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.engine import Engine
-from torchbase.metrics.base import BaseMetricsClass
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.plugins import load_plugin
 from torchbase.randomness import Randomness, fence
 from torchbase.run import Phase, Run
 from torchbase.run_summary import RunSummary, summarize
 from torchbase.training_step import TrainingStep
+from torchbase.user_methods import UserMethods
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 
-class TrainingBaseSession(ABC):
+class TrainingBaseSession(UserMethods):
     """A training run of the user's network on the user's data.
 
     Subclass it, write the abstract methods, give it a config and call it. Making a session makes its run directory; the
@@ -92,40 +89,6 @@ class TrainingBaseSession(ABC):
                 resuming=not create_run_dir_afresh,
             )
 
-    @abstractmethod
-    def init_datasets(self) -> "tuple[Dataset, ValidationDatasetsDict]":
-        """Gives the training set and the validation sets."""
-
-    @abstractmethod
-    def init_network(self) -> torch.nn.Module:
-        """Gives the network; its class name has to be ``config["network"]["architecture"]``."""
-
-    @abstractmethod
-    def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
-        """Passes a mini-batch through the network.
-
-        Args:
-            mini_batch: By column a tensor whose first dimension is the samples, on the CPU, or a list.
-
-        Returns:
-            Outputs by name; `loss_function` and the metrics ask for them by these names.
-        """
-
-    @abstractmethod
-    def loss_function(self, **outputs: Any) -> torch.Tensor:
-        """Computes the loss; write it with the outputs it needs as keyword arguments: ``(self, *, output, target)``.
-
-        Args:
-            **outputs: Those outputs of `forward_pass` that it names.
-
-        Returns:
-            The loss, averaged over the samples of the mini-batch, shape ().
-        """
-
-    @abstractmethod
-    def init_metrics(self) -> Sequence[BaseMetricsClass] | None:
-        """Gives the families of metrics that the config chooses from, if any."""
-
     def init_optimizer(self) -> torch.optim.Optimizer:
         """Gives the optimizer: Adam, in its fused form where the device has it."""
         return building.adam(self.network, self.device, self.config_session)
@@ -133,46 +96,10 @@ class TrainingBaseSession(ABC):
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         """Gives what the phases iterate: the training loader, and a loader for each validation set by its name."""
         validation = {
-            name: self._loader(dataset, f"{building.VALIDATION_PREFIX}{name}", shuffle=False)
+            name: self._loader(dataset, f"{building.VALIDATION_PREFIX}{name}", is_training=False)
             for name, dataset in self.datasets_valid_dict.items()
         }
-        return self._loader(self.dataset_train, "training", shuffle=True), validation
-
-    def dataloader_collate_function(self, batch: list[Any]) -> dict[str, Any]:
-        """Makes a mini-batch of samples; override it to pad, crop, mix or rename.
-
-        Args:
-            batch: The samples, each a dictionary of its columns.
-
-        Returns:
-            The mini-batch that `forward_pass` gets.
-        """
-        return collate_rows(batch)
-
-    def get_loss_value(self, *, loss_tensor: torch.Tensor) -> torch.Tensor | float:
-        """Gives the value of the loss that is logged and averaged.
-
-        Args:
-            loss_tensor: What `loss_function` returned, detached, on its device, shape ().
-
-        Returns:
-            A tensor of shape (), which is read together with those of other iterations, or a number.
-        """
-        return loss_tensor
-
-    def infer_mini_batch_size(self, mini_batch: Any) -> int:
-        """Tells how many samples a mini-batch holds; averages are weighted by it.
-
-        Args:
-            mini_batch: As `forward_pass` gets it.
-
-        Returns:
-            The first dimension of its tensors.
-
-        Raises:
-            StepError: If the tensors disagree, or there is none.
-        """
-        return building.mini_batch_size(mini_batch)
+        return self._loader(self.dataset_train, "training", is_training=True), validation
 
     def default_hooks(self) -> list[object]:
         """Gives the hooks that the session registers, in the order in which they run."""
@@ -223,12 +150,15 @@ class TrainingBaseSession(ABC):
         with self._cleaning_up_after_errors(), fence(self.device):
             self._run_directory.lock()
             self._run.stop_reason = None
-            self.engine.run(self._run)
+            try:
+                self.engine.run(self._run)
+            finally:
+                end_workers(phase.loader for phase in self._run.phases)
             self._run_directory.unlock()
         return summarize(self._run, self.run_dir)
 
     @cached_property
-    def dataset_train(self) -> "Dataset":
+    def dataset_train(self) -> "Dataset | IterableDataset":
         """The training set."""
         return self._datasets[0]
 
@@ -262,7 +192,7 @@ class TrainingBaseSession(ABC):
         return self._dataloaders[1]
 
     @cached_property
-    def _datasets(self) -> "tuple[Dataset, ValidationDatasetsDict]":
+    def _datasets(self) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
         with self._building("datasets"):
             return building.check_datasets(self.init_datasets())
 
@@ -300,13 +230,15 @@ class TrainingBaseSession(ABC):
             randomness=self._randomness,
         )
 
-    def _loader(self, dataset: "Dataset", phase: str, *, shuffle: bool) -> MiniBatchLoader:
-        overridden = type(self).dataloader_collate_function is not TrainingBaseSession.dataloader_collate_function
-        return MiniBatchLoader(
+    def _loader(self, dataset: "Dataset | IterableDataset", phase: str, *, is_training: bool) -> Any:
+        overridden = type(self).dataloader_collate_function is not UserMethods.dataloader_collate_function
+        return phase_loader(
             dataset,
-            EpochOrder(len(dataset), self.config_session.mini_batch_size, shuffle, phase, self._randomness),
+            phase,
+            self._randomness,
+            self.config_session,
+            is_training=is_training,
             collate=self.dataloader_collate_function if overridden else None,
-            num_workers=self.config_session.dataloader_num_workers,
             pin_memory=self.device.type == "cuda",
         )
 

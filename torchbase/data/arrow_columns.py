@@ -108,26 +108,30 @@ class ArrayColumn:
             if isinstance(level, int):
                 starts, width = starts * level, level
             else:
-                bounds = level[starts[:, None] + np.arange(count + 1)].astype(np.int64, copy=False)
-                widths = bounds[:, 1:] - bounds[:, :-1]
-                width = int(widths[0, 0]) if widths.size else 0
-                if (widths != width).any():
+                lists = starts if count == 1 else (starts[:, None] + np.arange(count)).reshape(-1)
+                begins = level.take(lists)
+                widths = level.take(lists + 1) - begins
+                width = int(widths[0]) if len(widths) else 0
+                if width == 0 or np.count_nonzero(widths != width):
                     return None
-                starts = bounds[:, 0]
+                starts = begins[::count].astype(np.int64, copy=False)
             count *= width
             shape.append(width)
         return None if 0 in shape else as_tensor(self._take_numbers(starts, count), shape)
 
     def _take_numbers(self, starts: NDArray[Any], count: int) -> NDArray[Any]:
-        numbers = self._numbers
-        if count == 1:
-            return np.take(numbers, starts)
-        shift = int(starts[0]) % count
-        if (starts % count != shift).any():  # a ragged row before them has moved some
-            return np.take(numbers, starts[:, None] + np.arange(count))
-        whole_rows = (len(numbers) - shift) // count
-        by_row = numbers[shift : shift + whole_rows * count].reshape(whole_rows, count)
-        return np.take(by_row, starts // count, axis=0)
+        numbers, places, axis = self._numbers, starts, None
+        if count > 1:
+            rows, shifts = np.divmod(starts, count)
+            shift = int(shifts[0])
+            if np.count_nonzero(shifts != shift):  # a ragged row before them has moved some
+                places = starts[:, None] + np.arange(count)
+            else:
+                whole_rows = (len(numbers) - shift) // count
+                numbers = numbers[shift : shift + whole_rows * count].reshape(whole_rows, count)
+                places, axis = rows, 0
+        taken: NDArray[Any] = numbers.take(places, axis=axis)
+        return taken
 
 
 def array_column(column: "pa.ChunkedArray") -> ArrayColumn | None:
@@ -162,12 +166,18 @@ def one_array(column: "pa.ChunkedArray") -> "pa.Array":
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what float32 can't hold becomes infinite, silently as in torch
 def as_tensor(numbers: NDArray[Any], shape: list[int]) -> torch.Tensor:
     """Makes a tensor of numbers, of the type that `datasets` gives with format ``torch``, in memory of its own."""
-    as_type = _NUMPY_TYPES[numbers.dtype.kind]
-    own: NDArray[Any] = numbers.astype(as_type, copy=not numbers.flags.owndata)
-    return torch.from_numpy(own).reshape(shape)
+    if numbers.dtype == np.float64:
+        own = _as_float32(numbers)
+    else:
+        own = numbers.astype(_NUMPY_TYPES[numbers.dtype.kind], copy=not numbers.flags.owndata)
+    return torch.from_numpy(own.reshape(shape))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what float32 can't hold becomes infinite, silently as in torch
+def _as_float32(numbers: NDArray[Any]) -> NDArray[Any]:
+    return numbers.astype(np.float32)
 
 
 _NUMPY_TYPES = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float32}

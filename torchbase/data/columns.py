@@ -35,17 +35,11 @@ class ColumnReader:
         self._dataset = dataset
         self._name = name
         self._columns = [column for column in dataset.column_names if column in dataset.format["columns"]]
+        self.has_users_format = _has_users_format(dataset, self._columns)
         self.reasons = {} if self.has_users_format else _reasons_against_columns(dataset, self._columns)
         fast = [column for column in self._columns if column not in self.reasons]
         self._table_rows = TableRows(dataset, fast) if fast and not self.has_users_format else None
         self._through_datasets: dict[str, Dataset] = {}
-
-    @property
-    def has_users_format(self) -> bool:
-        """Whether the dataset has a transform, or a format that gives something else than tensors of all columns."""
-        form = self._dataset.format
-        plain = form["type"] is None or (form["type"] == "torch" and not form["format_kwargs"])
-        return not plain or (form["output_all_columns"] and set(self._columns) != set(self._dataset.column_names))
 
     @property
     def may_draw(self) -> bool:
@@ -163,6 +157,13 @@ def stack(values: Any) -> Any:
     if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in values):
         return torch.tensor(values)
     return values
+
+
+def _has_users_format(dataset: "Dataset", columns: Sequence[str]) -> bool:
+    """Tells whether there is a transform, or a format that gives something else than tensors of all columns."""
+    form = dataset.format
+    plain = form["type"] is None or (form["type"] == "torch" and not form["format_kwargs"])
+    return not plain or (form["output_all_columns"] and set(columns) != set(dataset.column_names))
 
 
 def _reasons_against_columns(dataset: "Dataset", columns: Sequence[str]) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """What a phase iterates: mini-batches of a dataset, in an order that can be sought."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import Sampler
 from torch.utils.data import Dataset as IndexedDataset
+from torch.utils.data import Sampler
 
 from torchbase.data.columns import ColumnReader
 from torchbase.data.order import EpochOrder, MiniBatchIndices
@@ -44,7 +45,10 @@ class MiniBatchLoader:
         self._order = order
         self._sampler = _EpochSampler(order)
         self._dataset = _MiniBatches(dataset, order, collate)
-        self._loader = data_loader(self._dataset, self._sampler, num_workers=num_workers, pin_memory=pin_memory)
+        self._new_loader = partial(
+            data_loader, self._dataset, self._sampler, num_workers=num_workers, pin_memory=pin_memory
+        )
+        self._loader = self._new_loader()
 
     def __len__(self) -> int:
         """The number of mini-batches in an epoch."""
@@ -53,6 +57,10 @@ class MiniBatchLoader:
     def __iter__(self) -> Iterator[Any]:
         """The mini-batches of the first epoch."""
         return self.mini_batches(epoch=1)
+
+    def end_workers(self) -> None:
+        """Ends the workers; they begin anew when the next epoch does."""
+        self._loader = self._new_loader()
 
     def first_mini_batch(self) -> Any:
         """Gives the first mini-batch of the first epoch, read by the caller's own process."""

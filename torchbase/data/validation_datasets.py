@@ -11,20 +11,21 @@ from torchbase.data.typed_dict import nearest_name_hint
 from torchbase.errors import DataError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class ValidationDatasetsDict(Mapping[str, "Dataset"]):
+class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
     """The validation datasets of a run, as a read-only mapping from name to dataset.
 
     A dataset that is only for demonstration is validated on and logged, but has no vote in which checkpoint is the
     best. There may be no datasets at all: give three empty tuples.
 
     Attributes:
-        datasets: The datasets, each with at least one row; a list is kept as a tuple, as in all three.
+        datasets: The datasets, each with at least one row, or streams (`datasets.IterableDataset`); a list is kept as
+            a tuple, as in all three.
         only_for_demo: Whether each of them is only for demonstration.
         names: Their names. They become tags and file names, so each is different, starts with a letter or digit and
             has only letters and digits of ASCII, ``-``, ``_`` and ``.``.
@@ -36,7 +37,7 @@ class ValidationDatasetsDict(Mapping[str, "Dataset"]):
         >>> ValidationDatasetsDict(datasets=(part, valid), only_for_demo=(True, False), names=("train", "valid"))
     """
 
-    datasets: Sequence[Dataset]
+    datasets: Sequence[Dataset | IterableDataset]
     only_for_demo: Sequence[bool]
     names: Sequence[str]
 
@@ -55,7 +56,7 @@ class ValidationDatasetsDict(Mapping[str, "Dataset"]):
         for field, value in kept.items():
             object.__setattr__(self, field, value)
 
-    def __getitem__(self, name: str) -> Dataset:
+    def __getitem__(self, name: str) -> Dataset | IterableDataset:
         """The dataset of that name.
 
         Args:
@@ -101,12 +102,12 @@ class ValidationDatasetsDict(Mapping[str, "Dataset"]):
 
 
 def _sequence_mistakes(field: str, value: object) -> list[str]:
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
     came = type(value).__name__
-    if isinstance(value, DatasetDict):
-        return [f"{field} is a DatasetDict; pick splits of it, as (splits['validation'],)."]
-    if isinstance(value, Dataset | str | bool):
+    if isinstance(value, DatasetDict | IterableDatasetDict):
+        return [f"{field} is a {came}; pick splits of it, as (splits['validation'],)."]
+    if isinstance(value, Dataset | IterableDataset | str | bool):
         return [f"{field} is a single {came}, not a tuple or list: is a comma missing, as in (item,)?"]
     if not isinstance(value, Sequence):
         return [f"{field} has to be a tuple or list, but a {came} came."]
@@ -122,14 +123,16 @@ def _length_mistakes(kept: Mapping[str, tuple[Any, ...]]) -> list[str]:
 
 
 def _dataset_mistakes(datasets: tuple[Any, ...], names: tuple[Any, ...]) -> list[str]:
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
     mistakes = []
     for index, dataset in enumerate(datasets):
         where = f"datasets[{index}]" + (f" ({names[index]!r})" if index < len(names) else "")
-        if isinstance(dataset, DatasetDict):
+        if isinstance(dataset, DatasetDict | IterableDatasetDict):
             hint = f"pick one of its splits: {', '.join(map(repr, dataset)) or 'it has none'}"
-            mistakes.append(f"{where} is a DatasetDict, not a datasets.Dataset; {hint}.")
+            mistakes.append(f"{where} is a {type(dataset).__name__}, not a datasets.Dataset; {hint}.")
+        elif isinstance(dataset, IterableDataset):
+            continue  # whether it is empty shows when it is read
         elif not isinstance(dataset, Dataset):
             kind = type(dataset)
             mistakes.append(f"{where} has to be a datasets.Dataset, but a {kind.__module__}.{kind.__qualname__} came.")

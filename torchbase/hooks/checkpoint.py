@@ -13,7 +13,7 @@ from torchbase.checkpoints import keep_newest, newest_whole_checkpoint, write_ch
 from torchbase.errors import CheckpointError, NonFiniteError
 from torchbase.hookspecs import hookimpl
 from torchbase.randomness import capture_streams
-from torchbase.run import BestLoss, Phase, Progress, Run
+from torchbase.run import BestLoss, Phase, Progress, Run, SeekableLoader
 from torchbase.training_step import network_of, optimizer_of
 
 logger = logging.getLogger("torchbase")
@@ -23,7 +23,7 @@ CHECKPOINTS_KEPT = 2
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A hook whose state is kept in every checkpoint."""
+    """A hook, or a seekable loader of the training phase, whose state is kept in every checkpoint."""
 
     def state_dict(self) -> Mapping[str, Any]:
         """Gives the state: tensors and plain values."""
@@ -106,6 +106,7 @@ def snapshot(run: Run) -> dict[str, Any]:
     Returns:
         Tensors and plain values, by what they are of.
     """
+    loader = _stateful_loader(run)
     return {
         "network": network_of(run).state_dict(),
         "optimizer": optimizer_of(run).state_dict(),
@@ -117,6 +118,7 @@ def snapshot(run: Run) -> dict[str, Any]:
         },
         "random": capture_streams(run.device),
         "hooks": {name: hook.state_dict() for name, hook in run.hooks.items() if isinstance(hook, Stateful)},
+        **({} if loader is None else {"loaders": {run.training.name: loader.state_dict()}}),
     }
 
 
@@ -150,6 +152,7 @@ def restore(run: Run, saved: SavedCheckpoint) -> None:
         else:
             phase.progress, phase.averages = Progress(**kept["progress"]), dict(kept["averages"])
     _restore_hooks(run, parts["hooks"], saved)
+    _restore_loader(run, parts.get("loaders", {}), saved)
     run.random_states = parts["random"] if run.progress.mini_batches and not run.progress.is_done else None
 
 
@@ -189,6 +192,21 @@ def _restore_hooks(run: Run, states: Mapping[str, Any], saved: SavedCheckpoint) 
             hook.load_state_dict(state)
         else:
             logger.warning("%s holds a state of the hook '%s', which isn't registered.", saved.path.name, name)
+
+
+def _stateful_loader(run: Run) -> Stateful | None:
+    # Of the training phase alone: a validation that was broken off begins again. Only where the loader is told where to
+    # begin: of another, what is done would be passed over once more.
+    loader = run.training.loader
+    return loader if isinstance(loader, SeekableLoader) and isinstance(loader, Stateful) else None
+
+
+def _restore_loader(run: Run, states: Mapping[str, Any], saved: SavedCheckpoint) -> None:
+    state, loader = states.get(run.training.name), _stateful_loader(run)
+    if state is not None and loader is not None:
+        loader.load_state_dict(state)
+    elif state is not None:
+        logger.warning("%s holds a state of the training loader, and this one takes none.", saved.path.name)
 
 
 def _position(run: Run) -> tuple[int, int]:

@@ -1,0 +1,176 @@
+"""What reading well is worth end to end: three epochs of digits with a small network, from the dataset to the end.
+
+All sides train the same network with the same optimizer on the same dataset. Building the loader, the network and
+whatever a framework builds is part of the time, and so is all that is written.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import torch
+from data_path import HEAD, SIZE, STOCK, Contender, compare_ratios, digits, stock_loader, tell_turns
+from datasets import Dataset
+from measuring import Outcome, is_installed
+from torch.nn.functional import cross_entropy
+
+from torchbase import TrainingBaseSession, ValidationDatasetsDict
+from torchbase.data.loader import MiniBatchLoader
+from torchbase.data.order import EpochOrder
+from torchbase.randomness import Randomness
+
+EPOCHS = 3
+REPETITIONS = 11
+LEARNING_RATE = 0.001
+CONFIG = {
+    "session": {
+        "device_name": "cpu",
+        "num_epochs": EPOCHS,
+        "mini_batch_size": SIZE,
+        "learning_rate": LEARNING_RATE,
+        "seed": 1,
+    },
+    "network": {"architecture": "SmallNetwork"},
+}
+
+Train = Callable[[Dataset, Path], None]
+
+
+def measure() -> Outcome:
+    """Measures all sides."""
+    dataset = digits()
+    has_lightning = is_installed("lightning")
+    group = [
+        Contender("torchbase TrainingBaseSession, all default hooks", clock(train_with_session, dataset)),
+        Contender("hand-written loop, stock loader", clock(train_by_hand, dataset), least=5),
+        Contender("hand-written loop, torchbase's loader", clock(train_by_hand_with_torchbase_loader, dataset)),
+        Contender(
+            "Lightning, TensorBoardLogger, stock loader",
+            clock(train_with_lightning, dataset) if has_lightning else None,
+            least=10,
+        ),
+    ]
+    return Outcome(
+        "data_training: three epochs of digits",
+        "1,797 images of 8 by 8 pixels, MLP 64-32-10, fused Adam; µs of the whole run by its samples. "
+        "torchbase and Lightning write the loss of every iteration to TensorBoard, and checkpoints. "
+        f"The stock loader is {STOCK}. {tell_turns(REPETITIONS)}",
+        HEAD,
+        compare_ratios(group, REPETITIONS),
+    )
+
+
+def clock(train: Train, dataset: Dataset) -> Callable[[], float]:
+    """Makes a measure of the seconds of a whole run by its samples.
+
+    Args:
+        train: Trains for three epochs; what it writes goes into the folder that it is given.
+        dataset: The digits.
+    """
+
+    def measure_run() -> float:
+        with TemporaryDirectory() as folder:
+            began_at = perf_counter()
+            train(dataset, Path(folder))
+            return (perf_counter() - began_at) / (EPOCHS * len(dataset))
+
+    return measure_run
+
+
+class SmallNetwork(torch.nn.Sequential):
+    """The network that is trained: 64 pixels, 32 hidden units, 10 digits."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+
+
+def new_optimizer(network: torch.nn.Module) -> torch.optim.Optimizer:
+    """Makes what is torchbase's default optimizer."""
+    return torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
+
+
+class DigitsSession(TrainingBaseSession):
+    """The preset as a user has it."""
+
+    dataset: Dataset
+
+    def init_datasets(self) -> Any:
+        """Gives the digits, and no validation set."""
+        return self.dataset, ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
+
+    def init_network(self) -> torch.nn.Module:
+        """Gives the network."""
+        return SmallNetwork()
+
+    def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
+        """Passes a mini-batch through the network."""
+        return {"logits": self.network(mini_batch["image"]), "label": mini_batch["label"]}
+
+    def loss_function(self, *, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Computes the loss."""
+        return cross_entropy(logits, label)
+
+    def init_metrics(self) -> None:
+        """Gives no metrics."""
+
+
+def train_with_session(dataset: Dataset, folder: Path) -> None:
+    """Trains with the preset: all default hooks, TensorBoard at every iteration, a checkpoint an epoch."""
+    session = DigitsSession(CONFIG, folder)
+    session.dataset = dataset
+    session()
+
+
+def train_by_hand(dataset: Dataset, folder: Path) -> None:
+    """Trains with a loop and nothing around it; nothing is written."""
+    loader = stock_loader(dataset)
+    loop(batch for _ in range(EPOCHS) for batch in loader)
+
+
+def train_by_hand_with_torchbase_loader(dataset: Dataset, folder: Path) -> None:
+    """Trains with the same loop, to tell what the rest of a session takes."""
+    loader = MiniBatchLoader(dataset, EpochOrder(len(dataset), SIZE, True, "training", Randomness(1)))
+    loop(batch for epoch in range(1, EPOCHS + 1) for batch in loader.mini_batches(epoch))
+
+
+def loop(batches: Iterable[Any]) -> None:
+    """Trains a new network on mini-batches."""
+    network = SmallNetwork()
+    optimizer = new_optimizer(network)
+    for batch in batches:
+        loss = cross_entropy(network(batch["image"]), batch["label"])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def train_with_lightning(dataset: Dataset, folder: Path) -> None:
+    """Trains with Lightning as it comes: checkpoints, and TensorBoard at every iteration."""
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class LightningNetwork(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = SmallNetwork()
+
+        def training_step(self, batch: Any) -> torch.Tensor:
+            loss = cross_entropy(self.network(batch["image"]), batch["label"])
+            self.log("loss", loss)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return new_optimizer(self.network)
+
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=EPOCHS,
+        logger=TensorBoardLogger(folder),
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(LightningNetwork(), stock_loader(dataset))

@@ -1,0 +1,81 @@
+"""Chooses what a phase iterates, by the kind of its data."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from torchbase.data.loader import MiniBatchLoader
+from torchbase.data.order import EpochOrder
+from torchbase.data.reading import Collate
+from torchbase.data.streaming import StreamLoader
+from torchbase.errors import ConfigError
+from torchbase.randomness import Randomness
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+    from torchbase.config import SessionConfig
+
+
+def phase_loader(
+    dataset: "Dataset | IterableDataset",
+    phase: str,
+    randomness: Randomness,
+    config: "SessionConfig",
+    *,
+    is_training: bool,
+    collate: Collate | None = None,
+    pin_memory: bool = False,
+) -> MiniBatchLoader | StreamLoader:
+    """Makes the loader of a phase.
+
+    Args:
+        dataset: A dataset, which is shuffled for training, or a stream, which comes as it is.
+        phase: The name of the phase.
+        randomness: The seed of the run.
+        config: Gives the size of a mini-batch, the number of workers and, for training, of iterations in an epoch.
+        is_training: Whether it is the training phase. In validation an epoch is always one pass.
+        collate: Makes a mini-batch of a list of samples.
+        pin_memory: Whether to put tensors into pinned memory.
+
+    Returns:
+        The loader.
+
+    Raises:
+        ConfigError: If the config gives ``iterations_per_epoch`` and the training set isn't a stream.
+    """
+    from datasets import IterableDataset
+
+    size, workers = config.mini_batch_size, config.dataloader_num_workers
+    iterations = config.iterations_per_epoch if is_training else None
+    if isinstance(dataset, IterableDataset):
+        return StreamLoader(
+            dataset,
+            size,
+            phase,
+            randomness,
+            iterations_per_epoch=iterations,
+            collate=collate,
+            num_workers=workers,
+            pin_memory=pin_memory,
+        )
+    if iterations is not None:
+        raise ConfigError(
+            f"session.iterations_per_epoch is {iterations}, and the training set is a datasets.Dataset, an epoch of "
+            "which is one pass. To fix, leave the key out, or give a stream: dataset.to_iterable_dataset()."
+        )
+    order = EpochOrder(len(dataset), size, is_training, phase, randomness)
+    return MiniBatchLoader(dataset, order, collate=collate, num_workers=workers, pin_memory=pin_memory)
+
+
+def end_workers(loaders: Iterable[Any]) -> None:
+    """Ends the workers of those loaders that `phase_loader` made.
+
+    Left to Python's collector of cycles, torch would wait five seconds for each of them: their queues are then closed
+    before they are told to end.
+
+    Args:
+        loaders: What phases iterate.
+    """
+    for loader in loaders:
+        if isinstance(loader, MiniBatchLoader | StreamLoader):
+            loader.end_workers()
