@@ -77,7 +77,8 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
 
     def fill(temporary: Path) -> None:
         for name, value in parts.items():
-            durable_files.write_tensors(temporary / f"{name}.pth", value)
+            with open(temporary / f"{name}.pth", "wb") as file:  # durable with the folder, once for all of it
+                durable_files.save_tensors(file, value, path / f"{name}.pth")
         write_manifest(temporary, epoch, iteration)
 
     durable_files.write_folder_durably(path, fill)

@@ -183,17 +183,27 @@ def write_tensors(path: Path, value: Any) -> None:
     Raises:
         RunDirectoryError: The value holds something that `read_tensors` would refuse, or the operating system refused.
     """
+    write_durably(path, lambda file: save_tensors(file, value, path))
 
-    def write(file: BinaryIO) -> None:
-        try:
-            torch.save(value, file)
-        except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
-            raise RunDirectoryError(f"can't write {path}: {error}. {_WHAT_IS_KEPT}") from error
-        file.flush()
-        # Better refused now than found unreadable when the run is to go on. Mapped, no tensor's content is read.
-        _load(Path(file.name), path, "cpu", mapped=True)
 
-    write_durably(path, write)
+def save_tensors(file: BinaryIO, value: Any, path: Path) -> None:
+    """Write what `write_tensors` does into an open file; making it durable is left to the caller.
+
+    Args:
+        file: A file open for writing.
+        value: What ``torch.save`` puts into it.
+        path: What to call the file in an error.
+
+    Raises:
+        RunDirectoryError: The value holds something that `read_tensors` would refuse.
+    """
+    try:
+        torch.save(value, file)
+    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
+        raise RunDirectoryError(f"can't write {path}: {error}. {_WHAT_IS_KEPT}") from error
+    file.flush()
+    # Better refused now than found unreadable when the run is to go on. Mapped, no tensor's content is read.
+    _load(Path(file.name), path, "cpu", mapped=True)
 
 
 def read_tensors(path: Path, map_location: str | torch.device = "cpu") -> Any:
