@@ -87,8 +87,7 @@ def test_what_nobody_does_is_an_error_that_says_what_to_register():
 
 def test_a_registered_doer_takes_the_place_of_a_default_even_if_it_returns_nothing():
     default, replacement = Does(), Does()
-    registry = HookRegistry()
-    registry.register(default, "default", is_default=True)
+    registry = HookRegistry(defaults=[default])
     registry.call.run_optimizer_step(run=None)
     registry.register(replacement, "replacement")
     registry.call.run_optimizer_step(run=None)
@@ -105,8 +104,7 @@ def test_a_replaced_default_is_still_wrapped():
             result = yield
             return f"wrapped {result}"
 
-    registry = HookRegistry()
-    registry.register(Does("default"), "default", is_default=True)
+    registry = HookRegistry(defaults=[Does("default")])
     registry.register(Wrapper())
     assert registry.call.run_optimizer_step(run=None) == "wrapped default"
     registry.register(Does("replacement"), "replacement")

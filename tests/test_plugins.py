@@ -211,11 +211,11 @@ def test_the_events_are_those_of_the_catalogue():
     assert {name.partition("_")[0] for name in EVENT_NAMES} == {"on", "run", "is", "should", "compute", "log"}
 
 
-def test_several_hooks_are_registered_all_or_none():
-    registry = HookRegistry()
+def test_hooks_given_at_once_run_behind_the_defaults():
+    registry = HookRegistry([Recorder([], "a")], defaults=[Named()])
+    assert list(registry.hooks) == ["my_name", "recorder"]
     with pytest.raises(HookError, match="'my_name' is registered already"):
-        registry.register_all([("recorder", Recorder([], "a")), ("my_name", Named()), ("my_name", Named())])
-    assert not registry.hooks
+        HookRegistry([Named()], defaults=[Named()])
 
 
 @pytest.fixture

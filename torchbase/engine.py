@@ -8,7 +8,7 @@ from typing import Any
 
 from torchbase.errors import DataError
 from torchbase.hookspecs import hookimpl
-from torchbase.plugins import HookRegistry, name_of
+from torchbase.plugins import HookRegistry
 from torchbase.randomness import restore_streams
 from torchbase.run import HookCalls, Phase, Run
 
@@ -47,11 +47,8 @@ class Engine:
         Raises:
             HookError: If a hook can't be registered; see `register`.
         """
-        self._registry = HookRegistry()
-        if run_iteration is not None:
-            defaults = (_IterationFunction(run_iteration), *defaults)
-        self._registry.register_all(((name_of(hook), hook) for hook in (_PhaseLoop(), *defaults)), are_defaults=True)
-        self._registry.register_all((name_of(hook), hook) for hook in hooks)
+        iteration = () if run_iteration is None else (_IterationFunction(run_iteration),)
+        self._registry = HookRegistry(hooks, (_PhaseLoop(), *iteration, *defaults))
 
     @property
     def hooks(self) -> Mapping[str, object]:

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
@@ -33,24 +33,38 @@ class HookRegistry:
         call: The events, callable by name: ``registry.call.on_run_start(run=run)``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hooks: Iterable[object] = (), defaults: Iterable[object] = ()) -> None:
+        """Registers hooks under their own names.
+
+        Args:
+            hooks: Hooks, in the order in which they run.
+            defaults: Hooks that come before those, and whose ``run_…`` implementations any of them may replace.
+
+        Raises:
+            HookError: As `register` does.
+        """
         self.call: Any = SimpleNamespace()
         self._hooks: dict[str, object] = {}
-        self._defaults: set[str] = set()
-        self._rebuild({})
+        self._defaults: frozenset[str] = frozenset()
+        named: dict[str, object] = {}
+        for hook in defaults:
+            _add(hook, name_of(hook), named)
+        default_names = frozenset(named)
+        for hook in hooks:
+            _add(hook, name_of(hook), named)
+        self._rebuild(named, default_names)
 
     @property
     def hooks(self) -> Mapping[str, object]:
         """The hooks by name, in the order in which they run; read-only."""
         return MappingProxyType(self._hooks)
 
-    def register(self, hook: object, name: str | None = None, *, is_default: bool = False) -> str:
+    def register(self, hook: object, name: str | None = None) -> str:
         """Adds a hook behind those that are there.
 
         Args:
             hook: An instance, or a module, with methods marked by ``@hookimpl``.
             name: Its name; without one its ``name`` attribute, else its class name in snake case.
-            is_default: Whether another hook may take the place of its ``run_…`` implementations.
 
         Returns:
             The name under which it is registered.
@@ -61,27 +75,10 @@ class HookRegistry:
                 is taken, or does the same ``run_…`` as another hook.
         """
         name = name if name is not None else name_of(hook)
-        self.register_all([(name, hook)], are_defaults=is_default)
+        hooks = dict(self._hooks)
+        _add(hook, name, hooks)
+        self._rebuild(hooks, self._defaults)
         return name
-
-    def register_all(self, named_hooks: Iterable[tuple[str, object]], *, are_defaults: bool = False) -> None:
-        """Adds several hooks behind those that are there, in their order; all of them or none.
-
-        Args:
-            named_hooks: Names and hooks.
-            are_defaults: Whether another hook may take the place of their ``run_…`` implementations.
-
-        Raises:
-            HookError: As `register` does.
-        """
-        hooks, defaults = dict(self._hooks), set(self._defaults)
-        for name, hook in named_hooks:
-            check_hook(hook)
-            _check_is_new(hook, name, hooks)
-            hooks[name] = hook
-            if are_defaults:
-                defaults.add(name)
-        self._rebuild(hooks, defaults)
 
     def unregister(self, name: str) -> object:
         """Takes a hook out.
@@ -102,7 +99,7 @@ class HookRegistry:
         self._rebuild(others, self._defaults - {name})
         return hook
 
-    def _rebuild(self, hooks: Mapping[str, object], defaults: Set[str] = frozenset()) -> None:
+    def _rebuild(self, hooks: Mapping[str, object], defaults: frozenset[str]) -> None:
         manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
         manager.add_hookspecs(hookspecs)
         for name, hook in reversed(list(hooks.items())):
@@ -113,7 +110,7 @@ class HookRegistry:
         events = {name: Event(name, manager, defaults) for name in EVENT_NAMES}
         self._hooks.clear()  # changed in place: a run keeps a view of it
         self._hooks.update(hooks)
-        self._defaults = set(defaults)
+        self._defaults = defaults
         for name, event in events.items():
             setattr(self.call, name, event.call)
 
@@ -205,7 +202,8 @@ def check_hook(hook: object) -> None:
         )
 
 
-def _check_is_new(hook: object, name: str, hooks: Mapping[str, object]) -> None:
+def _add(hook: object, name: str, hooks: dict[str, object]) -> None:
+    check_hook(hook)
     if name in hooks:
         raise HookError(
             f"A hook named '{name}' is registered already ({_describe(hooks[name])}). "
@@ -214,6 +212,7 @@ def _check_is_new(hook: object, name: str, hooks: Mapping[str, object]) -> None:
     for other_name, other in hooks.items():
         if other is hook:
             raise HookError(f"{_describe(hook)} is registered already, as '{other_name}'.")
+    hooks[name] = hook
 
 
 def _check_arguments(hook: object, event: str) -> None:

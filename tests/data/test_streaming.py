@@ -9,6 +9,7 @@ from datasets import Dataset, IterableDataset, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torchbase.data import stream_shards
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.data.stream_shards import goes_on_exactly
@@ -154,6 +155,23 @@ def test_a_loader_goes_on_exactly_from_what_was_handed_out(name):
         known = zip(state["states"], state["has_ended"], state["given"], strict=True)
         open_shards += [kept for kept, has_ended, given in known if given and not has_ended]
     assert (None not in open_shards) == (name in GO_ON_EXACTLY)
+
+
+@pytest.mark.parametrize("name", ["plain", "mapped", "torch", "shuffled", "filtered"])
+def test_very_many_shards_are_read_as_fewer_that_go_on_exactly(name, monkeypatch):
+    data = STREAMS[name]()
+    each = len(epochs_of(loader_of(data), 1))
+    monkeypatch.setattr(stream_shards, "SHARDS_AT_ONCE", 2)
+    expected = epochs_of(loader_of(data), 1, 2)
+    assert sorted(numbers(expected)) == sorted(2 * list(range(38)) if name != "filtered" else numbers(expected))
+    assert len(expected) <= 2 * each
+    for stop in range(1, len(expected) // 2 + 1):
+        begun = loader_of(data, num_workers=0)
+        taken(begun, stop)
+        assert len(begun.state_dict()["given"]) == 2
+        resumed = loader_of(data)
+        resumed.load_state_dict(begun.state_dict())
+        assert are_equal([*resumed.mini_batches(1, stop), *resumed.mini_batches(2)], expected[stop:])
 
 
 def test_a_state_is_gone_on_from_without_reading_what_came_before():

@@ -19,10 +19,14 @@ from torchbase.randomness import Randomness, fence, seed_host_streams
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
+SHARDS_AT_ONCE = 64  # each that is being read has an open file, and a shuffle buffer where there is one
+
 
 @dataclass(frozen=True)
 class StreamSource:
     """What is read, and how.
+
+    A stream of very many shards is read as `SHARDS_AT_ONCE`, each of several of the stream's own.
 
     Attributes:
         dataset: The stream.
@@ -37,6 +41,15 @@ class StreamSource:
     phase: str
     randomness: Randomness
     collate: Collate | None = None
+
+    @property
+    def shards(self) -> int:
+        """How many shards are read side by side."""
+        return int(min(self.dataset.num_shards, SHARDS_AT_ONCE))
+
+    def open(self, shard: int) -> "IterableDataset":
+        """Gives a shard as a stream of its own, at its start."""
+        return self.dataset.shard(num_shards=self.shards, index=shard)
 
 
 class StreamShards(IndexedDataset[ShardAnswer | None]):
@@ -84,7 +97,7 @@ class _ShardReader:
         self._source = source
         self._pass_number, self._shard, self._number, state = request
         self._has_ended = False
-        self._stream = source.dataset.shard(num_shards=source.dataset.num_shards, index=request.shard)
+        self._stream = source.open(request.shard)
         self._stream.set_epoch(request.pass_number)
         if state is not None:
             self._stream.load_state_dict(dict(state))

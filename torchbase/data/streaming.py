@@ -55,7 +55,7 @@ class StreamLoader:
         """
         self._source = StreamSource(dataset, mini_batch_size, phase, randomness, collate)
         self._iterations_per_epoch = iterations_per_epoch
-        self._shards = dataset.num_shards
+        self._shards = self._source.shards
         self._position = self._beginning()
         self._rest_of_pass: Iterator[Any] | None = None
         workers = _workers_for(self._shards, num_workers, phase)
