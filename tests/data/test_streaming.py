@@ -160,13 +160,12 @@ def test_a_loader_goes_on_exactly_from_what_was_handed_out(name):
 @pytest.mark.parametrize("name", ["plain", "mapped", "torch", "shuffled", "filtered"])
 def test_very_many_shards_are_read_as_fewer_that_go_on_exactly(name, monkeypatch):
     data = STREAMS[name]()
-    each = len(epochs_of(loader_of(data), 1))
+    given = sorted(numbers(epochs_of(loader_of(data), 1, 2)))
     monkeypatch.setattr(stream_shards, "SHARDS_AT_ONCE", 2)
     expected = epochs_of(loader_of(data), 1, 2)
-    assert sorted(numbers(expected)) == sorted(2 * list(range(38)) if name != "filtered" else numbers(expected))
-    assert len(expected) <= 2 * each
+    assert sorted(numbers(expected)) == given
     for stop in range(1, len(expected) // 2 + 1):
-        begun = loader_of(data, num_workers=0)
+        begun = loader_of(data)
         taken(begun, stop)
         assert len(begun.state_dict()["given"]) == 2
         resumed = loader_of(data)
@@ -298,7 +297,7 @@ def test_epochs_of_a_number_of_iterations_go_on_exactly_with_a_state_or_without(
         epoch, position = (done - 1) // iterations + 1, (done - 1) % iterations + 1
         batches = begun.mini_batches(epoch, position - 1)
         assert _equal(next(batches), expected[done - 1])
-        for with_state in (True, False):
+        for with_state in (True, False) if done % 3 == 0 else (True,):
             resumed = loader_of(data, iterations_per_epoch=iterations)
             if with_state:
                 resumed.load_state_dict(begun.state_dict())
