@@ -414,6 +414,38 @@ def test_the_users_methods_log_values_of_an_iteration(tmp_path):
     )
 
 
+SPAWNED = """
+    import sys
+    import torch
+
+    sys.path.insert(0, {tests!r})
+    from tiny import TinySession, config_with
+
+    class Collating(TinySession):
+        def dataloader_collate_function(self, batch):
+            batch = super().dataloader_collate_function(batch)
+            return {{"x": batch["x"] + self.scale * torch.randn(3), "y": batch["y"]}}
+
+    if __name__ == "__main__":
+        torch.multiprocessing.set_start_method({method!r})
+        session = Collating(config_with(dataloader_num_workers={workers}, num_epochs=1), sys.argv[1])
+        session.scale = 0.1
+        print(session().averages["training"]["loss"])
+"""
+
+
+def test_an_overridden_collate_function_gives_the_same_in_workers_that_are_started_afresh(tmp_path):
+    losses = set()
+    for method, workers in (("fork", 0), ("spawn", 2)):
+        script = tmp_path / f"{method}.py"
+        script.write_text(
+            textwrap.dedent(SPAWNED.format(tests=str(Path(__file__).parent), method=method, workers=workers))
+        )
+        arguments = [sys.executable, str(script), str(tmp_path / "runs")]
+        losses.add(subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120).stdout)
+    assert len(losses) == 1
+
+
 SCRIPT = """
     import sys, time
     sys.path.insert(0, {tests!r})

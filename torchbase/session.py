@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 
+LEFT_OUT_OF_WORKERS = frozenset(
+    {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
+    | {"_run_directory", "_run", "_dataloaders", "_datasets", "_metrics"}
+)
+
+
 class TrainingBaseSession(UserMethods):
     """A training run of the user's network on the user's data.
 
@@ -156,6 +162,10 @@ class TrainingBaseSession(UserMethods):
                 end_workers(phase.loader for phase in self._run.phases)
             self._run_directory.unlock()
         return summarize(self._run, self.run_dir)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Gives what a worker needs of the session to run `dataloader_collate_function`: all but what runs the run."""
+        return {name: value for name, value in vars(self).items() if name not in LEFT_OUT_OF_WORKERS}
 
     @cached_property
     def dataset_train(self) -> "Dataset | IterableDataset":
