@@ -399,6 +399,13 @@ def test_an_overridden_collate_function_gets_a_list_of_samples(tmp_path):
     assert are_equal(weights_of(first), weights_of(second))
 
 
+def test_a_training_set_smaller_than_a_mini_batch_is_trained_on_with_a_warning(tmp_path, caplog):
+    session = TinySession(config_with(mini_batch_size=100), tmp_path)
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        assert session().epochs_done == 2
+    assert "The training set has 18 samples, fewer than a mini-batch of 100" in caplog.text
+
+
 def test_the_users_methods_log_values_of_an_iteration(tmp_path):
     class Logging(TinySession):
         def forward_pass(self, mini_batch):

@@ -1,5 +1,6 @@
 """Chooses what a phase iterates, by the kind of its data."""
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from torchbase.data.reading import Collate
 from torchbase.data.streaming import StreamLoader
 from torchbase.errors import ConfigError
 from torchbase.randomness import Randomness
+
+logger = logging.getLogger("torchbase")
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -62,6 +65,13 @@ def phase_loader(
         raise ConfigError(
             f"session.iterations_per_epoch is {iterations}, and the training set is a datasets.Dataset, an epoch of "
             "which is one pass. To fix, leave the key out, or give a stream: dataset.to_iterable_dataset()."
+        )
+    if is_training and len(dataset) < size:
+        logger.warning(
+            "The training set has %d samples, fewer than a mini-batch of %d: each epoch is one iteration. To change "
+            "that, lower session.mini_batch_size.",
+            len(dataset),
+            size,
         )
     order = EpochOrder(len(dataset), size, is_training, phase, randomness)
     return MiniBatchLoader(dataset, order, collate=collate, num_workers=workers, pin_memory=pin_memory)
