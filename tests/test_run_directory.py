@@ -197,7 +197,10 @@ def test_a_lock_holds_against_a_thread_of_its_own_and_serves_it(new):
     with ThreadPoolExecutor(1) as threads:
         threads.submit(new.lock).result()
         threads.submit(new.unlock).result()
-    RunDirectory.open(new.path.parent, new.tag).lock()
+    other = RunDirectory.open(new.path.parent, new.tag)
+    other.lock()
+    with pytest.raises(RunDirectoryLockedError):
+        new.lock()
 
 
 @pytest.mark.parametrize("killed", [False, True])

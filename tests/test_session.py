@@ -263,6 +263,17 @@ def test_two_sessions_cannot_write_one_run_directory(tmp_path):
     TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)()
 
 
+def test_a_session_that_may_not_write_a_run_directory_does_not_remove_it(tmp_path):
+    session = TinySession(CONFIG, tmp_path)
+    tag = Path(session.run_dir).name
+    session._run_directory.unlock()  # as after a run that was broken off
+    other = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)
+    with pytest.raises(RunDirectoryLockedError):
+        session()
+    assert Path(session.run_dir).exists()
+    assert other().epochs_done == 2
+
+
 def test_a_run_that_fails_before_anything_was_kept_removes_its_directory_and_says_so(tmp_path, caplog):
     class Failing(TinySession):
         def forward_pass(self, mini_batch):

@@ -153,8 +153,8 @@ class TrainingBaseSession(UserMethods):
             KeyboardInterrupt: After Ctrl-C, when what was learnt is kept.
             Exception: Whatever the user's methods or a hook raise, with notes on where it happened.
         """
+        self._run_directory.lock()  # before the clean-up: what another session holds isn't this one's to remove
         with self._cleaning_up_after_errors(), fence(self.device):
-            self._run_directory.lock()
             self._run.stop_reason = None
             try:
                 self.engine.run(self._run)
