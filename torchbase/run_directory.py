@@ -125,10 +125,14 @@ class RunDirectory:
 
         Raises:
             RunDirectoryLockedError: Another session has reserved it.
-            RunDirectoryError: The operating system refused.
+            RunDirectoryError: The directory is gone, or the operating system refused.
         """
         if self._lock.is_locked:
             return
+        if not self.path.is_dir():  # locking would make it anew, without its config and seed
+            raise RunDirectoryError(
+                f"The run directory {self.path} is not there any more. To fix, make a new session for a new run."
+            )
         with os_errors_explained("lock", self.path):
             try:
                 self._lock.acquire()
