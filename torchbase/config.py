@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -41,6 +41,10 @@ class SessionConfig(BaseModel):
         seed: Seed of the random number generators, from 0 to 2**63 - 1; None draws one, which is kept.
         checkpoint_every_n_iterations: Iterations from one checkpoint to the next; None counts none.
         checkpoint_every_seconds: Seconds from one checkpoint to the next; None watches no clock.
+        on_checkpoint_error: What becomes of an error of the disk in writing a checkpoint: ``"raise"`` ends the run with
+            it, ``"warn"`` lets the training go on.
+        nan_policy: What a loss that is NaN or infinite does: ``"raise"`` ends the run with an error, ``"skip"`` leaves
+            the mini-batch out, ``"stop"`` leaves it out and ends the run.
         log_every_n_iterations: Iterations from one log entry to the next, at least 1.
         metrics_every_n_iterations: Of how many training iterations the metrics of one are computed, counted from the
             first of each epoch; at least 1.
@@ -62,6 +66,8 @@ class SessionConfig(BaseModel):
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="a whole number from 0 to 2**63 - 1, or None")
     checkpoint_every_n_iterations: int | None = Field(default=None, ge=1, description=f"{_COUNT}, or None")
     checkpoint_every_seconds: float | None = Field(default=60.0, gt=0, description="a number greater than 0, or None")
+    on_checkpoint_error: Literal["raise", "warn"] = Field(default="raise", description="'raise' or 'warn'")
+    nan_policy: Literal["raise", "skip", "stop"] = Field(default="raise", description="'raise', 'skip' or 'stop'")
     log_every_n_iterations: int = Field(default=1, ge=1, description=_COUNT)
     metrics_every_n_iterations: int = Field(default=10, ge=1, description=_COUNT)
     deterministic: bool = Field(default=False, description="True or False")

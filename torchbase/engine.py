@@ -99,7 +99,7 @@ class Engine:
         Raises:
             Exception: Whatever a hook or the iteration raises, with notes on where it happened.
         """
-        run.hooks, run.call = self.hooks, self.call
+        run.hooks, run.call, run.is_between_iterations = self.hooks, self.call, False
         try:
             run.call.on_run_start(run=run)
             while run.stop_reason is None and run.epochs_done < run.max_epochs and not self._should_stop(run):
@@ -148,6 +148,7 @@ class _PhaseLoop:
                 f"in {phase.name}, epoch {run.epoch}, after {phase.progress.mini_batches} mini-batches of this epoch"
             )
             raise
+        run.is_between_iterations = False
         run.read_values()
         run.current_phase = None
         if phase.progress.is_done:
@@ -156,7 +157,9 @@ class _PhaseLoop:
 
     def _iterate(self, run: Run, phase: Phase) -> None:
         call, progress, block = run.call, phase.progress, phase.block
+        run.is_between_iterations = True
         for batch in phase.mini_batches(run.epoch):
+            run.is_between_iterations = not phase.is_training  # a validation begins again, wherever it is broken off
             if run.random_states is not None:  # as late as can be: making the iterator may have drawn from them
                 restore_streams(run.random_states, run.device)
                 run.random_states = None
@@ -169,6 +172,7 @@ class _PhaseLoop:
             phase.outputs = phase.loss = None  # so that their memory is free before the next forward pass
             if block.is_due():
                 run.read_values()
+            run.is_between_iterations = True
             if run.stop_reason is not None:
                 return
         if progress.mini_batches == 0:

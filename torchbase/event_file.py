@@ -4,14 +4,48 @@ Over TensorBoard's own record writer, without the thread of its ``EventFileWrite
 the interpreter, and so takes three times as long for each event.
 """
 
+import logging
 import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 MAXIMUM_SECONDS_UNTIL_ON_DISK = 5.0
+PREFIX = "events.out.tfevents."
+SUFFIX = ".torchbase"  # tells these files from those that a user's own writer puts beside them
+
+logger = logging.getLogger("torchbase")
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Tells how long the event files of a run are.
+
+    Args:
+        folder: The run directory.
+
+    Returns:
+        Their sizes in bytes by their names, as far as they were flushed.
+    """
+    return {path.name: path.stat().st_size for path in sorted(folder.glob(f"{PREFIX}*{SUFFIX}"))}
+
+
+def cut_back(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Takes away what was recorded after a point to which the run goes back, so that no step is there twice.
+
+    Args:
+        folder: The run directory.
+        sizes: What `file_sizes` gave at that point.
+    """
+    for name, size in file_sizes(folder).items():
+        if name not in sizes:
+            (folder / name).unlink()
+        elif size > sizes[name]:
+            os.truncate(folder / name, sizes[name])
+        elif size < sizes[name]:
+            logger.warning("%s lost its last %d bytes, and with them some values.", folder / name, sizes[name] - size)
 
 
 class EventFile:
@@ -33,10 +67,11 @@ class EventFile:
         self._event, self._summary = Event, Summary
         now = time.time()
         # The time comes first in the name: TensorBoard reads a folder's files in the order of their names.
-        name = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
-        self._file = open(folder / name, "xb")  # noqa: SIM115 - closed by close()
+        name = f"{PREFIX}{int(now):010d}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}{SUFFIX}"
+        self._path = folder / name
+        self._file = open(self._path, "xb")  # noqa: SIM115 - closed by close()
         self._records = RecordWriter(self._file)
-        self._flushed_at = time.monotonic()
+        self._flushed_at, self._flushed_size = time.monotonic(), 0
         self._write(Event(wall_time=now, file_version="brain.Event:2"))
         self.flush()
 
@@ -46,6 +81,9 @@ class EventFile:
         Args:
             scalars: Numbers by tag.
             step: The step of their curves.
+
+        Raises:
+            OSError: If the disk is full or gone; see `abandon`.
         """
         value = self._summary.Value
         self.add_summary(
@@ -58,19 +96,40 @@ class EventFile:
         Args:
             summary: The summary's protocol buffer.
             step: The step it belongs to.
+
+        Raises:
+            OSError: If the disk is full or gone; see `abandon`.
         """
         self._write(self._event(wall_time=time.time(), step=step, summary=summary))
         if time.monotonic() - self._flushed_at >= MAXIMUM_SECONDS_UNTIL_ON_DISK:
             self.flush()
 
     def flush(self) -> None:
-        """Hands everything to the operating system, for a reader to see."""
+        """Hands everything to the operating system, for a reader to see.
+
+        Raises:
+            OSError: If the disk is full or gone; see `abandon`.
+        """
         self._file.flush()
-        self._flushed_at = time.monotonic()
+        self._flushed_at, self._flushed_size = time.monotonic(), self._file.tell()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file.
+
+        Raises:
+            OSError: If the disk is full or gone; see `abandon`.
+        """
         self._file.close()
+
+    def abandon(self) -> None:
+        """Closes the file after an error, without the half of an event that may stand at its end.
+
+        A reader takes nothing of what comes behind half an event.
+        """
+        with suppress(OSError):  # what could not be written still can't
+            self._file.close()
+        with suppress(OSError):
+            os.truncate(self._path, self._flushed_size)
 
     def _write(self, event: Any) -> None:
         self._records.write(event.SerializeToString())

@@ -2,7 +2,7 @@
 
 ::
 
-    on_setup_start(run_directory, config, randomness, resuming)    nothing of the user's is built yet
+    on_setup_start(run_directory, config, randomness, resuming, session_class)    nothing of the user's is built yet
       … init_datasets, init_network, init_optimizer …
     on_run_start(run)                               everything is built; a checkpoint restores here
     for each epoch, unless should_stop(run)
@@ -67,7 +67,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 
 
 @hookspec
-def on_setup_start(run_directory: RunDirectory, config: "Config", randomness: Randomness, resuming: bool) -> None:
+def on_setup_start(
+    run_directory: RunDirectory, config: "Config", randomness: Randomness, resuming: bool, session_class: type | None
+) -> None:
     """The run directory stands and is locked; no data and no network yet.
 
     Only the hooks of `TrainingBaseSession.default_hooks` and the config's plugins are there to hear it.
@@ -77,6 +79,7 @@ def on_setup_start(run_directory: RunDirectory, config: "Config", randomness: Ra
         config: The validated config.
         randomness: The seed of the run.
         resuming: Whether the run directory is an earlier run's that goes on.
+        session_class: The class of the session.
     """
 
 

@@ -151,6 +151,8 @@ class Run:
         best_losses: The lowest loss of each validation phase so far, by the phase's name.
         stop_reason: Why the run is to stop before its last epoch; None when it isn't.
         current_phase: The phase that is running, if any.
+        is_between_iterations: Whether the state of the run is whole: every hook was told of all that is done, and the
+            next iteration hasn't begun. The engine sets it.
         random_states: Random streams to put in place right before the next iteration; a checkpoint gives them.
         hooks: The registered hooks by name, in the order in which they run. The engine sets it.
         call: The events, callable by name. The engine sets it.
@@ -171,6 +173,7 @@ class Run:
     best_losses: dict[str, BestLoss] = field(default_factory=dict)
     stop_reason: str | None = None
     current_phase: Phase | None = None
+    is_between_iterations: bool = False
     random_states: RandomStates | None = None
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
     call: HookCalls = field(default_factory=_NotRunning, repr=False)

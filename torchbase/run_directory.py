@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from torchbase.background_writes import BackgroundWrites
 from torchbase.checkpoints import list_checkpoints
 from torchbase.durable_files import make_folder, os_errors_explained, sync_folder
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you_mean
@@ -30,12 +31,14 @@ class RunDirectory:
         path: The directory.
         tag: Its name, ``YYYY-MM-DD_HH-MM-SS_host`` with the postfix, if any.
         is_new: Whether this session made it, in contrast to one that was there.
+        writes: A thread that writes into it beside the training.
     """
 
     def __init__(self, path: Path, is_new: bool) -> None:
         self.path = path
         self.tag = path.name
         self.is_new = is_new
+        self.writes = BackgroundWrites()
         # Hooks may write from a thread of their own, under the same lock.
         self._lock = FileLock(path / ".lock", timeout=0, thread_local=False)
 
@@ -156,6 +159,9 @@ class RunDirectory:
             RunDirectoryError: The operating system refused.
         """
         if not self.is_new or not self.path.is_dir() or self.has_kept_something:
+            return False
+        self.writes.join()  # what is being written now may be the first thing that is kept
+        if self.has_kept_something:
             return False
         self.unlock()
         with os_errors_explained("remove", self.path):

@@ -4,26 +4,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Self
 
 import torch
 
 from torchbase import building
 from torchbase import hooks as standard
-from torchbase.data.phase_loader import end_workers, phase_loader
-from torchbase.data.validation_datasets import ValidationDatasetsDict
+from torchbase.data.phase_loader import end_workers
 from torchbase.engine import Engine
-from torchbase.metrics.selection import SelectedMetrics, select_metrics
+from torchbase.kept_config import check_config
 from torchbase.plugins import load_plugin
 from torchbase.randomness import Randomness, fence
 from torchbase.run import Phase, Run
+from torchbase.run_source import Runs, choose_seed, find_run, kept_config
 from torchbase.run_summary import RunSummary, summarize
+from torchbase.session_parts import SessionParts
 from torchbase.training_step import TrainingStep
-from torchbase.user_methods import UserMethods
-
-if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
-
 
 LEFT_OUT_OF_WORKERS = frozenset(
     {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
@@ -31,7 +27,7 @@ LEFT_OUT_OF_WORKERS = frozenset(
 )
 
 
-class TrainingBaseSession(UserMethods):
+class TrainingBaseSession(SessionParts):
     """A training run of the user's network on the user's data.
 
     Subclass it, write the abstract methods, give it a config and call it. Making a session makes its run directory; the
@@ -55,6 +51,8 @@ class TrainingBaseSession(UserMethods):
         create_run_dir_afresh: bool = True,
         source_run_dir_tag: str | None = None,
         tag_postfix: str | None = None,
+        source_network: Literal["best", "last"] = "best",
+        allow_config_changes: bool = False,
     ) -> None:
         """Validates the config and makes, or opens, the run directory.
 
@@ -64,9 +62,13 @@ class TrainingBaseSession(UserMethods):
             create_run_dir_afresh: Whether this is a new run. With False the run ``source_run_dir_tag`` goes on.
             source_run_dir_tag: The run to go on with, or, for a new run, the run whose network it begins with.
             tag_postfix: What to append to the name of the new run directory.
+            source_network: Which network of the source run a new run begins with: its best one, or its last.
+            allow_config_changes: Whether a run goes on with a config that makes it another experiment. The changes are
+                recorded in the run directory.
 
         Raises:
-            ConfigError: If the config has mistakes; all of them are named at once.
+            ConfigError: If the config has mistakes; all of them are named at once. If it differs from that of the run
+                that goes on in more than what may change (`torchbase.kept_config.MAY_CHANGE`).
             RunDirectoryError: If the run directory can't be made, opened or locked.
             HookError: If a hook of `default_hooks` can't be registered.
             StepError: If `loss_function` can't be called by keyword.
@@ -83,29 +85,46 @@ class TrainingBaseSession(UserMethods):
         self.engine = Engine(hooks=self.default_hooks(), defaults=[step])
         for name in self.config_session.plugins:
             self.engine.register(load_plugin(name), name)
-        self._runs = building.Runs(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, tag_postfix)
+        self._runs = Runs(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, source_network, tag_postfix)
         self._run_directory = self._runs.open()
+        self._run_directory.writes.on_error = self.config_session.on_checkpoint_error
         self.run_dir = str(self._run_directory.path)
         with self._cleaning_up_after_errors():
-            self._randomness = Randomness(building.choose_seed(self.config_session.seed, self._run_directory))
+            check_config(self._run_directory.path, self._config, allow_config_changes)
+            seed = choose_seed(self.config_session.seed, self._run_directory, allow_config_changes)
+            self._randomness = Randomness(seed)
             self.engine.call.on_setup_start(
                 run_directory=self._run_directory,
                 config=self._config,
                 randomness=self._randomness,
                 resuming=not create_run_dir_afresh,
+                session_class=type(self),
             )
 
-    def init_optimizer(self) -> torch.optim.Optimizer:
-        """Gives the optimizer: Adam, in its fused form where the device has it."""
-        return building.adam(self.network, self.device, self.config_session)
+    @classmethod
+    def resume(cls, runs_parent_dir: str | Path | None = None, tag: str | None = None, **arguments: Any) -> Self:
+        """Opens a run to go on with it, with the config that it kept.
 
-    def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
-        """Gives what the phases iterate: the training loader, and a loader for each validation set by its name."""
-        validation = {
-            name: self._loader(dataset, f"{building.VALIDATION_PREFIX}{name}", is_training=False)
-            for name, dataset in self.datasets_valid_dict.items()
-        }
-        return self._loader(self.dataset_train, "training", is_training=True), validation
+        Args:
+            runs_parent_dir: The folder of all run directories; ``runs`` in the current folder without one.
+            tag: The name of the run directory; without one the newest run.
+            **arguments: What the constructor of a subclass takes beside those of this class.
+
+        Returns:
+            A session, to be called.
+
+        Raises:
+            RunDirectoryError: If there is no such run, or it was ended before it kept its config.
+        """
+        directory = find_run(runs_parent_dir, tag)
+        config = kept_config(directory)
+        return cls(
+            config,
+            runs_parent_dir=directory.parent,
+            create_run_dir_afresh=False,
+            source_run_dir_tag=directory.name,
+            **arguments,
+        )
 
     def default_hooks(self) -> list[object]:
         """Gives the hooks that the session registers, in the order in which they run."""
@@ -117,7 +136,8 @@ class TrainingBaseSession(UserMethods):
             standard.Rehearsal(),  # before those that write
             standard.IterationMetrics(session.metrics_every_n_iterations),
             standard.LogValues(session.log_every_n_iterations),
-            standard.NanGuard(),  # after the values are recorded, so that the curve shows the NaN
+            # After the values are recorded, so that the curve shows the NaN.
+            standard.NanGuard() if session.nan_policy == "raise" else standard.NanSkip(session.nan_policy == "stop"),
             standard.MetricAverages(),
             standard.BestValidation(),
             standard.Interruption(),  # before Checkpoint: it ends the program once that has written
@@ -168,55 +188,6 @@ class TrainingBaseSession(UserMethods):
         return {name: value for name, value in vars(self).items() if name not in LEFT_OUT_OF_WORKERS}
 
     @cached_property
-    def dataset_train(self) -> "Dataset | IterableDataset":
-        """The training set."""
-        return self._datasets[0]
-
-    @cached_property
-    def datasets_valid_dict(self) -> ValidationDatasetsDict:
-        """The validation sets."""
-        return self._datasets[1]
-
-    @cached_property
-    def network(self) -> torch.nn.Module:
-        """The network, on its device."""
-        with self._building("network"):
-            network = building.check_network(self.init_network(), self.config_network["architecture"])
-            self._runs.load_source_network(network)
-            return network.to(self.device)
-
-    @cached_property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer of the network."""
-        with self._building("optimizer"):
-            return building.check_optimizer(self.init_optimizer())
-
-    @cached_property
-    def dataloader_train(self) -> Any:
-        """What the training phase iterates."""
-        return self._dataloaders[0]
-
-    @cached_property
-    def dataloader_valid_dict(self) -> Mapping[str, Any]:
-        """What each validation phase iterates, by the set's name."""
-        return self._dataloaders[1]
-
-    @cached_property
-    def _datasets(self) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
-        with self._building("datasets"):
-            return building.check_datasets(self.init_datasets())
-
-    @cached_property
-    def _dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
-        with self._building("dataloaders"):
-            return building.check_dataloaders(self.init_dataloaders(), self.datasets_valid_dict)
-
-    @cached_property
-    def _metrics(self) -> SelectedMetrics:
-        with self._building("metrics"):
-            return select_metrics(self.init_metrics(), self.config_metrics)
-
-    @cached_property
     def _run(self) -> Run:
         # The datasets first, the network next: in this order their mistakes are the easiest to understand.
         validation = tuple(
@@ -239,24 +210,6 @@ class TrainingBaseSession(UserMethods):
             run_directory=self._run_directory,
             randomness=self._randomness,
         )
-
-    def _loader(self, dataset: "Dataset | IterableDataset", phase: str, *, is_training: bool) -> Any:
-        overridden = type(self).dataloader_collate_function is not UserMethods.dataloader_collate_function
-        return phase_loader(
-            dataset,
-            phase,
-            self._randomness,
-            self.config_session,
-            is_training=is_training,
-            collate=self.dataloader_collate_function if overridden else None,
-            pin_memory=self.device.type == "cuda",
-        )
-
-    @contextmanager
-    def _building(self, what: str) -> Iterator[None]:
-        # Each part draws from streams of its own, so none depends on the order in which they are built.
-        with self._cleaning_up_after_errors(), self._randomness.seeded("building", what, device=self.device):
-            yield
 
     @contextmanager
     def _cleaning_up_after_errors(self) -> Iterator[None]:

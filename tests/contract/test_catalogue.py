@@ -16,7 +16,7 @@ from torchbase.plugins import EVENT_NAMES
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CATALOGUE = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
-SIGNATURE = re.compile(r"```python\n(def \w+\(.*?\) -> .+?: \.\.\.)\n```")
+SIGNATURE = re.compile(r"```python\n(def \w+\([^`]*?\) -> .+?: \.\.\.)\n```")
 
 
 def section(text, title):

@@ -24,6 +24,7 @@ class Collect:
     @hookimpl
     def on_iteration_start(self, run, phase):
         if phase.is_training:
+            run.run_directory.writes.wait()
             self.seen[phase.progress.iterations] = checkpoints_of(self.session)
 
 
@@ -140,8 +141,8 @@ def test_the_parts_are_those_that_a_reader_expects(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session()
     saved = read_checkpoint(list_checkpoints(Path(session.run_dir) / "states")[0])
-    assert saved.parts.keys() == {"network", "optimizer", "progress", "random", "hooks"}
-    assert saved.parts["progress"]["phases"]["training"]["progress"]["iterations"] == 10
+    assert saved.parts.keys() == {"network", "optimizer", "run", "hooks"}
+    assert saved.parts["run"]["phases"]["training"]["progress"]["iterations"] == 10
     assert "metric_averages" in saved.parts["hooks"]
 
 

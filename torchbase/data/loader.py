@@ -64,7 +64,20 @@ class MiniBatchLoader:
 
     def first_mini_batch(self) -> Any:
         """Gives the first mini-batch of the first epoch, read by the caller's own process."""
-        return self._dataset[next(self._order.mini_batches(epoch=1))]
+        return self.read(epoch=1, position=0)[1]
+
+    def read(self, epoch: int, position: int) -> tuple[list[int], Any]:
+        """Reads a single mini-batch, as any iteration over its epoch gives it, in the caller's own process.
+
+        Args:
+            epoch: The epoch; the first is 1.
+            position: The mini-batch within it; the first is 0.
+
+        Returns:
+            The rows of its samples in the dataset, and the mini-batch.
+        """
+        indices = next(self._order.mini_batches(epoch, position))
+        return indices.rows, self._dataset[indices]
 
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Gives the mini-batches of an epoch.

@@ -10,6 +10,7 @@ from torchbase.hooks.iteration_metrics import IterationMetrics
 from torchbase.hooks.log_values import LogValues
 from torchbase.hooks.metric_averages import MetricAverages
 from torchbase.hooks.nan_guard import NanGuard
+from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.seed_capture import SeedCapture
 from torchbase.hooks.tensorboard import TensorBoard
@@ -25,6 +26,7 @@ __all__ = [
     "LogValues",
     "MetricAverages",
     "NanGuard",
+    "NanSkip",
     "Rehearsal",
     "SeedCapture",
     "TensorBoard",

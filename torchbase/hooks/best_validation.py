@@ -1,22 +1,31 @@
 """Keeps the network that did best on the validation sets."""
 
 import logging
+from functools import partial
 
 from torchbase.durable_files import write_tensors
-from torchbase.errors import HookError
+from torchbase.errors import HookError, RunDirectoryError
 from torchbase.hookspecs import hookimpl
+from torchbase.host_copies import HostCopies
 from torchbase.run import BestLoss, Phase, Run
 from torchbase.run_directory import NETWORK_FILE
 from torchbase.training_step import network_of
 
 logger = logging.getLogger("torchbase")
 
+WRITE_NAME = "best network"
+
 
 class BestValidation:
     """Keeps the network in ``network.pth`` when every voting set has its lowest loss so far in the same epoch.
 
     A set that is only for demo has no vote. Where none has one, the network of the last epoch is kept.
+
+    The training waits only for a copy of the network in memory; a thread writes it, before any later checkpoint.
     """
+
+    def __init__(self) -> None:
+        self._copies = HostCopies()
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
@@ -52,4 +61,22 @@ class BestValidation:
     def on_best_epoch(self, run: Run) -> None:
         """Keeps the network."""
         if run.run_directory is not None:
-            write_tensors(run.run_directory.file(NETWORK_FILE), network_of(run).state_dict())
+            writes = run.run_directory.writes
+            writes.wait(WRITE_NAME)  # before its copies are overwritten
+            network = self._copies.of(network_of(run).state_dict())
+            writes.submit(WRITE_NAME, partial(write_tensors, run.run_directory.file(NETWORK_FILE), network))
+
+    @hookimpl
+    def on_run_end(self, run: Run) -> None:
+        """Waits until the network is on the disk."""
+        if run.run_directory is not None:
+            run.run_directory.writes.wait(WRITE_NAME)
+
+    @hookimpl
+    def on_exception(self, run: Run, error: BaseException) -> None:
+        """Waits until the network is on the disk."""
+        if run.run_directory is not None and isinstance(error, Exception):
+            try:
+                run.run_directory.writes.wait(WRITE_NAME)
+            except RunDirectoryError as second:
+                error.add_note(f"the best network could not be written: {second}")

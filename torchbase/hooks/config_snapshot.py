@@ -1,13 +1,15 @@
 """Keeps the config and the environment of a run in its directory."""
 
+import inspect
 import logging
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from torchbase.durable_files import read_json, write_json
+from torchbase.durable_files import write_json
 from torchbase.environment import describe_environment
 from torchbase.hookspecs import hookimpl
-from torchbase.json_values import differences
+from torchbase.kept_config import CONFIG_FILE, config_changes, newest_config
 from torchbase.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -15,21 +17,47 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("torchbase")
 
-CONFIG_FILE = "config.json"
 ENVIRONMENT_FILE = "environment.json"
 
 
 class ConfigSnapshot:
-    """Writes ``config.json`` and ``environment.json``; a run that is resumed adds its own beside them."""
+    """Writes ``config.json`` and ``environment.json``.
+
+    A run that is resumed adds its own environment beside them, and its config where that differs.
+    """
 
     @hookimpl
-    def on_setup_start(self, run_directory: RunDirectory, config: "Config", resuming: bool) -> None:
+    def on_setup_start(
+        self, run_directory: RunDirectory, config: "Config", resuming: bool, session_class: type | None
+    ) -> None:
         """Writes both files, and says in what a resumed run's config differs."""
         config_file, environment_file = CONFIG_FILE, ENVIRONMENT_FILE
-        if resuming:
-            time_tag = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        environment: dict[str, Any] = {**describe_environment(), "session": describe_class(session_class)}
+        kept = newest_config(run_directory.path)
+        if resuming and kept is not None:
+            time_tag = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
             config_file, environment_file = f"config_{time_tag}.json", f"environment_{time_tag}.json"
-            for difference in differences(read_json(run_directory.file(CONFIG_FILE)), config.as_given):
+            environment["config_changes"] = [str(one) for one in config_changes(kept, config)]
+            for difference in environment["config_changes"]:
                 logger.warning("The config differs from the run that is resumed: %s", difference)
-        write_json(run_directory.file(config_file), config.as_given)
-        write_json(run_directory.file(environment_file), describe_environment())
+        write_json(run_directory.file(environment_file), environment)
+        if kept != config.as_given:
+            write_json(run_directory.file(config_file), config.as_given)
+
+
+def describe_class(session_class: type | None) -> dict[str, Any] | None:
+    """Tells where the class of a session is written, so that it can be found again.
+
+    Args:
+        session_class: The class.
+
+    Returns:
+        Its name, module and file, for JSON; None for none.
+    """
+    if session_class is None:
+        return None
+    try:
+        file = str(Path(inspect.getfile(session_class)).absolute())
+    except (OSError, TypeError):  # written in a terminal or a notebook
+        file = None
+    return {"class": session_class.__qualname__, "module": session_class.__module__, "file": file}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from torchbase.bad_mini_batches import keep_bad_mini_batch
 from torchbase.errors import NonFiniteError
 from torchbase.hookspecs import hookimpl
 from torchbase.iteration_values import IterationValues
@@ -10,7 +11,7 @@ from torchbase.run import Phase, Run
 
 
 class NanGuard:
-    """Raises when a loss is NaN or infinite, and names the iteration in which it was so first.
+    """Raises when a loss is NaN or infinite, names the iteration in which it was so first, and keeps its mini-batch.
 
     Losses are looked at when a block of them is read, so up to a block's iterations may have followed; no checkpoint is
     written in between, since the block is read before one is.
@@ -22,9 +23,10 @@ class NanGuard:
         for row in rows:
             loss = row.values.get("loss", 0.0)
             if not math.isfinite(loss):
+                kept = keep_bad_mini_batch(run, phase, row.mini_batch, f"its loss is {loss}")
                 raise NonFiniteError(
                     f"The loss is {loss} in {phase.name}: epoch {run.epoch}, iteration {row.iteration} (mini-batch "
-                    f"{row.mini_batch} of the epoch). No checkpoint was written from the network since. To fix, look "
-                    "for a learning rate that is too high, a division by zero or the logarithm of 0 in the loss, and "
-                    "for NaN in the data."
+                    f"{row.mini_batch} of the epoch). {kept} No checkpoint was written from the network since. To fix, "
+                    "look for a learning rate that is too high, a division by zero or the logarithm of 0 in the loss, "
+                    "and for NaN in the data; or let session.nan_policy 'skip' such mini-batches."
                 )

@@ -1,6 +1,6 @@
-"""Keeps the seed of the run, and seeds the global random streams of each phase."""
+"""Keeps the seed of the run, and seeds the global random streams of each iteration."""
 
-from torchbase.durable_files import write_json
+from torchbase.durable_files import read_json, write_json
 from torchbase.hookspecs import hookimpl
 from torchbase.randomness import Randomness, seed_streams
 from torchbase.run import Phase, Run
@@ -10,20 +10,21 @@ SEEDS_FILE = "states/seeds.json"
 
 
 class SeedCapture:
-    """Makes what the network draws (dropout, say) a function of the seed, the phase and the epoch.
+    """Makes what the network draws (dropout, say) a function of the seed, the phase and the iteration.
 
-    So a validation phase, or whatever else draws between two training phases, changes nothing in what is learnt.
+    So a validation phase, a logger, or whatever else draws between two iterations, changes nothing in what is learnt.
     """
 
     @hookimpl
-    def on_setup_start(self, run_directory: RunDirectory, randomness: Randomness, resuming: bool) -> None:
+    def on_setup_start(self, run_directory: RunDirectory, randomness: Randomness) -> None:
         """Keeps the seed in ``states/seeds.json``."""
-        if not resuming:
-            write_json(run_directory.file(SEEDS_FILE), {"seed": randomness.seed})
+        file, seed = run_directory.file(SEEDS_FILE), {"seed": randomness.seed}
+        if not file.exists() or read_json(file) != seed:
+            write_json(file, seed)
 
-    # Last, so that what other hooks draw at the start of a phase doesn't count.
+    # Last, so that what other hooks draw at the start of an iteration doesn't count.
     @hookimpl(trylast=True)
-    def on_phase_start(self, run: Run, phase: Phase) -> None:
+    def on_iteration_start(self, run: Run, phase: Phase) -> None:
         """Seeds the global streams."""
         if run.randomness is not None:
-            seed_streams(run.randomness.derive("phase", phase.name, run.epoch), run.device)
+            seed_streams(run.randomness.derive("iteration", phase.name, phase.progress.iterations), run.device)
