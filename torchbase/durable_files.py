@@ -12,6 +12,8 @@ import pickle
 import re
 import secrets
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -218,6 +220,22 @@ def read_tensors(path: Path, map_location: str | torch.device = "cpu") -> Any:
     """
     with os_errors_explained("read", path):
         return _load(path, path, map_location, mapped=False)
+
+
+def check_tensors(path: Path) -> None:
+    """Check the checksums (CRC-32) that ``torch.save`` put into a file; `read_tensors` alone doesn't look at them.
+
+    Raises:
+        RunDirectoryError: The file can't be read, or a byte of its content was changed.
+    """
+    with os_errors_explained("read", path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
+            raise RunDirectoryError(f"{path} is damaged: {error}. Restore it from a copy.") from error
+    if damaged is not None:
+        raise RunDirectoryError(f"{path} is damaged: the content of {damaged} was changed. Restore it from a copy.")
 
 
 def _load(file: Path, named: Path, map_location: str | torch.device, mapped: bool) -> Any:

@@ -16,7 +16,7 @@ from torchbase.durable_files import make_folder, os_errors_explained, sync_folde
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you_mean
 
 NETWORK_FILE = "network.pth"
-_STATES_FOLDER = "states"
+STATES_FOLDER = "states"
 _POSTFIX = re.compile(r"[A-Za-z0-9._-]+")
 _TAGS_LISTED = 5
 _logger = logging.getLogger("torchbase")
@@ -95,12 +95,12 @@ class RunDirectory:
     @property
     def states(self) -> Path:
         """The folder of the checkpoints and of what continues the run, made when first asked for."""
-        return make_folder(self.path / _STATES_FOLDER)
+        return make_folder(self.path / STATES_FOLDER)
 
     @property
     def has_kept_something(self) -> bool:
         """Whether a checkpoint or the network of the run is on disk, from which something can be learnt or resumed."""
-        return (self.path / NETWORK_FILE).exists() or bool(list_checkpoints(self.path / _STATES_FOLDER))
+        return (self.path / NETWORK_FILE).exists() or bool(list_checkpoints(self.path / STATES_FOLDER))
 
     def file(self, name: str) -> Path:
         """Tell the path of a file in the directory, and make the folders that lead to it.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from torchbase.checkpoints import newest_whole_checkpoint
-from torchbase.durable_files import read_json, read_tensors, remove_leftovers
+from torchbase.durable_files import check_tensors, read_json, read_tensors, remove_leftovers
 from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.kept_config import newest_config, newest_run
@@ -76,12 +76,14 @@ class Runs:
 
         Raises:
             CheckpointError: If the source run kept no network, or another one.
+            RunDirectoryError: If the kept network is damaged.
         """
         if not self.afresh or self.source_tag is None:
             return
         source = RunDirectory.open(self.parent if self.parent is not None else DEFAULT_PARENT, self.source_tag)
         best = source.path / NETWORK_FILE
         if self.source_network == "best" and best.exists():
+            check_tensors(best)
             state = read_tensors(best)
         else:
             saved = newest_whole_checkpoint(source.states)

@@ -1,5 +1,6 @@
 """The preset: a user writes what is theirs, and the standard hooks do the rest."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,8 +21,9 @@ from torchbase.run_source import Runs, choose_seed, find_run, kept_config
 from torchbase.run_summary import RunSummary, summarize
 from torchbase.session_parts import SessionParts
 from torchbase.training_step import TrainingStep
+from torchbase.verification import Verification, verify_run
 
-LEFT_OUT_OF_WORKERS = frozenset(
+WHAT_RUNS_THE_RUN = frozenset(
     {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
     | {"_run_directory", "_run", "_dataloaders", "_datasets", "_metrics"}
 )
@@ -81,25 +83,10 @@ class TrainingBaseSession(SessionParts):
         self.config_metrics = self._config.metrics
         self.config_network = self._config.network
         self.device = choose_device(self.config_session.device_name)
-        step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
-        self.engine = Engine(hooks=self.default_hooks(), defaults=[step])
-        for name in self.config_session.plugins:
-            self.engine.register(load_plugin(name), name)
-        self._runs = Runs(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, source_network, tag_postfix)
-        self._run_directory = self._runs.open()
-        self._run_directory.writes.on_error = self.config_session.on_checkpoint_error
-        self.run_dir = str(self._run_directory.path)
-        with self._cleaning_up_after_errors():
-            check_config(self._run_directory.path, self._config, allow_config_changes)
-            seed = choose_seed(self.config_session.seed, self._run_directory, allow_config_changes)
-            self._randomness = Randomness(seed)
-            self.engine.call.on_setup_start(
-                run_directory=self._run_directory,
-                config=self._config,
-                randomness=self._randomness,
-                resuming=not create_run_dir_afresh,
-                session_class=type(self),
-            )
+        self._set_up(
+            Runs(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, source_network, tag_postfix),
+            allow_config_changes,
+        )
 
     @classmethod
     def resume(cls, runs_parent_dir: str | Path | None = None, tag: str | None = None, **arguments: Any) -> Self:
@@ -125,6 +112,24 @@ class TrainingBaseSession(SessionParts):
             source_run_dir_tag=directory.name,
             **arguments,
         )
+
+    def verify(self, replay: int | None = None) -> Verification:
+        """Checks what the run directory keeps; changes nothing in it.
+
+        Args:
+            replay: How many training iterations to do twice from the newest whole checkpoint, with the hooks of
+                `default_hooks` and the config's plugins but without those that log, to see whether both agree bit for
+                bit; None does none.
+
+        Returns:
+            What was found; ``is_good`` says whether all is well, and ``print`` shows it.
+
+        Raises:
+            RunDirectoryError: If the run directory is gone.
+            CheckpointError: If there is no whole checkpoint to replay from.
+            ValueError: If ``replay`` is less than 1.
+        """
+        return verify_run(self._run_directory.path, replay, self._reopened)
 
     def default_hooks(self) -> list[object]:
         """Gives the hooks that the session registers, in the order in which they run."""
@@ -184,8 +189,35 @@ class TrainingBaseSession(SessionParts):
         return summarize(self._run, self.run_dir)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Gives what a worker needs of the session to run `dataloader_collate_function`: all but what runs the run."""
-        return {name: value for name, value in vars(self).items() if name not in LEFT_OUT_OF_WORKERS}
+        """Gives all but what runs the run: what a worker needs to collate, and `verify` for a second session."""
+        return {name: value for name, value in vars(self).items() if name not in WHAT_RUNS_THE_RUN}
+
+    def _set_up(self, runs: Runs, allow_config_changes: bool) -> None:
+        step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
+        self.engine = Engine(hooks=self.default_hooks(), defaults=[step])
+        for name in self.config_session.plugins:
+            self.engine.register(load_plugin(name), name)
+        self._runs = runs
+        self._run_directory = runs.open()
+        self._run_directory.writes.on_error = self.config_session.on_checkpoint_error
+        self.run_dir = str(self._run_directory.path)
+        with self._cleaning_up_after_errors():
+            check_config(self._run_directory.path, self._config, allow_config_changes)
+            seed = choose_seed(self.config_session.seed, self._run_directory, allow_config_changes)
+            self._randomness = Randomness(seed)
+            self.engine.call.on_setup_start(
+                run_directory=self._run_directory,
+                config=self._config,
+                randomness=self._randomness,
+                resuming=not runs.afresh,
+                session_class=type(self),
+            )
+
+    def _reopened(self, directory: Path) -> Self:
+        """Gives a session like this one, whatever its constructor takes, that goes on with another directory."""
+        session = copy.copy(self)  # without what runs the run, see __getstate__
+        session._set_up(Runs(directory.parent, False, directory.name, "best", None), allow_config_changes=False)
+        return session
 
     @cached_property
     def _run(self) -> Run:

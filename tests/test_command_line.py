@@ -1,0 +1,130 @@
+"""The command as people run it: a program of its own, on the run of a script and of a package's module."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from torchbase.checkpoints import list_checkpoints
+
+SCRIPT = """
+    import torch
+    from datasets import Dataset
+
+    from torchbase import TrainingBaseSession, ValidationDatasetsDict
+
+    CONFIG = {
+        "session": {"device_name": "cpu", "num_epochs": 2, "mini_batch_size": 4, "learning_rate": 0.1, "seed": 1},
+        "network": {"architecture": "Linear"},
+    }
+
+
+    class LineSession(TrainingBaseSession):
+        def init_datasets(self):
+            points = Dataset.from_dict({"x": [[number / 20] for number in range(20)]})
+            return points, ValidationDatasetsDict(datasets=(points,), only_for_demo=(False,), names=("points",))
+
+        def init_network(self):
+            return torch.nn.Linear(1, 1)
+
+        def forward_pass(self, mini_batch):
+            return {"output": self.network(mini_batch["x"]), "target": mini_batch["x"]}
+
+        def loss_function(self, *, output, target):
+            return (output - target).square().mean()
+
+        def init_metrics(self):
+            return None
+
+
+    def train():
+        class Inner(LineSession):
+            pass
+
+        LineSession(CONFIG, "runs")()
+        Inner(CONFIG, "inner")()
+
+
+    if __name__ == "__main__":
+        train()
+"""
+
+
+def run(*words, folder):
+    return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def torchbase(*words, folder):
+    return run("-c", "import sys; from torchbase.command_line import main; sys.exit(main())", *words, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder in which a script and a module of a package were run."""
+    folder = tmp_path_factory.mktemp("project")
+    package = folder / "package" / "inner"
+    package.mkdir(parents=True)
+    for parent in (package, package.parent):
+        (parent / "__init__.py").touch()
+    (folder / "train-line.py").write_text(textwrap.dedent(SCRIPT))
+    (package / "line.py").write_text(textwrap.dedent(SCRIPT).replace('"runs"', '"package_runs"'))
+    for words in (["train-line.py"], ["-c", "from package.inner.line import train; train()"]):
+        done = run(*words, folder=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run_of(project, parent):
+    return next((project / parent).iterdir())
+
+
+@pytest.mark.parametrize("parent", ["runs", "package_runs"])
+def test_a_run_is_verified_and_replayed_from_elsewhere(project, parent, tmp_path):
+    done = torchbase("verify", str(run_of(project, parent)), "--replay", "3", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == str(run_of(project, parent))
+    assert lines[1].endswith("iteration-0000000010: whole")
+    assert lines[-1].endswith("twice: they agree bit for bit")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_inside_a_function_has_to_be_named(project):
+    run_dir = str(run_of(project, "inner"))
+    done = torchbase("verify", run_dir, "--replay", "1", folder=project)
+    assert done.returncode == 2
+    assert "train.<locals>.Inner is inside a function or a notebook" in done.stderr
+    done = torchbase("verify", run_dir, "--replay", "1", "--session", "train-line.py:LineSession", folder=project)
+    assert (done.returncode, done.stderr) == (0, "")
+    for wrong, message in (
+        ("train-line.py:Nothing", "There is no class 'Nothing' of a session in"),
+        ("train-line.py:CONFIG", "There is no class 'CONFIG'"),
+        ("nowhere.py:LineSession", "nowhere.py, isn't there"),
+    ):
+        done = torchbase("verify", run_dir, "--replay", "1", "--session", wrong, folder=project)
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+def test_a_damaged_checkpoint_gives_status_1(project):
+    run_dir = run_of(project, "inner")
+    (list_checkpoints(run_dir / "states")[1] / "hooks.pth").write_bytes(b"")
+    done = torchbase("verify", str(run_dir), folder=project)
+    assert done.returncode == 1
+    assert "hooks.pth was changed after it was written" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["verify", "."], ["verify", ".", "--replay", "0"], ["verify"], [], ["train"]])
+def test_what_can_not_be_done_gives_status_2_and_a_reason(words, tmp_path):
+    done = torchbase(*words, folder=tmp_path)
+    assert done.returncode == 2
+    assert "torchbase" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_is_installed_under_its_name():
+    done = run("-c", "from importlib.metadata import entry_points as e; print(e(name='torchbase'))", folder=Path.cwd())
+    assert "torchbase.command_line:main" in done.stdout
