@@ -23,6 +23,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def kill(session: nox.Session) -> None:
+    """Kills runs at random instants and compares what they end with; what follows -- goes to the script."""
+    install(session, "test")
+    session.run("python", "tests/kill/killing.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Checks the style of all code."""
     session.install("-c", "constraints.txt", *nox.project.dependency_groups(PYPROJECT, "lint"))

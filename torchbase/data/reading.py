@@ -1,5 +1,7 @@
 """What the loaders have in common: torch's ``DataLoader`` as they use it, and the user's collate function."""
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,14 +15,20 @@ from torchbase.errors import DataError
 Collate = Callable[[list[Any]], dict[str, Any]]
 
 
-def leave_interrupts_to_the_main_process(worker: int) -> None:
-    """Prepares a worker: Ctrl-C reaches it too, and the main process needs it to finish its iteration.
+def prepare_worker(worker: int) -> None:
+    """Prepares a worker: it leaves Ctrl-C to the main process, and doesn't outlive that.
+
+    Torch's worker notices that its parent died only if that was alive when the worker began to watch it. A parent that
+    is killed while it starts its workers would leave them behind for ever.
 
     Args:
         worker: The number of the worker, from 0.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the worker too; the main process finishes its iteration
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)
 
 
 def data_loader(
@@ -29,7 +37,7 @@ def data_loader(
     *,
     num_workers: int,
     pin_memory: bool,
-    prepare_worker: Callable[[int], None] = leave_interrupts_to_the_main_process,
+    prepare_worker: Callable[[int], None] = prepare_worker,
 ) -> DataLoader[Any]:
     """Makes torch's loader for a dataset that makes whole mini-batches itself.
 

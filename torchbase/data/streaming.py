@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torchbase.data.reading import Collate, data_loader, leave_interrupts_to_the_main_process
+from torchbase.data.reading import Collate, data_loader, prepare_worker
 from torchbase.data.stream_position import ShardAnswer, ShardRequest, ShardRequests, StreamPosition
 from torchbase.data.stream_shards import StreamShards, StreamSource
 from torchbase.errors import DataError
@@ -208,7 +208,7 @@ def _workers_for(shards: int, num_workers: int, phase: str) -> int:
 
 
 def _prepare_worker(worker: int) -> None:
-    leave_interrupts_to_the_main_process(worker)
+    prepare_worker(worker)
     # The thread that reads remote files doesn't live on in a forked process, and waiting for it would last for ever.
     from fsspec.asyn import reset_lock  # type: ignore[import-untyped]
 

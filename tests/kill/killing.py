@@ -1,0 +1,216 @@
+"""Kills runs with SIGKILL at random instants, resumes them until they are done, compares them with an unbroken one.
+
+``python tests/kill/killing.py --kills 60`` does so for every scenario; ``nox -s kill`` calls that. Each life of a run
+is a process that is forked from this one, so that the instants fall on the life of the run and not on imports.
+"""
+
+import argparse
+import importlib
+import mmap
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from kill.scenarios import SCENARIOS
+from tiny import read_scalars
+
+from torchbase import hookimpl
+from torchbase.bitwise import different_values
+
+# Imported once, before the forks; else most of a life would be these imports, in which a kill meets no file.
+IMPORTED_LATE = (
+    "tensorboard.backend.event_processing.event_accumulator",
+    "tensorboard.summary.writer.record_writer",
+    "torch._dynamo",
+    "torch.utils.tensorboard.summary",
+    "torchbase.checkpoint_manifest",
+    "torchbase.config",
+)
+
+STAGES = ("start-up", "training", "validation", "between phases", "end")
+
+
+class NoteStage:
+    """Tells the process that kills at what the run is."""
+
+    def __init__(self, shared):
+        self._shared = shared
+
+    def _note(self, stage):
+        self._shared[0] = STAGES.index(stage)
+
+    @hookimpl
+    def on_phase_start(self, phase):
+        self._note("training" if phase.is_training else "validation")
+
+    @hookimpl
+    def on_phase_end(self):
+        self._note("between phases")
+
+    @hookimpl(tryfirst=True)
+    def on_run_end(self):
+        self._note("end")
+
+
+def live(scenario, parent, life, shared):
+    """The whole life of one process: begins or resumes the run, and writes down the result if it gets that far."""
+    session = scenario.session(parent, life)
+    session.register(NoteStage(shared))
+    summary = session()
+    run_dir = Path(summary.run_dir)
+    result = {
+        "network": session.network.state_dict(),
+        "optimizer": session.optimizer.state_dict(),
+        "best network": torch.load(run_dir / "network.pth", weights_only=True),
+        "averages": {phase: dict(values) for phase, values in summary.averages.items()},
+        "best losses": {phase: (best.loss, best.epoch) for phase, best in summary.best_losses.items()},
+        "scalars": {tag: list(curve) for tag, curve in read_scalars(run_dir).items()},
+    }
+    torch.save(result, parent / "result.pth.tmp")
+    os.replace(parent / "result.pth.tmp", parent / "result.pth")
+
+
+def fork(scenario, parent, life, shared):
+    """Begins a life in a process of its own, in a process group of its own."""
+    shared[0] = 0
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        with (parent / "log.txt").open("a") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            live(scenario, parent, life, shared)
+        status = 0
+    except BaseException:
+        (parent / "error.txt").write_text(traceback.format_exc())
+    finally:
+        os._exit(status)
+
+
+def order_of(parent):
+    """What each training iteration was given; an iteration that was done again has to have been given the same."""
+    given = {}
+    for line in (parent / "order.txt").read_text().splitlines():
+        iteration, _, content = line.partition(" ")
+        if given.setdefault(int(iteration), content) != content:
+            raise SystemExit(f"iteration {iteration} was given {content} when done again, and {given[int(iteration)]}")
+    return given
+
+
+def result_of(parent):
+    return {**torch.load(parent / "result.pth", weights_only=True), "order": order_of(parent)}
+
+
+def ended_by_itself(process):
+    """Waits for a life; says what it died of where that was no kill."""
+    _, status = os.waitpid(process, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def kill_again_and_again(scenario, kills, seed, folder, shared):
+    """Kills lives of runs until there were so many kills, and each run is done.
+
+    Returns:
+        How many kills hit which stage, how many runs there were, and every difference from the unbroken run.
+    """
+    draw = random.Random(seed)
+    whole = folder / "whole"
+    whole.mkdir()
+    begun = time.monotonic()
+    check(ended_by_itself(fork(scenario, whole, 0, shared)), whole)
+    lifetime = time.monotonic() - begun
+    expected = result_of(whole)
+    stages, differences, runs, killed = Counter(), [], 0, 0
+    while killed < kills:
+        runs += 1
+        parent = folder / f"run-{runs}"
+        parent.mkdir()
+        life = 0
+        while not (parent / "result.pth").exists():
+            process = fork(scenario, parent, life, shared)
+            life += 1
+            if killed < kills:  # else what is left of the run is let go on to its end
+                wait_for_the_instant(process, draw, lifetime, shared)
+            if killed < kills and not has_ended(process):
+                os.kill(process, signal.SIGKILL)
+                if ended_by_itself(process) == -signal.SIGKILL:
+                    killed += 1
+                    stages[STAGES[shared[0]]] += 1
+                    stages["(while a checkpoint was written)"] += is_half_written(parent)
+            else:
+                check(ended_by_itself(process), parent)
+        differences += [f"run {runs}: {one}" for one in different_values(expected, result_of(parent))]
+    return stages, runs, differences
+
+
+def wait_for_the_instant(process, draw, lifetime, shared):
+    """Waits for any instant of the lifetime, or for one shortly after a stage began, so that no stage is missed."""
+    is_aimed, stage = draw.random() < 0.6, draw.randrange(len(STAGES))
+    while is_aimed and shared[0] != stage and not has_ended(process):
+        time.sleep(0.0005)
+    deadline = time.monotonic() + draw.uniform(0, lifetime / 20 if is_aimed else lifetime)
+    while time.monotonic() < deadline and not has_ended(process):
+        time.sleep(0.0005)
+
+
+def has_ended(process):
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def is_half_written(parent):
+    return any(re.fullmatch(r"\.checkpoint-.*\.tmp", path.name) for path in parent.glob("*/states/.*"))
+
+
+def check(status, parent):
+    if status != 0:
+        what = (parent / "error.txt").read_text() if (parent / "error.txt").exists() else f"status {status}"
+        raise SystemExit(f"a life in {parent} ended by itself: {what}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=60, help="kills of each scenario")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the instants; drawn anew without one")
+    parser.add_argument("scenarios", nargs="*", help=f"of: {', '.join(SCENARIOS)}; all of them without one")
+    given = parser.parse_args()
+    seed = given.seed if given.seed is not None else random.SystemRandom().randrange(2**32)
+    torch.set_num_threads(1)
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
+    shared = mmap.mmap(-1, 1)
+    failed = False
+    for name in given.scenarios or SCENARIOS:
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="torchbase-kill-") as folder:
+            stages, runs, differences = kill_again_and_again(
+                SCENARIOS[name], given.kills, f"{seed} {name}", Path(folder), shared
+            )
+        hit = ", ".join(f"{stage} {stages[stage]}" for stage in (*STAGES, "(while a checkpoint was written)"))
+        print(
+            f"{name}: {given.kills} kills of {runs} runs ({hit}), seed {seed}, {time.monotonic() - begun:.0f} s: "
+            f"{'all bit-identical' if not differences else f'{len(differences)} DIFFERENCES'}",
+            flush=True,
+        )
+        for one in differences:
+            print(f"  {one}")
+        failed = failed or bool(differences)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""The runs that are killed: everything random that a training has, on data so small that a run takes a second."""
+
+import copy
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tiny import TinyNetwork
+
+from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
+
+CONFIG = {
+    "session": {
+        "device_name": "cpu",
+        "num_epochs": 3,
+        "mini_batch_size": 4,
+        "learning_rate": 0.05,
+        "seed": 5,
+        "checkpoint_every_n_iterations": 2,
+    },
+    "network": {"architecture": "TinyNetwork", "dropout": 0.3},
+}
+ROWS = 56
+
+
+def augment(batch):
+    """A transform that draws from three streams, each by a number of draws that depends on another."""
+    rows = [torch.tensor(row) for row in batch["x"]]
+    for number, row in enumerate(rows):
+        row += 0.1 * torch.randn(3)
+        row *= 1 + 0.1 * np.random.standard_normal()
+        if random.random() < 0.5:
+            rows[number] = row.flip(0)
+    return {"x": torch.stack(rows), "y": torch.tensor(batch["y"]), "row": torch.tensor(batch["row"])}
+
+
+def make_dataset(rows, seed):
+    x = torch.randn(rows, 3, generator=torch.Generator().manual_seed(seed))
+    return Dataset.from_dict({"x": x.tolist(), "y": x.sum(dim=1).tolist(), "row": list(range(rows))})
+
+
+class KilledSession(TrainingBaseSession):
+    """Dropout, batch normalization, random augmentation, two validation sets that vote and one for demo."""
+
+    def init_datasets(self):
+        valid = make_dataset(11, 2)
+        valid_augmented = make_dataset(11, 2)
+        valid_augmented.set_transform(augment)
+        train = make_dataset(ROWS, 1)
+        train.set_transform(augment)
+        return train, ValidationDatasetsDict(
+            datasets=(valid, valid_augmented, make_dataset(6, 3)),
+            only_for_demo=(False, False, True),
+            names=("valid", "augmented", "demo"),
+        )
+
+    def init_network(self):
+        return TinyNetwork(self.config_network["dropout"])
+
+    def init_optimizer(self):
+        return torch.optim.SGD(self.network.parameters(), lr=self.config_session.learning_rate, momentum=0.9)
+
+    def forward_pass(self, mini_batch):
+        return {"output": self.network(mini_batch["x"]), "target": mini_batch["y"]}
+
+    def loss_function(self, *, output, target):
+        return torch.nn.functional.mse_loss(output, target)
+
+    def init_metrics(self):
+        return None
+
+
+class StreamSession(KilledSession):
+    """The same on a stream of four shards, which is read in the training's own order."""
+
+    def init_datasets(self):
+        train, validation = super().init_datasets()
+        train.reset_format()
+        return train.to_iterable_dataset(num_shards=4).map(add_noise, batched=True, batch_size=1), validation
+
+
+def add_noise(batch):
+    noise = 0.1 * torch.randn(3) + 0.1 * float(np.random.standard_normal()) + 0.1 * random.random()
+    return {"x": [(torch.tensor(row) + noise).tolist() for row in batch["x"]]}
+
+
+class Schedule:
+    """A learning rate that follows from a scheduler, stepped with the optimizer."""
+
+    def __init__(self):
+        self._scheduler = self._kept = None
+
+    @hookimpl
+    def on_run_start(self, run):
+        self._scheduler = torch.optim.lr_scheduler.ExponentialLR(run.optimizer, 0.97)
+        if self._kept is not None:
+            self._scheduler.load_state_dict(self._kept)
+            for group, rate in zip(run.optimizer.param_groups, self._scheduler.get_last_lr(), strict=True):
+                group["lr"] = rate
+
+    @hookimpl(wrapper=True)
+    def run_optimizer_step(self, run):
+        yield
+        self._scheduler.step()
+
+    def state_dict(self):
+        return self._scheduler.state_dict()
+
+    def load_state_dict(self, state):
+        self._kept = state
+
+
+class Accumulate:
+    """Steps the optimizer every third iteration only."""
+
+    @hookimpl
+    def should_step_optimizer(self, run):
+        return (run.progress.iterations + 1) % 3 == 0
+
+
+class DrawRandomNumbers:
+    """An observer without manners: it draws from every stream, at every event of the loop."""
+
+    @hookimpl
+    def on_phase_start(self):
+        draw()
+
+    @hookimpl
+    def on_iteration_start(self):
+        draw()
+
+    @hookimpl
+    def on_loss_computed(self):
+        draw()
+
+    @hookimpl
+    def on_gradients_ready(self):
+        draw()
+
+    @hookimpl
+    def on_iteration_end(self):
+        draw()
+
+    @hookimpl
+    def on_values_read(self):
+        draw()
+
+    @hookimpl
+    def on_phase_end(self):
+        draw()
+
+    @hookimpl
+    def on_epoch_end(self):
+        draw()
+
+
+def draw():
+    torch.rand(2)
+    np.random.random(3)
+    random.random()
+
+
+class NoteOrder:
+    """Appends the rows of each training mini-batch, and their content, to a file that outlives a kill."""
+
+    def __init__(self, file):
+        self._file = file
+
+    @hookimpl
+    def on_iteration_start(self, run, phase, batch):
+        if phase.is_training:
+            rows, content = batch["row"].tolist(), batch["x"].double().sum().item()
+            line = f"{phase.progress.iterations + 1} {rows} {content.hex()}\n"
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            try:
+                os.write(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A kind of run, and the numbers of workers that its lives take in turn.
+
+    Attributes:
+        workers: Workers of the first life, of the second, and so on around.
+        kind: The class of the session.
+        hooks: What to register beside the default hooks.
+    """
+
+    workers: tuple[int, ...]
+    kind: type[TrainingBaseSession] = KilledSession
+    hooks: tuple[type, ...] = (Schedule,)
+
+    def session(self, parent: Path, life: int) -> TrainingBaseSession:
+        """Begins a run, or goes on with the one that is there."""
+        config = copy.deepcopy(CONFIG)
+        config["session"]["dataloader_num_workers"] = self.workers[life % len(self.workers)]
+        tags = sorted(path.name for path in parent.iterdir() if path.is_dir())
+        begun = {"create_run_dir_afresh": False, "source_run_dir_tag": tags[-1]} if tags else {}
+        session = self.kind(config, parent, **begun)
+        for hook in (*(kind() for kind in self.hooks), NoteOrder(parent / "order.txt")):
+            session.register(hook)
+        return session
+
+
+SCENARIOS = {
+    "no workers": Scenario((0,)),
+    "2 workers": Scenario((2,)),
+    "0, then 2, then 1 workers": Scenario((0, 2, 1)),
+    "2, then 0 workers": Scenario((2, 0)),
+    "accumulated gradients": Scenario((0,), hooks=(Schedule, Accumulate)),
+    "a hook that draws": Scenario((0,), hooks=(Schedule, DrawRandomNumbers)),
+    "a stream": Scenario((0, 2), kind=StreamSession),
+}

@@ -1,0 +1,21 @@
+"""A short form of ``nox -s kill``, which kills each kind of run sixty times."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kill.scenarios import SCENARIOS
+
+KILLS = 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the lives of a run are forked, which this system can't")
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(scenario):
+    command = [sys.executable, str(Path(__file__).with_name("killing.py")), "--kills", str(KILLS), scenario]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.match(rf"{re.escape(scenario)}: {KILLS} kills of \d+ runs \(.*: all bit-identical$", done.stdout.strip())
