@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import checkpoint_hold_up
 import data_files
 import data_path
 import data_training
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[], Outcome]] = {
     "engine_overhead": engine_overhead.measure,
     "preset_overhead": preset_overhead.measure,
     "import_time": import_time.measure,
+    "checkpoint_hold_up": checkpoint_hold_up.measure,
     "data_path": data_path.measure,
     "data_files": data_files.measure,
     "data_training": data_training.measure,

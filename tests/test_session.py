@@ -1,11 +1,8 @@
 import json
 import logging
-import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -462,70 +459,3 @@ def test_an_overridden_collate_function_gives_the_same_in_workers_that_are_start
         arguments = [sys.executable, str(script), str(tmp_path / "runs")]
         losses.add(subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120).stdout)
     assert len(losses) == 1
-
-
-SCRIPT = """
-    import sys, time
-    sys.path.insert(0, {tests!r})
-    from tiny import TinySession, config_with
-    from torchbase import hookimpl
-
-    class Slow:
-        @hookimpl
-        def on_iteration_end(self, run, phase):
-            if run.progress.iterations == 7 and phase.name == {phase!r}:
-                print("ready", flush=True)
-                time.sleep({seconds})
-
-    session = TinySession(config_with(num_epochs=3, dataloader_num_workers={workers}), sys.argv[1])
-    session.register(Slow())
-    session()
-"""
-
-
-def interrupt(tmp_path, numbers, phase="training", workers=0, seconds=0.5):
-    script = textwrap.dedent(
-        SCRIPT.format(tests=str(Path(__file__).parent), phase=phase, workers=workers, seconds=seconds)
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout.readline() == "ready\n"
-    for position, number in enumerate(numbers):
-        if position:
-            time.sleep(0.3)  # a signal that comes while the handler of another runs is seen only when a sleep is over
-        os.killpg(process.pid, number)
-    _, said = process.communicate(timeout=60)
-    return process.returncode, said
-
-
-@pytest.mark.parametrize(
-    ("number", "phase", "workers", "code"),
-    [
-        (signal.SIGINT, "training", 0, -signal.SIGINT),
-        (signal.SIGINT, "training", 2, -signal.SIGINT),
-        (signal.SIGTERM, "training", 0, -signal.SIGTERM),
-    ],
-)
-def test_an_interrupted_run_keeps_what_was_learnt_and_goes_on_exactly(tmp_path, number, phase, workers, code):
-    returned, said = interrupt(tmp_path, [number], phase, workers)
-    assert returned == code, said
-    assert "the run ends after this iteration" in said
-    (directory,) = tmp_path.iterdir()
-    assert list((directory / "states").glob("checkpoint-*-iteration-0000000007"))
-    resumed = TinySession(
-        config_with(num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=directory.name
-    )
-    resumed()
-    whole = TinySession(config_with(num_epochs=3), tmp_path)
-    whole()
-    assert are_equal(weights_of(whole), weights_of(resumed))
-
-
-def test_a_second_signal_ends_the_run_at_once(tmp_path):
-    returned, _ = interrupt(tmp_path, [signal.SIGINT, signal.SIGTERM], seconds=30)
-    assert returned in (-signal.SIGTERM, -signal.SIGINT)

@@ -1,6 +1,8 @@
 """Copies of tensors on the host, for a thread that writes them while the training changes the originals."""
 
 import copy
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,11 +12,23 @@ class HostCopies:
     """Copies the same nest of tensors again and again into memory of its own.
 
     The memory is used again, because fresh memory costs several times the copy: the operating system hands it out page
-    by page when it is first written.
+    by page when it is first written. So it can be reserved, too, before the first copy.
     """
 
     def __init__(self) -> None:
         self._memory: dict[tuple[object, ...], torch.Tensor] = {}
+
+    def reserve(self, value: Any) -> Callable[[], None]:
+        """Takes the memory for a value; of its tensors only shape and type are looked at.
+
+        Args:
+            value: As `of` will get it.
+
+        Returns:
+            What touches the memory, which takes the time; to be called once, in a thread if need be, before `of` is.
+        """
+        self._reserve(value, ())
+        return partial(_touch, tuple(self._memory.values()))
 
     def of(self, value: Any) -> Any:
         """Copies a value; the copy before it is overwritten.
@@ -36,7 +50,7 @@ class HostCopies:
         if isinstance(value, torch.Tensor):
             if value.layout is not torch.strided or value.is_quantized:
                 return value.detach().clone().cpu()
-            used[path] = self._filled(value.detach(), path)
+            used[path] = self._memory_for(value, path).copy_(value.detach(), non_blocking=value.is_cuda)
             return used[path]
         if isinstance(value, dict):
             copies = copy.copy(value)  # keeps what a module's state_dict carries beside its items
@@ -47,8 +61,21 @@ class HostCopies:
             return items if isinstance(value, list) else tuple(items)
         return copy.copy(value) if isinstance(value, set | bytearray) else value
 
-    def _filled(self, tensor: torch.Tensor, path: tuple[object, ...]) -> torch.Tensor:
+    def _reserve(self, value: Any, path: tuple[object, ...]) -> None:
+        if isinstance(value, torch.Tensor):
+            if value.layout is torch.strided and not value.is_quantized:
+                self._memory[path] = self._memory_for(value, path)
+        elif isinstance(value, dict | list | tuple):
+            for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+                self._reserve(one, (*path, key))
+
+    def _memory_for(self, tensor: torch.Tensor, path: tuple[object, ...]) -> torch.Tensor:
         memory = self._memory.get(path)
-        if memory is None or memory.shape != tensor.shape or memory.dtype != tensor.dtype:
-            memory = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        return memory.copy_(tensor, non_blocking=tensor.is_cuda)
+        if memory is not None and memory.shape == tensor.shape and memory.dtype == tensor.dtype:
+            return memory
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+
+
+def _touch(memory: Iterable[torch.Tensor]) -> None:
+    for one in memory:
+        one.zero_()

@@ -1,3 +1,6 @@
+import logging
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import CONFIG, TinySession, config_with, read_scalars
 
 from torchbase import Engine, Phase, Run, hookimpl
-from torchbase.hooks import LogValues, TensorBoard
+from torchbase.checkpoints import newest_whole_checkpoint
+from torchbase.event_file import cut_back, file_sizes
+from torchbase.hooks import LogValues, TensorBoard, tensorboard
 from torchbase.run_directory import RunDirectory
 
 
@@ -122,3 +127,136 @@ def test_without_a_run_directory_nothing_is_written(tmp_path, monkeypatch):
 
     Engine(lambda run, phase, batch: None, hooks=[hook, Records()]).run(run)
     assert list(tmp_path.iterdir()) == []
+
+
+class Ends(BaseException):
+    """Ends the program in the middle of a run, so that no checkpoint is written any more."""
+
+
+class At:
+    """Does something at the end of an iteration of a phase."""
+
+    def __init__(self, phase, iteration, does):
+        self.phase, self.iteration, self.does = phase, iteration, does
+
+    @hookimpl
+    def on_iteration_end(self, run, phase):
+        if (phase.name, phase.progress.iterations) == (self.phase, self.iteration):
+            self.does(run)
+
+
+def stop(run):
+    run.request_stop("for the test")
+
+
+def end(run):
+    raise Ends
+
+
+def event_files(session):
+    return sorted(Path(session.run_dir).glob("events.out.tfevents.*"))
+
+
+def go_on(session):
+    return TinySession.resume(Path(session.run_dir).parent, Path(session.run_dir).name)
+
+
+@pytest.mark.parametrize(
+    ("phase", "iteration", "does"),
+    [
+        ("training", 3, stop),
+        ("training", 5, stop),
+        ("validation-valid", 2, stop),
+        ("validation-valid", 5, stop),
+        ("validation-demo", 3, stop),
+        ("validation-demo", 4, stop),
+        ("training", 4, end),
+        ("training", 9, end),
+        ("validation-valid", 5, end),
+    ],
+)
+def test_a_run_that_goes_on_records_each_step_once(tmp_path, phase, iteration, does):
+    whole = TinySession(CONFIG, tmp_path)
+    whole()
+    begun = TinySession(config_with(checkpoint_every_n_iterations=3), tmp_path)
+    begun.register(At(phase, iteration, does))
+    with pytest.raises(Ends) if does is end else nullcontext():
+        begun()
+    begun._run_directory.writes.join()  # the end of a program ends its threads, too
+    go_on(begun)()
+    assert read_scalars(begun.run_dir) == read_scalars(whole.run_dir)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_records_each_step_once(tmp_path):
+    whole = TinySession(CONFIG, tmp_path)
+    whole()
+    begun = TinySession(CONFIG, tmp_path)
+    begun._run_directory.unlock()  # as where the program was killed
+    again = go_on(begun)
+    again.register(At("training", 4, end))
+    with pytest.raises(Ends):
+        again()
+    assert len(read_scalars(begun.run_dir)["training/loss/iterations"]) == 3
+    go_on(begun)()
+    assert read_scalars(begun.run_dir) == read_scalars(whole.run_dir)
+
+
+def test_its_state_is_how_long_the_files_are_without_a_validation_that_was_broken_off(tmp_path):
+    def state_after(phase, iteration):
+        session = TinySession(CONFIG, tmp_path)
+        session.register(At(phase, iteration, stop))
+        session()
+        kept = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["hooks"]["tensorboard"]
+        cut_back(Path(session.run_dir), kept["sizes"])
+        assert file_sizes(Path(session.run_dir)) == kept["sizes"]
+        return {tag: len(values) for tag, values in read_scalars(session.run_dir).items()}
+
+    trained = {"training/loss/iterations": 5, "training/loss/epochs": 1}
+    validated = {"validation-valid/loss/iterations": 3, "validation-valid/loss/epochs": 1}
+    assert state_after("training", 4) == {"training/loss/iterations": 4}
+    assert state_after("validation-valid", 1) == trained
+    assert state_after("validation-demo", 1) == {**trained, **validated}
+
+
+class FullDisk:
+    """Lets each write into the event file fail as on a full disk, from the start of an epoch on."""
+
+    def __init__(self, session, epoch):
+        self.hook, self.epoch = session.hooks["tensorboard"], epoch
+
+    @hookimpl
+    def on_iteration_start(self, run, phase):
+        if phase.is_training and (run.epoch, phase.progress.mini_batches) == (self.epoch, 0):
+            full = os.open("/dev/full", os.O_WRONLY)
+            os.dup2(full, self.hook._file._file.fileno())
+            os.close(full)
+
+
+def train_on_a_full_disk(tmp_path, caplog, epoch):
+    session = TinySession(config_with(num_epochs=3), tmp_path)
+    session.register(FullDisk(session, epoch))
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        summary = session()
+    (told,) = [record.message for record in caplog.records if "tensorboard can't write" in record.message]
+    assert f"its event file in {session.run_dir}, so some values will be missing there; training goes on" in told
+    assert "No space left on device" in told
+    whole = TinySession(config_with(num_epochs=3), tmp_path)
+    assert summary.averages == whole().averages
+    return session, {tag: [step for step, _ in values] for tag, values in read_scalars(session.run_dir).items()}
+
+
+def test_a_full_disk_is_told_once_and_what_was_flushed_stays(tmp_path, caplog):
+    session, steps = train_on_a_full_disk(tmp_path, caplog, epoch=2)
+    assert len(event_files(session)) == 1  # a new one is tried after a minute
+    assert steps["training/loss/iterations"] == [1, 2, 3, 4, 5]
+    assert steps["validation-valid/loss/epochs"] == steps["validation-demo/loss/epochs"] == [1]
+
+
+def test_a_new_file_is_tried_later_and_holds_what_comes_then(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(tensorboard, "SECONDS_UNTIL_TRIED_AGAIN", 0.0)
+    session, steps = train_on_a_full_disk(tmp_path, caplog, epoch=2)
+    assert len(event_files(session)) == 2
+    assert steps["training/loss/iterations"] == [1, 2, 3, 4, 5, 11, 12, 13, 14, 15]
+    assert steps["training/loss/epochs"] == [1, 3]
+    assert steps["validation-valid/loss/epochs"] == steps["validation-demo/loss/epochs"] == [1, 2, 3]
+    assert steps["validation-valid/best_loss/epochs"] == [3]

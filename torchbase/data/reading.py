@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -16,7 +17,10 @@ Collate = Callable[[list[Any]], dict[str, Any]]
 
 
 def prepare_worker(worker: int) -> None:
-    """Prepares a worker: it leaves Ctrl-C to the main process, and doesn't outlive that.
+    """Prepares a worker: it leaves interruptions to the main process, and doesn't outlive that.
+
+    Ctrl-C, and the SIGTERM of many clusters, reach all processes of a program. The main process finishes its iteration
+    first, for which it may need the workers.
 
     Torch's worker notices that its parent died only if that was alive when the worker began to watch it. A parent that
     is killed while it starts its workers would leave them behind for ever.
@@ -24,11 +28,20 @@ def prepare_worker(worker: int) -> None:
     Args:
         worker: The number of the worker, from 0.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the worker too; the main process finishes its iteration
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_main_process_says_so, daemon=True).start()
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:
         os._exit(1)
+
+
+def _end_when_the_main_process_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def data_loader(

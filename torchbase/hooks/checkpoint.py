@@ -43,6 +43,7 @@ class Checkpoint:
         self._kept: tuple[int, int] | None = None
         self._copies = HostCopies()
         self._phases_begun: set[str] = set()
+        self._has_memory = False
 
     # First, so that the other hooks find the run and themselves as they were.
     @hookimpl(tryfirst=True)
@@ -74,6 +75,9 @@ class Checkpoint:
         run.run_directory.writes.check()
         if phase.is_training and self._is_due(phase.progress.iterations):
             self._write(run, run.run_directory)
+        elif not self._has_memory:  # beside the training, and not before the optimizer has a state
+            self._has_memory = True
+            run.run_directory.writes.submit(WRITE_NAME, self._copies.reserve(gather(run)))
 
     @hookimpl(trylast=True)
     def on_epoch_end(self, run: Run) -> None:

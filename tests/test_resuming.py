@@ -1,0 +1,234 @@
+"""Runs that are stopped, interrupted and resumed, and what may not change them, against unbroken ones."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from kill.scenarios import DrawRandomNumbers
+from tiny import CONFIG, TinySession, config_with, make_dataset, read_scalars
+
+from torchbase import ValidationDatasetsDict, hookimpl
+from torchbase.bitwise import different_values
+
+
+class StopAt:
+    """Stops a run behind an iteration of a phase."""
+
+    def __init__(self, iteration, phase="training"):
+        self.iteration, self.phase = iteration, phase
+
+    @hookimpl
+    def on_iteration_end(self, run, phase):
+        if phase.name == self.phase and phase.progress.iterations == self.iteration:
+            run.request_stop("for the test")
+
+
+def resume(session, **config):
+    tag = Path(session.run_dir).name
+    parent = Path(session.run_dir).parent
+    return TinySession(config_with(**config), parent, create_run_dir_afresh=False, source_run_dir_tag=tag)
+
+
+def result_of(session, summary):
+    """Everything that a run ends with, but for what is named by time."""
+    return {
+        "network": session.network.state_dict(),
+        "optimizer": session.optimizer.state_dict(),
+        "averages": {name: dict(values) for name, values in summary.averages.items()},
+        "best losses": {name: (best.loss, best.epoch) for name, best in summary.best_losses.items()},
+        "best network": torch.load(Path(session.run_dir, "network.pth"), weights_only=True),
+        "scalars": read_scalars(session.run_dir),
+    }
+
+
+def test_a_run_resumed_twenty_times_in_a_row_ends_as_one_that_never_was(tmp_path):
+    config = {"num_epochs": 5, "checkpoint_every_n_iterations": 3}
+    whole = TinySession(config_with(**config), tmp_path / "whole")
+    expected = result_of(whole, whole())
+    session = TinySession(config_with(**config), tmp_path / "resumed")
+    for iteration in range(1, 21):
+        session.register(StopAt(iteration))
+        assert session().stop_reason == "for the test"
+        session = resume(session, **config)
+    assert different_values(expected, result_of(session, session())) == []
+
+
+def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path):
+    whole = TinySession(CONFIG, tmp_path / "whole")
+    expected = result_of(whole, whole())
+    session = TinySession(CONFIG, tmp_path / "resumed")
+    session.unregister("checkpoint")
+
+    class Fail:
+        @hookimpl
+        def on_epoch_end(self):
+            raise KeyboardInterrupt
+
+    session.register(Fail())
+    with pytest.raises(KeyboardInterrupt):
+        session()
+    again = resume(session)
+    assert different_values(expected, result_of(again, again())) == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "iteration"), [("validation-valid", 2), ("validation-valid", 5), ("validation-demo", 1)]
+)
+def test_a_validation_that_was_stopped_is_done_again_and_recorded_once(tmp_path, phase, iteration):
+    whole = TinySession(CONFIG, tmp_path / "whole")
+    expected = result_of(whole, whole())
+    session = TinySession(CONFIG, tmp_path / "resumed")
+    session.register(StopAt(iteration, phase))
+    session()
+    again = resume(session)
+    assert different_values(expected, result_of(again, again())) == []
+
+
+SETS = {
+    0: ValidationDatasetsDict(datasets=(), only_for_demo=(), names=()),
+    1: ValidationDatasetsDict(datasets=(make_dataset(7, 1.0),), only_for_demo=(False,), names=("one",)),
+    3: ValidationDatasetsDict(
+        datasets=(make_dataset(7), make_dataset(10, 0.1), make_dataset(6, 5.0)),
+        only_for_demo=(False, True, False),
+        names=("first", "second", "third"),
+    ),
+}
+
+
+class DrawsWhileItReads(TinySession):
+    """Draws where mini-batches are made, in validation, too."""
+
+    number_of_sets = 0
+
+    def init_datasets(self):
+        return make_dataset(), SETS[self.number_of_sets]
+
+    def dataloader_collate_function(self, batch):
+        batch = super().dataloader_collate_function(batch)
+        return {**batch, "x": batch["x"] + 0.1 * torch.randn(batch["x"].shape)}
+
+
+def test_nothing_that_observes_changes_what_is_learnt(tmp_path):
+    learnt = []
+    for number_of_sets in SETS:
+        for without in ((), ("tensorboard",), ("console",), ("tensorboard", "console", "log_values", "rehearsal")):
+            for observers in ((), (DrawRandomNumbers(),)):
+                session = DrawsWhileItReads(CONFIG, tmp_path)
+                session.number_of_sets = number_of_sets
+                for name in without:
+                    session.unregister(name)
+                for hook in observers:
+                    session.register(hook)
+                session()
+                learnt.append({"network": session.network.state_dict(), "optimizer": session.optimizer.state_dict()})
+    assert len(learnt) == 24
+    assert [different_values(learnt[0], one) for one in learnt] == [[]] * len(learnt)
+
+
+def test_the_progress_bar_of_a_terminal_changes_nothing(tmp_path):
+    pty = pytest.importorskip("pty")
+    script = textwrap.dedent("""
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from tiny import CONFIG, TinySession
+        TinySession(CONFIG, sys.argv[2])()
+    """)
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "terminal")],
+        stdout=secondary,
+        stderr=secondary,
+    )
+    os.close(secondary)
+    seen = b""
+    try:
+        while chunk := os.read(primary, 4096):
+            seen += chunk
+    except OSError:  # how a terminal says that it was closed
+        pass
+    assert process.wait() == 0
+    os.close(primary)
+    assert b"epoch 1/2 training:" in seen
+    plain = TinySession(CONFIG, tmp_path / "plain")
+    plain()
+    (with_bar,) = (tmp_path / "terminal").iterdir()
+    best = [torch.load(Path(one, "network.pth"), weights_only=True) for one in (with_bar, plain.run_dir)]
+    assert different_values(*best) == []
+
+
+SCRIPT = """
+    import sys, time
+    sys.path.insert(0, {tests!r})
+    from tiny import TinySession, config_with
+    from torchbase import hookimpl
+
+    class Slow:
+        @hookimpl
+        def on_iteration_end(self, run, phase):
+            if phase.progress.iterations == {iteration} and phase.name == {phase!r}:
+                print("ready", flush=True)
+                time.sleep({seconds})
+                print(time.monotonic(), flush=True)
+
+    session = TinySession(config_with(num_epochs=3, dataloader_num_workers={workers}), sys.argv[1])
+    session.register(Slow())
+    session()
+"""
+
+
+def interrupt(tmp_path, numbers, phase="training", iteration=7, workers=0, seconds=0.5):
+    """Sends signals while an iteration ends.
+
+    Returns:
+        The exit status, what was said, and the seconds from the end of the iteration to that of the process.
+    """
+    tests = str(Path(__file__).parent)
+    script = SCRIPT.format(tests=tests, phase=phase, iteration=iteration, workers=workers, seconds=seconds)
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    for position, number in enumerate(numbers):
+        if position:
+            time.sleep(0.3)  # a signal that comes while the handler of another runs is seen only when a sleep is over
+        os.killpg(process.pid, number)
+    ended_at, said = process.communicate(timeout=60)
+    return process.returncode, said, time.monotonic() - float(ended_at or "nan")
+
+
+@pytest.mark.parametrize(
+    ("number", "phase", "iteration", "workers"),
+    [
+        (signal.SIGINT, "training", 7, 0),
+        (signal.SIGINT, "training", 7, 2),
+        (signal.SIGTERM, "training", 7, 0),
+        (signal.SIGTERM, "validation-valid", 5, 2),
+        (signal.SIGINT, "validation-demo", 3, 0),
+    ],
+)
+def test_an_interrupted_run_ends_soon_with_all_kept_and_goes_on_exactly(tmp_path, number, phase, iteration, workers):
+    returned, said, seconds = interrupt(tmp_path / "runs", [number], phase, iteration, workers)
+    assert returned == -number, said
+    assert "the run ends after this iteration" in said
+    assert seconds < 5  # the promise is a second, and this machine may be busy with other tests
+    (directory,) = (tmp_path / "runs").iterdir()
+    done = iteration if phase == "training" else 10
+    assert list((directory / "states").glob(f"checkpoint-*-iteration-{done:010d}"))
+    resumed = TinySession.resume(tmp_path / "runs")
+    whole = TinySession(config_with(num_epochs=3, dataloader_num_workers=workers), tmp_path / "whole")
+    assert different_values(result_of(whole, whole()), result_of(resumed, resumed())) == []
+
+
+def test_a_second_signal_ends_the_run_at_once(tmp_path):
+    returned, _, _ = interrupt(tmp_path, [signal.SIGINT, signal.SIGTERM], seconds=30)
+    assert returned in (-signal.SIGTERM, -signal.SIGINT)
