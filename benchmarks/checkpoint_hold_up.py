@@ -40,10 +40,10 @@ def measure() -> Outcome:
     first, later, until_next = zip(*trained[-REPETITIONS:], strict=True)
     return Outcome(
         "checkpoint_hold_up: a checkpoint of 100 MB",
-        f"A network of {FEATURES:,} by {FEATURES:,} weights with Adam on the CPU; a checkpoint every {EVERY} iterations, "
-        f"on the disk of the current folder. {REPETITIONS} repetitions in turns; times {PLAIN}: the median of the ratios "
-        "turn by turn, and their quartiles. While a checkpoint is written, the iterations share the processors and the "
-        "memory with that; the last row has what they take longer, the hold-up included.",
+        f"A network of {FEATURES:,} by {FEATURES:,} weights with Adam on the CPU; a checkpoint every {EVERY} "
+        f"iterations, on the disk of the current folder. {REPETITIONS} repetitions in turns; times {PLAIN}: the median "
+        "of the ratios turn by turn, and their quartiles. While a checkpoint is written, the iterations share the "
+        "processors and the memory with that; the last row has what they take longer, the hold-up included.",
         ["what", "median ms", "minimum", f"times {PLAIN}", "bound", "met?"],
         [
             row(PLAIN, plain, None, None),

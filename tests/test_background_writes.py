@@ -155,3 +155,78 @@ def test_a_program_that_ends_does_not_wait_for_what_is_being_written():
     command = [sys.executable, "-c", ENDS_EARLY]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=40)
     assert done.stdout == "ends\n"
+
+
+def check_until(writes, done):
+    while not done:
+        writes.check()
+
+
+def test_no_instant_lets_a_write_behind_a_failed_one_through():
+    for _ in range(50):
+        writes, may_fail, done = BackgroundWrites(), threading.Event(), []
+
+        def fail_later(may_fail=may_fail):
+            may_fail.wait(10)
+            raise RunDirectoryError("the disk is full")
+
+        writes.submit("network", fail_later)
+        writes.submit("checkpoint", partial(done.append, "checkpoint"))
+        may_fail.set()
+        with pytest.raises(RunDirectoryError):
+            check_until(writes, done)
+        writes.join()
+        assert done == []
+
+
+def test_what_is_left_behind_a_failed_write_is_written_in_its_order_before_the_next(caplog):
+    writes, done, is_full, may_fail = BackgroundWrites("warn"), [], [True], threading.Event()
+
+    def write(name):
+        if is_full:
+            may_fail.wait(10)
+            raise RunDirectoryError("the disk is full")
+        done.append(name)
+
+    for name in ("network", "checkpoint"):
+        writes.submit(name, partial(write, name))
+    may_fail.set()
+    writes.join()
+    writes.check()
+    is_full.clear()
+    writes.submit("another", partial(write, "another"))
+    writes.wait("network")
+    assert done[0] == "network"
+    writes.wait()
+    assert done == ["network", "checkpoint", "another"]
+    assert caplog.text.count("the disk is full") == 1
+
+
+def test_what_is_left_at_last_is_tried_once_more():
+    writes, done, is_full = BackgroundWrites("warn"), [], [True]
+
+    def write():
+        if is_full:
+            is_full.clear()
+            raise RunDirectoryError("the disk is full")
+        done.append("written")
+
+    writes.submit("checkpoint", write)
+    writes.finish()
+    assert done == ["written"]
+    writes.finish()
+    assert done == ["written"]
+
+
+@pytest.mark.parametrize("is_writing", [True, False])
+def test_what_is_to_be_done_afterwards_is_done_when_nothing_is_written_any_more(is_writing):
+    writes, may_end, done = BackgroundWrites(), threading.Event(), []
+    if is_writing:
+        writes.submit("checkpoint", lambda: (may_end.wait(10), done.append("written")))
+    writes.afterwards(partial(done.append, "afterwards"))
+    assert done == ([] if is_writing else ["afterwards"])
+    may_end.set()
+    deadline = time.monotonic() + 10
+    while "afterwards" not in done and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert done == (["written"] if is_writing else []) + ["afterwards"]

@@ -141,3 +141,24 @@ def test_a_file_that_is_gone_can_be_abandoned_too(tmp_path):
     path.unlink()
     file.abandon()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_can_not_be_begun_leaves_nothing(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            EventFile(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_later_file_of_the_same_second_comes_later_in_the_order_of_names(tmp_path, monkeypatch):
+    for process in (900, 100, 500):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        file = EventFile(tmp_path)
+        file.add_scalars({"process": process}, step=1000 - process)
+        file.close()
+    accumulator = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.value for event in accumulator.Scalars("process")] == [900, 100, 500]

@@ -15,6 +15,7 @@ from tiny import CONFIG, TinySession, config_with, make_dataset, read_scalars
 
 from torchbase import ValidationDatasetsDict, hookimpl
 from torchbase.bitwise import different_values
+from torchbase.errors import RunDirectoryLockedError
 
 
 class StopAt:
@@ -75,6 +76,28 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path)
         session()
     again = resume(session)
     assert different_values(expected, result_of(again, again())) == []
+
+
+def test_a_run_directory_is_not_given_free_while_it_is_written(tmp_path):
+    written = []
+
+    class EndWhileWriting:
+        @hookimpl
+        def on_iteration_start(self, run):
+            if run.epochs_done == 1:
+                run.run_directory.writes.submit("slow", lambda: (time.sleep(0.5), written.append(True)))
+                raise KeyboardInterrupt
+
+    session = TinySession(CONFIG, tmp_path)
+    session.register(EndWhileWriting())
+    with pytest.raises(KeyboardInterrupt):
+        session()
+    with pytest.raises(RunDirectoryLockedError):
+        TinySession.resume(tmp_path)
+    while not written:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert TinySession.resume(tmp_path)().epochs_done == 2
 
 
 @pytest.mark.parametrize(
@@ -140,6 +163,7 @@ def test_the_progress_bar_of_a_terminal_changes_nothing(tmp_path):
         TinySession(CONFIG, sys.argv[2])()
     """)
     primary, secondary = pty.openpty()
+    pytest.importorskip("termios").tcsetwinsize(secondary, (24, 100))
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "terminal")],
         stdout=secondary,
@@ -154,7 +178,7 @@ def test_the_progress_bar_of_a_terminal_changes_nothing(tmp_path):
         pass
     assert process.wait() == 0
     os.close(primary)
-    assert b"epoch 1/2 training:" in seen
+    assert b"batch/s" in seen
     plain = TinySession(CONFIG, tmp_path / "plain")
     plain()
     (with_bar,) = (tmp_path / "terminal").iterdir()

@@ -1,7 +1,9 @@
 import logging
+from pathlib import Path
 
 import pytest
 import torch
+from tiny import TinySession, config_with
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.bitwise import different_values
@@ -230,3 +232,47 @@ def test_of_a_loader_that_cannot_be_told_where_to_begin_no_state_is_kept():
             raise AssertionError
 
     assert gather(make_run(1, loader=Remembers()))["run"]["loader"] is None
+
+
+@pytest.mark.parametrize(("begun", "resumed"), [("Adam", "SGD"), ("SGD", "Adam"), ("Adam", "AdamW")])
+def test_an_optimizer_of_another_class_is_refused(tmp_path, begun, resumed):
+    def session(name, **arguments):
+        class WithOptimizer(TinySession):
+            def init_optimizer(self):
+                return getattr(torch.optim, name)(self.network.parameters(), lr=0.01)
+
+        return WithOptimizer(config_with(num_epochs=3), tmp_path, **arguments)
+
+    first = session(begun)
+    first()
+    tag = Path(first.run_dir).name
+    with pytest.raises(CheckpointError, match=f"is of the class {begun}, and this session built one of the class"):
+        session(resumed, create_run_dir_afresh=False, source_run_dir_tag=tag)()
+
+
+def test_a_learning_rate_that_was_changed_on_purpose_is_taken_and_any_other_is_as_it_was_left(tmp_path, caplog):
+    class Halve:
+        @hookimpl
+        def on_epoch_end(self, run):
+            for group in run.optimizer.param_groups:
+                group["lr"] /= 2
+
+    def rate_after(num_epochs, **changes):
+        session = TinySession(
+            config_with(num_epochs=num_epochs, **changes),
+            tmp_path,
+            create_run_dir_afresh=False,
+            source_run_dir_tag=Path(begun.run_dir).name,
+            allow_config_changes=True,
+        )
+        session.register(Halve())
+        session()
+        return session.optimizer.param_groups[0]["lr"]
+
+    begun = TinySession(config_with(num_epochs=2, learning_rate=0.04), tmp_path)
+    begun.register(Halve())
+    begun()
+    assert rate_after(3, learning_rate=0.04) == 0.04 / 8
+    assert caplog.text.count("goes on with lr") == 0
+    assert rate_after(4, learning_rate=0.001) == 0.001 / 2
+    assert "The optimizer goes on with lr=0.001 in place of 0.04" in caplog.text

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from torchbase.durable_files import write_tensors
 from torchbase.errors import TorchbaseError
 from torchbase.run import Phase, Run
+from torchbase.run_directory import RunDirectory
 
 FOLDER = "bad_mini_batches"
 MAXIMUM_KEPT = 10
@@ -48,25 +50,37 @@ def keep_bad_mini_batch(run: Run, phase: Phase, mini_batch: int, reason: str) ->
         return ""
     if not isinstance(phase.loader, IndexedLoader):
         return "It isn't kept, because its loader can't read it again."
-    file = run.run_directory.file(f"{FOLDER}/{phase.name}-epoch-{run.epoch:06d}-mini-batch-{mini_batch:08d}.pth")
-    if len(list(file.parent.iterdir())) >= MAXIMUM_KEPT and not file.exists():
-        return f"It isn't kept: {file.parent} holds {MAXIMUM_KEPT} already."
-    rows, values = phase.loader.read(run.epoch, mini_batch - 1)
-    columns = {name: _plain(one) for name, one in values.items()} if isinstance(values, Mapping) else _plain(values)
-    kept = {"phase": phase.name, "epoch": run.epoch, "mini_batch": mini_batch, "reason": reason, "rows": rows}
     try:
-        write_tensors(file, {**kept, "values": columns})
-    except TorchbaseError as error:
-        return f"Its samples are the rows {rows} of {phase.name}; it could not be kept: {error}"
-    return f"Its samples are the rows {rows} of {phase.name}; it is kept in {file}."
+        rows, values = phase.loader.read(run.epoch, mini_batch - 1)
+    except Exception as error:  # whatever a transform raises: it isn't to hide why this was called
+        return f"It isn't kept, because reading it again failed: {type(error).__name__}: {error}."
+    name = f"{phase.name}-epoch-{run.epoch:06d}-mini-batch-{mini_batch:08d}.pth"
+    kept = {"phase": phase.name, "epoch": run.epoch, "mini_batch": mini_batch, "reason": reason, "rows": rows}
+    what_became = _write(run.run_directory, name, {**kept, "values": _plain(values)})
+    return f"Its samples are the rows {rows} of {phase.name}; {what_became}."
+
+
+def _write(directory: RunDirectory, name: str, kept: dict[str, Any]) -> str:
+    try:
+        file = directory.file(f"{FOLDER}/{name}")
+        if len(list(file.parent.iterdir())) >= MAXIMUM_KEPT and not file.exists():
+            return f"it isn't kept: {file.parent} holds {MAXIMUM_KEPT} already"
+        write_tensors(file, kept)
+    except (TorchbaseError, OSError) as error:
+        return f"it could not be kept: {error}"
+    return f"it is kept in {file}"
 
 
 def _plain(value: Any) -> Any:
     """Turns what can't be kept (an image, an object) into its description."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value) if value.dtype.kind in "biuf" else _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    return value if value is None or isinstance(value, str | bytes | int | float | bool) else repr(value)
+    return value if type(value) in (type(None), str, bytes, int, float, bool) else repr(value)

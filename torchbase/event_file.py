@@ -66,14 +66,18 @@ class EventFile:
 
         self._event, self._summary = Event, Summary
         now = time.time()
-        # The time comes first in the name: TensorBoard reads a folder's files in the order of their names.
-        name = f"{PREFIX}{int(now):010d}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}{SUFFIX}"
-        self._path = folder / name
+        origin = f"{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
+        self._path = folder / f"{PREFIX}{_seconds_for_the_name(folder, now):010d}.{origin}{SUFFIX}"
         self._file = open(self._path, "xb")  # noqa: SIM115 - closed by close()
         self._records = RecordWriter(self._file)
         self._flushed_at, self._flushed_size = time.monotonic(), 0
-        self._write(Event(wall_time=now, file_version="brain.Event:2"))
-        self.flush()
+        try:
+            self._write(Event(wall_time=now, file_version="brain.Event:2"))
+            self.flush()
+        except OSError:
+            self.abandon()
+            self._path.unlink()
+            raise
 
     def add_scalars(self, scalars: Mapping[str, float], step: int) -> None:
         """Appends numbers.
@@ -133,3 +137,9 @@ class EventFile:
 
     def _write(self, event: Any) -> None:
         self._records.write(event.SerializeToString())
+
+
+def _seconds_for_the_name(folder: Path, now: float) -> int:
+    # TensorBoard reads a folder's files in the order of their names, and a run may go on within the same second.
+    others = [path.name.removeprefix(PREFIX).partition(".")[0] for path in folder.glob(f"{PREFIX}*")]
+    return max([int(now), *(int(seconds) + 1 for seconds in others if seconds.isdecimal())])

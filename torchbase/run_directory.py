@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 from datetime import datetime
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class RunDirectory:
         self.writes = BackgroundWrites()
         # Hooks may write from a thread of their own, under the same lock.
         self._lock = FileLock(path / ".lock", timeout=0, thread_local=False)
+        self._is_wanted, self._wanted_lock = False, threading.Lock()
 
     @classmethod
     def create(cls, parent: Path | str, postfix: str | None = None) -> "RunDirectory":
@@ -130,8 +132,10 @@ class RunDirectory:
             RunDirectoryLockedError: Another session has reserved it.
             RunDirectoryError: The directory is gone, or the operating system refused.
         """
-        if self._lock.is_locked:
-            return
+        with self._wanted_lock:
+            self._is_wanted = True
+            if self._lock.is_locked:
+                return
         if not self.path.is_dir():  # locking would make it anew, without its config and seed
             raise RunDirectoryError(
                 f"The run directory {self.path} is not there any more. To fix, make a new session for a new run."
@@ -146,8 +150,17 @@ class RunDirectory:
                 ) from error
 
     def unlock(self) -> None:
-        """Give the directory free for other sessions; nothing happens when this object hasn't locked it."""
-        self._lock.release()
+        """Give the directory free for other sessions, once nothing is being written into it any more.
+
+        Nothing happens when this object hasn't locked it.
+        """
+        self._is_wanted = False
+        self.writes.afterwards(self._release_unless_wanted_again)
+
+    def _release_unless_wanted_again(self) -> None:
+        with self._wanted_lock:
+            if not self._is_wanted:
+                self._lock.release()
 
     def remove_if_nothing_kept(self) -> bool:
         """Unlock and remove the directory of a run that ended before it kept anything, so that such runs don't pile up.

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
 from torchbase.checkpoints import Checkpoint
 from torchbase.errors import CheckpointError
 from torchbase.randomness import capture_streams
@@ -37,7 +39,12 @@ def gather(run: Run) -> dict[str, Any]:
     loader = _stateful_loader(run)
     return {
         "network": network_of(run).state_dict(),
-        "optimizer": {"state": optimizer_of(run).state_dict(), "gradients": _gradients_of(run)},
+        "optimizer": {
+            "class": type(optimizer_of(run)).__qualname__,
+            "defaults": _plain_defaults_of(optimizer_of(run)),
+            "state": optimizer_of(run).state_dict(),
+            "gradients": _gradients_of(run),
+        },
         "run": {
             "epoch": run.epoch,
             "epochs_done": run.epochs_done,
@@ -61,6 +68,12 @@ def put_back(run: Run, saved: Checkpoint) -> None:
         CheckpointError: If the network or the optimizer is another than the one that was kept.
     """
     network, optimizer, kept = saved.parts["network"], saved.parts["optimizer"], saved.parts["run"]
+    if (built := type(optimizer_of(run)).__qualname__) != optimizer["class"]:
+        raise CheckpointError(
+            f"The optimizer kept in {saved.path} is of the class {optimizer['class']}, and this session built one of "
+            f"the class {built}. To fix, resume with the code that the run was begun with, or begin a new run with its "
+            "network (source_run_dir_tag)."
+        )
     with_owner = (("network", network, network_of(run)), ("optimizer", optimizer["state"], optimizer_of(run)))
     for name, state, owner in with_owner:
         try:
@@ -70,6 +83,7 @@ def put_back(run: Run, saved: Checkpoint) -> None:
                 f"The {name} kept in {saved.path} doesn't fit the one that this session built: {error}. "
                 "To fix, resume with the code and the config that the run was begun with."
             ) from error
+    _take_what_was_changed(optimizer_of(run), optimizer["defaults"])
     for name, parameter in network_of(run).named_parameters():
         gradient = optimizer["gradients"].get(name)
         parameter.grad = None if gradient is None else gradient.to(parameter.device)
@@ -85,6 +99,20 @@ def put_back(run: Run, saved: Checkpoint) -> None:
     _put_back_hooks(run, saved)
     _put_back_loader(run, saved)
     run.random_states = kept["random"]
+
+
+def _plain_defaults_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    plain = (int, float, bool, tuple, type(None))
+    return {name: value for name, value in optimizer.defaults.items() if isinstance(value, plain)}
+
+
+def _take_what_was_changed(optimizer: torch.optim.Optimizer, defaults: Mapping[str, Any]) -> None:
+    # What a schedule made of a value is kept, unless the session was built with another one than the run before.
+    for name, value in _plain_defaults_of(optimizer).items():
+        if name in defaults and defaults[name] != value:
+            logger.warning("The optimizer goes on with %s=%s in place of %s.", name, value, defaults[name])
+            for group in optimizer.param_groups:
+                group[name] = value
 
 
 def _gradients_of(run: Run) -> dict[str, Any]:

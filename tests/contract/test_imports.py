@@ -59,6 +59,7 @@ FLOORS = [
     ],
     [
         "torchbase.bitwise",
+        "torchbase.buffers",
         "torchbase.data.arrow_columns",
         "torchbase.data.stream_position",
         "torchbase.event_file",

@@ -80,3 +80,24 @@ def test_without_averages_the_error_says_what_to_register(tmp_path):
     session.unregister("metric_averages")
     with pytest.raises(HookError, match=r"no average named 'loss'.*register MetricAverages"):
         session()
+
+
+def test_a_first_loss_that_is_nan_is_not_the_best_for_good(tmp_path):
+    class NanAtFirst(TinySession):
+        def get_loss_value(self, *, loss_tensor):
+            return loss_tensor if self.network.training or self.epoch > 1 else loss_tensor * float("nan")
+
+    class NoteEpoch:
+        def __init__(self, session):
+            self.session = session
+
+        @hookimpl
+        def on_epoch_start(self, run):
+            self.session.epoch = run.epoch
+
+    session = NanAtFirst(config_with(num_epochs=3, nan_policy="skip"), tmp_path)
+    session.epoch = 0
+    session.register(NoteEpoch(session))
+    best = session().best_losses["validation-valid"]
+    assert best.epoch > 1
+    assert best.loss > 0

@@ -299,3 +299,25 @@ def test_the_hundredth_in_a_row_is_an_error():
 def test_a_good_one_in_between_begins_the_count_anew():
     run = train_on(([math.nan] * 99 + [1.0]) * 2 + [math.nan] * 99)
     assert (run.epochs_done, run.progress.iterations) == (1, 299)
+
+
+def test_sparse_gradients_are_looked_at_too():
+    def train(rows):
+        network = torch.nn.Embedding(4, 2, sparse=True)
+        step = TrainingStep(
+            lambda batch: {"output": network(batch["rows"]) * batch["factor"]},
+            lambda *, output: output.square().sqrt().sum(),
+            lambda *, loss_tensor: loss_tensor,
+            lambda batch: len(batch["rows"]),
+        )
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        training = Phase("training", rows, is_training=True)
+        before = network.weight.detach().clone()
+        Engine(defaults=[step], hooks=[NanSkip()]).run(
+            Run(training=training, max_epochs=1, network=network, optimizer=optimizer)
+        )
+        return not torch.equal(before, network.weight)
+
+    rows = torch.tensor([1, 2])
+    assert train([{"rows": rows, "factor": 1.0}])
+    assert not train([{"rows": rows, "factor": 0.0}])  # the root of 0 has no finite gradient

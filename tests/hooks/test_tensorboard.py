@@ -260,3 +260,10 @@ def test_a_new_file_is_tried_later_and_holds_what_comes_then(tmp_path, caplog, m
     assert steps["training/loss/epochs"] == [1, 3]
     assert steps["validation-valid/loss/epochs"] == steps["validation-demo/loss/epochs"] == [1, 2, 3]
     assert steps["validation-valid/best_loss/epochs"] == [3]
+
+
+def test_event_files_that_can_not_be_cut_back_do_not_end_the_run(tmp_path, caplog):
+    session = TinySession(CONFIG, tmp_path)
+    Path(session.run_dir, "events.out.tfevents.1.torchbase").mkdir()
+    assert session().epochs_done == 2
+    assert "tensorboard can't write its event file" in caplog.text

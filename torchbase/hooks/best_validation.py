@@ -1,6 +1,7 @@
 """Keeps the network that did best on the validation sets."""
 
 import logging
+import math
 from functools import partial
 
 from torchbase.durable_files import write_tensors
@@ -49,7 +50,7 @@ class BestValidation:
                 "MetricAverages before BestValidation, or unregister('best_validation')."
             )
         best = run.best_losses.get(phase.name)
-        if best is None or loss < best.loss:
+        if best is None or loss < best.loss or math.isnan(best.loss):
             run.best_losses[phase.name] = BestLoss(loss, run.epoch)
 
     @hookimpl

@@ -93,7 +93,7 @@ class Checkpoint:
             return
         if self._kept != _position(run):
             self._write(run, run.run_directory)
-        run.run_directory.writes.wait()
+        run.run_directory.writes.finish()
 
     # First, before the values that wait to be read are given to the loggers alone.
     @hookimpl(tryfirst=True)

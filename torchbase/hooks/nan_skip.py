@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from torchbase.bad_mini_batches import keep_bad_mini_batch
+from torchbase.buffers import KeptBuffers
 from torchbase.errors import NonFiniteError
 from torchbase.hookspecs import hookimpl
 from torchbase.iteration_values import IterationValues
@@ -43,14 +44,12 @@ class NanSkip:
         if not phase.is_training:
             return (yield)
         network = network_of(run)
-        buffers = [(one, one.detach().clone()) for one in network.buffers()]
+        buffers = KeptBuffers(network)
         gradients = [(one, None if one.grad is None else one.grad.clone()) for one in network.parameters()]
         try:
             result = yield
         except _NonFiniteMiniBatchError as error:
-            with torch.no_grad():
-                for buffer, former in buffers:
-                    buffer.copy_(former)
+            buffers.put_back()
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             phase.values, phase.outputs, phase.loss = {}, None, None
@@ -71,7 +70,7 @@ class NanSkip:
         """Looks at the gradients."""
         named = [(name, one.grad) for name, one in network_of(run).named_parameters() if one.grad is not None]
         if named:
-            are_finite = torch.stack([torch.isfinite(gradient).all().to(run.device) for _, gradient in named]).tolist()
+            are_finite = torch.stack([_is_finite(gradient).to(run.device) for _, gradient in named]).tolist()
             bad = [name for (name, _), is_finite in zip(named, are_finite, strict=True) if not is_finite]
             if bad:
                 raise _NonFiniteMiniBatchError(f"the gradient of '{bad[0]}' holds NaN or infinity")
@@ -100,6 +99,11 @@ class NanSkip:
         logger.warning("In %s %s.%s %s", where, reason, what_is_done, kept)
         if self._then_stop:
             run.request_stop(f"in {where} {reason}")
+
+
+def _is_finite(gradient: torch.Tensor) -> torch.Tensor:
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    return torch.isfinite(values).all()
 
 
 class _NonFiniteMiniBatchError(NonFiniteError):

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from torchbase.buffers import KeptBuffers
 from torchbase.hookspecs import hookimpl
 from torchbase.randomness import fence, seed_streams
 from torchbase.run import Phase, Run, SeekableLoader
@@ -94,12 +95,9 @@ def _first_mini_batch(phase: Phase) -> Iterator[Any]:
 
 @contextmanager
 def _network_as_it_was(network: torch.nn.Module) -> Iterator[None]:
-    was_training = network.training
-    buffers = [(buffer, buffer.detach().clone()) for buffer in network.buffers()]
+    was_training, buffers = network.training, KeptBuffers(network)
     try:
         yield
     finally:
         network.train(was_training)
-        with torch.no_grad():
-            for buffer, former in buffers:
-                buffer.copy_(former)
+        buffers.put_back()

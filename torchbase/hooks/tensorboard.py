@@ -51,7 +51,8 @@ class TensorBoard:
         if sizes is None and run.progress.iterations == 0:  # a run that was killed before its first checkpoint
             sizes = {}
         if self._folder is not None and sizes is not None:
-            cut_back(self._folder, sizes)
+            with self._disk_errors_told():
+                cut_back(self._folder, sizes)
 
     @hookimpl
     def on_phase_start(self, phase: Phase) -> None:
