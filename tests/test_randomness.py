@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from torchbase.randomness import (
     Randomness,
+    SeedSeries,
     capture_streams,
     derive_seed,
     draw_seed,
@@ -88,3 +89,8 @@ def test_derived_seeds_stay_the_same_from_version_to_version():
 
 def test_drawn_seeds_differ():
     assert draw_seed() != draw_seed()
+
+
+@given(st.integers(0, 2**63 - 1), st.lists(st.text() | st.integers(), max_size=3), st.integers(0, 2**40))
+def test_a_series_gives_the_seeds_that_are_derived_one_by_one(seed, purpose, number):
+    assert SeedSeries(seed, *purpose).at(number) == derive_seed(seed, *purpose, number)

@@ -1,17 +1,20 @@
 """An event file of TensorBoard: scalars at little cost, and whatever else makes a summary.
 
-Over TensorBoard's own record writer, without the thread of its ``EventFileWriter``: that competes with the training for
-the interpreter, and so takes three times as long for each event.
+TensorBoard's own messages, without the thread of its ``EventFileWriter`` and with a checksum that isn't computed in
+Python: both compete with the training for the interpreter.
 """
 
 import logging
 import os
 import socket
+import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import google_crc32c
 
 MAXIMUM_SECONDS_UNTIL_ON_DISK = 5.0
 PREFIX = "events.out.tfevents."
@@ -62,14 +65,12 @@ class EventFile:
         """
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event, self._summary = Event, Summary
         now = time.time()
         origin = f"{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
         self._path = folder / f"{PREFIX}{_seconds_for_the_name(folder, now):010d}.{origin}{SUFFIX}"
         self._file = open(self._path, "xb")  # noqa: SIM115 - closed by close()
-        self._records = RecordWriter(self._file)
         self._flushed_at, self._flushed_size = time.monotonic(), 0
         try:
             self._write(Event(wall_time=now, file_version="brain.Event:2"))
@@ -136,7 +137,15 @@ class EventFile:
             os.truncate(self._path, self._flushed_size)
 
     def _write(self, event: Any) -> None:
-        self._records.write(event.SerializeToString())
+        # A record as TensorFlow's files have them, https://www.tensorflow.org/tutorials/load_data/tfrecord
+        content: bytes = event.SerializeToString()
+        length = struct.pack("<Q", len(content))
+        self._file.write(length + _masked_checksum(length) + content + _masked_checksum(content))
+
+
+def _masked_checksum(content: bytes) -> bytes:
+    checksum = google_crc32c.value(content)
+    return struct.pack("<I", ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _seconds_for_the_name(folder: Path, now: float) -> int:

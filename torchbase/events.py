@@ -2,10 +2,10 @@
 
 pluggy tells it; here its answers are put together as the event's kind says, errors get the name of the hook that
 raised them, and what needs no telling is not told: an event that nobody implements is a function that does nothing, and
-a ``run_…`` that one hook does without wrappers is called straight.
+where no answer is to be put together and no wrapper stands around, the hooks are called straight.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import TracebackType
 from typing import Any
 
@@ -47,10 +47,14 @@ class Event:
             return self._choose_run(manager)
         if kind == "compute":
             return self._compute if self._implementations else _compute_nothing
-        return self._tell if self._implementations else _do_nothing
+        if not self._implementations:
+            return _do_nothing
+        if kind in ("on", "log") and not any(_is_wrapper(one) for one in self._implementations):
+            self._caller = _telling_each(self._implementations)
+        return self._tell
 
     def _choose_run(self, manager: pluggy.PluginManager) -> Callable[..., Any]:
-        doers = [one for one in self._implementations if not (one.wrapper or one.hookwrapper)]
+        doers = [one for one in self._implementations if not _is_wrapper(one)]
         if not doers:
             return self._miss
         chosen = [one for one in doers if one.plugin_name not in self._defaults] or doers[-1:]
@@ -122,6 +126,21 @@ class Event:
                     return str(one.plugin_name)
             traceback = traceback.tb_next
         return None
+
+
+def _is_wrapper(implementation: pluggy.HookImpl) -> bool:
+    return bool(implementation.wrapper or implementation.hookwrapper)
+
+
+def _telling_each(implementations: Sequence[pluggy.HookImpl]) -> Callable[..., None]:
+    # What pluggy does where no answer counts and there is no wrapper; it keeps the last to be called first in its list.
+    functions = [(one.function, one.argnames) for one in reversed(implementations)]
+
+    def tell(**arguments: Any) -> None:
+        for function, names in functions:
+            function(*[arguments[name] for name in names])
+
+    return tell
 
 
 def _is_bound(function: Callable[..., Any]) -> bool:

@@ -102,6 +102,9 @@ def mini_batch_size(mini_batch: Any) -> int:
         StepError: If they disagree, or there is nothing to tell by.
     """
     columns = mini_batch if isinstance(mini_batch, Mapping) else {}
+    rows = {one.shape[0] for one in columns.values() if isinstance(one, torch.Tensor) and one.dim()}
+    if len(rows) == 1:  # as in every iteration
+        return rows.pop()
     sizes = {name: one.shape[0] for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim()}
     sizes = sizes or {name: len(one) for name, one in columns.items() if isinstance(one, list)}
     distinct = set(sizes.values())

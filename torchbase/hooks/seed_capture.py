@@ -2,7 +2,7 @@
 
 from torchbase.durable_files import read_json, write_json
 from torchbase.hookspecs import hookimpl
-from torchbase.randomness import Randomness, seed_streams
+from torchbase.randomness import Randomness, SeedSeries, seed_streams
 from torchbase.run import Phase, Run
 from torchbase.run_directory import RunDirectory
 
@@ -15,6 +15,9 @@ class SeedCapture:
     So a validation phase, a logger, or whatever else draws between two iterations, changes nothing in what is learnt.
     """
 
+    def __init__(self) -> None:
+        self._series: SeedSeries | None = None
+
     @hookimpl
     def on_setup_start(self, run_directory: RunDirectory, randomness: Randomness) -> None:
         """Keeps the seed in ``states/seeds.json``."""
@@ -22,9 +25,14 @@ class SeedCapture:
         if not file.exists() or read_json(file) != seed:
             write_json(file, seed)
 
+    @hookimpl
+    def on_phase_start(self, run: Run, phase: Phase) -> None:
+        """Prepares the seeds of the phase's iterations."""
+        self._series = run.randomness.series("iteration", phase.name) if run.randomness is not None else None
+
     # Last, so that what other hooks draw at the start of an iteration doesn't count.
     @hookimpl(trylast=True)
     def on_iteration_start(self, run: Run, phase: Phase) -> None:
         """Seeds the global streams."""
-        if run.randomness is not None:
-            seed_streams(run.randomness.derive("iteration", phase.name, phase.progress.iterations), run.device)
+        if self._series is not None:
+            seed_streams(self._series.at(phase.progress.iterations), run.device)
