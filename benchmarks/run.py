@@ -22,6 +22,7 @@ import data_path
 import data_training
 import engine_overhead
 import import_time
+import metrics_cost
 import preset_overhead
 import torch
 from measuring import NOT_INSTALLED, Outcome
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], Outcome]] = {
     "data_path": data_path.measure,
     "data_files": data_files.measure,
     "data_training": data_training.measure,
+    "metrics_cost": metrics_cost.measure,
 }
 PACKAGES = ("torchbase", "torch", "datasets", "pyarrow", "pluggy", "tensorboard", "pytorch-ignite", "lightning")
 THREADS = 1

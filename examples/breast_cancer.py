@@ -17,11 +17,8 @@ CONFIG = {
     "session": {
         "device_name": "cpu",
         "num_epochs": 30,
-        # Metrics are computed for each mini-batch and averaged. The validation set's 142 tumours fit into one, so its
-        # ROC AUC is that of the whole set; the mean of the ROC AUCs of its parts would be another number.
-        "mini_batch_size": 150,
-        "learning_rate": 0.01,
-        "metrics_every_n_iterations": 1,
+        "mini_batch_size": 32,
+        "learning_rate": 0.003,
         "seed": 1,
     },
     "data": {"portions": [0.75, 0.25]},

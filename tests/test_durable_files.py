@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from torchbase.durable_files import (
     checksum,
+    is_surely_readable,
     make_folder,
     read_json,
     read_tensors,
@@ -29,6 +30,7 @@ from torchbase.durable_files import (
     write_tensors,
 )
 from torchbase.errors import RunDirectoryError
+from torchbase.randomness import capture_streams
 
 
 class MakesFile:
@@ -315,6 +317,88 @@ def test_what_could_not_be_read_again_is_refused_when_it_is_written(tmp_path, va
         write_tensors(tmp_path / "value.pth", {"a": value})
     assert read_tensors(tmp_path / "value.pth") == 1
     assert names_in(tmp_path) == ["value.pth"]
+
+
+numbers = st.integers() | st.sampled_from([2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 256**255 * 2])
+leaves = st.none() | st.booleans() | numbers | st.floats() | st.text() | st.binary(max_size=3)
+dtypes = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint32]
+dtypes += [torch.uint8, torch.bool, torch.complex64]
+tensors = st.sampled_from(dtypes).map(lambda dtype: torch.ones(2, dtype=dtype)) | st.sampled_from(
+    [
+        torch.ones(2).to_sparse(),
+        torch.ones(2, requires_grad=True),
+        torch.ones(2, 3).T,
+        torch.nn.Parameter(torch.ones(1)),
+        torch.ones(2, dtype=torch.complex64).conj(),
+    ]
+)
+named_types = st.sampled_from(
+    [np.float64(1.0), np.ones(1), Path("a"), torch.float32, torch.Size([1]), int, frozenset()]
+)
+keys = st.text(max_size=3) | st.integers() | st.tuples(st.integers(), st.text(max_size=1))
+nests = st.recursive(
+    leaves | tensors | named_types,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(keys, inner, max_size=3)
+        | st.dictionaries(keys, inner, max_size=3).map(OrderedDict)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(nests)
+def test_what_is_surely_readable_is_read(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("values") / "value.pth"
+    torch.save(value, path)
+    if is_surely_readable(value):
+        read_tensors(path)
+
+
+def test_the_state_of_a_training_is_surely_readable():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.ones(4, 2)).sum().backward()
+    optimizer.step()
+    for state in (network.state_dict(), optimizer.state_dict(), capture_streams()):
+        assert is_surely_readable(state)
+
+
+def a_list_in_itself():
+    value = []
+    value.append(value)
+    return value
+
+
+def a_tensor_with(attribute):
+    tensor = torch.ones(1)
+    tensor.attribute = attribute
+    return tensor
+
+
+def a_dictionary_with(attribute):
+    value = OrderedDict()
+    value.attribute = attribute
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        a_list_in_itself(),
+        2**2040,
+        a_tensor_with(Path("a")),
+        a_dictionary_with(Path("a")),
+        {Path("a"): 1},
+        [[np.float64(1)]],
+        True + np.int64(1),
+        torch.ones(1).to_sparse(),
+    ],
+)
+def test_what_may_be_unreadable_is_not_surely_readable(value):
+    assert not is_surely_readable(value)
 
 
 @pytest.mark.parametrize("how", ["torch", "plain"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from torchbase.environment import describe_environment
+from torchbase.environment import _version_of, describe_code, describe_environment
 
 
 def git(*arguments: str) -> str:
@@ -56,6 +56,7 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
         return version(name)
 
     monkeypatch.setattr("torchbase.environment.version", version_without_tensorboard)
+    monkeypatch.setattr("torchbase.environment._version_of", _version_of.__wrapped__)
     packages = describe_environment()["packages"]
     assert packages["tensorboard"] is None
     assert packages["numpy"] == version("numpy")
@@ -77,29 +78,37 @@ def test_the_commit_is_clean_until_a_file_of_it_changes(repository):
     git("add", "code.py")
     git("commit", "--quiet", "--message", "first")
     commit = git("rev-parse", "HEAD")
-    assert describe_environment()["git"] == {"commit": commit, "dirty": False}
+    assert describe_code(Path()) == {"commit": commit, "dirty": False}
     (repository / "runs").mkdir()
     (repository / "runs" / "config.json").touch()
-    assert describe_environment()["git"] == {"commit": commit, "dirty": False}
+    assert describe_code(Path()) == {"commit": commit, "dirty": False}
     (repository / "code.py").write_text("2")
-    assert describe_environment()["git"] == {"commit": commit, "dirty": True}
+    assert describe_code(Path()) == {"commit": commit, "dirty": True}
     git("add", "code.py")
-    assert describe_environment()["git"] == {"commit": commit, "dirty": True}
+    assert describe_code(Path()) == {"commit": commit, "dirty": True}
 
 
 def test_a_repository_before_its_first_commit_has_none(repository):
-    assert describe_environment()["git"] is None
+    assert describe_code(Path()) is None
+
+
+def test_the_commit_is_that_of_the_folder(repository, monkeypatch):
+    git("commit", "--quiet", "--allow-empty", "--message", "first")
+    (repository / "sub").mkdir()
+    commit = git("rev-parse", "HEAD")
+    monkeypatch.chdir("/")
+    assert describe_code(repository / "sub") == {"commit": commit, "dirty": False}
 
 
 def test_outside_of_a_repository_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert describe_environment()["git"] is None
+    assert describe_code(Path()) is None
 
 
 def test_without_git_there_is_no_commit(repository, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert describe_environment()["git"] is None
+    assert describe_code(Path()) is None
 
 
 def test_a_git_that_does_not_answer_is_not_waited_for(repository, monkeypatch):
@@ -108,5 +117,5 @@ def test_a_git_that_does_not_answer_is_not_waited_for(repository, monkeypatch):
     monkeypatch.setenv("PATH", str(repository), prepend=os.pathsep)
     monkeypatch.setattr("torchbase.environment._GIT_SECONDS", 0.2)
     begin = time.monotonic()
-    assert describe_environment()["git"] is None
+    assert describe_code(Path()) is None
     assert time.monotonic() - begin < 5

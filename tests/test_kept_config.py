@@ -25,6 +25,7 @@ ALLOWED = {
 REFUSED = {
     "mini_batch_size": 5,
     "learning_rate": 0.06,
+    "validation_mini_batch_size": 8,
     "weight_decay": 0.1,
     "iterations_per_epoch": 3,
     "loss_function_params": {"weight": 2.0},
@@ -177,7 +178,7 @@ def test_changes_that_are_allowed_are_recorded_and_hold_from_then_on(tmp_path, c
 def test_the_same_config_is_not_kept_twice(tmp_path):
     begun = TinySession(CONFIG, tmp_path)
     begun()
-    go_on(begun, CONFIG)
+    go_on(begun, CONFIG)._run_directory.writes.wait()
     assert list(Path(begun.run_dir).glob("config_*.json")) == []
     (environment,) = Path(begun.run_dir).glob("environment_*.json")
     assert json.loads(environment.read_text())["config_changes"] == []

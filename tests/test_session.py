@@ -79,7 +79,7 @@ def test_the_attributes_are_those_of_the_contract(tmp_path):
         "seed_capture",
         "config_snapshot",
         "rehearsal",
-        "iteration_metrics",
+        "metrics",
         "log_values",
         "nan_guard",
         "metric_averages",
@@ -263,6 +263,7 @@ def test_two_sessions_cannot_write_one_run_directory(tmp_path):
 def test_a_session_that_may_not_write_a_run_directory_does_not_remove_it(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     tag = Path(session.run_dir).name
+    session._run_directory.writes.wait()
     session._run_directory.unlock()  # as after a run that was broken off
     other = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)
     with pytest.raises(RunDirectoryLockedError):

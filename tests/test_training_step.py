@@ -1,7 +1,8 @@
 import pytest
 import torch
+from tiny import TinySession, config_with, read_scalars
 
-from torchbase import Engine, Phase, Run, hookimpl
+from torchbase import BaseMetricsClass, Engine, Phase, Run, hookimpl
 from torchbase.errors import StepError
 from torchbase.training_step import KeywordFunction, TrainingStep
 
@@ -141,3 +142,53 @@ def test_a_function_gets_what_it_asks_for_by_name_and_defaults_where_it_is_missi
 def test_a_run_without_network_or_optimizer_is_refused(missing):
     with pytest.raises(StepError, match=f"The run has no {missing}. To fix, give it one"):
         train(forward, loss, **{missing: None})
+
+
+class WithParts(TinySession):
+    def loss_function(self, *, output, target):
+        error = (output - target).square().mean()
+        penalty = 0.1 * output.square().mean()
+        return {"loss": error + penalty, "error": error, "penalty": penalty, "factor": 0.1}
+
+
+def test_the_parts_of_a_loss_are_recorded_and_averaged_like_it(tmp_path):
+    session = WithParts(config_with(), tmp_path)
+    averages = session().averages
+    for phase in ("training", "validation-valid", "validation-demo"):
+        assert averages[phase].keys() == {"loss", "error", "penalty", "factor"}
+        assert averages[phase]["loss"] == pytest.approx(averages[phase]["error"] + averages[phase]["penalty"])
+    scalars = read_scalars(session.run_dir)
+    assert len(scalars["training/penalty/iterations"]) == 10
+    assert len(scalars["validation-valid/error/epochs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ({"error": 1.0}, "without the key 'loss'"),
+        ({}, "It has nothing"),
+        ({"loss": "the loss", "error": torch.zeros(3)}, r"The part 'error' of the loss.*shape \(3,\) came"),
+        ({"loss": "the loss", "error": "big"}, "and str came"),
+    ],
+)
+def test_what_is_no_loss_with_parts_is_refused(tmp_path, returned, message):
+    class Wrong(TinySession):
+        def loss_function(self, *, output, target):
+            loss = (output - target).square().mean()
+            return {name: loss if value == "the loss" else value for name, value in returned.items()}
+
+    with pytest.raises(StepError, match=message):
+        Wrong(config_with(), tmp_path)()
+
+
+def test_a_part_with_the_name_of_a_metric_is_refused(tmp_path):
+    class Named(BaseMetricsClass):
+        def penalty(self, *, output):
+            return output.mean()
+
+    class Clashing(WithParts):
+        def init_metrics(self):
+            return [Named()]
+
+    with pytest.raises(StepError, match="The part 'penalty' of the loss has the name of a metric"):
+        Clashing({**config_with(), "metrics": {"Named": ["penalty"]}}, tmp_path)()

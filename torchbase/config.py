@@ -32,6 +32,8 @@ class SessionConfig(BaseModel):
         device_name: ``"auto"`` or a name that ``torch.device`` knows; see ``choose_device``.
         num_epochs: Passes over the training split, at least 1; or epochs of ``iterations_per_epoch``.
         mini_batch_size: Samples in one mini-batch, at least 1.
+        validation_mini_batch_size: Samples in one mini-batch of a validation set, at least 1; None takes
+            ``mini_batch_size``.
         learning_rate: Step size of the optimizer, finite and above 0.
         weight_decay: Weight decay of the optimizer, at least 0.
         iterations_per_epoch: Training iterations in an epoch, where the training set is a stream; None makes an epoch
@@ -59,6 +61,7 @@ class SessionConfig(BaseModel):
     num_epochs: int = Field(ge=1, description=_COUNT)
     mini_batch_size: int = Field(ge=1, description=_COUNT)
     learning_rate: float = Field(gt=0, description="a number greater than 0")
+    validation_mini_batch_size: int | None = Field(default=None, ge=1, description=f"{_COUNT}, or None")
     weight_decay: float = Field(default=0.0, ge=0, description="a number of at least 0")
     iterations_per_epoch: int | None = Field(default=None, ge=1, description=f"{_COUNT}, or None")
     dataloader_num_workers: int = Field(default=0, ge=0, description="a whole number of at least 0")

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ _WHAT_IS_KEPT = (
     "Kept are tensors, numbers, strings, bytes and None, in dictionaries, lists, tuples and sets; turn anything else "
     "into these first (an array: torch.from_numpy, a number of numpy: number.item(), a path: str)."
 )
+_READABLE = frozenset((bool, float, str, type(None)))
+_READABLE_DTYPES = frozenset((torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint32, torch.uint8))
 
 
 @contextmanager
@@ -204,8 +207,27 @@ def save_tensors(file: BinaryIO, value: Any, path: Path) -> None:
     except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
         raise RunDirectoryError(f"can't write {path}: {error}. {_WHAT_IS_KEPT}") from error
     file.flush()
-    # Better refused now than found unreadable when the run is to go on. Mapped, no tensor's content is read.
-    _load(Path(file.name), path, "cpu", mapped=True)
+    if not is_surely_readable(value):
+        # Better refused now than found unreadable when the run is to go on. Mapped, no tensor's content is read.
+        _load(Path(file.name), path, "cpu", mapped=True)
+
+
+def is_surely_readable(value: Any, levels: int = 12) -> bool:
+    """Tell whether `read_tensors` takes a value for sure; of any other it has to be tried, which takes far longer.
+
+    Args:
+        value: What is to be written.
+        levels: How deep containers may stand in one another.
+    """
+    kind = type(value)
+    if kind is int:
+        return value in range(-(2**63), 2**63)
+    if kind is torch.Tensor:
+        return value.layout is torch.strided and value.dtype in _READABLE_DTYPES and not vars(value)
+    if kind not in (list, tuple, dict, OrderedDict):
+        return kind in _READABLE
+    parts = value if kind in (list, tuple) else (*value, *value.values(), *getattr(value, "__dict__", {}).values())
+    return levels > 0 and all(is_surely_readable(one, levels - 1) for one in parts)
 
 
 def read_tensors(path: Path, map_location: str | torch.device = "cpu") -> Any:

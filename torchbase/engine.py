@@ -111,6 +111,19 @@ class Engine:
         finally:
             run.current_phase = None
 
+    def run_phase(self, run: Run, phase: Phase) -> None:
+        """Runs a single phase, outside of an epoch: an evaluation, say.
+
+        Args:
+            run: The run; ``run.epoch`` says of which epoch the phase's mini-batches are.
+            phase: The phase; afterwards it holds its averages.
+
+        Raises:
+            Exception: Whatever a hook or the iteration raises, with notes on where it happened.
+        """
+        run.hooks, run.call = self.hooks, self.call
+        run.call.run_phase(run=run, phase=phase)
+
     def _should_stop(self, run: Run) -> bool:
         if run.epoch == run.epochs_done and run.call.should_stop(run=run):
             run.request_stop("a hook decided so between two epochs")
@@ -122,10 +135,10 @@ class Engine:
             for phase in run.phases:
                 phase.progress.mini_batches, phase.progress.is_done = 0, False
         run.call.on_epoch_start(run=run)
-        for phase in run.phases:
+        for phase in run.phases_due:
             if run.stop_reason is None and not phase.progress.is_done:
                 run.call.run_phase(run=run, phase=phase)
-        if all(phase.progress.is_done for phase in run.phases):
+        if all(phase.progress.is_done for phase in run.phases_due):
             if run.call.is_best_epoch(run=run):
                 run.call.on_best_epoch(run=run)
             run.epochs_done += 1

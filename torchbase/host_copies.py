@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+_UNCHANGING = frozenset((bool, int, float, str, type(None)))
+
 
 class HostCopies:
     """Copies the same nest of tensors again and again into memory of its own.
@@ -47,6 +49,8 @@ class HostCopies:
         return copied
 
     def _copy(self, value: Any, path: tuple[object, ...], used: dict[tuple[object, ...], torch.Tensor]) -> Any:
+        if type(value) in _UNCHANGING:  # most of what there is: a random state has hundreds of numbers
+            return value
         if isinstance(value, torch.Tensor):
             if value.layout is not torch.strided or value.is_quantized:
                 return value.detach().clone().cpu()
@@ -62,6 +66,8 @@ class HostCopies:
         return copy.copy(value) if isinstance(value, set | bytearray) else value
 
     def _reserve(self, value: Any, path: tuple[object, ...]) -> None:
+        if type(value) in _UNCHANGING:
+            return
         if isinstance(value, torch.Tensor):
             if value.layout is torch.strided and not value.is_quantized:
                 self._memory[path] = self._memory_for(value, path)

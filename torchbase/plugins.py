@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ EVENT_NAMES: tuple[str, ...] = tuple(
 
 
 ENTRY_POINT_GROUP = "torchbase.hooks"
+_OF_EVERY_OBJECT = frozenset(dir(object))
 
 
 class HookRegistry:
@@ -100,7 +102,7 @@ class HookRegistry:
         return hook
 
     def _rebuild(self, hooks: Mapping[str, object], defaults: frozenset[str]) -> None:
-        manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
+        manager = _Manager(hookspecs.PROJECT_NAME)
         manager.add_hookspecs(hookspecs)
         for name, hook in reversed(list(hooks.items())):
             try:
@@ -113,6 +115,13 @@ class HookRegistry:
         self._defaults = defaults
         for name, event in events.items():
             setattr(self.call, name, event.call)
+
+
+class _Manager(pluggy.PluginManager):
+    """Looks at no more of a hook than what is named like an event; looking at a member takes pluggy 20 µs."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        return super().parse_hookimpl_opts(plugin, name) if name in EVENT_NAMES else None
 
 
 def load_plugin(name: str) -> object:
@@ -216,7 +225,7 @@ def _add(hook: object, name: str, hooks: dict[str, object]) -> None:
 
 
 def _check_arguments(hook: object, event: str) -> None:
-    given = inspect.signature(getattr(hookspecs, event)).parameters
+    given = _given_by(event)
     asked = inspect.signature(getattr(hook, event)).parameters.values()
     unknown = [one.name for one in asked if one.default is one.empty and one.name not in given]
     if unknown:
@@ -226,10 +235,17 @@ def _check_arguments(hook: object, event: str) -> None:
         )
 
 
+@cache
+def _given_by(event: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(getattr(hookspecs, event)).parameters)
+
+
 def _methods_of(hook: object) -> list[tuple[str, Callable[..., Any]]]:
-    # Looked up without evaluating properties: they may need what is built later.
+    # Looked up without evaluating properties: they may need what is built later. What every object has is left out.
     methods: list[tuple[str, Callable[..., Any]]] = []
     for name in dir(hook):
+        if name in _OF_EVERY_OBJECT:
+            continue
         member = inspect.getattr_static(hook, name)
         if isinstance(member, staticmethod | classmethod):
             member = member.__func__

@@ -12,6 +12,7 @@ import torch
 
 from torchbase.errors import HookError, StepError
 from torchbase.iteration_values import ValueBlock
+from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import Randomness, RandomStates
 from torchbase.run_directory import RunDirectory
 
@@ -61,6 +62,7 @@ class Phase:
             middle of an epoch without reading what came before.
         is_training: Whether the network learns from it.
         votes: Whether it takes part in the decision on the best network.
+        every_n_epochs: In which epochs it is run: in every n-th, and in the last one of the run.
         progress: How far it is.
         outputs: What ``forward_pass`` returned for the current mini-batch; None between iterations.
         loss: The loss of the current mini-batch, detached, shape (); None between iterations.
@@ -73,6 +75,7 @@ class Phase:
     loader: Iterable[Any]
     is_training: bool = False
     votes: bool = False
+    every_n_epochs: int = 1
     progress: Progress = field(default_factory=Progress)
     outputs: Mapping[str, Any] | None = None
     loss: torch.Tensor | None = None
@@ -93,6 +96,15 @@ class Phase:
         if isinstance(self.loader, SeekableLoader):
             return self.loader.mini_batches(epoch, self.progress.mini_batches)
         return islice(iter(self.loader), self.progress.mini_batches, None)
+
+    def is_due(self, epoch: int, max_epochs: int) -> bool:
+        """Tells whether it is run in an epoch.
+
+        Args:
+            epoch: The epoch; the first is 1.
+            max_epochs: The last epoch of the run.
+        """
+        return epoch % self.every_n_epochs == 0 or epoch == max_epochs
 
     def tag(self, name: str, unit: str) -> str:
         """Gives the tag under which a value is logged.
@@ -141,7 +153,7 @@ class Run:
         validation: The validation phases, in the order in which they run after each training phase.
         network: The network, without any wrapper; None where the Engine is used alone.
         optimizer: The optimizer of the network, likewise.
-        metrics: Computes the chosen metrics of one mini-batch from what ``forward_pass`` returned.
+        metrics: Computes the chosen metrics from what ``forward_pass`` returned, of a mini-batch and of an epoch.
         device: Where the network lives.
         config: The config dictionary as it was given, in the form in which JSON keeps it.
         run_directory: What keeps the run on disk (`torchbase.run_directory.RunDirectory`).
@@ -163,7 +175,7 @@ class Run:
     validation: tuple[Phase, ...] = ()
     network: torch.nn.Module | None = None
     optimizer: torch.optim.Optimizer | None = None
-    metrics: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None
+    metrics: SelectedMetrics | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     config: Mapping[str, Any] = field(default_factory=dict)
     run_directory: RunDirectory | None = None
@@ -182,6 +194,11 @@ class Run:
     def phases(self) -> tuple[Phase, ...]:
         """The training phase and the validation phases, in the order in which an epoch runs them."""
         return (self.training, *self.validation)
+
+    @property
+    def phases_due(self) -> tuple[Phase, ...]:
+        """Those that this epoch has."""
+        return tuple(phase for phase in self.phases if phase.is_due(self.epoch, self.max_epochs))
 
     @property
     def progress(self) -> Progress:

@@ -19,7 +19,7 @@ from torchbase.randomness import Randomness, fence
 from torchbase.run import Phase, Run
 from torchbase.run_source import Runs, choose_seed, find_run, kept_config
 from torchbase.run_summary import RunSummary, summarize
-from torchbase.session_parts import SessionParts
+from torchbase.session_evaluation import SessionEvaluation
 from torchbase.training_step import TrainingStep
 from torchbase.verification import Verification, verify_run
 
@@ -29,7 +29,7 @@ WHAT_RUNS_THE_RUN = frozenset(
 )
 
 
-class TrainingBaseSession(SessionParts):
+class TrainingBaseSession(SessionEvaluation):
     """A training run of the user's network on the user's data.
 
     Subclass it, write the abstract methods, give it a config and call it. Making a session makes its run directory; the
@@ -139,7 +139,7 @@ class TrainingBaseSession(SessionParts):
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before those that write
-            standard.IterationMetrics(session.metrics_every_n_iterations),
+            standard.Metrics(session.metrics_every_n_iterations),
             standard.LogValues(session.log_every_n_iterations),
             # After the values are recorded, so that the curve shows the NaN.
             standard.NanGuard() if session.nan_policy == "raise" else standard.NanSkip(session.nan_policy == "stop"),
@@ -227,6 +227,7 @@ class TrainingBaseSession(SessionParts):
                 f"{building.VALIDATION_PREFIX}{name}",
                 self.dataloader_valid_dict[name],
                 votes=name in self.datasets_valid_dict.voting_names,
+                every_n_epochs=self.datasets_valid_dict.interval_of(name),
             )
             for name in self.datasets_valid_dict
         )

@@ -106,7 +106,7 @@ class SessionParts(UserMethods):
             self.config_session,
             is_training=is_training,
             collate=self.dataloader_collate_function if overridden else None,
-            pin_memory=self.device.type == "cuda",
+            device=self.device,
         )
 
     @contextmanager

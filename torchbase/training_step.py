@@ -21,7 +21,7 @@ class TrainingStep:
     def __init__(
         self,
         forward_pass: ForwardPass,
-        loss_function: Callable[..., torch.Tensor],
+        loss_function: Callable[..., Any],
         get_loss_value: Callable[..., torch.Tensor | float],
         infer_mini_batch_size: Callable[[Any], int],
     ) -> None:
@@ -29,7 +29,8 @@ class TrainingStep:
 
         Args:
             forward_pass: From a mini-batch to a dictionary of outputs.
-            loss_function: From some of the outputs, by keyword, to the loss, shape ().
+            loss_function: From some of the outputs, by keyword, to the loss, shape (), or to a dictionary of the loss
+                and its parts.
             get_loss_value: From the loss (``loss_tensor=``) to the value that is logged.
             infer_mini_batch_size: From a mini-batch to the number of its samples.
 
@@ -71,12 +72,15 @@ class TrainingStep:
                 f"forward_pass has to return a dictionary of outputs by name, and returned {type(outputs).__name__}. "
                 'To fix, return e.g. {"output": output, "target": target}.'
             )
-        loss = self._compute_loss(outputs)
-        check_loss(loss, phase.is_training)
+        whole, parts = split_loss(self._compute_loss(outputs))
+        loss = check_loss(whole, phase.is_training)
         phase.outputs = outputs
         phase.loss = loss.detach()
         phase.samples = self._infer_mini_batch_size(batch)
         phase.values["loss"] = self._get_loss_value(loss_tensor=phase.loss)
+        if parts:
+            _check_names(parts, run)
+            phase.values.update(parts)
         return loss
 
     @hookimpl
@@ -95,7 +99,7 @@ class TrainingStep:
 class KeywordFunction:
     """Calls the user's loss function with those outputs of ``forward_pass`` that it asks for by name."""
 
-    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         """Reads the function's signature.
 
         Args:
@@ -118,7 +122,7 @@ class KeywordFunction:
         self._required = [one.name for one in named if one.default is one.empty]
         self._optional = [one.name for one in named if one.default is not one.empty]
 
-    def __call__(self, outputs: Mapping[str, Any]) -> torch.Tensor:
+    def __call__(self, outputs: Mapping[str, Any]) -> Any:
         """Calls the function.
 
         Args:
@@ -142,12 +146,59 @@ class KeywordFunction:
         return self._function(**arguments)
 
 
-def check_loss(loss: object, is_training: bool) -> None:
+def split_loss(given: Any) -> tuple[Any, dict[str, torch.Tensor | float]]:
+    """Takes what ``loss_function`` returned apart.
+
+    Args:
+        given: The loss, or a dictionary of the loss, under ``"loss"``, and its parts by name.
+
+    Returns:
+        The loss, and the parts, detached.
+
+    Raises:
+        StepError: If a dictionary lacks the loss, or a part is no number.
+    """
+    if not isinstance(given, Mapping):
+        return given, {}
+    if "loss" not in given:
+        raise StepError(
+            "loss_function returned a dictionary without the key 'loss', from which the gradients are computed. It has "
+            f"{', '.join(map(repr, given)) or 'nothing'}. To fix, return e.g. "
+            '{"loss": reconstruction + penalty, "reconstruction": reconstruction, "penalty": penalty}.'
+        )
+    return given["loss"], {name: _part(name, value) for name, value in given.items() if name != "loss"}
+
+
+def _part(name: object, value: object) -> torch.Tensor | float:
+    if isinstance(value, torch.Tensor) and value.dim() == 0 and isinstance(name, str):
+        return value.detach()
+    if isinstance(value, int | float) and isinstance(name, str):
+        return float(value)
+    came = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+    raise StepError(
+        f"The part {name!r} of the loss has to be a number, or a tensor of shape (), under a name, and {came} came. To "
+        "fix, reduce it in loss_function, e.g. with .mean()."
+    )
+
+
+def _check_names(parts: Mapping[str, object], run: Run) -> None:
+    twice = sorted(parts.keys() & set(run.metrics.names if run.metrics is not None else ()))
+    if twice:
+        raise StepError(
+            f"The part '{twice[0]}' of the loss has the name of a metric. To fix, rename it in what loss_function "
+            "returns."
+        )
+
+
+def check_loss(loss: object, is_training: bool) -> torch.Tensor:
     """Refuses a loss that can't be learnt from.
 
     Args:
         loss: What ``loss_function`` returned.
         is_training: Whether gradients are to be computed from it.
+
+    Returns:
+        The same, typed.
 
     Raises:
         StepError: If it isn't a floating tensor of shape (), or has no gradient in training.
@@ -168,6 +219,7 @@ def check_loss(loss: object, is_training: bool) -> None:
             "without .detach(), .item(), torch.no_grad() or a round trip through numpy, and check that the network has "
             "parameters that require a gradient."
         )
+    return loss
 
 
 def network_of(run: Run) -> torch.nn.Module:

@@ -31,21 +31,23 @@ class UserMethods(ABC):
         """Passes a mini-batch through the network.
 
         Args:
-            mini_batch: By column a tensor whose first dimension is the samples, on the CPU, or a list.
+            mini_batch: By column a tensor whose first dimension is the samples, or a list. On a GPU tensors of a
+                dataset may be there already; those of a stream are on the CPU. ``.to(self.device)`` does for both.
 
         Returns:
             Outputs by name; `loss_function` and the metrics ask for them by these names.
         """
 
     @abstractmethod
-    def loss_function(self, **outputs: Any) -> torch.Tensor:
+    def loss_function(self, **outputs: Any) -> torch.Tensor | Mapping[str, torch.Tensor]:
         """Computes the loss; write it with the outputs it needs as keyword arguments: ``(self, *, output, target)``.
 
         Args:
             **outputs: Those outputs of `forward_pass` that it names.
 
         Returns:
-            The loss, averaged over the samples of the mini-batch, shape ().
+            The loss, averaged over the samples of the mini-batch, shape (); or a dictionary of it, under ``"loss"``,
+            and of its parts by name, which are recorded and averaged like it.
         """
 
     @abstractmethod

@@ -15,6 +15,7 @@ FLOORS = [
     ["torchbase.command_line"],
     ["torchbase.kept_session"],
     ["torchbase.session"],
+    ["torchbase.session_evaluation"],
     ["torchbase.session_parts"],
     ["torchbase.building", "torchbase.run_source"],
     ["torchbase.hooks"],
@@ -24,7 +25,7 @@ FLOORS = [
     ["torchbase.plugins"],
     ["torchbase.events", "torchbase.hookspecs"],
     ["torchbase.run"],
-    ["torchbase.data.phase_loader", "torchbase.run_directory"],
+    ["torchbase.data.phase_loader", "torchbase.run_directory", "torchbase.votes"],
     [
         "torchbase.background_writes",
         "torchbase.checkpoints",
@@ -34,7 +35,9 @@ FLOORS = [
         "torchbase.metrics",
         "torchbase.user_methods",
     ],
-    ["torchbase.data.stream_shards"],
+    ["torchbase.data.stream_shards", "torchbase.metrics.selection"],
+    ["torchbase.metrics.epoch_values"],
+    ["torchbase.metrics.shared_states"],
     [
         "torchbase.checkpoint_manifest",
         "torchbase.data.checking",
@@ -45,8 +48,17 @@ FLOORS = [
         "torchbase.data.validation_datasets",
         "torchbase.kept_config",
         "torchbase.metrics.binary_classification",
+        "torchbase.metrics.chosen",
         "torchbase.metrics.image_reconstruction",
-        "torchbase.metrics.selection",
+        "torchbase.metrics.image_segmentation",
+        "torchbase.metrics.multiclass_classification",
+        "torchbase.metrics.regression",
+        "torchbase.metrics.torch_metrics",
+    ],
+    [
+        "torchbase.metrics.class_counts",
+        "torchbase.metrics.regression_states",
+        "torchbase.metrics.structural_similarity",
     ],
     [
         "torchbase.config",
@@ -56,15 +68,19 @@ FLOORS = [
         "torchbase.durable_files",
         "torchbase.environment",
         "torchbase.metrics.base",
+        "torchbase.metrics.confusion_figure",
+        "torchbase.metrics.states",
     ],
     [
         "torchbase.bitwise",
         "torchbase.buffers",
         "torchbase.data.arrow_columns",
+        "torchbase.data.device_copies",
         "torchbase.data.stream_position",
         "torchbase.event_file",
         "torchbase.host_copies",
         "torchbase.iteration_values",
+        "torchbase.metrics.epoch_kinds",
         "torchbase.json_values",
         "torchbase.randomness",
     ],
@@ -72,7 +88,7 @@ FLOORS = [
 ]
 MAXIMUM_LINES = 300
 CATALOGUES = {"torchbase.hookspecs"}  # a list of events, as long as there are many
-LATE = {"datasets", "matplotlib", "pydantic", "sklearn", "tensorboard"}
+LATE = {"datasets", "matplotlib", "pydantic", "scipy", "sklearn", "tensorboard", "torchmetrics"}
 
 ROOT = Path(__file__).parents[2]
 

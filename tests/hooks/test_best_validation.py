@@ -1,10 +1,13 @@
+import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONFIG, TinySession, config_with, make_dataset
+from tiny import CONFIG, TinySession, config_with, make_dataset, read_scalars
 
-from torchbase import Engine, Phase, Run, ValidationDatasetsDict, hookimpl
+from torchbase import BaseMetricsClass, Engine, Phase, Run, ValidationDatasetsDict, hookimpl
+from torchbase.bitwise import different_values
 from torchbase.errors import HookError
 from torchbase.hooks import BestValidation
 from torchbase.run_directory import RunDirectory
@@ -101,3 +104,102 @@ def test_a_first_loss_that_is_nan_is_not_the_best_for_good(tmp_path):
     best = session().best_losses["validation-valid"]
     assert best.epoch > 1
     assert best.loss > 0
+
+
+class Sized(BaseMetricsClass):
+    def size(self, *, output):
+        return output.square().mean()
+
+
+class TwoVoters(TinySession):
+    def init_datasets(self):
+        return make_dataset(), ValidationDatasetsDict(
+            datasets=(make_dataset(10, 0.1), make_dataset(6, 5.0), make_dataset(4)),
+            only_for_demo=(False, False, True),
+            names=("near", "far", "demo"),
+            every_n_epochs=(1, 2, 3),
+        )
+
+    def init_metrics(self):
+        return [Sized()]
+
+
+def decisions_of(session):
+    return [json.loads(line) for line in Path(session.run_dir, "votes.jsonl").read_text().splitlines()]
+
+
+def voting(tmp_path, arguments, **config):
+    session = TwoVoters({**config_with(**config), "metrics": {"Sized": ["size"]}}, tmp_path)
+    session.unregister("best_validation")
+    session.register(BestValidation(**arguments))
+    return session
+
+
+def test_sets_vote_in_the_epochs_in_which_they_are_validated_on_and_the_reasons_are_kept(tmp_path):
+    session = voting(tmp_path, {"rule": "any"}, num_epochs=5)
+    summary = session()
+    voters = [[vote["phase"] for vote in one["votes"]] for one in decisions_of(session)]
+    near, far = "validation-near", "validation-far"
+    assert voters == [[near], [near, far], [near], [near, far], [near, far]]  # all of them in the last epoch
+    scalars = read_scalars(session.run_dir)
+    assert [step for step, _ in scalars["validation-demo/loss/epochs"]] == [3, 5]
+    for name, best in summary.best_losses.items():
+        curve = dict(scalars[f"{name}/loss/epochs"])
+        assert min(curve, key=curve.get) == best.epoch
+    for decision in decisions_of(session):
+        assert decision["kept"] is any(vote["is_for"] for vote in decision["votes"])
+        assert decision["reason"].startswith("any: ")
+
+
+def test_any_metric_can_decide_and_higher_can_be_better(tmp_path):
+    session = voting(tmp_path, {"monitor": "size", "mode": "max", "rule": lambda votes: votes["validation-near"]})
+    session.register(kept := KeepNetworks())
+    session()
+    values = dict(read_scalars(session.run_dir)["validation-near/size/epochs"])
+    best = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
+    assert different_values(dict(best), kept.networks[max(values, key=values.get)]) == []
+
+
+class KeepNetworks:
+    def __init__(self):
+        self.networks = {}
+
+    @hookimpl
+    def on_epoch_end(self, run):
+        self.networks[run.epoch] = {name: value.clone() for name, value in run.network.state_dict().items()}
+
+
+def test_a_monitor_that_is_not_there_is_named_with_the_nearest(tmp_path):
+    with pytest.raises(HookError, match=r"no average named 'sice'.*Did you mean 'size'"):
+        voting(tmp_path, {"monitor": "sice"})()
+
+
+@pytest.mark.parametrize("arguments", [{"mode": "maximum"}, {"rule": "most"}])
+def test_what_can_not_be_meant_is_refused_at_once(arguments):
+    with pytest.raises(HookError, match="has to be"):
+        BestValidation(**arguments)
+
+
+@pytest.mark.parametrize("stop", ["training 3", "training 5", "validation-near 3", "validation-far 4", "training 12"])
+def test_a_run_that_was_stopped_keeps_the_same_network_and_decisions(tmp_path, stop):
+    phase_name, iteration = stop.split()
+
+    class Stop:
+        @hookimpl
+        def on_iteration_end(self, run, phase):
+            if phase.name == phase_name and phase.progress.iterations == int(iteration):
+                run.request_stop("for the test")
+
+    arguments, config = {"rule": "majority", "monitor": "size"}, {"num_epochs": 4}
+    whole = voting(tmp_path / "whole", arguments, **config)
+    whole()
+    begun = voting(tmp_path / "stopped", arguments, **config)
+    begun.register(Stop())
+    assert begun().stop_reason == "for the test"
+    resumed = TwoVoters.resume(tmp_path / "stopped")
+    resumed.unregister("best_validation")
+    resumed.register(BestValidation(**arguments))
+    resumed()
+    assert decisions_of(resumed) == decisions_of(whole)
+    best = [torch.load(Path(one.run_dir, "network.pth"), weights_only=True) for one in (whole, resumed)]
+    assert different_values(*map(dict, best)) == []

@@ -1,7 +1,10 @@
 import json
 from pathlib import Path
 
+import pytest
 from tiny import CONFIG, TinySession
+
+from torchbase.errors import RunDirectoryError
 
 
 def test_config_and_environment_are_there_before_anything_is_built(tmp_path):
@@ -10,6 +13,16 @@ def test_config_and_environment_are_there_before_anything_is_built(tmp_path):
     directory = Path(session.run_dir)
     assert json.loads((directory / "config.json").read_text()) == {**CONFIG, "data": {"size": [3, 4]}}
     assert json.loads((directory / "environment.json").read_text())["packages"]["torchbase"]
+
+
+def test_an_environment_that_can_not_be_written_is_an_error_and_leaves_no_directory(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise RunDirectoryError("the disk is full")
+
+    monkeypatch.setattr("torchbase.hooks.config_snapshot.describe_code", refuse)
+    with pytest.raises(RunDirectoryError, match="the disk is full"):
+        TinySession(CONFIG, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_config_read_back_begins_the_same_run(tmp_path):

@@ -183,6 +183,7 @@ def test_a_run_that_goes_on_records_each_step_once(tmp_path, phase, iteration, d
     with pytest.raises(Ends) if does is end else nullcontext():
         begun()
     begun._run_directory.writes.join()  # the end of a program ends its threads, too
+    begun._run_directory.unlock()
     go_on(begun)()
     assert read_scalars(begun.run_dir) == read_scalars(whole.run_dir)
 
@@ -191,6 +192,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_records_each_step_once(tmp
     whole = TinySession(CONFIG, tmp_path)
     whole()
     begun = TinySession(CONFIG, tmp_path)
+    begun._run_directory.writes.wait()
     begun._run_directory.unlock()  # as where the program was killed
     again = go_on(begun)
     again.register(At("training", 4, end))

@@ -1,6 +1,5 @@
 import math
 import re
-import warnings
 
 import pytest
 import sklearn.metrics
@@ -25,6 +24,12 @@ BY_HAND = {
     # 6 of the 8 pairs of a positive and a negative are in order; the positives have ranks 1 and 4.
     "roc_auc": 6 / 8,
     "pr_auc": (1 / 1 + 2 / 4) / 2,
+    "brier_score": (0.01 + 0.36 + 0.04 + 0.01 + 0.36 + 0.25) / 6,
+    "log_loss": -sum(map(math.log, (0.9, 0.4, 0.8, 0.9, 0.4, 0.5))) / 6,
+    # 1 true positive, 2 false ones, 1 false negative, 2 true negatives.
+    "matthews_correlation": (1 * 2 - 2 * 1) / math.sqrt(3 * 2 * 4 * 3),
+    # Each probability lies in a bin of its own.
+    "calibration_error": (0.1 + 0.6 + 0.2 + 0.1 + 0.6 + 0.5) / 6,
 }
 FROM_SCIKIT_LEARN = {
     "precision_micro": lambda t, p, d: sklearn.metrics.precision_score(t, d, average="micro"),
@@ -37,9 +42,13 @@ FROM_SCIKIT_LEARN = {
     "balanced_accuracy": lambda t, p, d: sklearn.metrics.balanced_accuracy_score(t, d),
     "roc_auc": lambda t, p, d: sklearn.metrics.roc_auc_score(t, p),
     "pr_auc": lambda t, p, d: sklearn.metrics.average_precision_score(t, p),
+    "brier_score": lambda t, p, d: sklearn.metrics.brier_score_loss(t, p),
+    "log_loss": lambda t, p, d: sklearn.metrics.log_loss(t, p),
+    "matthews_correlation": lambda t, p, d: sklearn.metrics.matthews_corrcoef(t, d),
 }
 NAMES = list(BY_HAND)
-AT_A_THRESHOLD = [name for name in NAMES if name not in ("roc_auc", "pr_auc")]
+SHARES = ("precision", "recall", "f1_score", "accuracy", "balanced_accuracy")
+AT_A_THRESHOLD = [name for name in NAMES if name.startswith(SHARES)]
 DTYPES_OF_TRUTH = [torch.bool, torch.uint8, torch.int16, torch.int64, torch.bfloat16, torch.float16, torch.float64]
 
 
@@ -97,7 +106,9 @@ def test_the_ground_truth_may_be_of_any_dtype(name, dtype):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
 def test_the_probabilities_may_be_of_any_floating_point_dtype(name, dtype):
-    assert compute(name, TRUTH, PROBABILITIES.to(dtype)) == pytest.approx(BY_HAND[name])
+    # Half of the precision of bfloat16 is 0.002.
+    tolerance = {torch.float64: 1e-6, torch.float16: 1e-3, torch.bfloat16: 4e-3}[dtype]
+    assert compute(name, TRUTH, PROBABILITIES.to(dtype)) == pytest.approx(BY_HAND[name], rel=tolerance)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,19 +140,73 @@ def test_pr_auc_of_positives_only_is_one():
 
 
 @pytest.mark.parametrize(("name", "label"), [("roc_auc", 0), ("roc_auc", 1), ("pr_auc", 0)])
-def test_an_undefined_area_is_nan_with_one_warning_for_each_object(name, label):
-    outputs = {
-        "binary_ground_truth": torch.full((3,), label),
-        "prediction_probabilities": torch.tensor([0.1, 0.2, 0.3]),
-    }
+def test_an_undefined_area_is_nan_with_a_warning_each_time(name, label):
+    functional = BinaryClassificationMetrics().get_metrics([name])[name]
     for _ in range(2):
-        functional = BinaryClassificationMetrics().get_metrics([name])[name]
-        with pytest.warns(UserWarning, match=f"^{name} of BinaryClassificationMetrics is NaN") as caught:
-            assert math.isnan(functional(**outputs))
-        assert len(caught) == 1
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert math.isnan(functional(**outputs))
+        with pytest.warns(UserWarning, match=f"^{name} of BinaryClassificationMetrics is NaN: .*only {label}|no 1"):
+            value = functional(
+                binary_ground_truth=torch.full((3,), label), prediction_probabilities=torch.tensor([0.1, 0.2, 0.3])
+            )
+        assert math.isnan(value)
+
+
+@pytest.mark.parametrize(("truth", "probability"), [(0, 0.1), (1, 0.9), (0, 0.9), (1, 0.1)])
+def test_matthews_correlation_of_a_single_class_is_zero_without_a_warning(truth, probability):
+    assert compute("matthews_correlation", torch.full((3,), truth), torch.full((3,), probability)) == 0.0
+
+
+def test_matthews_correlation_of_a_single_prediction_is_zero():
+    assert compute("matthews_correlation", TRUTH, torch.full((6,), 0.9)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(torch.float32, 15.942385), (torch.bfloat16, 15.942385), (torch.float64, 36.043653)]
+)
+def test_a_wrong_certainty_costs_a_finite_log_loss(dtype, most):
+    assert compute("log_loss", torch.tensor([1]), torch.tensor([0.0], dtype=dtype)) == pytest.approx(most)
+    assert compute("log_loss", torch.tensor([1]), torch.tensor([1.0], dtype=dtype)) == pytest.approx(0, abs=2e-7)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_brier_score_and_log_loss_of_a_single_class(label):
+    truth, probabilities = torch.full((2,), label), torch.tensor([0.25, 0.75], dtype=torch.float64)
+    assert compute("brier_score", truth, probabilities) == pytest.approx((0.25**2 + 0.75**2) / 2)
+    assert compute("log_loss", truth, probabilities) == pytest.approx(-math.log(0.25 * 0.75) / 2)
+
+
+def test_calibration_error_averages_over_the_decisions_of_a_bin():
+    truth, probabilities = torch.tensor([0, 1, 1, 1]), torch.tensor([0.5, 0.75, 0.75, 1.0], dtype=torch.float64)
+    assert compute("calibration_error", truth, probabilities, calibration_bins=1) == pytest.approx(0.0)
+    # The edge of 0.5 belongs to the lower bin.
+    by_bin = abs(0 - 0.5) * 1 / 4 + abs(1 - 2.5 / 3) * 3 / 4
+    assert compute("calibration_error", truth, probabilities, calibration_bins=2) == pytest.approx(by_bin)
+
+
+def test_calibration_error_equals_that_of_torchmetrics():
+    classification = pytest.importorskip("torchmetrics.classification")
+    truth = (torch.arange(200) % 3 == 0).int()
+    probabilities = torch.rand(200, generator=torch.Generator().manual_seed(2))
+    expected = classification.BinaryCalibrationError(n_bins=10)(probabilities, truth)
+    value = compute("calibration_error", truth, probabilities, calibration_bins=10)
+    assert value == pytest.approx(float(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("probabilities", [[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+def test_calibration_error_takes_both_ends(probabilities):
+    truth = torch.tensor(probabilities)
+    assert compute("calibration_error", truth, truth) == 0.0
+    assert compute("calibration_error", 1 - truth, truth) == 1.0
+
+
+@pytest.mark.parametrize("bins", ["15", 1.5, True, None])
+def test_a_number_of_bins_that_is_not_whole_is_refused(bins):
+    with pytest.raises(TypeError, match=f"calibration_bins has to be a whole number .*{bins!r} came"):
+        BinaryClassificationMetrics(calibration_bins=bins)
+
+
+def test_too_few_bins_are_refused():
+    with pytest.raises(ValueError, match="calibration_bins has to be at least 1, but 0 came"):
+        BinaryClassificationMetrics(calibration_bins=0)
 
 
 def test_each_undefined_metric_has_a_warning_of_its_own():

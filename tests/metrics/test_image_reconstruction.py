@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from torchbase.metrics import ImageReconstructionMetrics
 
-NAMES = ["psnr", "mse_normalized"]
+NAMES = ["psnr", "mse_normalized", "ssim"]
 
 
 def compute(name, target, output, **settings):
@@ -73,7 +73,7 @@ def test_mse_normalized_of_a_target_of_zeros_is_finite():
 @pytest.mark.parametrize("name", NAMES)
 def test_metrics_take_mapped_keys(name):
     metrics = ImageReconstructionMetrics(keyword_maps={"sharp": "target_image", "restored": "output_image"})
-    target, output = torch.rand(2, 3, 4).unbind()
+    target, output = torch.rand(2, 11, 12).unbind()
     functional = metrics.get_all_metric_functionals_dict()[name]
     assert functional(sharp=target, restored=output) == compute(name, target, output)
 
@@ -81,7 +81,7 @@ def test_metrics_take_mapped_keys(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
 def test_images_may_be_of_any_floating_point_dtype_and_require_gradients(name, dtype):
-    target, output = torch.tensor([[0.25, 0.5, 1.0], [0.5, 0.5, 0.75]]).unbind()
+    target, output = (torch.randint(5, (2, 12, 12), generator=torch.Generator().manual_seed(0)) / 4).unbind()
     value = compute(name, target.to(dtype), output.to(dtype).requires_grad_())
     assert value == compute(name, target, output)
 
@@ -130,3 +130,50 @@ def test_a_maximum_pixel_value_that_is_no_number_is_refused(maximum_pixel_value)
 def test_a_maximum_pixel_value_out_of_range_is_refused(maximum_pixel_value):
     with pytest.raises(ValueError, match=f"finite and above 0, but {maximum_pixel_value!r} came"):
         ImageReconstructionMetrics(maximum_pixel_value=maximum_pixel_value)
+
+
+def test_ssim_of_constant_images_is_their_luminance_compared():
+    value = compute("ssim", torch.full((11, 11), 0.5), torch.full((11, 11), 0.25))
+    assert type(value) is float
+    assert value == pytest.approx((2 * 0.5 * 0.25 + 1e-4) / (0.5**2 + 0.25**2 + 1e-4))
+
+
+@pytest.mark.parametrize("shape", [(11, 11), (3, 12, 17), (2, 3, 16, 11), (2, 2, 3, 12, 12)])
+@pytest.mark.parametrize("maximum_pixel_value", [1.0, 255.0])
+def test_ssim_of_identical_images_is_one(shape, maximum_pixel_value):
+    image = torch.rand(shape) * maximum_pixel_value
+    assert compute("ssim", image, image, maximum_pixel_value=maximum_pixel_value) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_ssim_does_not_depend_on_the_scale_of_the_pixels():
+    target, output = torch.rand(2, 3, 16, 16, dtype=torch.float64).unbind()
+    scaled = compute("ssim", target * 255, output * 255, maximum_pixel_value=255.0)
+    assert scaled == pytest.approx(compute("ssim", target, output))
+
+
+def test_ssim_of_an_inverted_image_is_below_zero():
+    image = (torch.arange(16 * 16).reshape(16, 16) % 2).float()
+    assert -1 <= compute("ssim", image, 1 - image) < -0.9
+
+
+def test_ssim_of_many_images_is_the_mean_of_theirs():
+    target, output = torch.rand(2, 5, 3, 12, 14).unbind()
+    each = [compute("ssim", *images) for images in zip(target, output, strict=True)]
+    assert compute("ssim", target, output) == pytest.approx(sum(each) / 5, abs=1e-12)
+
+
+def test_ssim_equals_that_of_torchmetrics_within_the_border():
+    image = pytest.importorskip("torchmetrics.functional.image")
+    target = torch.rand(3, 2, 20, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    output = (target + 0.2 * torch.rand_like(target)).clamp(max=1)
+    # Torchmetrics counts windows over the border, too, with reflected pixels; the paper doesn't.
+    _, similarities = image.structural_similarity_index_measure(output, target, data_range=1.0, return_full_image=True)
+    expected = similarities[..., 5:-5, 5:-5].mean()
+    assert compute("ssim", target, output) == pytest.approx(float(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(20,), (10, 20), (3, 20, 10), (1, 3, 4, 4)])
+def test_images_smaller_than_the_window_of_ssim_are_refused(shape):
+    message = f"target_image (shape {shape}, torch.float32) has to be of shape (..., height, width), each of at least"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        compute("ssim", torch.rand(shape), torch.rand(shape))

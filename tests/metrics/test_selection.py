@@ -112,7 +112,7 @@ def test_an_unknown_metric_is_refused_with_the_nearest():
     (mistake,) = mistakes_of([ImageReconstructionMetrics()], {"ImageReconstructionMetrics": ["psnr", "mse_normalised"]})
     assert mistake == (
         "ImageReconstructionMetrics has no metric 'mse_normalised'. Did you mean 'mse_normalized'? "
-        "Its metrics are 'psnr', 'mse_normalized'."
+        "Its metrics are 'psnr', 'mse_normalized', 'ssim'."
     )
 
 

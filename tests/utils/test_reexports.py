@@ -17,7 +17,14 @@ HOMES = {
     "ValidationDatasetsDict": torchbase.data.validation_datasets,
     "BaseMetricsClass": torchbase.metrics,
 }
-METRICS = ["BinaryClassificationMetrics", "ImageReconstructionMetrics"]
+METRICS = [
+    "BinaryClassificationMetrics",
+    "ImageReconstructionMetrics",
+    "ImageSegmentationMetrics",
+    "MulticlassClassificationMetrics",
+    "RegressionMetrics",
+    "TorchMetrics",
+]
 
 
 @pytest.mark.parametrize("name", HOMES)

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset as IndexedDataset
 from torch.utils.data import Sampler
 
 from torchbase.data.columns import ColumnReader
+from torchbase.data.device_copies import Mover, moved_ahead
 from torchbase.data.order import EpochOrder, MiniBatchIndices
 from torchbase.data.reading import Collate, collated, data_loader
 from torchbase.randomness import fence, seed_host_streams
@@ -32,6 +33,7 @@ class MiniBatchLoader:
         collate: Collate | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
+        mover: Mover | None = None,
     ) -> None:
         """Prepares the reading; nothing is read yet.
 
@@ -41,8 +43,10 @@ class MiniBatchLoader:
             collate: Makes a mini-batch of a list of samples; without one the columns are read together.
             num_workers: How many processes read ahead; 0 reads where the mini-batch is used.
             pin_memory: Whether to put tensors into pinned memory, for fast copies to a GPU.
+            mover: Brings each mini-batch to the device while the one before it is in use; without one they stay on the
+                host.
         """
-        self._order = order
+        self._order, self._mover = order, mover
         self._sampler = _EpochSampler(order)
         self._dataset = _MiniBatches(dataset, order, collate)
         self._new_loader = partial(
@@ -90,7 +94,8 @@ class MiniBatchLoader:
             An iterator over dictionaries of columns, or over what the collate function returns.
         """
         self._sampler.seek(epoch, start)
-        return iter(self._loader)
+        batches = iter(self._loader)
+        return batches if self._mover is None else moved_ahead(batches, self._mover)
 
 
 class _EpochSampler(Sampler[MiniBatchIndices]):

@@ -4,6 +4,9 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from torchbase.data.device_copies import StreamMover, has_streams
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.data.reading import Collate
@@ -27,7 +30,7 @@ def phase_loader(
     *,
     is_training: bool,
     collate: Collate | None = None,
-    pin_memory: bool = False,
+    device: torch.device | None = None,
 ) -> MiniBatchLoader | StreamLoader:
     """Makes the loader of a phase.
 
@@ -35,10 +38,11 @@ def phase_loader(
         dataset: A dataset, which is shuffled for training, or a stream, which comes as it is.
         phase: The name of the phase.
         randomness: The seed of the run.
-        config: Gives the size of a mini-batch, the number of workers and, for training, of iterations in an epoch.
+        config: Gives the sizes of mini-batches, the number of workers and, for training, of iterations in an epoch.
         is_training: Whether it is the training phase. In validation an epoch is always one pass.
         collate: Makes a mini-batch of a list of samples.
-        pin_memory: Whether to put tensors into pinned memory.
+        device: The device of the run. Where it is a GPU, tensors are put into pinned memory and, but for a stream,
+            copied to it while the mini-batch before is in use.
 
     Returns:
         The loader.
@@ -49,7 +53,10 @@ def phase_loader(
     from datasets import IterableDataset
 
     size, workers = config.mini_batch_size, config.dataloader_num_workers
+    if not is_training and config.validation_mini_batch_size is not None:
+        size = config.validation_mini_batch_size
     iterations = config.iterations_per_epoch if is_training else None
+    is_gpu = device is not None and device.type == "cuda"
     if isinstance(dataset, IterableDataset):
         return StreamLoader(
             dataset,
@@ -59,7 +66,7 @@ def phase_loader(
             iterations_per_epoch=iterations,
             collate=collate,
             num_workers=workers,
-            pin_memory=pin_memory,
+            pin_memory=is_gpu,
         )
     if iterations is not None:
         raise ConfigError(
@@ -74,7 +81,9 @@ def phase_loader(
             size,
         )
     order = EpochOrder(len(dataset), size, is_training, phase, randomness)
-    return MiniBatchLoader(dataset, order, collate=collate, num_workers=workers, pin_memory=pin_memory)
+    # A stream's position counts what was handed out, so that a look ahead would move it.
+    mover = StreamMover(device) if device is not None and has_streams(device) else None
+    return MiniBatchLoader(dataset, order, collate=collate, num_workers=workers, pin_memory=is_gpu, mover=mover)
 
 
 def end_workers(loaders: Iterable[Any]) -> None:

@@ -27,6 +27,8 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         datasets: The datasets, each with at least one row, or streams (`datasets.IterableDataset`); a list is kept as
             a tuple, as in all three.
         only_for_demo: Whether each of them is only for demonstration.
+        every_n_epochs: In which epochs each of them is validated on: in every n-th, and in the last of the run. None
+            for every epoch; a number stands for all of them.
         names: Their names. They become tags and file names, so each is different, starts with a letter or digit and
             has only letters and digits of ASCII, ``-``, ``_`` and ``.``.
 
@@ -40,9 +42,13 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
     datasets: Sequence[Dataset | IterableDataset]
     only_for_demo: Sequence[bool]
     names: Sequence[str]
+    every_n_epochs: Sequence[int] | int | None = None
 
     def __post_init__(self) -> None:
         """Check what was given, and keep it as tuples."""
+        every = 1 if self.every_n_epochs is None else self.every_n_epochs
+        if isinstance(every, int):
+            object.__setattr__(self, "every_n_epochs", [every] * (len(self.names) if _is_sequence(self.names) else 0))
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         mistakes = [mistake for field, value in given.items() for mistake in _sequence_mistakes(field, value)]
         # What is no sequence was reported above; its items can't be looked at.
@@ -51,6 +57,7 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         mistakes += _dataset_mistakes(kept.get("datasets", ()), kept.get("names", ()))
         mistakes += _flag_mistakes(kept.get("only_for_demo", ()))
         mistakes += _name_mistakes(kept.get("names", ()))
+        mistakes += _interval_mistakes(kept.get("every_n_epochs", ()))
         if mistakes:
             raise DataError("The validation datasets can't be used:" + "".join(f"\n- {line}" for line in mistakes))
         for field, value in kept.items():
@@ -89,6 +96,21 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
             KeyError: There is none of that name.
         """
         return self.only_for_demo[self._index(name)]
+
+    def interval_of(self, name: str) -> int:
+        """In every how many epochs the dataset of that name is validated on.
+
+        Args:
+            name: One of ``names``.
+
+        Returns:
+            The number of epochs.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        intervals: Sequence[int] = self.every_n_epochs  # type: ignore[assignment]
+        return intervals[self._index(name)]
 
     @property
     def voting_names(self) -> tuple[str, ...]:
@@ -147,6 +169,18 @@ def _flag_mistakes(flags: tuple[Any, ...]) -> list[str]:
         for index, flag in enumerate(flags)
         if not isinstance(flag, bool)
     ]
+
+
+def _interval_mistakes(intervals: tuple[Any, ...]) -> list[str]:
+    return [
+        f"every_n_epochs[{index}] has to be a whole number of at least 1, but {interval!r} came."
+        for index, interval in enumerate(intervals)
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1
+    ]
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _name_mistakes(names: tuple[Any, ...]) -> list[str]:

@@ -6,9 +6,9 @@ from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
 from torchbase.hooks.interruption import Interruption
-from torchbase.hooks.iteration_metrics import IterationMetrics
 from torchbase.hooks.log_values import LogValues
 from torchbase.hooks.metric_averages import MetricAverages
+from torchbase.hooks.metrics import Metrics
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
@@ -22,9 +22,9 @@ __all__ = [
     "Console",
     "DeterministicAlgorithms",
     "Interruption",
-    "IterationMetrics",
     "LogValues",
     "MetricAverages",
+    "Metrics",
     "NanGuard",
     "NanSkip",
     "Rehearsal",

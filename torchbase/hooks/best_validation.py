@@ -2,61 +2,125 @@
 
 import logging
 import math
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
+from typing import Any, Literal
 
 from torchbase.durable_files import write_tensors
-from torchbase.errors import HookError, RunDirectoryError
+from torchbase.errors import HookError, RunDirectoryError, did_you_mean
 from torchbase.hookspecs import hookimpl
 from torchbase.host_copies import HostCopies
 from torchbase.run import BestLoss, Phase, Run
 from torchbase.run_directory import NETWORK_FILE
 from torchbase.training_step import network_of
+from torchbase.votes import Rule, Vote, append_decision, check_rule, cut_decisions, decide, is_better
 
 logger = logging.getLogger("torchbase")
 
 WRITE_NAME = "best network"
+VOTES_FILE = "votes.jsonl"
 
 
 class BestValidation:
-    """Keeps the network in ``network.pth`` when every voting set has its lowest loss so far in the same epoch.
+    """Keeps the network in ``network.pth`` when the validation sets vote for it.
 
-    A set that is only for demo has no vote. Where none has one, the network of the last epoch is kept.
+    A set votes for the network of an epoch when its value is better than its best so far. By default all have to, by
+    their loss. A set that is only for demo has no vote, and one that isn't validated on in an epoch none in that. Where
+    no set ever has a vote, the network of the last epoch is kept. Each decision is a line of ``votes.jsonl``, with its
+    reason.
 
     The training waits only for a copy of the network in memory; a thread writes it, before any later checkpoint.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monitor: str = "loss", mode: Literal["min", "max"] = "min", rule: Rule = "unanimous") -> None:
+        """Sets what is voted on, and how votes are counted.
+
+        Args:
+            monitor: The name of the value that decides, an average or metric of an epoch.
+            mode: Whether lower (``"min"``) or higher (``"max"``) is better.
+            rule: ``"unanimous"``, ``"majority"`` (more than half), ``"any"``, or a function that gets the votes, True
+                or False by the name of the phase, and answers whether the network is kept.
+
+        Raises:
+            HookError: If the mode or the rule is none of these.
+        """
+        if mode not in ("min", "max"):
+            raise HookError(f"The mode of BestValidation is {mode!r}, and has to be 'min' or 'max'.")
+        check_rule(rule)
+        self._monitor, self._mode, self._rule = monitor, mode, rule
+        self._best: dict[str, float] = {}
+        self._votes: dict[str, Vote] = {}
         self._copies = HostCopies()
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Says so where no set votes."""
+        """Says so where no set votes, and takes away decisions that are to be made again."""
         if not any(phase.votes for phase in run.validation):
             logger.warning(
                 "No validation set votes on the best network, so %s will hold that of the last epoch. To change that, "
                 "give init_datasets a validation set that is not only for demo.",
                 NETWORK_FILE,
             )
+        if run.run_directory is not None:
+            cut_decisions(run.run_directory.file(VOTES_FILE), run.epochs_done)
+
+    @hookimpl
+    def on_epoch_start(self, run: Run) -> None:
+        """Begins to count, unless an epoch goes on behind some of its validations."""
+        if not any(phase.progress.is_done for phase in run.phases):
+            self._votes.clear()
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
-        """Notes the lowest loss of a validation set."""
+        """Notes the lowest loss of a validation set, and its vote."""
         if phase.is_training:
             return
-        loss = phase.averages.get("loss")
-        if loss is None:
-            raise HookError(
-                f"{phase.name} has no average named 'loss', and the best network is chosen by it. To fix, register "
-                "MetricAverages before BestValidation, or unregister('best_validation')."
-            )
+        loss = self._average_of(phase, "loss")
         best = run.best_losses.get(phase.name)
         if best is None or loss < best.loss or math.isnan(best.loss):
             run.best_losses[phase.name] = BestLoss(loss, run.epoch)
+        if phase.votes:
+            value, before = self._average_of(phase, self._monitor), self._best.get(phase.name)
+            is_for = is_better(value, before, self._mode)
+            self._votes[phase.name] = Vote(phase.name, value, before, is_for)
+            if is_for:
+                self._best[phase.name] = value
 
     @hookimpl
     def is_best_epoch(self, run: Run) -> bool:
         """Counts the votes."""
-        return all(run.best_losses[phase.name].epoch == run.epoch for phase in run.validation if phase.votes)
+        votes = list(self._votes.values())
+        if not votes:
+            return not any(phase.votes for phase in run.validation)
+        decision = decide(self._rule, run.epoch, votes, self._monitor)
+        if run.run_directory is not None:
+            append_decision(run.run_directory.file(VOTES_FILE), decision)
+        return decision.is_kept
+
+    def state_dict(self) -> dict[str, Any]:
+        """Gives the best values, and the votes of an epoch that isn't done."""
+        return {"best": dict(self._best), "votes": [asdict(vote) for vote in self._votes.values()]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes the best values and the votes.
+
+        Args:
+            state: What `state_dict` gave.
+        """
+        self._best = dict(state["best"])
+        self._votes = {vote["phase"]: Vote(**vote) for vote in state["votes"]}
+
+    def _average_of(self, phase: Phase, name: str) -> float:
+        value = phase.averages.get(name)
+        if value is None:
+            raise HookError(
+                f"{phase.name} has no average named '{name}', and the best network is chosen by it."
+                f"{did_you_mean(name, phase.averages)} There are: {', '.join(phase.averages) or 'none'}. To fix, "
+                "choose it in config['metrics'], name another in BestValidation(monitor=…), or, if there is no average "
+                "at all, register MetricAverages before BestValidation."
+            )
+        return value
 
     @hookimpl
     def on_best_epoch(self, run: Run) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchbase.durable_files import write_json
-from torchbase.environment import describe_environment
+from torchbase.environment import describe_code, describe_environment
 from torchbase.hookspecs import hookimpl
 from torchbase.kept_config import CONFIG_FILE, config_changes, newest_config
 from torchbase.run_directory import RunDirectory
@@ -40,7 +40,7 @@ class ConfigSnapshot:
             environment["config_changes"] = [str(one) for one in config_changes(kept, config)]
             for difference in environment["config_changes"]:
                 logger.warning("The config differs from the run that is resumed: %s", difference)
-        write_json(run_directory.file(environment_file), environment)
+        write_json(run_directory.file(environment_file), {**environment, "git": describe_code(Path.cwd())})
         if kept != config.as_given:
             write_json(run_directory.file(config_file), config.as_given)
 

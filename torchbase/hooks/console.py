@@ -94,7 +94,7 @@ class Console:
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
         """Writes the line of the epoch."""
-        averages = " | ".join(f"{_short_name(phase)}: {_describe(phase.averages)}" for phase in run.phases)
+        averages = " | ".join(f"{_short_name(phase)}: {_describe(phase.averages)}" for phase in run.phases_due)
         best = "  (best so far)" if self._is_best else ""
         seconds = time.monotonic() - self._epoch_began_at
         logger.info("epoch %d/%d  %s  %.1f s%s", run.epoch, run.max_epochs, averages, seconds, best)

@@ -32,9 +32,9 @@ class MetricAverages:
 
     @hookimpl
     def compute_phase_metrics(self, run: Run, phase: Phase) -> Mapping[str, float]:
-        """Gives the averages."""
-        samples = self._samples[phase.name]
-        return {name: total / samples[name] for name, total in self._sums[phase.name].items()}
+        """Gives the averages, but of the chosen metrics, which have values of their own over an epoch."""
+        samples, metrics = self._samples[phase.name], run.metrics.names if run.metrics is not None else ()
+        return {name: total / samples[name] for name, total in self._sums[phase.name].items() if name not in metrics}
 
     def state_dict(self) -> dict[str, Any]:
         """Gives the sums of the epoch so far."""

@@ -1,5 +1,6 @@
 """Tries one mini-batch of each phase before training, so that a mistake is found before it does harm."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -9,6 +10,7 @@ import torch
 
 from torchbase.buffers import KeptBuffers
 from torchbase.hookspecs import hookimpl
+from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import fence, seed_streams
 from torchbase.run import Phase, Run, SeekableLoader
 from torchbase.training_step import network_of
@@ -51,7 +53,7 @@ class Rehearsal:
             with torch.set_grad_enabled(phase.is_training):
                 run.call.run_forward(run=run, phase=phase, batch=batch)
             if run.metrics is not None and phase.outputs is not None:
-                run.metrics(phase.outputs)
+                _rehearse_metrics(run.metrics, phase.outputs)
         except Exception as error:
             lacks = f"; training has {sorted(missing)} beside these" if missing else ""
             error.add_note(f"before training, with the first mini-batch of {phase.name}: {describe(batch)}{lacks}")
@@ -59,6 +61,15 @@ class Rehearsal:
         finally:
             run.current_phase = phase.outputs = phase.loss = None
             phase.values = {}
+
+
+def _rehearse_metrics(metrics: SelectedMetrics, outputs: Mapping[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a single mini-batch may lack a class
+        metrics(outputs)
+        epoch = metrics.begin_epoch()
+        epoch.add(outputs, metrics.on_host(outputs), samples=1)
+        epoch.compute()
 
 
 def describe(batch: Any) -> str:

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from torchbase.errors import MetricsError, did_you_mean
+from torchbase.metrics.epoch_kinds import declare_as
 
 
 class BaseMetricsClass:
     """A family of metrics, one per public method, to be subclassed.
 
     A metric is a method (static and class methods too) whose name starts neither with ``_`` nor with ``get_``; all
-    of its parameters are keyword-only, and it returns one number::
+    of its parameters are keyword-only, and it returns one number. Over an epoch it is computed from all samples at
+    once, unless a decorator of `torchbase.metrics.epoch_kinds` declares otherwise::
 
         class CountingMetrics(BaseMetricsClass):
             def absolute_error(self, *, counted: Tensor, expected: Tensor) -> float:
@@ -123,6 +125,8 @@ def check_finite(name: str, tensor: Tensor) -> None:
     """Raise a ValueError if any value of the tensor is NaN or infinite."""
     # Dtypes below 32 bits have few operations.
     values = tensor.detach().float() if tensor.itemsize < 4 else tensor.detach()
+    if torch.isfinite(values.sum()):  # nearly always, and the sum is a single pass
+        return
     not_finite = ~torch.isfinite(values)
     if not_finite.any():
         raise ValueError(
@@ -225,4 +229,4 @@ def _with_mapped_keywords(
         return method(**{argument_of_key[key]: value for key, value in bound.arguments.items()})
 
     functional.__signature__ = mapped  # type: ignore[attr-defined]
-    return functional
+    return declare_as(method, functional, argument_of_key)

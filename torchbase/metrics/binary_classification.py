@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors, describe_tensor
+from torchbase.metrics.states import check_count, check_number
 
 Array = np.ndarray[Any, Any]
 
@@ -31,21 +32,26 @@ class BinaryClassificationMetrics(BaseMetricsClass):
     Args:
         keyword_maps: From keys of what ``forward_pass`` returns to names of the metrics' arguments.
         threshold: The least probability, from 0 to 1, that predicts 1.
+        calibration_bins: Into how many bins of one width calibration_error sorts the probabilities, at least 1.
 
     Raises:
-        TypeError: ``threshold`` is not a number, or ``keyword_maps`` not a mapping of strings to strings.
-        ValueError: ``threshold`` is not from 0 to 1.
+        TypeError: ``threshold`` is not a number, ``calibration_bins`` not a whole number, or ``keyword_maps`` not a
+            mapping of strings to strings.
+        ValueError: ``threshold`` is not from 0 to 1, or ``calibration_bins`` below 1.
         MetricsError: ``keyword_maps`` don't fit the metrics.
     """
 
-    def __init__(self, keyword_maps: Mapping[str, str] | None = None, threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        keyword_maps: Mapping[str, str] | None = None,
+        threshold: float = 0.5,
+        calibration_bins: int = 15,
+    ) -> None:
         super().__init__(keyword_maps)
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-            raise TypeError(f"threshold has to be a number from 0 to 1, but {threshold!r} came.")
+        self._threshold = check_number("threshold", threshold, "a number from 0 to 1")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is a probability, from 0 to 1, but {threshold!r} came.")
-        self._threshold = float(threshold)
-        self._warned_metrics: set[str] = set()
+        self._calibration_bins = check_count("calibration_bins", calibration_bins, lowest=1)
 
     def precision_micro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Return the share of the predictions that are right, from 0 to 1, both classes counted together."""
@@ -107,7 +113,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
     def roc_auc(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Return the area under the receiver operating characteristic, from 0 to 1; chance is 0.5.
 
-        NaN if the ground truth holds one class only; the first time, with a UserWarning.
+        NaN if the ground truth holds one class only, with a UserWarning.
         """
         from sklearn.metrics import roc_auc_score
 
@@ -121,7 +127,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
     def pr_auc(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Return the average precision, the area under the stepwise precision-recall curve, from 0 to 1.
 
-        NaN if the ground truth holds no 1; the first time, with a UserWarning.
+        NaN, with a UserWarning, if the ground truth holds no 1.
         """
         from sklearn.metrics import average_precision_score
 
@@ -130,6 +136,62 @@ class BinaryClassificationMetrics(BaseMetricsClass):
             return self._give_undefined("pr_auc", "the ground truth holds no 1, and at least one is needed")
         return float(average_precision_score(truth, probabilities))
 
+    def brier_score(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
+        """Return the mean squared difference of probability and ground truth, from 0 to 1; less is better.
+
+        Source: https://scikit-learn.org/stable/modules/model_evaluation.html#brier-score-loss
+        """
+        from sklearn.metrics import brier_score_loss
+
+        truth, probabilities = _to_arrays(binary_ground_truth, prediction_probabilities)
+        return float(brier_score_loss(truth, probabilities.astype(np.float64), pos_label=1))
+
+    def log_loss(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
+        """Return the mean negative logarithm of the probability of the ground truth, at least 0; less is better.
+
+        It is in nats. As in scikit-learn, probabilities are kept away from 0 and 1 by the precision of their dtype,
+        but at least that of float32, so that a decision costs at most 16 in float32, and 36 in float64.
+
+        Source: https://scikit-learn.org/stable/modules/model_evaluation.html#log-loss
+        """
+        from sklearn.metrics import log_loss
+
+        truth, probabilities = _to_arrays(binary_ground_truth, prediction_probabilities)
+        smallest = np.finfo(probabilities.dtype).eps
+        # In float64, so that the sum over many decisions keeps its digits.
+        probabilities = probabilities.astype(np.float64).clip(smallest, 1 - smallest)
+        return float(log_loss(truth, probabilities, labels=[0, 1]))
+
+    def matthews_correlation(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
+        """Return Matthews' correlation coefficient, from -1 to 1; more is better, and chance is 0.
+
+        As in scikit-learn it is 0 if the ground truth or the predictions hold one class only.
+
+        Source: https://en.wikipedia.org/wiki/Phi_coefficient
+        """
+        from sklearn.metrics import matthews_corrcoef
+
+        truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
+        if truth.min() == truth.max():
+            return 0.0  # what scikit-learn gives, without its warning
+        return float(matthews_corrcoef(truth, predictions))
+
+    def calibration_error(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
+        """Return the expected calibration error, from 0 to 1; less is better.
+
+        The probabilities are sorted into bins of one width, each without its lower edge and with its upper. It is the
+        distance between the mean probability and the share of ones of a bin, averaged over the decisions.
+
+        Source: Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks (2017),
+        https://arxiv.org/abs/1706.04599, with the probability of 1 as the confidence
+        """
+        truth, probabilities = _to_arrays(binary_ground_truth, prediction_probabilities)
+        # In the probabilities' own precision, so that float32 0.2 lies at an edge of 0.2.
+        edges = np.linspace(0, 1, self._calibration_bins + 1).astype(probabilities.dtype)
+        bins = np.searchsorted(edges[1:-1], probabilities, side="left")
+        differences = np.bincount(bins, weights=truth - probabilities.astype(np.float64))
+        return float(np.abs(differences).sum() / len(truth))
+
     def _decide(self, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> tuple[Array, Array]:
         truth, probabilities = _to_arrays(binary_ground_truth, prediction_probabilities)
         # In the probabilities' own precision, so that float32 0.7 reaches a threshold of 0.7.
@@ -137,14 +199,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         return truth, (probabilities >= threshold).astype(np.int64)
 
     def _give_undefined(self, metric_name: str, reason: str) -> float:
-        if metric_name not in self._warned_metrics:
-            self._warned_metrics.add(metric_name)
-            warnings.warn(
-                f"{metric_name} of {type(self).__name__} is NaN: {reason}. Larger mini-batches lack a class less "
-                "often. This is said once.",
-                UserWarning,
-                stacklevel=3,
-            )
+        warnings.warn(f"{metric_name} of {type(self).__name__} is NaN: {reason}.", UserWarning, stacklevel=3)
         return float("nan")
 
 

@@ -7,17 +7,46 @@ import torch
 from torch import Tensor
 
 from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors
+from torchbase.metrics.epoch_kinds import EpochState, accumulated, mean_over_samples
+from torchbase.metrics.states import check_number, value_at_once
+from torchbase.metrics.structural_similarity import check_images, mean_structural_similarity
 
 EPSILON = 1e-9
 
 
-class ImageReconstructionMetrics(BaseMetricsClass):
-    """Compares output images with target images, value by value.
+class _SquaredErrors(EpochState):
+    """Sums over all values: of the squared errors and of the squared targets."""
 
-    Each metric takes ``target_image`` and ``output_image``: tensors of floating-point dtypes, of one shape, whichever
-    it is (with or without mini-batch and channels), on any device. The error is averaged over all values of the
-    mini-batch together. Each metric raises a TypeError for what is no such tensor, and a ValueError for empty
-    tensors, differing shapes and values that are not finite.
+    def __init__(self, maximum_pixel_value: float) -> None:
+        self._maximum_pixel_value = maximum_pixel_value
+        self._errors, self._targets, self._count = 0.0, 0.0, 0
+
+    def update(self, *, target_image: Tensor, output_image: Tensor) -> None:
+        target, output = _prepare(target_image, output_image, self._maximum_pixel_value)
+        # Both in one copy: each copy from an accelerator waits for it.
+        errors, targets = torch.stack([(target - output).square().sum(), target.square().sum()]).tolist()
+        self._errors += errors
+        self._targets += targets
+        self._count += target.numel()
+
+
+class _PeakSignalToNoise(_SquaredErrors):
+    def compute(self) -> float:
+        return -10 * math.log10(self._errors / self._count + EPSILON)
+
+
+class _NormalizedError(_SquaredErrors):
+    def compute(self) -> float:
+        return self._errors / self._count / (self._targets / self._count + EPSILON)
+
+
+class ImageReconstructionMetrics(BaseMetricsClass):
+    """Compares output images with target images.
+
+    Each metric takes ``target_image`` and ``output_image``: tensors of floating-point dtypes, of one shape, on any
+    device. The shape is whichever it is (with or without mini-batch and channels) for psnr and mse_normalized, which
+    count all values of a mini-batch, and of an epoch, together. Each metric raises a TypeError for what is no such
+    tensor, and a ValueError for empty tensors, differing shapes and values that are not finite.
 
     Args:
         keyword_maps: From keys of what ``forward_pass`` returns to names of the metrics' arguments.
@@ -31,31 +60,48 @@ class ImageReconstructionMetrics(BaseMetricsClass):
 
     def __init__(self, keyword_maps: Mapping[str, str] | None = None, maximum_pixel_value: float = 1.0) -> None:
         super().__init__(keyword_maps)
-        if isinstance(maximum_pixel_value, bool) or not isinstance(maximum_pixel_value, int | float):
-            raise TypeError(f"maximum_pixel_value has to be a number above 0, but {maximum_pixel_value!r} came.")
-        if not (math.isfinite(maximum_pixel_value) and maximum_pixel_value > 0):
+        self._maximum_pixel_value = check_number("maximum_pixel_value", maximum_pixel_value, "a number above 0")
+        if not (math.isfinite(self._maximum_pixel_value) and self._maximum_pixel_value > 0):
             raise ValueError(f"maximum_pixel_value has to be finite and above 0, but {maximum_pixel_value!r} came.")
-        self._maximum_pixel_value = float(maximum_pixel_value)
 
+    @accumulated(lambda metrics: _PeakSignalToNoise(metrics._maximum_pixel_value))
     def psnr(self, *, target_image: Tensor, output_image: Tensor) -> float:
-        """Return the peak signal-to-noise ratio in decibels; more is better.
+        """Return the peak signal-to-noise ratio in decibels, at most 90; more is better.
 
         It is ``-10 * log10(mse / maximum_pixel_value**2 + 1e-9)``. The small term keeps it finite: identical images
-        have 90 dB, at any scale of the pixels, and images of up to 60 dB lose less than 0.005 dB to it.
+        have 90 dB, at any scale of the pixels, and images of up to 60 dB lose less than 0.005 dB to it. The mse of an
+        epoch is over all of its values; the mean of the decibels of its images would be more.
 
         Source: https://en.wikipedia.org/wiki/Peak_signal-to-noise_ratio
         """
-        target, output = _prepare(target_image, output_image, self._maximum_pixel_value)
-        return -10 * math.log10((target - output).square().mean().item() + EPSILON)
+        state = _PeakSignalToNoise(self._maximum_pixel_value)
+        return value_at_once(state, target_image=target_image, output_image=output_image)
 
+    @accumulated(lambda metrics: _NormalizedError(metrics._maximum_pixel_value))
     def mse_normalized(self, *, target_image: Tensor, output_image: Tensor) -> float:
-        """Return the mean squared error divided by the mean square of the target; less is better.
+        """Return the mean squared error divided by the mean square of the target, at least 0; less is better.
 
         It is ``mse / (mean(target_image**2) + 1e-9 * maximum_pixel_value**2)``: 0 for identical images and about 1
         for an output of zeros. The small term keeps it finite for a target of zeros.
         """
+        state = _NormalizedError(self._maximum_pixel_value)
+        return value_at_once(state, target_image=target_image, output_image=output_image)
+
+    @mean_over_samples
+    def ssim(self, *, target_image: Tensor, output_image: Tensor) -> float:
+        """Return the structural similarity, from -1 to 1; more is better, and 1 is for identical images.
+
+        The images are of shape (..., channels, height, width) or (..., height, width), at least 11 pixels high and
+        wide; smaller ones raise a ValueError. As in the paper, the window is a Gaussian of 11x11 pixels and a
+        standard deviation of 1.5, and only windows that lie within the image count. Each channel is compared by
+        itself; the value is the mean over windows, channels and images.
+
+        Source: Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural
+        similarity (2004), https://doi.org/10.1109/TIP.2003.819861
+        """
         target, output = _prepare(target_image, output_image, self._maximum_pixel_value)
-        return (target - output).square().mean().item() / (target.square().mean().item() + EPSILON)
+        check_images(target_image)
+        return mean_structural_similarity(target, output)
 
 
 def _prepare(target_image: Tensor, output_image: Tensor, maximum_pixel_value: float) -> tuple[Tensor, Tensor]:

@@ -2,14 +2,16 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from torchbase.errors import MetricsError, did_you_mean
 from torchbase.metrics.base import BaseMetricsClass, describe_unknown, list_names
+from torchbase.metrics.chosen import Metric
+from torchbase.metrics.epoch_kinds import FIGURE
+from torchbase.metrics.epoch_values import EpochValues
+from torchbase.metrics.shared_states import SharedStates
 
 NAME_OF_THE_LOSS = "loss"
 
@@ -38,6 +40,26 @@ class SelectedMetrics:
         """The names of the metrics, in the order in which the config chose them."""
         return tuple(metric.name for metric in self._metrics)
 
+    def begin_epoch(self) -> EpochValues:
+        """Gives what gathers the mini-batches of an epoch."""
+        return EpochValues(self._metrics)
+
+    def on_host(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Brings to the host what metrics over samples ask for, once for all of them.
+
+        Args:
+            outputs: What ``forward_pass`` returned.
+
+        Returns:
+            What they ask for, detached.
+        """
+        keys = {key for metric in self._metrics if metric.is_over_samples for key in metric.keywords}
+        return {
+            key: value.detach().cpu() if isinstance(value, Tensor) else value
+            for key, value in outputs.items()
+            if key in keys
+        }
+
     def check_outputs(self, outputs: Mapping[str, Any]) -> None:
         """Check that ``forward_pass`` returned all that the metrics ask for.
 
@@ -55,11 +77,12 @@ class SelectedMetrics:
         if askers:
             raise MetricsError(_describe_missing(askers, list(outputs)))
 
-    def __call__(self, outputs: Mapping[str, Any]) -> dict[str, float]:
-        """Compute the metrics. Each gets the values that it asks for, and no others.
+    def __call__(self, outputs: Mapping[str, Any], on_host: Mapping[str, Any] | None = None) -> dict[str, float]:
+        """Compute the metrics. Each gets the values that it asks for, and no others. Figures are left out.
 
         Args:
             outputs: What ``forward_pass`` returned.
+            on_host: What `on_host` gave of it, where that is there already.
 
         Returns:
             The values by the names of the metrics, in the order in which the config chose them.
@@ -69,7 +92,17 @@ class SelectedMetrics:
             Exception: Whatever a metric raises, with a note that says which metric it was.
         """
         self.check_outputs(outputs)
-        return {metric.name: metric.evaluate(outputs) for metric in self._metrics}
+        on_host = self.on_host(outputs) if on_host is None else on_host
+        states = SharedStates(self._metrics)
+        states.update(outputs)
+        from_states = states.compute()
+        return {
+            metric.name: from_states[metric.name]
+            if metric.name in from_states
+            else metric.evaluate(on_host if metric.is_over_samples else outputs)
+            for metric in self._metrics
+            if metric.kind != FIGURE
+        }
 
 
 def select_metrics(
@@ -100,46 +133,13 @@ def select_metrics(
     return SelectedMetrics(functionals)
 
 
-@dataclass(frozen=True)
-class _Metric:
-    name: str
-    class_name: str
-    functional: Callable[..., float]
-    keywords: tuple[str, ...]
-    required_keywords: tuple[str, ...]
-
-    def evaluate(self, outputs: Mapping[str, Any]) -> float:
-        try:
-            value = self.functional(**{keyword: outputs[keyword] for keyword in self.keywords if keyword in outputs})
-        except Exception as error:
-            error.add_note(f"in metric {self.name!r} of {self.class_name}")
-            raise
-        return self._to_float(value)
-
-    def _to_float(self, value: object) -> float:
-        if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
-            value = value.item()
-        if isinstance(value, Real) and not isinstance(value, bool):
-            return float(value)
-        raise MetricsError(
-            f"Metric {self.name!r} of {self.class_name} has to return a number (a float, an int or a tensor of shape "
-            f"()), but returned {_describe_value(value)}."
-        )
-
-
-def _describe_value(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
-    return f"{value!r:.80} of type {type(value).__name__}"
-
-
-def _list_metrics(functionals: Functionals) -> list[_Metric]:
+def _list_metrics(functionals: Functionals) -> list[Metric]:
     metrics = []
     for class_name, functionals_of_class in functionals.items():
         for name, functional in functionals_of_class.items():
             parameters = inspect.signature(functional).parameters
             required = tuple(key for key, parameter in parameters.items() if parameter.default is parameter.empty)
-            metrics.append(_Metric(name, class_name, functional, tuple(parameters), required))
+            metrics.append(Metric(name, class_name, functional, tuple(parameters), required))
     return metrics
 
 
@@ -184,7 +184,7 @@ def _choose_of_class(
     return {name: known[name] for name in names if name in known}
 
 
-def _name_mistakes(metrics: Sequence[_Metric]) -> list[str]:
+def _name_mistakes(metrics: Sequence[Metric]) -> list[str]:
     mistakes = []
     class_of_name: dict[str, str] = {}
     for metric in metrics:

@@ -1,0 +1,201 @@
+import logging
+import math
+
+import pytest
+import sklearn.metrics
+import torch
+from matplotlib.figure import Figure
+from tiny import CONFIG, TinySession, config_with, read_scalars
+
+from torchbase import BaseMetricsClass, hookimpl
+from torchbase.errors import MetricsError
+from torchbase.metrics import BinaryClassificationMetrics
+from torchbase.metrics.epoch_kinds import EpochState, accumulated, figure_over_samples, mean_over_samples
+
+
+class LargestSum(EpochState):
+    def __init__(self):
+        self.largest = torch.tensor(float("-inf"))
+
+    def update(self, *, output, target):
+        self.largest = torch.maximum(self.largest, (output + target).max())
+
+    def compute(self):
+        return self.largest
+
+
+class Distances(BaseMetricsClass):
+    def absolute(self, *, output, target):
+        return (output - target).abs().mean()
+
+    def median(self, *, output, target):
+        return (output - target).abs().median()
+
+    @mean_over_samples
+    def squared(self, *, output, target):
+        return (output - target).square().mean()
+
+    @accumulated(lambda metrics: LargestSum())
+    def largest_sum(self, *, output, target):
+        return (output + target).max()
+
+    @figure_over_samples
+    def scatter(self, *, output, target):
+        figure = Figure()
+        figure.add_subplot().scatter(output.numpy(), target.numpy())
+        figure.samples = len(output)
+        return figure
+
+    def unused(self, *, something_else):
+        return 0.0
+
+
+class Measured(TinySession):
+    def init_metrics(self):
+        return [Distances()]
+
+
+def configured(names=("absolute",), **session):
+    return {**config_with(**session), "metrics": {"Distances": list(names)}}
+
+
+def test_iterations_are_measured_every_n_from_the_first_of_each_epoch(tmp_path):
+    session = Measured(configured(metrics_every_n_iterations=3), tmp_path)
+    summary = session()
+    scalars = read_scalars(session.run_dir)
+    assert [step for step, _ in scalars["training/absolute/iterations"]] == [1, 4, 6, 9]
+    assert [step for step, _ in scalars["validation-valid/absolute/iterations"]] == [1, 4]
+    assert [step for step, _ in scalars["training/absolute/epochs"]] == [1, 2]
+    assert "unused" not in summary.averages["training"]
+
+
+def test_a_metric_is_that_of_the_whole_validation_set(tmp_path):
+    session = Measured(configured(), tmp_path)
+    summary = session()
+    session.network.eval()
+    with torch.no_grad():
+        dataset = session.datasets_valid_dict["valid"].with_format("torch")[:]
+        expected = (session.network(dataset["x"]) - dataset["y"]).abs().mean().item()
+    assert summary.averages["validation-valid"]["absolute"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_keyword_that_forward_pass_does_not_return_is_named(tmp_path):
+    with pytest.raises(MetricsError, match="'something_else', for"):
+        Measured(configured(["unused"]), tmp_path)()
+
+
+def test_without_chosen_metrics_nothing_is_measured(tmp_path):
+    summary = Measured(CONFIG, tmp_path)()
+    assert summary.averages["training"].keys() == {"loss"}
+
+
+ALL = ("absolute", "median", "squared", "largest_sum")
+
+
+def on_the_whole_set(session, name):
+    session.network.eval()
+    with torch.no_grad():
+        dataset = session.datasets_valid_dict[name].with_format("torch")[:]
+        outputs = {"output": session.network(dataset["x"]), "target": dataset["y"]}
+    return {metric: float(getattr(Distances(), metric)(**outputs)) for metric in ALL}
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 10, 100])
+def test_each_kind_gives_the_value_of_the_whole_set_for_any_mini_batch_size(tmp_path, size):
+    class EvenIfAlone(Measured):
+        def init_network(self):  # batch normalization can't train on a single sample
+            network = super().init_network()
+            network.layers[1] = torch.nn.Identity()
+            return network
+
+    session = EvenIfAlone(configured(ALL, mini_batch_size=size), tmp_path)
+    averages = session().averages
+    for name in ("valid", "demo"):
+        expected = on_the_whole_set(session, name)
+        # Looser than elsewhere: in mini-batches of another size the network itself rounds differently.
+        assert {metric: averages[f"validation-{name}"][metric] for metric in ALL} == pytest.approx(expected, rel=1e-5)
+
+
+class StopAt:
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    @hookimpl
+    def on_iteration_end(self, run, phase):
+        if phase.is_training and phase.progress.iterations == self.iteration:
+            run.request_stop("for the test")
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 7])
+def test_an_epoch_that_was_stopped_in_the_middle_has_the_values_of_one_that_was_not(tmp_path, stop):
+    config = configured(ALL, metrics_every_n_iterations=2)
+    whole = Measured(config, tmp_path / "whole")
+    expected = whole().averages
+    begun = Measured(config, tmp_path / "stopped")
+    begun.register(StopAt(stop))
+    begun()
+    resumed = Measured.resume(tmp_path / "stopped")
+    assert resumed().averages == expected
+    assert read_scalars(resumed.run_dir) == read_scalars(whole.run_dir)
+
+
+def test_a_figure_is_recorded_once_an_epoch_over_all_samples(tmp_path):
+    figures = []
+
+    class Record:
+        @hookimpl
+        def log_figure(self, tag, figure, step):
+            figures.append((tag, figure.samples, step))
+
+    session = Measured(configured(("scatter", "absolute"), metrics_every_n_iterations=1), tmp_path)
+    session.register(Record())
+    summary = session()
+    assert "scatter" not in summary.averages["validation-valid"]
+    assert figures == [
+        (f"{phase}/scatter/epochs", samples, epoch)
+        for epoch in (1, 2)
+        for phase, samples in (("training", 18), ("validation-valid", 10), ("validation-demo", 6))
+    ]
+
+
+class Classifying(TinySession):
+    """Takes the sign of y as the class; the demo set holds a single one."""
+
+    def forward_pass(self, mini_batch):
+        outputs = super().forward_pass(mini_batch)
+        return {**outputs, "is_positive": outputs["target"] > 0, "probability": outputs["output"].sigmoid()}
+
+    def init_metrics(self):
+        maps = {"is_positive": "binary_ground_truth", "probability": "prediction_probabilities"}
+        return [BinaryClassificationMetrics(maps)]
+
+
+def test_the_area_under_a_curve_is_that_of_the_set_and_nan_with_one_warning_where_a_class_is_missing(tmp_path, caplog):
+    config = config_with(metrics_every_n_iterations=1)
+    session = Classifying({**config, "metrics": {"BinaryClassificationMetrics": ["roc_auc"]}}, tmp_path)
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        averages = session().averages
+    session.network.eval()
+    with torch.no_grad():
+        dataset = session.datasets_valid_dict["valid"].with_format("torch")[:]
+        expected = sklearn.metrics.roc_auc_score(dataset["y"] > 0, session.network(dataset["x"]).sigmoid())
+    assert averages["validation-valid"]["roc_auc"] == pytest.approx(expected, abs=1e-9)
+    assert math.isnan(averages["validation-demo"]["roc_auc"])
+    told = [record.getMessage() for record in caplog.records if "roc_auc" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("Over an epoch of validation-demo: roc_auc of BinaryClassificationMetrics is NaN")
+
+
+def test_what_has_another_shape_in_each_mini_batch_is_named_before_training_is_lost(tmp_path):
+    class Ragged(Measured):
+        def forward_pass(self, mini_batch):
+            outputs = super().forward_pass(mini_batch)
+            width = len(mini_batch["x"])
+            return {**outputs, "output": outputs["output"][:, None].expand(-1, width), "target": outputs["output"]}
+
+        def loss_function(self, *, output, target):
+            return output.square().mean()
+
+    session = Ragged(configured(("absolute",), mini_batch_size=7, metrics_every_n_iterations=100), tmp_path)
+    with pytest.raises(MetricsError, match=r"'output' of forward_pass has shapes that differ.*\(3, 3\), \(7, 7\)"):
+        session()
