@@ -11,23 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from kill.scenarios import DrawRandomNumbers
-from tiny import CONFIG, TinySession, config_with, make_dataset, read_scalars
+from tiny import CONFIG, StopAt, TinySession, config_with, make_dataset, read_scalars
 
 from torchbase import ValidationDatasetsDict, hookimpl
 from torchbase.bitwise import different_values
 from torchbase.errors import RunDirectoryLockedError
-
-
-class StopAt:
-    """Stops a run behind an iteration of a phase."""
-
-    def __init__(self, iteration, phase="training"):
-        self.iteration, self.phase = iteration, phase
-
-    @hookimpl
-    def on_iteration_end(self, run, phase):
-        if phase.name == self.phase and phase.progress.iterations == self.iteration:
-            run.request_stop("for the test")
 
 
 def resume(session, **config):

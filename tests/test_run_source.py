@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONFIG, TinySession, config_with, make_dataset
+from tiny import CONFIG, StopAt, TinySession, config_with, make_dataset
 
-from torchbase import hookimpl
 from torchbase.checkpoints import newest_whole_checkpoint, write_checkpoint
 from torchbase.durable_files import write_json
 from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
@@ -21,16 +20,6 @@ class BestAtFirst(TinySession):
     def get_loss_value(self, *, loss_tensor):
         self.calls += not self.network.training
         return loss_tensor if self.network.training else float(self.calls)
-
-
-class StopAt:
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    @hookimpl
-    def on_iteration_end(self, run, phase):
-        if phase.is_training and phase.progress.iterations == self.iteration:
-            run.request_stop("for the test")
 
 
 class Wider(TinySession):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONFIG, TinySession, config_with, make_dataset, read_scalars
+from tiny import CONFIG, KeepNetworks, TinySession, config_with, make_dataset, read_scalars
 
 from torchbase import BaseMetricsClass, ValidationDatasetsDict, hookimpl
 from torchbase.bitwise import different_values
@@ -34,15 +34,6 @@ class Measured(TinySession):
 
 def configured(**session):
     return {**config_with(**session), "metrics": {"Errors": ["median"]}}
-
-
-class KeepNetworks:
-    def __init__(self):
-        self.networks = {}
-
-    @hookimpl
-    def on_epoch_end(self, run):
-        self.networks[run.epoch] = {name: value.clone() for name, value in run.network.state_dict().items()}
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, IterableDatasetDict, load_dataset
-from tiny import TinySession, config_with, make_dataset
+from tiny import StopAt, TinySession, config_with, make_dataset
 
 from torchbase import ValidationDatasetsDict, hookimpl
 from torchbase.checkpoints import newest_whole_checkpoint
@@ -44,16 +44,6 @@ class StreamSession(TinySession):
 
 class ShuffledSession(StreamSession):
     shuffled = True
-
-
-class StopAt:
-    def __init__(self, iteration, phase="training"):
-        self.iteration, self.phase = iteration, phase
-
-    @hookimpl
-    def on_iteration_end(self, run, phase):
-        if phase.name == self.phase and phase.progress.iterations == self.iteration:
-            run.request_stop("for the test")
 
 
 def stopped_and_resumed(kind, tmp_path, stop, then=None, **session):

@@ -5,7 +5,7 @@ import copy
 import torch
 from datasets import Dataset
 
-from torchbase import TrainingBaseSession, ValidationDatasetsDict
+from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
 
 CONFIG = {
     "session": {
@@ -62,6 +62,29 @@ class TinySession(TrainingBaseSession):
 
     def init_metrics(self):
         return None
+
+
+class StopAt:
+    """Stops a run behind an iteration of a phase."""
+
+    def __init__(self, iteration, phase="training"):
+        self.iteration, self.phase = iteration, phase
+
+    @hookimpl
+    def on_iteration_end(self, run, phase):
+        if phase.name == self.phase and phase.progress.iterations == self.iteration:
+            run.request_stop("for the test")
+
+
+class KeepNetworks:
+    """Keeps the network of each epoch."""
+
+    def __init__(self):
+        self.networks = {}
+
+    @hookimpl
+    def on_epoch_end(self, run):
+        self.networks[run.epoch] = {name: value.clone() for name, value in run.network.state_dict().items()}
 
 
 def read_scalars(run_dir):

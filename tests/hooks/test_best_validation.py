@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONFIG, TinySession, config_with, make_dataset, read_scalars
+from tiny import CONFIG, KeepNetworks, TinySession, config_with, make_dataset, read_scalars
 
 from torchbase import BaseMetricsClass, Engine, Phase, Run, ValidationDatasetsDict, hookimpl
 from torchbase.bitwise import different_values
@@ -158,15 +158,6 @@ def test_any_metric_can_decide_and_higher_can_be_better(tmp_path):
     values = dict(read_scalars(session.run_dir)["validation-near/size/epochs"])
     best = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
     assert different_values(dict(best), kept.networks[max(values, key=values.get)]) == []
-
-
-class KeepNetworks:
-    def __init__(self):
-        self.networks = {}
-
-    @hookimpl
-    def on_epoch_end(self, run):
-        self.networks[run.epoch] = {name: value.clone() for name, value in run.network.state_dict().items()}
 
 
 def test_a_monitor_that_is_not_there_is_named_with_the_nearest(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import sklearn.metrics
 import torch
 from matplotlib.figure import Figure
-from tiny import CONFIG, TinySession, config_with, read_scalars
+from tiny import CONFIG, StopAt, TinySession, config_with, read_scalars
 
 from torchbase import BaseMetricsClass, hookimpl
 from torchbase.errors import MetricsError
@@ -114,16 +114,6 @@ def test_each_kind_gives_the_value_of_the_whole_set_for_any_mini_batch_size(tmp_
         expected = on_the_whole_set(session, name)
         # Looser than elsewhere: in mini-batches of another size the network itself rounds differently.
         assert {metric: averages[f"validation-{name}"][metric] for metric in ALL} == pytest.approx(expected, rel=1e-5)
-
-
-class StopAt:
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    @hookimpl
-    def on_iteration_end(self, run, phase):
-        if phase.is_training and phase.progress.iterations == self.iteration:
-            run.request_stop("for the test")
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 7])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from tiny import TinyNetwork
+from tiny import TinySession
 
 from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
 
@@ -43,7 +43,7 @@ def make_dataset(rows, seed):
     return Dataset.from_dict({"x": x.tolist(), "y": x.sum(dim=1).tolist(), "row": list(range(rows))})
 
 
-class KilledSession(TrainingBaseSession):
+class KilledSession(TinySession):
     """Dropout, batch normalization, random augmentation, two validation sets that vote and one for demo."""
 
     def init_datasets(self):
@@ -58,20 +58,8 @@ class KilledSession(TrainingBaseSession):
             names=("valid", "augmented", "demo"),
         )
 
-    def init_network(self):
-        return TinyNetwork(self.config_network["dropout"])
-
     def init_optimizer(self):
         return torch.optim.SGD(self.network.parameters(), lr=self.config_session.learning_rate, momentum=0.9)
-
-    def forward_pass(self, mini_batch):
-        return {"output": self.network(mini_batch["x"]), "target": mini_batch["y"]}
-
-    def loss_function(self, *, output, target):
-        return torch.nn.functional.mse_loss(output, target)
-
-    def init_metrics(self):
-        return None
 
 
 class StreamSession(KilledSession):
