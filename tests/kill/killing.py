@@ -76,6 +76,7 @@ def live(scenario, parent, life, shared):
         "best network": torch.load(run_dir / "network.pth", weights_only=True),
         "averages": {phase: dict(values) for phase, values in summary.averages.items()},
         "best losses": {phase: (best.loss, best.epoch) for phase, best in summary.best_losses.items()},
+        "votes": (run_dir / "votes.jsonl").read_text(),
         "scalars": {tag: list(curve) for tag, curve in read_scalars(run_dir).items()},
     }
     torch.save(result, parent / "result.pth.tmp")
