@@ -178,7 +178,7 @@ def test_changes_that_are_allowed_are_recorded_and_hold_from_then_on(tmp_path, c
 def test_the_same_config_is_not_kept_twice(tmp_path):
     begun = TinySession(CONFIG, tmp_path)
     begun()
-    go_on(begun, CONFIG)._run_directory.writes.wait()
+    go_on(begun, CONFIG)()
     assert list(Path(begun.run_dir).glob("config_*.json")) == []
     (environment,) = Path(begun.run_dir).glob("environment_*.json")
     assert json.loads(environment.read_text())["config_changes"] == []

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -67,13 +68,14 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path)
 
 
 def test_a_run_directory_is_not_given_free_while_it_is_written(tmp_path):
-    written = []
+    written, may_end = [], threading.Event()
 
     class EndWhileWriting:
         @hookimpl
         def on_iteration_start(self, run):
             if run.epochs_done == 1:
-                run.run_directory.writes.submit("slow", lambda: (time.sleep(0.5), written.append(True)))
+                run.run_directory.writes.wait()  # else it isn't known yet whether anything is kept
+                run.run_directory.writes.submit("slow", lambda: (may_end.wait(60), written.append(True)))
                 raise KeyboardInterrupt
 
     session = TinySession(CONFIG, tmp_path)
@@ -82,9 +84,10 @@ def test_a_run_directory_is_not_given_free_while_it_is_written(tmp_path):
         session()
     with pytest.raises(RunDirectoryLockedError):
         TinySession.resume(tmp_path)
-    while not written:
+    may_end.set()
+    while session._run_directory._lock.is_locked:
         time.sleep(0.01)
-    time.sleep(0.1)
+    assert written == [True]
     assert TinySession.resume(tmp_path)().epochs_done == 2
 
 

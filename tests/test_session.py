@@ -244,8 +244,9 @@ def test_a_resumed_run_keeps_its_seed_and_says_in_what_the_config_differs(tmp_pa
             config_with(seed=None, num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag
         )
     assert "session.num_epochs: 2 -> 3" in caplog.text
-    assert len(list(Path(resumed.run_dir).glob("config_*.json"))) == 1
+    assert list(Path(resumed.run_dir).glob("config_*.json")) == []  # nothing is written until it goes on
     resumed()
+    assert len(list(Path(resumed.run_dir).glob("config_*.json"))) == 1
     del resumed
     with pytest.raises(ConfigError, match=r"session.seed is 1234567, and the run .* was begun with"):
         TinySession(config_with(seed=1234567), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)

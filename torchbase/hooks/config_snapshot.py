@@ -23,8 +23,12 @@ ENVIRONMENT_FILE = "environment.json"
 class ConfigSnapshot:
     """Writes ``config.json`` and ``environment.json``.
 
-    A run that is resumed adds its own environment beside them, and its config where that differs.
+    A run that is resumed adds its own environment beside them, and its config where that differs, once it goes on: a
+    session that only looks at a run, or finds no checkpoint to go on from, leaves the directory as it was.
     """
+
+    def __init__(self) -> None:
+        self._to_write: dict[Path, Any] = {}
 
     @hookimpl
     def on_setup_start(
@@ -40,9 +44,21 @@ class ConfigSnapshot:
             environment["config_changes"] = [str(one) for one in config_changes(kept, config)]
             for difference in environment["config_changes"]:
                 logger.warning("The config differs from the run that is resumed: %s", difference)
-        write_json(run_directory.file(environment_file), {**environment, "git": describe_code(Path.cwd())})
+        self._to_write = {run_directory.file(environment_file): {**environment, "git": describe_code(Path.cwd())}}
         if kept != config.as_given:
-            write_json(run_directory.file(config_file), config.as_given)
+            self._to_write[run_directory.file(config_file)] = config.as_given
+        if not resuming:
+            self._write()
+
+    @hookimpl
+    def on_run_start(self) -> None:
+        """Writes what a resumed run adds."""
+        self._write()
+
+    def _write(self) -> None:
+        while self._to_write:
+            file, value = self._to_write.popitem()
+            write_json(file, value)
 
 
 def describe_class(session_class: type | None) -> dict[str, Any] | None:
