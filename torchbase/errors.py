@@ -8,6 +8,7 @@
     ├── StepError (ValueError)            what forward_pass and loss_function returned
     ├── MetricsError (ValueError)         the choice of metrics, before training
     ├── HookError (ValueError)            a slip in registering a hook, or in what it returned
+    ├── IntervalError (ValueError)        an interval that can't be read, or makes no sense where it stands
     ├── NonFiniteError (ArithmeticError)
     └── RunDirectoryError (OSError)       what is kept of a run
         ├── RunDirectoryLockedError       another process writes it
@@ -42,6 +43,10 @@ class MetricsError(TorchbaseError, ValueError):
 
 class HookError(TorchbaseError, ValueError):
     """A hook was registered wrongly, or returned what its event can't use."""
+
+
+class IntervalError(TorchbaseError, ValueError):
+    """An interval such as ``"100it"`` can't be read, or makes no sense where it stands."""
 
 
 class NonFiniteError(TorchbaseError, ArithmeticError):

@@ -79,6 +79,7 @@ FLOORS = [
         "torchbase.data.stream_position",
         "torchbase.event_file",
         "torchbase.host_copies",
+        "torchbase.intervals",
         "torchbase.iteration_values",
         "torchbase.metrics.epoch_kinds",
         "torchbase.json_values",
