@@ -227,7 +227,7 @@ class TrainingBaseSession(SessionEvaluation):
                 f"{building.VALIDATION_PREFIX}{name}",
                 self.dataloader_valid_dict[name],
                 votes=name in self.datasets_valid_dict.voting_names,
-                every_n_epochs=self.datasets_valid_dict.interval_of(name),
+                every=self.datasets_valid_dict.interval_of(name),
             )
             for name in self.datasets_valid_dict
         )

@@ -30,9 +30,10 @@ class LogValues:
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
         """Records the averages of a phase."""
-        scalars = {phase.tag(name, "epochs"): value for name, value in phase.averages.items()}
+        unit, step = run.curve(phase)
+        scalars = {phase.tag(name, unit): value for name, value in phase.averages.items()}
         if scalars:
-            run.call.log_scalars(run=run, scalars=scalars, step=run.epoch)
+            run.call.log_scalars(run=run, scalars=scalars, step=step)
 
     @hookimpl
     def on_exception(self, run: Run, error: BaseException) -> None:

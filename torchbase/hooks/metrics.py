@@ -65,8 +65,9 @@ class Metrics:
             values, figures = epoch.compute()
         for warning in caught:
             self._warn_once(phase, str(warning.message))
+        unit, step = run.curve(phase)
         for name, figure in figures.items():
-            run.call.log_figure(run=run, tag=phase.tag(name, "epochs"), figure=figure, step=run.epoch)
+            run.call.log_figure(run=run, tag=phase.tag(name, unit), figure=figure, step=step)
         return values
 
     def state_dict(self) -> dict[str, Any]:
