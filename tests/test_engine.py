@@ -187,6 +187,46 @@ def test_a_stop_within_a_validation_within_an_epoch_can_be_gone_on_from():
     assert run.epochs_done == 1
 
 
+def test_a_set_that_is_done_is_not_done_again_where_the_one_behind_it_was_stopped():
+    seen = []
+
+    class Stop:
+        @hookimpl
+        def on_iteration_end(self, run, phase):
+            seen.append(phase.name[-1])
+            if seen == ["g", "g", "a", "b"]:
+                run.request_stop("for the test")
+
+    validation = tuple(
+        Phase(f"validation-{name}", [1, 2][: len(name)], every=Interval(2, "it")) for name in ("a", "bb")
+    )
+    run = Run(Phase("training", range(4), is_training=True), max_epochs=1, validation=validation)
+    engine = Engine(lambda run, phase, batch: None, [Stop()])
+    engine.run(run)
+    run.stop_reason = None
+    engine.run(run)
+    assert "".join(seen) == "gga" + "bb" + "gg" + "abb"
+
+
+def test_values_logged_behind_a_validation_within_an_epoch_belong_to_the_training():
+    read = []
+
+    class LogAndNote:
+        @hookimpl
+        def on_iteration_start(self, run):
+            run.log("progress", run.progress.iterations)
+
+        @hookimpl
+        def on_values_read(self, phase, rows):
+            read.extend((phase.name, row.values["progress"]) for row in rows)
+
+    validation = (Phase("validation-a", [1], every=Interval(2, "it")),)
+    run = Run(Phase("training", range(3), is_training=True), max_epochs=1, validation=validation)
+    Engine(lambda run, phase, batch: None, [LogAndNote()]).run(run)
+    training, valid = "training", "validation-a"
+    assert read == [(training, 0), (training, 1), (valid, 2), (training, 2), (valid, 3)]
+
+
 def test_a_function_is_all_that_an_engine_needs():
     seen = []
     engine = Engine(lambda run, phase, batch: seen.append((run.epoch, phase.name, batch)))
