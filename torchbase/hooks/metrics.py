@@ -47,12 +47,14 @@ class Metrics:
         is_measured = (phase.progress.mini_batches - 1) % self._every_n_iterations == 0
         if not is_measured and phase.is_training:
             return
-        on_host = run.metrics.on_host(phase.outputs)
-        if is_measured:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that a mini-batch lacks a class says nothing of the epoch
-                phase.values.update(run.metrics(phase.outputs, on_host))
-        self._epochs[phase.name].add(phase.outputs, on_host, phase.samples)
+        run.metrics.check_outputs(phase.outputs)
+        on_host, epoch = run.metrics.on_host(phase.outputs), self._epochs[phase.name]
+        if not is_measured:
+            epoch.add(phase.outputs, on_host, phase.samples)
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a mini-batch lacks a class says nothing of the epoch
+            phase.values.update(epoch.measure(phase.outputs, on_host, phase.samples))
 
     @hookimpl
     def compute_phase_metrics(self, run: Run, phase: Phase) -> Mapping[str, float]:
