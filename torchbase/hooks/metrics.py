@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torchbase.hookspecs import hookimpl
+from torchbase.intervals import Interval
 from torchbase.metrics.epoch_values import EpochValues
 from torchbase.run import Phase, Run
 
@@ -16,16 +17,19 @@ class Metrics:
     """Computes the metrics of every n-th mini-batch, and of each epoch over all of its samples.
 
     In training an epoch's values are over the mini-batches that were measured, each by the network of its time; with
-    ``every_n_iterations=1`` these are all.
+    ``every="1it"`` these are all.
     """
 
-    def __init__(self, every_n_iterations: int = 10) -> None:
+    def __init__(self, every: str | Interval = "10it") -> None:
         """Sets how often.
 
         Args:
-            every_n_iterations: Of how many iterations one is measured; the first of each epoch is.
+            every: Of how many iterations one is measured, e.g. ``"10it"``; the first of each epoch is.
+
+        Raises:
+            IntervalError: If it can't be read, or isn't in iterations.
         """
-        self._every_n_iterations = every_n_iterations
+        self._every = Interval.parse(every, units=("it",)).count
         self._epochs: dict[str, EpochValues] = {}
         self._kept: Mapping[str, Any] = {}
         self._said: set[str] = set()
@@ -44,7 +48,7 @@ class Metrics:
         """Gathers what the epoch needs, and adds the metrics to the values of the iteration."""
         if run.metrics is None or phase.outputs is None:
             return
-        is_measured = (phase.progress.mini_batches - 1) % self._every_n_iterations == 0
+        is_measured = (phase.progress.mini_batches - 1) % self._every == 0
         if not is_measured and phase.is_training:
             return
         run.metrics.check_outputs(phase.outputs)
