@@ -109,8 +109,10 @@ class Console:
     def on_run_end(self, run: Run) -> None:
         """Says how the run ended."""
         self._close_bar()
+        within = {phase.name for phase in run.validation if phase.is_within_training}
         for name, best in run.best_losses.items():
-            logger.info("%s: lowest loss %.4g, after %s iterations", name, best.loss, f"{best.iteration:,}")
+            when = f"iteration {best.iteration:,}" if name in within else f"epoch {best.epoch}"
+            logger.info("%s: lowest loss %.4g, after %s", name, best.loss, when)
         if run.stop_reason is not None:
             logger.info("stopped after %d epochs: %s", run.epochs_done, run.stop_reason)
         self._hide_lines()
