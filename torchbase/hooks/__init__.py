@@ -1,10 +1,11 @@
-"""The hooks that a session registers by itself, one file each."""
+"""The hooks, one file each: those that a session registers by itself, and training techniques to register."""
 
 from torchbase.hooks.best_validation import BestValidation
 from torchbase.hooks.checkpoint import Checkpoint
 from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
+from torchbase.hooks.gradient_clipping import GradientClipping
 from torchbase.hooks.interruption import Interruption
 from torchbase.hooks.log_values import LogValues
 from torchbase.hooks.metric_averages import MetricAverages
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigSnapshot",
     "Console",
     "DeterministicAlgorithms",
+    "GradientClipping",
     "Interruption",
     "LogValues",
     "MetricAverages",
