@@ -10,15 +10,11 @@ from torchbase.bitwise import different_values
 from torchbase.checkpoints import newest_whole_checkpoint
 
 
-def config_of(dropout=0.0, **session):
+def session_with(parent, *hooks, kind=TinySession, dropout=0.0, **session):
     config = copy.deepcopy(CONFIG)
     config["session"].update(session)
-    config["network"]["dropout"] = dropout
-    return config
-
-
-def session_with(parent, *hooks, kind=TinySession, dropout=0.0, **session):
-    made = kind(config_of(dropout, **session), parent)
+    config["network"] = {"architecture": getattr(kind, "architecture", "TinyNetwork"), "dropout": dropout}
+    made = kind(config, parent)
     for hook in hooks:
         made.register(hook)
     return made
@@ -80,3 +76,20 @@ def check_resumes_exactly(parent, make_hooks, stops=(2, 8), kind=TinySession, dr
     stopped()
     assert different_values(end_of(whole), end_of(stopped)) == []
     return whole
+
+
+class PlainNetwork(torch.nn.Sequential):
+    """Without anything in which the samples of a mini-batch depend on one another."""
+
+    def __init__(self):
+        super().__init__(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1), torch.nn.Flatten(0))
+
+
+class PlainSession(TinySession):
+    architecture = "PlainNetwork"
+
+    def init_network(self):
+        return PlainNetwork()
+
+    def init_optimizer(self):
+        return torch.optim.SGD(self.network.parameters(), lr=self.config_session.learning_rate, momentum=0.9)
