@@ -74,7 +74,8 @@ def check_resumes_exactly(parent, make_hooks, stops=(2, 8), kind=TinySession, dr
         for hook in make_hooks():
             stopped.register(hook)
     stopped()
-    assert different_values(end_of(whole), end_of(stopped)) == []
+    differences = different_values(end_of(whole), end_of(stopped))
+    assert not differences, differences
     return whole
 
 

@@ -8,6 +8,7 @@ from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
 from torchbase.hooks.gradient_accumulation import GradientAccumulation
 from torchbase.hooks.gradient_clipping import GradientClipping
 from torchbase.hooks.interruption import Interruption
+from torchbase.hooks.learning_rate_schedule import LearningRateSchedule
 from torchbase.hooks.log_values import LogValues
 from torchbase.hooks.metric_averages import MetricAverages
 from torchbase.hooks.metrics import Metrics
@@ -26,6 +27,7 @@ __all__ = [
     "GradientAccumulation",
     "GradientClipping",
     "Interruption",
+    "LearningRateSchedule",
     "LogValues",
     "MetricAverages",
     "Metrics",
