@@ -5,6 +5,7 @@ from torchbase.hooks.checkpoint import Checkpoint
 from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
+from torchbase.hooks.early_stopping import EarlyStopping
 from torchbase.hooks.gradient_accumulation import GradientAccumulation
 from torchbase.hooks.gradient_clipping import GradientClipping
 from torchbase.hooks.interruption import Interruption
@@ -24,6 +25,7 @@ __all__ = [
     "ConfigSnapshot",
     "Console",
     "DeterministicAlgorithms",
+    "EarlyStopping",
     "GradientAccumulation",
     "GradientClipping",
     "Interruption",
