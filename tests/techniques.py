@@ -10,10 +10,11 @@ from torchbase.bitwise import different_values
 from torchbase.checkpoints import newest_whole_checkpoint
 
 
-def session_with(parent, *hooks, kind=TinySession, dropout=0.0, **session):
+def session_with(parent, *hooks, kind=TinySession, dropout=0.0, metrics=None, **session):
     config = copy.deepcopy(CONFIG)
     config["session"].update(session)
     config["network"] = {"architecture": getattr(kind, "architecture", "TinyNetwork"), "dropout": dropout}
+    config["metrics"] = metrics or {}
     made = kind(config, parent)
     for hook in hooks:
         made.register(hook)

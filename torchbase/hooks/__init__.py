@@ -13,6 +13,7 @@ from torchbase.hooks.learning_rate_schedule import LearningRateSchedule
 from torchbase.hooks.log_values import LogValues
 from torchbase.hooks.metric_averages import MetricAverages
 from torchbase.hooks.metrics import Metrics
+from torchbase.hooks.mixed_precision import MixedPrecision
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
@@ -33,6 +34,7 @@ __all__ = [
     "LogValues",
     "MetricAverages",
     "Metrics",
+    "MixedPrecision",
     "NanGuard",
     "NanSkip",
     "Rehearsal",
