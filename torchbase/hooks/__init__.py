@@ -6,6 +6,7 @@ from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
 from torchbase.hooks.early_stopping import EarlyStopping
+from torchbase.hooks.exponential_moving_average import ExponentialMovingAverage
 from torchbase.hooks.gradient_accumulation import GradientAccumulation
 from torchbase.hooks.gradient_clipping import GradientClipping
 from torchbase.hooks.interruption import Interruption
@@ -27,6 +28,7 @@ __all__ = [
     "Console",
     "DeterministicAlgorithms",
     "EarlyStopping",
+    "ExponentialMovingAverage",
     "GradientAccumulation",
     "GradientClipping",
     "Interruption",
