@@ -28,6 +28,7 @@ def loss_of(session, batch):
 def train_by_hand(parent, step, kind=TinySession, epochs=2, **config):
     """The loop that one writes without torchbase, on the mini-batches that a session has; step does one iteration."""
     session = session_with(parent, kind=kind, **config)
+    assert session.optimizer.state == {}  # it is there, as in a run, before anything is done with the network
     for epoch in range(1, epochs + 1):
         for batch in session.dataloader_train.mini_batches(epoch):
             session.network.train()

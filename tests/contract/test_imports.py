@@ -84,6 +84,7 @@ FLOORS = [
         "torchbase.iteration_values",
         "torchbase.metrics.epoch_kinds",
         "torchbase.json_values",
+        "torchbase.parameter_patterns",
         "torchbase.randomness",
     ],
     ["torchbase.errors"],

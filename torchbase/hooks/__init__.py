@@ -7,6 +7,7 @@ from torchbase.hooks.console import Console
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
 from torchbase.hooks.early_stopping import EarlyStopping
 from torchbase.hooks.exponential_moving_average import ExponentialMovingAverage
+from torchbase.hooks.freeze import Freeze
 from torchbase.hooks.gradient_accumulation import GradientAccumulation
 from torchbase.hooks.gradient_clipping import GradientClipping
 from torchbase.hooks.interruption import Interruption
@@ -20,6 +21,7 @@ from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.seed_capture import SeedCapture
 from torchbase.hooks.tensorboard import TensorBoard
+from torchbase.hooks.unfreeze import Unfreeze
 
 __all__ = [
     "BestValidation",
@@ -29,6 +31,7 @@ __all__ = [
     "DeterministicAlgorithms",
     "EarlyStopping",
     "ExponentialMovingAverage",
+    "Freeze",
     "GradientAccumulation",
     "GradientClipping",
     "Interruption",
@@ -42,4 +45,5 @@ __all__ = [
     "Rehearsal",
     "SeedCapture",
     "TensorBoard",
+    "Unfreeze",
 ]
