@@ -21,6 +21,7 @@ from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.seed_capture import SeedCapture
 from torchbase.hooks.tensorboard import TensorBoard
+from torchbase.hooks.time_limit import TimeLimit
 from torchbase.hooks.unfreeze import Unfreeze
 
 __all__ = [
@@ -45,5 +46,6 @@ __all__ = [
     "Rehearsal",
     "SeedCapture",
     "TensorBoard",
+    "TimeLimit",
     "Unfreeze",
 ]
