@@ -2,6 +2,7 @@
 
 from torchbase.hooks.best_validation import BestValidation
 from torchbase.hooks.checkpoint import Checkpoint
+from torchbase.hooks.compile import Compile
 from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
@@ -27,6 +28,7 @@ from torchbase.hooks.unfreeze import Unfreeze
 __all__ = [
     "BestValidation",
     "Checkpoint",
+    "Compile",
     "ConfigSnapshot",
     "Console",
     "DeterministicAlgorithms",
