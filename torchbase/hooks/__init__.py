@@ -20,6 +20,7 @@ from torchbase.hooks.mixed_precision import MixedPrecision
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
+from torchbase.hooks.retry_on_out_of_memory import RetryOnOutOfMemory
 from torchbase.hooks.seed_capture import SeedCapture
 from torchbase.hooks.tensorboard import TensorBoard
 from torchbase.hooks.time_limit import TimeLimit
@@ -46,6 +47,7 @@ __all__ = [
     "NanGuard",
     "NanSkip",
     "Rehearsal",
+    "RetryOnOutOfMemory",
     "SeedCapture",
     "TensorBoard",
     "TimeLimit",
