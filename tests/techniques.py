@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from tiny import CONFIG, StopAt, TinySession, read_scalars
 
+from torchbase import hookimpl
 from torchbase.bitwise import different_values
 from torchbase.checkpoints import newest_whole_checkpoint
 
@@ -96,3 +97,20 @@ class PlainSession(TinySession):
 
     def init_optimizer(self):
         return torch.optim.SGD(self.network.parameters(), lr=self.config_session.learning_rate, momentum=0.9)
+
+
+class Recorder:
+    """A logging backend that keeps histograms and images in memory."""
+
+    def __init__(self):
+        self.histograms, self.images = {}, {}
+
+    @hookimpl
+    def log_histogram(self, tag, values, step):
+        assert (tag, step) not in self.histograms
+        self.histograms[tag, step] = values.clone()
+
+    @hookimpl
+    def log_image(self, tag, image, step):
+        assert (tag, step) not in self.images
+        self.images[tag, step] = image.clone()

@@ -24,7 +24,7 @@ FLOORS = [
     ["torchbase.bad_mini_batches", "torchbase.engine", "torchbase.training_step", "torchbase.run_summary"],
     ["torchbase.plugins"],
     ["torchbase.events", "torchbase.hookspecs"],
-    ["torchbase.monitoring"],
+    ["torchbase.histograms", "torchbase.monitoring"],
     ["torchbase.run"],
     ["torchbase.data.phase_loader", "torchbase.run_directory", "torchbase.votes"],
     [

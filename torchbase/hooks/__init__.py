@@ -13,7 +13,10 @@ from torchbase.hooks.gradient_accumulation import GradientAccumulation
 from torchbase.hooks.gradient_clipping import GradientClipping
 from torchbase.hooks.interruption import Interruption
 from torchbase.hooks.learning_rate_schedule import LearningRateSchedule
+from torchbase.hooks.log_gradients import LogGradients
+from torchbase.hooks.log_samples import LogSamples
 from torchbase.hooks.log_values import LogValues
+from torchbase.hooks.log_weights import LogWeights
 from torchbase.hooks.metric_averages import MetricAverages
 from torchbase.hooks.metrics import Metrics
 from torchbase.hooks.mixed_precision import MixedPrecision
@@ -40,7 +43,10 @@ __all__ = [
     "GradientClipping",
     "Interruption",
     "LearningRateSchedule",
+    "LogGradients",
+    "LogSamples",
     "LogValues",
+    "LogWeights",
     "MetricAverages",
     "Metrics",
     "MixedPrecision",
