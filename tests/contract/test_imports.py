@@ -85,6 +85,7 @@ FLOORS = [
         "torchbase.metrics.epoch_kinds",
         "torchbase.json_values",
         "torchbase.mini_batch_parts",
+        "torchbase.observed_calls",
         "torchbase.parameter_patterns",
         "torchbase.randomness",
     ],

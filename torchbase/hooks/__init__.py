@@ -11,6 +11,7 @@ from torchbase.hooks.exponential_moving_average import ExponentialMovingAverage
 from torchbase.hooks.freeze import Freeze
 from torchbase.hooks.gradient_accumulation import GradientAccumulation
 from torchbase.hooks.gradient_clipping import GradientClipping
+from torchbase.hooks.hook_times import HookTimes
 from torchbase.hooks.interruption import Interruption
 from torchbase.hooks.learning_rate_schedule import LearningRateSchedule
 from torchbase.hooks.log_gradients import LogGradients
@@ -22,6 +23,7 @@ from torchbase.hooks.metrics import Metrics
 from torchbase.hooks.mixed_precision import MixedPrecision
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
+from torchbase.hooks.profile import Profile
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.retry_on_out_of_memory import RetryOnOutOfMemory
 from torchbase.hooks.seed_capture import SeedCapture
@@ -41,6 +43,7 @@ __all__ = [
     "Freeze",
     "GradientAccumulation",
     "GradientClipping",
+    "HookTimes",
     "Interruption",
     "LearningRateSchedule",
     "LogGradients",
@@ -52,6 +55,7 @@ __all__ = [
     "MixedPrecision",
     "NanGuard",
     "NanSkip",
+    "Profile",
     "Rehearsal",
     "RetryOnOutOfMemory",
     "SeedCapture",
