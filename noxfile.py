@@ -30,6 +30,13 @@ def kill(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Looks at what TensorBoard shows of runs; needs Chromium and its driver (Debian: chromium, chromium-driver)."""
+    install(session, "test", "browser")
+    session.run("pytest", "-m", "browser", "tests/browser", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Checks the style of all code."""
     session.install("-c", "constraints.txt", *nox.project.dependency_groups(PYPROJECT, "lint"))

@@ -72,7 +72,7 @@ def train(figures: list[tuple[float, float, float]]) -> float:
     with TemporaryDirectory(dir=".") as folder:
         run, step = new_run(3 * EVERY)
         run.run_directory = RunDirectory.create(folder)
-        Engine(hooks=[clock, Checkpoint(EVERY, None)], defaults=[step]).run(run)
+        Engine(hooks=[clock, Checkpoint(f"{EVERY}it")], defaults=[step]).run(run)
     took = [later - earlier for earlier, later in pairwise(clock.starts)]
     usual = statistics.median(took[EVERY // 2 : EVERY - 1])
     first, later = (took[number * EVERY - 1] - usual for number in (1, 2))

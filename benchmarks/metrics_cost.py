@@ -18,7 +18,7 @@ from torchbase.metrics.epoch_kinds import FIGURE, kind_of
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import digits as example
 
-REPETITIONS = 7
+REPETITIONS = 11
 EPOCHS = 12
 
 

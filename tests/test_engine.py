@@ -6,6 +6,7 @@ import torch
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase import hookspecs as catalogue
 from torchbase.errors import DataError, HookError, StepError
+from torchbase.intervals import Interval
 from torchbase.plugins import EVENT_NAMES
 from torchbase.training_step import TrainingStep
 
@@ -111,6 +112,119 @@ def test_the_whole_order_of_events():
         "on_epoch_end",
         "on_run_end",
     ]
+
+
+def test_the_order_of_events_where_a_set_is_validated_on_within_an_epoch():
+    run = small_run(batches=3)
+    run.validation[0].every = Interval(2, "it")
+    told = {"on_phase_start", "on_iteration_start", "on_phase_end", "is_best_epoch", "on_epoch_end"}
+    spy, calls = make_spy([event for event in EVENT_NAMES if event in told])
+    Engine(defaults=[small_step(run)], hooks=[spy]).run(run)
+    assert calls == [
+        "on_phase_start training",
+        "on_iteration_start training",
+        "on_iteration_start training",
+        "on_phase_start validation-valid",
+        "on_iteration_start validation-valid",
+        "on_phase_end validation-valid",
+        "is_best_epoch",
+        "on_phase_start training",
+        "on_iteration_start training",
+        "on_phase_end training",
+        "on_phase_start validation-valid",
+        "on_iteration_start validation-valid",
+        "on_phase_end validation-valid",
+        "is_best_epoch",
+        "on_epoch_end",
+    ]
+
+
+def test_a_set_is_validated_on_behind_every_nth_iteration_of_the_run_and_at_its_end():
+    seen = []
+
+    def step(run, phase, batch):
+        if not phase.is_training:
+            seen.append((phase.name[-1], run.progress.iterations, run.epoch, run.curve(phase)))
+
+    validation = (Phase("validation-a", [1], every=Interval(4, "it")), Phase("validation-b", [1]))
+    Engine(step).run(Run(Phase("training", range(5), is_training=True), max_epochs=3, validation=validation))
+    of_b = [("b", 5 * epoch, epoch, ("epochs", epoch)) for epoch in (1, 2, 3)]
+    of_a = [("a", done, 1 + (done - 1) // 5, ("training_iterations", done)) for done in (4, 8, 12, 15)]
+    assert seen == [of_a[0], of_b[0], of_a[1], of_b[1], of_a[2], of_a[3], of_b[2]]
+
+
+def test_a_set_that_was_just_validated_on_is_not_at_the_end_of_the_run():
+    done = []
+    validation = (Phase("validation-a", [1], every=Interval(5, "it")),)
+    run = Run(Phase("training", range(5), is_training=True), max_epochs=2, validation=validation)
+    Engine(lambda run, phase, batch: phase.is_training or done.append(run.progress.iterations)).run(run)
+    assert done == [5, 10]
+    assert run.epochs_done == 2
+
+
+def test_a_stop_within_a_validation_within_an_epoch_can_be_gone_on_from():
+    seen = []
+
+    class Stop:
+        @hookimpl
+        def on_iteration_end(self, run, phase):
+            seen.append((phase.name[-1], phase.progress.iterations))
+            if seen == [("g", 1), ("g", 2), ("a", 1)]:
+                run.request_stop("for the test")
+
+    validation = tuple(Phase(f"validation-{name}", [1, 2], every=Interval(2, "it")) for name in "ab")
+    run = Run(Phase("training", range(3), is_training=True), max_epochs=1, validation=validation)
+    engine = Engine(lambda run, phase, batch: None, [Stop()])
+    engine.run(run)
+    assert run.epochs_done == 0
+    run.stop_reason = None
+    engine.run(run)
+    assert seen == [
+        *[("g", 1), ("g", 2), ("a", 1)],  # stopped
+        *[("a", 2), ("b", 1), ("b", 2), ("g", 3)],
+        *[("a", 3), ("a", 4), ("b", 3), ("b", 4)],  # the end of the run
+    ]
+    assert run.epochs_done == 1
+
+
+def test_a_set_that_is_done_is_not_done_again_where_the_one_behind_it_was_stopped():
+    seen = []
+
+    class Stop:
+        @hookimpl
+        def on_iteration_end(self, run, phase):
+            seen.append(phase.name[-1])
+            if seen == ["g", "g", "a", "b"]:
+                run.request_stop("for the test")
+
+    validation = tuple(
+        Phase(f"validation-{name}", [1, 2][: len(name)], every=Interval(2, "it")) for name in ("a", "bb")
+    )
+    run = Run(Phase("training", range(4), is_training=True), max_epochs=1, validation=validation)
+    engine = Engine(lambda run, phase, batch: None, [Stop()])
+    engine.run(run)
+    run.stop_reason = None
+    engine.run(run)
+    assert "".join(seen) == "gga" + "bb" + "gg" + "abb"
+
+
+def test_values_logged_behind_a_validation_within_an_epoch_belong_to_the_training():
+    read = []
+
+    class LogAndNote:
+        @hookimpl
+        def on_iteration_start(self, run):
+            run.log("progress", run.progress.iterations)
+
+        @hookimpl
+        def on_values_read(self, phase, rows):
+            read.extend((phase.name, row.values["progress"]) for row in rows)
+
+    validation = (Phase("validation-a", [1], every=Interval(2, "it")),)
+    run = Run(Phase("training", range(3), is_training=True), max_epochs=1, validation=validation)
+    Engine(lambda run, phase, batch: None, [LogAndNote()]).run(run)
+    training, valid = "training", "validation-a"
+    assert read == [(training, 0), (training, 1), (valid, 2), (training, 2), (valid, 3)]
 
 
 def test_a_function_is_all_that_an_engine_needs():

@@ -1,5 +1,7 @@
 """Runs that are stopped, interrupted and resumed, and what may not change them, against unbroken ones."""
 
+import copy
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,95 @@ def test_a_validation_that_was_stopped_is_done_again_and_recorded_once(tmp_path,
     session()
     again = resume(session)
     assert different_values(expected, result_of(again, again())) == []
+
+
+class ValidatedWithin(TinySession):
+    """One set is validated on within the epochs, and one at their end."""
+
+    every = ("3it", "1ep")
+
+    def init_datasets(self):
+        train, validation = super().init_datasets()
+        return train, replace(validation, every=self.every)
+
+
+def within_result_of(session, summary):
+    return {**result_of(session, summary), "votes": Path(session.run_dir, "votes.jsonl").read_text()}
+
+
+@pytest.fixture(scope="module")
+def unbroken_within(tmp_path_factory):
+    session = ValidatedWithin(CONFIG, tmp_path_factory.mktemp("whole"))
+    return within_result_of(session, session())
+
+
+def test_a_set_validated_within_epochs_has_its_curve_and_its_votes(unbroken_within):
+    steps = {tag: [step for step, _ in curve] for tag, curve in unbroken_within["scalars"].items()}
+    assert steps["validation-valid/loss/training_iterations"] == [3, 6, 9, 10]
+    assert steps["validation-valid/loss/iterations"] == list(range(1, 13))
+    assert steps["validation-demo/loss/epochs"] == [1, 2]
+    assert "validation-valid/loss/epochs" not in steps
+    votes = [json.loads(line) for line in unbroken_within["votes"].splitlines()]
+    assert [(one["epoch"], one["iteration"]) for one in votes] == [(1, 3), (2, 6), (2, 9), (2, 10)]
+
+
+def test_validation_within_epochs_changes_nothing_in_what_is_learnt(tmp_path, unbroken_within):
+    plain = TinySession(CONFIG, tmp_path)
+    plain()
+    assert different_values(unbroken_within["network"], plain.network.state_dict()) == []
+    assert different_values(unbroken_within["optimizer"], plain.optimizer.state_dict()) == []
+
+
+def test_the_network_that_is_kept_within_an_epoch_is_that_of_its_iteration(tmp_path):
+    kept = {}
+
+    class Keep:
+        @hookimpl
+        def on_best_epoch(self, run):
+            kept.update(copy.deepcopy(run.network.state_dict()))
+
+    session = ValidatedWithin(config_with(num_epochs=1, learning_rate=0.5), tmp_path)
+    session.register(Keep())
+    best = session().best_losses["validation-valid"]
+    assert different_values(kept, torch.load(Path(session.run_dir, "network.pth"), weights_only=True)) == []
+    assert best.iteration in (3, 5)
+    session.load_best_network()
+    assert session.evaluate(session.datasets_valid_dict["valid"], "valid")["loss"] == pytest.approx(best.loss)
+
+
+@pytest.mark.parametrize(
+    ("phase", "iteration"),
+    [*[("training", n) for n in range(1, 11)], *[("validation-valid", n) for n in (1, 2, 3, 6, 10, 11)]],
+)
+@pytest.mark.parametrize("checkpoints", [None, 1])
+def test_a_run_with_validation_within_epochs_goes_on_exactly(tmp_path, unbroken_within, phase, iteration, checkpoints):
+    config = config_with(checkpoint_every_n_iterations=checkpoints)
+    session = ValidatedWithin(config, tmp_path)
+    session.register(StopAt(iteration, phase))
+    session()
+    again = ValidatedWithin.resume(tmp_path)
+    assert different_values(unbroken_within, within_result_of(again, again())) == []
+
+
+class FailedValidationError(Exception):
+    """For a validation that fails."""
+
+
+@pytest.mark.parametrize("iteration", [1, 3, 5, 12])
+def test_an_error_in_a_validation_within_an_epoch_is_gone_on_from_exactly(tmp_path, unbroken_within, iteration):
+    class Fail:
+        @hookimpl
+        def on_iteration_start(self, phase):
+            if phase.name == "validation-valid" and phase.progress.iterations == iteration - 1:
+                raise FailedValidationError
+
+    session = ValidatedWithin(CONFIG, tmp_path)
+    session.register(Fail())
+    with pytest.raises(FailedValidationError) as caught:
+        session()
+    assert any("validation-valid, epoch" in note for note in caught.value.__notes__)
+    again = ValidatedWithin.resume(tmp_path)
+    assert different_values(unbroken_within, within_result_of(again, again())) == []
 
 
 SETS = {

@@ -154,21 +154,21 @@ def test_the_random_streams_wait_for_the_next_iteration(tmp_path):
 
 def test_a_validation_that_was_broken_off_begins_again(tmp_path):
     run = stopped_in("validation-b", 5)
-    assert run.validation[1].progress == Progress(iterations=5, mini_batches=2)
+    assert run.validation[1].progress == Progress(iterations=5, mini_batches=2, done_after=4)
     fresh = make_run(2)
     put_back(fresh, through_a_file(gather(run), tmp_path))
     assert [phase.progress for phase in fresh.phases] == [
-        Progress(iterations=8, mini_batches=4, is_done=True),
-        Progress(iterations=6, mini_batches=3, is_done=True),
-        Progress(iterations=3, mini_batches=0),
+        Progress(iterations=8, mini_batches=4, is_done=True, done_after=8),
+        Progress(iterations=6, mini_batches=3, is_done=True, done_after=8),
+        Progress(iterations=3, mini_batches=0, done_after=4),
     ]
-    assert run.validation[1].progress == Progress(iterations=5, mini_batches=2)  # it isn't changed itself
+    assert run.validation[1].progress == Progress(iterations=5, mini_batches=2, done_after=4)  # it isn't changed itself
 
 
 def test_a_training_that_was_broken_off_does_not(tmp_path):
     fresh = make_run(2)
     put_back(fresh, through_a_file(gather(stopped_in("training", 6)), tmp_path))
-    assert fresh.progress == Progress(iterations=6, mini_batches=2)
+    assert fresh.progress == Progress(iterations=6, mini_batches=2, done_after=4)
 
 
 def test_losses_of_the_run_itself_give_way_to_the_kept_ones(tmp_path):

@@ -43,12 +43,12 @@ def votes_of(*answers):
 )
 def test_rules(rule, answers, is_kept):
     check_rule(rule)
-    assert decide(rule, 3, votes_of(*answers), "loss").is_kept is is_kept
+    assert decide(rule, 3, 30, votes_of(*answers), "loss").is_kept is is_kept
 
 
 def test_the_reason_names_who_is_against_and_why():
     votes = [Vote("validation-a", 0.5, 0.75, True), Vote("validation-b", 0.25, 0.125, False)]
-    assert decide("unanimous", 2, votes, "loss").reason == (
+    assert decide("unanimous", 2, 20, votes, "loss").reason == (
         "unanimous: 1 of 2 sets have their best loss so far; not validation-b (0.25, 0.125 before)"
     )
 
@@ -59,13 +59,13 @@ def test_what_is_no_rule_is_refused(rule):
         check_rule(rule)
 
 
-def test_decisions_are_lines_that_are_cut_back_to_an_epoch(tmp_path):
+def test_decisions_are_lines_of_which_the_last_can_be_cut_away(tmp_path):
     file = tmp_path / "votes.jsonl"
     cut_decisions(file, 1)
     assert not file.exists()
     for epoch in (1, 2, 3):
         vote = Vote("validation-a", float("nan"), 0.5, False)
-        append_decision(file, Decision(epoch, epoch == 2, "because", (vote,)))
+        append_decision(file, Decision(epoch, 10 * epoch, epoch == 2, "because", (vote,)))
     with file.open("a") as lines:
         lines.write('{"epoch": 4, "ke')  # as a killed process leaves it
     cut_decisions(file, 2)
@@ -73,6 +73,7 @@ def test_decisions_are_lines_that_are_cut_back_to_an_epoch(tmp_path):
     assert [line["epoch"] for line in written] == [1, 2]
     assert written[1] == {
         "epoch": 2,
+        "iteration": 20,
         "kept": True,
         "reason": "because",
         "votes": [{"phase": "validation-a", "value": "nan", "best_before": 0.5, "is_for": False}],

@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from torchbase.errors import ConfigError, nearest_name
+from torchbase.intervals import Interval
 from torchbase.json_values import NOT_GIVEN, Difference, child_path, described, differences, json_form, json_mistakes
 
 __all__ = ["NOT_GIVEN", "Config", "Difference", "SessionConfig", "choose_device", "differences", "validate_config"]
@@ -75,6 +76,14 @@ class SessionConfig(BaseModel):
     metrics_every_n_iterations: int = Field(default=10, ge=1, description=_COUNT)
     deterministic: bool = Field(default=False, description="True or False")
     plugins: tuple[str, ...] = Field(default=(), description="a list or tuple of plugin names (str)")
+
+    @property
+    def checkpoint_intervals(self) -> list[Interval]:
+        """How often a checkpoint is written: at the end of each epoch, and in between."""
+        iterations, seconds = self.checkpoint_every_n_iterations, self.checkpoint_every_seconds
+        in_iterations = [] if iterations is None else [Interval(iterations, "it")]
+        in_seconds = [] if seconds is None else [Interval(seconds, "s")]
+        return [Interval(1, "ep"), *in_iterations, *in_seconds]
 
     @field_validator("device_name")
     @classmethod

@@ -136,11 +136,10 @@ class Engine:
                 phase.progress.mini_batches, phase.progress.is_done = 0, False
         run.call.on_epoch_start(run=run)
         for phase in run.phases_due:
-            if run.stop_reason is None and not phase.progress.is_done:
-                run.call.run_phase(run=run, phase=phase)
-        if all(phase.progress.is_done for phase in run.phases_due):
-            if run.call.is_best_epoch(run=run):
-                run.call.on_best_epoch(run=run)
+            if run.stop_reason is None and not run.has_done(phase):
+                _run_anew(run, phase)
+        if all(run.has_done(phase) for phase in run.phases_due):
+            _decide_whether_best(run)
             run.epochs_done += 1
             run.call.on_epoch_end(run=run)
 
@@ -170,7 +169,12 @@ class _PhaseLoop:
 
     def _iterate(self, run: Run, phase: Phase) -> None:
         call, progress, block = run.call, phase.progress, phase.block
+        has_validation_within = phase.is_training and any(one.is_within_training for one in run.validation)
         run.is_between_iterations = True
+        if has_validation_within and progress.mini_batches > 0:  # a run may go on right before a validation
+            self._validate_within(run, phase)
+            if run.stop_reason is not None:
+                return
         for batch in phase.mini_batches(run.epoch):
             run.is_between_iterations = not phase.is_training  # a validation begins again, wherever it is broken off
             if run.random_states is not None:  # as late as can be: making the iterator may have drawn from them
@@ -186,6 +190,8 @@ class _PhaseLoop:
             if block.is_due():
                 run.read_values()
             run.is_between_iterations = True
+            if has_validation_within and run.stop_reason is None:
+                self._validate_within(run, phase)
             if run.stop_reason is not None:
                 return
         if progress.mini_batches == 0:
@@ -193,7 +199,32 @@ class _PhaseLoop:
                 f"The loader of {phase.name} gave no mini-batch in epoch {run.epoch}. To fix, look whether its data is "
                 "empty, or give something that can be iterated in every epoch: a list or a DataLoader, not a generator."
             )
-        progress.is_done = True
+        progress.is_done, progress.done_after = True, run.progress.iterations
+
+    def _validate_within(self, run: Run, training: Phase) -> None:
+        due = run.phases_due_within_training
+        if not due:
+            return
+        run.read_values()
+        for phase in due:
+            if run.stop_reason is None:
+                _run_anew(run, phase)
+        if run.stop_reason is None or not run.phases_due_within_training:
+            _decide_whether_best(run)
+        run.current_phase = training
+        run.call.on_phase_start(run=run, phase=training)
+        run.is_between_iterations = True
+
+
+def _run_anew(run: Run, phase: Phase) -> None:
+    if phase.progress.is_done:  # within this epoch, some iterations ago
+        phase.progress.mini_batches, phase.progress.is_done = 0, False
+    run.call.run_phase(run=run, phase=phase)
+
+
+def _decide_whether_best(run: Run) -> None:
+    if run.call.is_best_epoch(run=run):
+        run.call.on_best_epoch(run=run)
 
 
 class _IterationFunction:

@@ -20,6 +20,8 @@
                     run_optimizer_step(run)         training only; wrappable: schedule per iteration, EMA update
                 on_iteration_end(run, phase)
                 on_values_read(run, phase, rows)    now and then: the values of many iterations, on the host
+                run_phase(run, phase)               a validation set that is due after this training iteration, and
+                                                    behind it is_best_epoch, and on_phase_start of training again
             compute_phase_metrics(run, phase)
             on_phase_end(run, phase)
         is_best_epoch(run)
@@ -114,6 +116,8 @@ def run_phase(run: Run, phase: Phase) -> None:
 @hookspec
 def on_phase_start(run: Run, phase: Phase) -> None:
     """A phase begins, or goes on in the middle (``phase.progress.mini_batches`` is then above 0).
+
+    Training goes on in the middle when a run is resumed, and after a validation set that is run within the epoch.
 
     Args:
         run: The run.
@@ -249,14 +253,16 @@ def on_phase_end(run: Run, phase: Phase) -> None:
     """A phase has been through all of its mini-batches. Not told of a phase that is broken off.
 
     Args:
-        run: The run.
-        phase: The phase; ``phase.averages`` are those of this epoch.
+        run: The run; ``run.curve(phase)`` tells at which step of which curve the averages stand.
+        phase: The phase; ``phase.averages`` are those of this pass.
     """
 
 
 @hookspec(firstresult=True)
 def is_best_epoch(run: Run) -> bool | None:
-    """Decides, when all phases of an epoch are done, whether its network is the best so far.
+    """Decides, when validation phases are done, whether the network is the best so far.
+
+    Asked when all phases of an epoch are done, and after those validation phases that are run within an epoch.
 
     Args:
         run: The run.

@@ -11,10 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from torchbase.errors import HookError, StepError
+from torchbase.intervals import Interval
 from torchbase.iteration_values import ValueBlock
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import Randomness, RandomStates
 from torchbase.run_directory import RunDirectory
+
+EVERY_EPOCH = Interval(1, "ep")
 
 
 class HookCalls(Protocol):
@@ -45,11 +48,13 @@ class Progress:
         iterations: Iterations done in the whole run.
         mini_batches: Mini-batches done in this epoch.
         is_done: Whether the phase has been through all mini-batches of this epoch.
+        done_after: How many training iterations were done when it last was.
     """
 
     iterations: int = 0
     mini_batches: int = 0
     is_done: bool = False
+    done_after: int = 0
 
 
 @dataclass
@@ -62,7 +67,8 @@ class Phase:
             middle of an epoch without reading what came before.
         is_training: Whether the network learns from it.
         votes: Whether it takes part in the decision on the best network.
-        every_n_epochs: In which epochs it is run: in every n-th, and in the last one of the run.
+        every: How often a validation phase is run: at the end of every n-th epoch, or in the training phase, behind
+            every n-th training iteration of the run; and at the end of the last epoch.
         progress: How far it is.
         outputs: What ``forward_pass`` returned for the current mini-batch; None between iterations.
         loss: The loss of the current mini-batch, detached, shape (); None between iterations.
@@ -75,7 +81,7 @@ class Phase:
     loader: Iterable[Any]
     is_training: bool = False
     votes: bool = False
-    every_n_epochs: int = 1
+    every: Interval = EVERY_EPOCH
     progress: Progress = field(default_factory=Progress)
     outputs: Mapping[str, Any] | None = None
     loss: torch.Tensor | None = None
@@ -97,21 +103,17 @@ class Phase:
             return self.loader.mini_batches(epoch, self.progress.mini_batches)
         return islice(iter(self.loader), self.progress.mini_batches, None)
 
-    def is_due(self, epoch: int, max_epochs: int) -> bool:
-        """Tells whether it is run in an epoch.
-
-        Args:
-            epoch: The epoch; the first is 1.
-            max_epochs: The last epoch of the run.
-        """
-        return epoch % self.every_n_epochs == 0 or epoch == max_epochs
+    @property
+    def is_within_training(self) -> bool:
+        """Whether it is run within the training phase, and its curves count training iterations."""
+        return self.every.unit == "it"
 
     def tag(self, name: str, unit: str) -> str:
         """Gives the tag under which a value is logged.
 
         Args:
             name: The name of the value, e.g. ``loss``.
-            unit: ``iterations`` or ``epochs``: what the steps of the curve count.
+            unit: What the steps count: ``iterations`` of the phase, ``epochs``, or ``training_iterations``.
         """
         return f"{self.name}/{name}/{unit}"
 
@@ -128,11 +130,13 @@ class BestLoss:
 
     Attributes:
         loss: The average over the set's samples.
-        epoch: The epoch after which it was measured; the first is 1.
+        epoch: The epoch after which, or within which, it was measured; the first is 1.
+        iteration: How many training iterations were done then.
     """
 
     loss: float
     epoch: int
+    iteration: int = 0
 
 
 class _NotRunning:
@@ -197,8 +201,37 @@ class Run:
 
     @property
     def phases_due(self) -> tuple[Phase, ...]:
-        """Those that this epoch has."""
-        return tuple(phase for phase in self.phases if phase.is_due(self.epoch, self.max_epochs))
+        """Those that this epoch has: training, and the validation phases that belong to its end."""
+        is_last = self.epoch == self.max_epochs
+        due = [phase for phase in self.validation if is_last or phase.every.is_due_after(epochs=self.epoch)]
+        return (self.training, *due)
+
+    @property
+    def phases_due_within_training(self) -> tuple[Phase, ...]:
+        """The validation phases that are to be run before the next training iteration."""
+        done = self.progress.iterations
+        due = [phase for phase in self.validation if phase.every.is_due_after(iterations=done)]
+        return tuple(phase for phase in due if phase.progress.done_after != done)
+
+    def has_done(self, phase: Phase) -> bool:
+        """Tells whether nothing is left to do of a phase in this epoch.
+
+        Args:
+            phase: One of the phases that are due.
+        """
+        is_of_now = not phase.is_within_training or phase.progress.done_after == self.progress.iterations
+        return phase.progress.is_done and is_of_now
+
+    def curve(self, phase: Phase) -> tuple[str, int]:
+        """Tells where the values of a phase that is done stand on its curves.
+
+        Args:
+            phase: The phase.
+
+        Returns:
+            What the steps of its curves count, ``epochs`` or ``training_iterations``, and the step.
+        """
+        return ("training_iterations", self.progress.iterations) if phase.is_within_training else ("epochs", self.epoch)
 
     @property
     def progress(self) -> Progress:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -122,7 +122,7 @@ def _gradients_of(run: Run) -> dict[str, Any]:
 
 def _progress_of(phase: Phase) -> dict[str, Any]:
     progress = phase.progress
-    kept = Progress(progress.iterations, progress.mini_batches, progress.is_done)
+    kept = replace(progress)
     if not phase.is_training and not kept.is_done:  # a validation that was broken off begins again
         kept.iterations, kept.mini_batches = kept.iterations - kept.mini_batches, 0
     return {"progress": asdict(kept), "averages": dict(phase.averages)}

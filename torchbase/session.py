@@ -139,8 +139,8 @@ class TrainingBaseSession(SessionEvaluation):
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before those that write
-            standard.Metrics(session.metrics_every_n_iterations),
-            standard.LogValues(session.log_every_n_iterations),
+            standard.Metrics(f"{session.metrics_every_n_iterations}it"),
+            standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After the values are recorded, so that the curve shows the NaN.
             standard.NanGuard() if session.nan_policy == "raise" else standard.NanSkip(session.nan_policy == "stop"),
             standard.MetricAverages(),
@@ -148,7 +148,7 @@ class TrainingBaseSession(SessionEvaluation):
             standard.Interruption(),  # before Checkpoint: it ends the program once that has written
             standard.TensorBoard(),
             standard.Console(),
-            standard.Checkpoint(session.checkpoint_every_n_iterations, session.checkpoint_every_seconds),
+            standard.Checkpoint(session.checkpoint_intervals),
         ]
 
     @property
@@ -227,7 +227,7 @@ class TrainingBaseSession(SessionEvaluation):
                 f"{building.VALIDATION_PREFIX}{name}",
                 self.dataloader_valid_dict[name],
                 votes=name in self.datasets_valid_dict.voting_names,
-                every_n_epochs=self.datasets_valid_dict.interval_of(name),
+                every=self.datasets_valid_dict.interval_of(name),
             )
             for name in self.datasets_valid_dict
         )

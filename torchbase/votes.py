@@ -41,12 +41,14 @@ class Decision:
 
     Attributes:
         epoch: The epoch.
+        iteration: How many training iterations were done.
         is_kept: Whether the network is kept.
         reason: Why, in words.
         votes: The votes of the sets that were validated on.
     """
 
     epoch: int
+    iteration: int
     is_kept: bool
     reason: str
     votes: tuple[Vote, ...]
@@ -81,12 +83,13 @@ def is_better(value: float, best: float | None, mode: Literal["min", "max"]) -> 
     return best is None or (value < best if mode == "min" else value > best)
 
 
-def decide(rule: Rule, epoch: int, votes: Sequence[Vote], monitor: str) -> Decision:
+def decide(rule: Rule, epoch: int, iteration: int, votes: Sequence[Vote], monitor: str) -> Decision:
     """Counts the votes.
 
     Args:
         rule: The name of a rule, or a function of the votes.
         epoch: The epoch.
+        iteration: How many training iterations are done.
         votes: At least one vote.
         monitor: The name of what the sets measured.
 
@@ -100,7 +103,7 @@ def decide(rule: Rule, epoch: int, votes: Sequence[Vote], monitor: str) -> Decis
     counted = f"{sum(vote.is_for for vote in votes)} of {len(votes)} sets have their best {monitor} so far"
     against = [_describe(vote) for vote in votes if not vote.is_for]
     reason = f"{name}: {counted}" + (f"; not {', '.join(against)}" if against else "")
-    return Decision(epoch, is_kept, reason, tuple(votes))
+    return Decision(epoch, iteration, is_kept, reason, tuple(votes))
 
 
 def append_decision(file: Path, decision: Decision) -> None:
@@ -113,18 +116,23 @@ def append_decision(file: Path, decision: Decision) -> None:
     Raises:
         RunDirectoryError: The operating system refused.
     """
-    content: dict[str, Any] = {"epoch": decision.epoch, "kept": decision.is_kept, "reason": decision.reason}
+    content: dict[str, Any] = {
+        "epoch": decision.epoch,
+        "iteration": decision.iteration,
+        "kept": decision.is_kept,
+        "reason": decision.reason,
+    }
     content["votes"] = [{name: _as_json(value) for name, value in asdict(vote).items()} for vote in decision.votes]
     with os_errors_explained("write", file), file.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(content) + "\n")
 
 
-def cut_decisions(file: Path, epochs: int) -> None:
-    """Takes away the decisions of epochs that are to be done again, and half a line that a killed process left.
+def cut_decisions(file: Path, decisions: int) -> None:
+    """Takes away the decisions that are to be made again, and half a line that a killed process left.
 
     Args:
         file: The file of the decisions, which may be missing.
-        epochs: How many epochs are done.
+        decisions: How many there were at the point to which the run goes back.
 
     Raises:
         RunDirectoryError: The operating system refused.
@@ -133,7 +141,7 @@ def cut_decisions(file: Path, epochs: int) -> None:
         if not file.exists():
             return
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= epochs]
+    kept = [line for line in lines[:decisions] if line.endswith("\n")]
     if kept != lines:
         write_durably(file, lambda opened: opened.write("".join(kept).encode()))
 

@@ -57,6 +57,7 @@ FLOORS = [
         "torchbase.metrics.torch_metrics",
     ],
     [
+        "torchbase.metrics.areas",
         "torchbase.metrics.class_counts",
         "torchbase.metrics.regression_states",
         "torchbase.metrics.structural_similarity",

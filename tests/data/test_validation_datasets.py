@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.errors import DataError
+from torchbase.intervals import Interval
 
 PART = Dataset.from_dict({"x": [1, 2]})
 VALID = Dataset.from_dict({"x": [3]})
@@ -159,3 +160,28 @@ def test_all_mistakes_come_in_one_error():
     for said in ("3 datasets, 2", "datasets[0]", "datasets[1]", "only_for_demo[0]", "names[0]", "names[1]"):
         assert sum(said in line for line in lines) == 1
     assert len(lines) == 6
+
+
+def test_says_how_often_each_set_is_validated_on():
+    dataset = Dataset.from_dict({"x": [1.0]})
+    arguments = {"datasets": (dataset, dataset), "only_for_demo": (False, True), "names": ("a", "b")}
+    assert ValidationDatasetsDict(**arguments).every == (Interval(1, "ep"), Interval(1, "ep"))
+    assert ValidationDatasetsDict(**arguments, every="5it").every == (Interval(5, "it"), Interval(5, "it"))
+    validation = ValidationDatasetsDict(**arguments, every=["2ep", Interval(3, "it")])
+    assert validation.interval_of("a") == Interval(2, "ep")
+    assert validation.interval_of("b") == Interval(3, "it")
+
+
+@pytest.mark.parametrize(
+    ("every", "message"),
+    [
+        ("60s", r"every\[0\]: 60s isn't possible here. To fix, give it in it or ep"),
+        (("1ep", "often"), r"every\[1\]: An interval has to be .* and 'often' came"),
+        (("1ep",), "2 datasets, 2 only_for_demo, 2 names, 1 every"),
+        (3, "every has to be a tuple or list, but a int came"),
+    ],
+)
+def test_refuses_an_interval_at_which_nothing_can_be_validated_on(every, message):
+    dataset = Dataset.from_dict({"x": [1.0]})
+    with pytest.raises(DataError, match=message):
+        ValidationDatasetsDict(datasets=[dataset] * 2, only_for_demo=[False] * 2, names=["a", "b"], every=every)

@@ -117,7 +117,7 @@ class TwoVoters(TinySession):
             datasets=(make_dataset(10, 0.1), make_dataset(6, 5.0), make_dataset(4)),
             only_for_demo=(False, False, True),
             names=("near", "far", "demo"),
-            every_n_epochs=(1, 2, 3),
+            every=("1ep", "2ep", "3ep"),
         )
 
     def init_metrics(self):

@@ -7,7 +7,7 @@ from tiny import CONFIG, TinySession, config_with
 
 from torchbase import hookimpl
 from torchbase.checkpoints import list_checkpoints, read_checkpoint
-from torchbase.errors import CheckpointError
+from torchbase.errors import CheckpointError, IntervalError
 from torchbase.hooks import Checkpoint
 
 
@@ -52,6 +52,22 @@ def test_checkpoints_come_after_some_seconds(tmp_path):
     session.register(collect)
     session()
     assert {iterations: len(names) for iterations, names in collect.seen.items()} == {0: 0, 1: 1, 2: 2, 3: 2, 4: 2}
+
+
+@pytest.mark.parametrize(
+    ("every", "iterations"), [("2ep", [20, 25]), (["2ep", "7it"], [21, 25]), ("100it", [25]), ([], [25])]
+)
+def test_checkpoints_come_as_often_as_asked_and_at_the_end(tmp_path, every, iterations):
+    session = TinySession(config_with(num_epochs=5), tmp_path)
+    session.unregister("checkpoint")
+    session.register(Checkpoint(every))
+    session()
+    assert [int(name[-10:]) for name in reversed(checkpoints_of(session))] == iterations
+
+
+def test_an_interval_that_cannot_be_read_is_refused():
+    with pytest.raises(IntervalError, match="such as '100it'"):
+        Checkpoint(["1ep", "often"])
 
 
 def test_the_state_of_any_hook_is_kept_and_given_back_before_it_hears_of_the_run(tmp_path):

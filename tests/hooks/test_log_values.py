@@ -22,7 +22,7 @@ class Backend:
 def test_every_nth_iteration_is_recorded_at_its_own_step_from_the_first_on():
     backend = Backend()
     run = Run(training=Phase("training", range(5), is_training=True), max_epochs=2)
-    Engine(lambda run, phase, batch: run.log("v", float(batch)), hooks=[LogValues(3), backend]).run(run)
+    Engine(lambda run, phase, batch: run.log("v", float(batch)), hooks=[LogValues("3it"), backend]).run(run)
     assert backend.scalars == [
         ("training/v/iterations", step, value) for step, value in ((1, 0), (4, 3), (7, 1), (10, 4))
     ]

@@ -3,7 +3,7 @@
 import copy
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,14 @@ class KilledSession(TinySession):
 
     def init_optimizer(self):
         return torch.optim.SGD(self.network.parameters(), lr=self.config_session.learning_rate, momentum=0.9)
+
+
+class ValidatedWithinSession(KilledSession):
+    """Validated on within the epochs, two sets at once and one at other iterations, which divide no epoch."""
+
+    def init_datasets(self):
+        train, validation = super().init_datasets()
+        return train, replace(validation, every=("5it", "5it", "7it"))
 
 
 class StreamSession(KilledSession):
@@ -203,5 +211,6 @@ SCENARIOS = {
     "2, then 0 workers": Scenario((2, 0)),
     "accumulated gradients": Scenario((0,), hooks=(Schedule, Accumulate)),
     "a hook that draws": Scenario((0,), hooks=(Schedule, DrawRandomNumbers)),
+    "validation within epochs": Scenario((0, 2), kind=ValidatedWithinSession),
     "a stream": Scenario((0, 2), kind=StreamSession),
 }

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from torchbase.data.typed_dict import nearest_name_hint
-from torchbase.errors import DataError
+from torchbase.errors import DataError, IntervalError
+from torchbase.intervals import Interval
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -27,8 +28,9 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         datasets: The datasets, each with at least one row, or streams (`datasets.IterableDataset`); a list is kept as
             a tuple, as in all three.
         only_for_demo: Whether each of them is only for demonstration.
-        every_n_epochs: In which epochs each of them is validated on: in every n-th, and in the last of the run. None
-            for every epoch; a number stands for all of them.
+        every: How often each of them is validated on: ``"2ep"`` at the end of every second epoch, ``"500it"`` within
+            the epochs, behind every 500th training iteration of the run; and at the end of the last epoch. One interval
+            stands for all of them.
         names: Their names. They become tags and file names, so each is different, starts with a letter or digit and
             has only letters and digits of ASCII, ``-``, ``_`` and ``.``.
 
@@ -42,13 +44,12 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
     datasets: Sequence[Dataset | IterableDataset]
     only_for_demo: Sequence[bool]
     names: Sequence[str]
-    every_n_epochs: Sequence[int] | int | None = None
+    every: Sequence[str | Interval] | str | Interval = "1ep"
 
     def __post_init__(self) -> None:
         """Check what was given, and keep it as tuples."""
-        every = 1 if self.every_n_epochs is None else self.every_n_epochs
-        if isinstance(every, int):
-            object.__setattr__(self, "every_n_epochs", [every] * (len(self.names) if _is_sequence(self.names) else 0))
+        if isinstance(self.every, str | Interval):
+            object.__setattr__(self, "every", [self.every] * (len(self.names) if _is_sequence(self.names) else 0))
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         mistakes = [mistake for field, value in given.items() for mistake in _sequence_mistakes(field, value)]
         # What is no sequence was reported above; its items can't be looked at.
@@ -57,9 +58,10 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         mistakes += _dataset_mistakes(kept.get("datasets", ()), kept.get("names", ()))
         mistakes += _flag_mistakes(kept.get("only_for_demo", ()))
         mistakes += _name_mistakes(kept.get("names", ()))
-        mistakes += _interval_mistakes(kept.get("every_n_epochs", ()))
+        mistakes += _interval_mistakes(kept.get("every", ()))
         if mistakes:
             raise DataError("The validation datasets can't be used:" + "".join(f"\n- {line}" for line in mistakes))
+        kept["every"] = tuple(Interval.parse(interval) for interval in kept["every"])
         for field, value in kept.items():
             object.__setattr__(self, field, value)
 
@@ -97,19 +99,19 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         """
         return self.only_for_demo[self._index(name)]
 
-    def interval_of(self, name: str) -> int:
-        """In every how many epochs the dataset of that name is validated on.
+    def interval_of(self, name: str) -> Interval:
+        """How often the dataset of that name is validated on.
 
         Args:
             name: One of ``names``.
 
         Returns:
-            The number of epochs.
+            The interval, in epochs or training iterations.
 
         Raises:
             KeyError: There is none of that name.
         """
-        intervals: Sequence[int] = self.every_n_epochs  # type: ignore[assignment]
+        intervals: Sequence[Interval] = self.every  # type: ignore[assignment]
         return intervals[self._index(name)]
 
     @property
@@ -141,7 +143,7 @@ def _length_mistakes(kept: Mapping[str, tuple[Any, ...]]) -> list[str]:
     if len(set(lengths.values())) <= 1:
         return []
     listed = ", ".join(f"{length} {field}" for field, length in lengths.items())
-    return [f"There has to be one name and one flag for each dataset, but there are {listed}."]
+    return [f"There has to be one name, one flag and one interval for each dataset, but there are {listed}."]
 
 
 def _dataset_mistakes(datasets: tuple[Any, ...], names: tuple[Any, ...]) -> list[str]:
@@ -172,11 +174,13 @@ def _flag_mistakes(flags: tuple[Any, ...]) -> list[str]:
 
 
 def _interval_mistakes(intervals: tuple[Any, ...]) -> list[str]:
-    return [
-        f"every_n_epochs[{index}] has to be a whole number of at least 1, but {interval!r} came."
-        for index, interval in enumerate(intervals)
-        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1
-    ]
+    mistakes = []
+    for index, interval in enumerate(intervals):
+        try:
+            Interval.parse(interval, units=("it", "ep"))
+        except IntervalError as error:
+            mistakes.append(f"every[{index}]: {error}")
+    return mistakes
 
 
 def _is_sequence(value: object) -> bool:

@@ -25,10 +25,10 @@ VOTES_FILE = "votes.jsonl"
 class BestValidation:
     """Keeps the network in ``network.pth`` when the validation sets vote for it.
 
-    A set votes for the network of an epoch when its value is better than its best so far. By default all have to, by
-    their loss. A set that is only for demo has no vote, and one that isn't validated on in an epoch none in that. Where
-    no set ever has a vote, the network of the last epoch is kept. Each decision is a line of ``votes.jsonl``, with its
-    reason.
+    A set votes for the network when its value is better than its best so far. By default all have to, by their loss.
+    It is decided at the end of each epoch, and within an epoch wherever a set is validated on; those sets vote that
+    were validated on for this decision, but for those that are only for demo. Where no set ever has a vote, the network
+    of the last epoch is kept. Each decision is a line of ``votes.jsonl``, with its reason.
 
     The training waits only for a copy of the network in memory; a thread writes it, before any later checkpoint.
     """
@@ -51,6 +51,7 @@ class BestValidation:
         self._monitor, self._mode, self._rule = monitor, mode, rule
         self._best: dict[str, float] = {}
         self._votes: dict[str, Vote] = {}
+        self._decisions = 0
         self._copies = HostCopies()
 
     @hookimpl
@@ -63,13 +64,7 @@ class BestValidation:
                 NETWORK_FILE,
             )
         if run.run_directory is not None:
-            cut_decisions(run.run_directory.file(VOTES_FILE), run.epochs_done)
-
-    @hookimpl
-    def on_epoch_start(self, run: Run) -> None:
-        """Begins to count, unless an epoch goes on behind some of its validations."""
-        if not any(phase.progress.is_done for phase in run.phases):
-            self._votes.clear()
+            cut_decisions(run.run_directory.file(VOTES_FILE), self._decisions)
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
@@ -79,7 +74,7 @@ class BestValidation:
         loss = self._average_of(phase, "loss")
         best = run.best_losses.get(phase.name)
         if best is None or loss < best.loss or math.isnan(best.loss):
-            run.best_losses[phase.name] = BestLoss(loss, run.epoch)
+            run.best_losses[phase.name] = BestLoss(loss, run.epoch, run.progress.iterations)
         if phase.votes:
             value, before = self._average_of(phase, self._monitor), self._best.get(phase.name)
             is_for = is_better(value, before, self._mode)
@@ -89,26 +84,29 @@ class BestValidation:
 
     @hookimpl
     def is_best_epoch(self, run: Run) -> bool:
-        """Counts the votes."""
+        """Counts the votes of those sets that were validated on since the last decision."""
         votes = list(self._votes.values())
         if not votes:
             return not any(phase.votes for phase in run.validation)
-        decision = decide(self._rule, run.epoch, votes, self._monitor)
+        self._votes.clear()
+        self._decisions += 1
+        decision = decide(self._rule, run.epoch, run.progress.iterations, votes, self._monitor)
         if run.run_directory is not None:
             append_decision(run.run_directory.file(VOTES_FILE), decision)
         return decision.is_kept
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the best values, and the votes of an epoch that isn't done."""
-        return {"best": dict(self._best), "votes": [asdict(vote) for vote in self._votes.values()]}
+        """Gives the best values, the votes that are not counted yet, and how many decisions there were."""
+        votes = [asdict(vote) for vote in self._votes.values()]
+        return {"best": dict(self._best), "votes": votes, "decisions": self._decisions}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the best values and the votes.
+        """Takes the best values, the votes and the number of decisions.
 
         Args:
             state: What `state_dict` gave.
         """
-        self._best = dict(state["best"])
+        self._best, self._decisions = dict(state["best"]), state["decisions"]
         self._votes = {vote["phase"]: Vote(**vote) for vote in state["votes"]}
 
     def _average_of(self, phase: Phase, name: str) -> float:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from torchbase.checkpoints import keep_newest, newest_whole_checkpoint, write_ch
 from torchbase.errors import NonFiniteError, RunDirectoryError
 from torchbase.hookspecs import hookimpl
 from torchbase.host_copies import HostCopies
+from torchbase.intervals import Interval
 from torchbase.run import Phase, Run
 from torchbase.run_directory import RunDirectory
 from torchbase.run_state import gather, put_back
@@ -24,21 +25,25 @@ WRITE_NAME = "checkpoint"
 
 
 class Checkpoint:
-    """Writes a checkpoint at the end of each epoch, in between as often as asked, and when the run ends early.
+    """Writes a checkpoint as often as asked, and when the run ends.
 
     The training waits only for a copy of the state in memory; a thread writes it. At the start of a run it goes on from
     the newest whole checkpoint of the run directory, if there is one.
     """
 
-    def __init__(self, every_n_iterations: int | None = None, every_seconds: float | None = 60.0) -> None:
-        """Sets how often, beside the end of each epoch.
+    def __init__(self, every: str | Interval | Sequence[str | Interval] = ("1ep", "60s")) -> None:
+        """Sets how often.
 
         Args:
-            every_n_iterations: After how many training iterations, counted over the whole run; None for not at all.
-            every_seconds: After how many seconds since the last one; None for not at all.
+            every: One interval or several: ``"1ep"`` is at the end of each epoch, ``"100it"`` behind every 100th
+                training iteration of the run, ``"60s"`` behind the first training iteration that ends 60 seconds or
+                more after the last checkpoint.
+
+        Raises:
+            IntervalError: If one can't be read.
         """
-        self._every_n_iterations = every_n_iterations
-        self._every_seconds = every_seconds
+        given = [every] if isinstance(every, str | Interval) else every
+        self._every = [Interval.parse(interval) for interval in given]
         self._begun_at = time.monotonic()
         self._kept: tuple[int, int] | None = None
         self._copies = HostCopies()
@@ -81,14 +86,14 @@ class Checkpoint:
 
     @hookimpl(trylast=True)
     def on_epoch_end(self, run: Run) -> None:
-        """Writes a checkpoint."""
-        if run.run_directory is not None:
+        """Writes a checkpoint when one is due."""
+        if run.run_directory is not None and any(one.is_due_after(epochs=run.epochs_done) for one in self._every):
             self._write(run, run.run_directory)
 
     # First: what other hooks do at the end, they do again when the run goes on.
     @hookimpl(tryfirst=True)
     def on_run_end(self, run: Run) -> None:
-        """Writes a checkpoint if the run ends in the middle of an epoch, and waits until everything is on the disk."""
+        """Writes a checkpoint if the last one isn't of now, and waits until everything is on the disk."""
         if run.run_directory is None:
             return
         if self._kept != _position(run):
@@ -110,9 +115,9 @@ class Checkpoint:
                 error.add_note(f"no checkpoint could be written after it: {second}")
 
     def _is_due(self, iterations: int) -> bool:
-        every_n, every_seconds = self._every_n_iterations, self._every_seconds
-        return (every_n is not None and iterations % every_n == 0) or (
-            every_seconds is not None and time.monotonic() - self._begun_at >= every_seconds
+        seconds = time.monotonic() - self._begun_at
+        return any(
+            seconds >= one.count if one.unit == "s" else one.is_due_after(iterations=iterations) for one in self._every
         )
 
     def _write(self, run: Run, directory: RunDirectory) -> None:

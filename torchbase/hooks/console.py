@@ -48,6 +48,7 @@ class Console:
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Shows a bar."""
+        self._close_bar()  # of the training phase, within which this one may begin
         self._line_written_at = time.monotonic()
         self._bar = tqdm(
             desc=f"epoch {run.epoch}/{run.max_epochs} {phase.name}",
@@ -82,14 +83,19 @@ class Console:
             )
 
     @hookimpl
-    def on_phase_end(self) -> None:
-        """Takes the bar away."""
+    def on_phase_end(self, run: Run, phase: Phase) -> None:
+        """Takes the bar away, and writes a line of what was measured within an epoch."""
         self._close_bar()
+        if not run.training.progress.is_done:
+            logger.info("%s  %s: %s", _moment(run), _short_name(phase), _describe(phase.averages))
 
     @hookimpl
-    def on_best_epoch(self) -> None:
-        """Notes that the epoch is the best so far."""
-        self._is_best = True
+    def on_best_epoch(self, run: Run) -> None:
+        """Notes that the epoch is the best so far, or says so within one."""
+        if run.training.progress.is_done:
+            self._is_best = True
+        else:
+            logger.info("%s  best so far", _moment(run))
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
@@ -103,8 +109,10 @@ class Console:
     def on_run_end(self, run: Run) -> None:
         """Says how the run ended."""
         self._close_bar()
+        within = {phase.name for phase in run.validation if phase.is_within_training}
         for name, best in run.best_losses.items():
-            logger.info("%s: lowest loss %.4g, after epoch %d", name, best.loss, best.epoch)
+            when = f"iteration {best.iteration:,}" if name in within else f"epoch {best.epoch}"
+            logger.info("%s: lowest loss %.4g, after %s", name, best.loss, when)
         if run.stop_reason is not None:
             logger.info("stopped after %d epochs: %s", run.epochs_done, run.stop_reason)
         self._hide_lines()
@@ -151,6 +159,10 @@ def _length(phase: Phase) -> int | None:
         return len(phase.loader)  # type: ignore[arg-type]
     except TypeError:  # an iterable without a length
         return None
+
+
+def _moment(run: Run) -> str:
+    return f"epoch {run.epoch}/{run.max_epochs}, iteration {run.progress.iterations:,}"
 
 
 def _short_name(phase: Phase) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torchbase.hookspecs import hookimpl
+from torchbase.intervals import Interval
 from torchbase.iteration_values import IterationValues
 from torchbase.run import Phase, Run
 
@@ -11,28 +12,32 @@ from torchbase.run import Phase, Run
 class LogValues:
     """Records the values of iterations, the averages of epochs, and at last the hyper-parameters and results."""
 
-    def __init__(self, every_n_iterations: int = 1) -> None:
+    def __init__(self, every: str | Interval = "1it") -> None:
         """Sets how often.
 
         Args:
-            every_n_iterations: Of how many iterations the values of one are recorded; the first is.
+            every: Of how many iterations the values of one are recorded, e.g. ``"10it"``; the first is.
+
+        Raises:
+            IntervalError: If it can't be read, or isn't in iterations.
         """
-        self._every_n_iterations = every_n_iterations
+        self._every = Interval.parse(every, units=("it",)).count
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
         """Records the values of a block of iterations, each at its own step."""
         for row in rows:
-            if (row.iteration - 1) % self._every_n_iterations == 0:
+            if (row.iteration - 1) % self._every == 0:
                 scalars = {phase.tag(name, "iterations"): value for name, value in row.values.items()}
                 run.call.log_scalars(run=run, scalars=scalars, step=row.iteration)
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
         """Records the averages of a phase."""
-        scalars = {phase.tag(name, "epochs"): value for name, value in phase.averages.items()}
+        unit, step = run.curve(phase)
+        scalars = {phase.tag(name, unit): value for name, value in phase.averages.items()}
         if scalars:
-            run.call.log_scalars(run=run, scalars=scalars, step=run.epoch)
+            run.call.log_scalars(run=run, scalars=scalars, step=step)
 
     @hookimpl
     def on_exception(self, run: Run, error: BaseException) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torchbase.hookspecs import hookimpl
+from torchbase.intervals import Interval
 from torchbase.metrics.epoch_values import EpochValues
 from torchbase.run import Phase, Run
 
@@ -16,16 +17,19 @@ class Metrics:
     """Computes the metrics of every n-th mini-batch, and of each epoch over all of its samples.
 
     In training an epoch's values are over the mini-batches that were measured, each by the network of its time; with
-    ``every_n_iterations=1`` these are all.
+    ``every="1it"`` these are all.
     """
 
-    def __init__(self, every_n_iterations: int = 10) -> None:
+    def __init__(self, every: str | Interval = "10it") -> None:
         """Sets how often.
 
         Args:
-            every_n_iterations: Of how many iterations one is measured; the first of each epoch is.
+            every: Of how many iterations one is measured, e.g. ``"10it"``; the first of each epoch is.
+
+        Raises:
+            IntervalError: If it can't be read, or isn't in iterations.
         """
-        self._every_n_iterations = every_n_iterations
+        self._every = Interval.parse(every, units=("it",)).count
         self._epochs: dict[str, EpochValues] = {}
         self._kept: Mapping[str, Any] = {}
         self._said: set[str] = set()
@@ -44,15 +48,17 @@ class Metrics:
         """Gathers what the epoch needs, and adds the metrics to the values of the iteration."""
         if run.metrics is None or phase.outputs is None:
             return
-        is_measured = (phase.progress.mini_batches - 1) % self._every_n_iterations == 0
+        is_measured = (phase.progress.mini_batches - 1) % self._every == 0
         if not is_measured and phase.is_training:
             return
-        on_host = run.metrics.on_host(phase.outputs)
-        if is_measured:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that a mini-batch lacks a class says nothing of the epoch
-                phase.values.update(run.metrics(phase.outputs, on_host))
-        self._epochs[phase.name].add(phase.outputs, on_host, phase.samples)
+        run.metrics.check_outputs(phase.outputs)
+        on_host, epoch = run.metrics.on_host(phase.outputs), self._epochs[phase.name]
+        if not is_measured:
+            epoch.add(phase.outputs, on_host, phase.samples)
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a mini-batch lacks a class says nothing of the epoch
+            phase.values.update(epoch.measure(phase.outputs, on_host, phase.samples))
 
     @hookimpl
     def compute_phase_metrics(self, run: Run, phase: Phase) -> Mapping[str, float]:
@@ -65,8 +71,9 @@ class Metrics:
             values, figures = epoch.compute()
         for warning in caught:
             self._warn_once(phase, str(warning.message))
+        unit, step = run.curve(phase)
         for name, figure in figures.items():
-            run.call.log_figure(run=run, tag=phase.tag(name, "epochs"), figure=figure, step=run.epoch)
+            run.call.log_figure(run=run, tag=phase.tag(name, unit), figure=figure, step=step)
         return values
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torchbase.metrics.epoch_kinds import (
     compute_from,
     kind_of,
     make_state_of,
+    prepare_of,
     state_key_of,
 )
 
@@ -102,17 +103,26 @@ class Metric:
         with self._named():
             return self.to_number(compute_from(self.functional, state))
 
-    def update(self, state: EpochState, outputs: Mapping[str, Any]) -> None:
+    def update(self, state: EpochState, outputs: Mapping[str, Any], prepared: dict[object, Any]) -> None:
         """Gives the state a mini-batch.
 
         Args:
             state: What `make_state` gave.
             outputs: What ``forward_pass`` returned.
+            prepared: What was prepared of it already, by what is equal for metrics that share it; it is added to.
 
         Raises:
             Exception: Whatever the state raises, with a note that says which metric it was.
         """
-        self._call(state.update, outputs)
+        preparing = prepare_of(self.functional)
+        if preparing is None:
+            self._call(state.update, outputs)
+            return
+        key, prepare = preparing
+        if key not in prepared:
+            prepared[key] = self._call(prepare, outputs)
+        with self._named():
+            state.update(prepared[key])
 
     def to_number(self, value: object) -> float:
         """Gives what the metric returned as a float.

@@ -5,7 +5,9 @@ are a few sums here, and a session computes them all for every tenth mini-batch.
 """
 
 import math
+from typing import Any, NamedTuple, Self, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +15,24 @@ from torchbase.metrics.base import check_finite, check_tensors, describe_tensor
 from torchbase.metrics.epoch_kinds import EpochState
 from torchbase.metrics.states import give_undefined
 
+Counts: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
-def prepare_classes(class_ground_truth: Tensor, class_scores: Tensor) -> tuple[Tensor, Tensor]:
+
+class PreparedClasses(NamedTuple):
+    """The classes and scores of a mini-batch, checked, on one device.
+
+    Attributes:
+        truth: The classes as int64, shape (decisions,).
+        scores: The scores of at least 32 bits, shape (decisions, classes).
+        given_dtype: The dtype in which the scores came.
+    """
+
+    truth: Tensor
+    scores: Tensor
+    given_dtype: torch.dtype
+
+
+def prepare_classes(class_ground_truth: Tensor, class_scores: Tensor) -> PreparedClasses:
     """Checks both tensors and gives them flattened, on one device.
 
     Args:
@@ -22,7 +40,7 @@ def prepare_classes(class_ground_truth: Tensor, class_scores: Tensor) -> tuple[T
         class_scores: The metric's argument.
 
     Returns:
-        The classes as int64, of shape (decisions,), and the scores of at least 32 bits, of shape (decisions, classes).
+        Both, for the states of the metrics.
 
     Raises:
         TypeError: The classes are no integers, or the scores not of a floating-point dtype.
@@ -48,30 +66,30 @@ def prepare_classes(class_ground_truth: Tensor, class_scores: Tensor) -> tuple[T
             f"{scores.shape[-1]} of them, but they go from {lowest} to {highest}."
         )
     # The dtypes below 32 bits have few operations; equal scores stay equal.
-    return truth, scores.float() if scores.itemsize < 4 else scores
+    return PreparedClasses(truth, scores.float() if scores.itemsize < 4 else scores, class_scores.dtype)
 
 
-def probabilities_of(scores: Tensor, are_logits: bool, given_dtype: torch.dtype) -> Tensor:
+def probabilities_of(prepared: PreparedClasses, are_logits: bool) -> Tensor:
     """Gives the probabilities of the classes.
 
     Args:
-        scores: What `prepare_classes` gave.
-        are_logits: Whether they are logits, and no probabilities yet.
-        given_dtype: The dtype in which they came, which says how exactly they have to add up to 1.
+        prepared: What `prepare_classes` gave.
+        are_logits: Whether the scores are logits, and no probabilities yet.
 
     Returns:
-        Probabilities of the same shape.
+        Probabilities of the shape of the scores; the dtype in which these came says how exactly they add up to 1.
 
     Raises:
         ValueError: They ought to be probabilities, but are out of range or don't add up to 1.
     """
+    scores = prepared.scores
     if are_logits:
         scores = scores.cpu() if scores.device.type == "mps" else scores
         return scores.to(torch.float64).softmax(dim=-1)
     totals = scores.sum(dim=-1)
     lowest, highest = torch.stack(torch.aminmax(scores)).tolist()
     least, most = torch.stack(torch.aminmax(totals)).tolist()
-    tolerance = max(1e-3, torch.finfo(given_dtype).eps ** 0.5)
+    tolerance = max(1e-3, torch.finfo(prepared.given_dtype).eps ** 0.5)
     if lowest < 0 or highest > 1 or least < 1 - tolerance or most > 1 + tolerance:
         raise ValueError(
             f"{describe_tensor('class_scores', scores)} have to be probabilities for this metric, but they go from "
@@ -82,28 +100,50 @@ def probabilities_of(scores: Tensor, are_logits: bool, given_dtype: torch.dtype)
 
 
 class ClassCounts(EpochState):
-    """How often each class was right, in the ground truth, and predicted: all that most metrics need.
-
-    Attributes:
-        right: By class how often it was predicted rightly.
-        truth: By class how often it was in the ground truth.
-        predicted: By class how often it was predicted.
-    """
+    """How often each class was right, in the ground truth, and predicted: all that most metrics need."""
 
     def __init__(self) -> None:
-        self.right = self.truth = self.predicted = torch.zeros(0, dtype=torch.int64)
+        self._counts: Tensor | None = None
 
-    def update(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> None:
+    def update(self, prepared: PreparedClasses) -> None:
         """Counts the classes of a mini-batch."""
-        truth, scores = prepare_classes(class_ground_truth, class_scores)
-        classes = same_classes(len(self.truth), scores)
-        if not len(self.truth):
-            self.right = self.truth = self.predicted = torch.zeros(classes, dtype=torch.int64)
+        truth, scores, _ = prepared
+        classes = same_classes(len(self.truth), scores.shape[-1])
         predicted = scores.argmax(dim=-1)
-        counts = [numbers.bincount(minlength=classes) for numbers in (truth[truth == predicted], truth, predicted)]
-        right, in_truth, as_predicted = torch.stack(counts).cpu()
-        self.right, self.truth = self.right + right, self.truth + in_truth
-        self.predicted = self.predicted + as_predicted
+        right = truth[truth == predicted]
+        together = torch.cat([right, truth + classes, predicted + 2 * classes])  # a single call counts all three
+        self._add(together.bincount(minlength=3 * classes).view(3, classes).cpu())
+
+    def merge(self, other: Self) -> bool:
+        """Adds the counts of another state."""
+        if other._counts is not None:
+            same_classes(len(self.truth), len(other.truth))
+            self._add(other._counts)
+        return True
+
+    @property
+    def right(self) -> Counts:
+        """By class how often it was predicted rightly, shape (classes,)."""
+        return self._row(0)
+
+    @property
+    def truth(self) -> Counts:
+        """By class how often it was in the ground truth, shape (classes,)."""
+        return self._row(1)
+
+    @property
+    def predicted(self) -> Counts:
+        """By class how often it was predicted, shape (classes,)."""
+        return self._row(2)
+
+    def _row(self, index: int) -> Counts:
+        if self._counts is None:
+            return np.zeros(0, dtype=np.int64)
+        row: Counts = self._counts[index].numpy()
+        return row
+
+    def _add(self, counts: Tensor) -> None:
+        self._counts = counts if self._counts is None else self._counts + counts
 
     def compute(self) -> float:
         """Gives the accuracy."""
@@ -137,7 +177,7 @@ def f1_score_macro(counts: ClassCounts) -> float:
 
 def cohen_kappa(counts: ClassCounts) -> float:
     """Gives Cohen's kappa; NaN, with a warning, if there is a single class."""
-    by_chance = float((counts.truth.double() @ counts.predicted.double()) / counts.truth.sum() ** 2)
+    by_chance = float(counts.truth.astype(float) @ counts.predicted / float(counts.truth.sum()) ** 2)
     if by_chance == 1.0:
         return give_undefined(
             "cohen_kappa of MulticlassClassificationMetrics",
@@ -149,16 +189,16 @@ def cohen_kappa(counts: ClassCounts) -> float:
 
 def matthews_correlation(counts: ClassCounts) -> float:
     """Gives Matthews' correlation coefficient; 0 if the ground truth or the predictions hold one class only."""
-    truth, predicted, decisions = counts.truth.double(), counts.predicted.double(), float(counts.truth.sum())
+    truth, predicted, decisions = counts.truth.astype(float), counts.predicted.astype(float), float(counts.truth.sum())
     spread = float((decisions**2 - truth @ truth) * (decisions**2 - predicted @ predicted))
     return float(counts.right.sum() * decisions - truth @ predicted) / math.sqrt(spread) if spread > 0 else 0.0
 
 
-def _quotients(above: Tensor, below: Tensor) -> Tensor:
-    return above.double() / below.clamp(min=1)  # where nothing is below, nothing is above
+def _quotients(above: Counts, below: Counts) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return above / np.maximum(below, 1)  # where nothing is below, nothing is above
 
 
-def _occur(counts: ClassCounts) -> Tensor:
+def _occur(counts: ClassCounts) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return counts.truth + counts.predicted > 0
 
 
@@ -169,13 +209,13 @@ class TopHits(EpochState):
         self._top_k = top_k
         self._hits, self._decisions, self._classes = 0, 0, 0
 
-    def update(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> None:
+    def update(self, prepared: PreparedClasses) -> None:
         """Counts the hits of a mini-batch."""
-        truth, scores = prepare_classes(class_ground_truth, class_scores)
-        self._classes = same_classes(self._classes, scores)
+        truth, scores, _ = prepared
+        self._classes = same_classes(self._classes, scores.shape[-1])
         if self._top_k >= self._classes:
             raise ValueError(
-                f"{describe_tensor('class_scores', class_scores)} has {self._classes} classes, of which the best "
+                f"{describe_tensor('class_scores', scores)} has {self._classes} classes, of which the best "
                 f"{self._top_k} are all; make the metrics with a top_k below the number of classes."
             )
         own = scores.gather(-1, truth[:, None])
@@ -184,6 +224,12 @@ class TopHits(EpochState):
         before = ((scores > own) | ((scores == own) & later)).sum(dim=-1)
         self._hits += int((before < self._top_k).sum())
         self._decisions += len(truth)
+
+    def merge(self, other: Self) -> bool:
+        """Adds the hits of another state."""
+        self._classes = same_classes(self._classes, other._classes)
+        self._hits, self._decisions = self._hits + other._hits, self._decisions + other._decisions
+        return True
 
     def compute(self) -> float:
         """Gives the share."""
@@ -197,28 +243,32 @@ class LogLoss(EpochState):
         self._are_logits = are_logits
         self._total, self._decisions = 0.0, 0
 
-    def update(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> None:
+    def update(self, prepared: PreparedClasses) -> None:
         """Adds the logarithms of a mini-batch."""
-        truth, scores = prepare_classes(class_ground_truth, class_scores)
-        probabilities = probabilities_of(scores, self._are_logits, class_scores.dtype)
-        truth = truth.to(probabilities.device)
+        probabilities = probabilities_of(prepared, self._are_logits)
+        truth = prepared.truth.to(probabilities.device)
         # What scikit-learn does: away from 0, whose logarithm is infinite, by the precision of the dtype.
         smallest = torch.finfo(probabilities.dtype).eps
         own = probabilities.gather(-1, truth[:, None]).clamp(smallest, 1 - smallest)
         self._total -= float(own.cpu().double().log().sum())
         self._decisions += len(truth)
 
+    def merge(self, other: Self) -> bool:
+        """Adds the logarithms of another state."""
+        self._total, self._decisions = self._total + other._total, self._decisions + other._decisions
+        return True
+
     def compute(self) -> float:
         """Gives the mean."""
         return self._total / self._decisions
 
 
-def same_classes(classes: int, scores: Tensor) -> int:
+def same_classes(classes: int, given: int) -> int:
     """Checks that a mini-batch has as many classes as those before.
 
     Args:
         classes: How many there were, or 0 before the first mini-batch.
-        scores: The scores of the mini-batch.
+        given: How many the scores of the mini-batch have.
 
     Returns:
         How many it has.
@@ -226,9 +276,9 @@ def same_classes(classes: int, scores: Tensor) -> int:
     Raises:
         ValueError: It has others.
     """
-    if classes not in (0, scores.shape[-1]):
+    if classes not in (0, given):
         raise ValueError(
-            f"{describe_tensor('class_scores', scores)} have {scores.shape[-1]} classes, but those of the mini-batches "
-            f"before had {classes}."
+            f"class_scores have {given} classes, but those of the mini-batches before had {classes}; let forward_pass "
+            "return a score for each class, in every mini-batch."
         )
-    return scores.shape[-1]
+    return given

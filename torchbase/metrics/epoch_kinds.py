@@ -6,7 +6,7 @@ keeps what it asks for on the host until then.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -14,6 +14,8 @@ _KIND = "torchbase_epoch_kind"
 _MAKE_STATE = "torchbase_make_state"
 _COMPUTE = "torchbase_compute"
 _STATE_KEY = "torchbase_state_key"
+_PREPARE = "torchbase_prepare"
+_PREPARE_KEY = "torchbase_prepare_key"
 OVER_SAMPLES, MEAN, ACCUMULATED, FIGURE = "over samples", "mean", "accumulated", "figure"
 
 
@@ -25,7 +27,23 @@ class EpochState(ABC):
 
     @abstractmethod
     def update(self, *arguments: Any, **outputs: Any) -> None:
-        """Takes the values of a mini-batch, by keyword, under the names of the metric's arguments."""
+        """Takes the values of a mini-batch, by keyword, under the names of the metric's arguments.
+
+        A metric that is declared with ``prepare`` gives what that returned, in their place.
+        """
+
+    def merge(self, other: Self) -> bool:
+        """Takes all that another state of the same metric took.
+
+        Without it a mini-batch whose own value is logged is given to two states; with it to one.
+
+        Args:
+            other: The state; it is not used afterwards.
+
+        Returns:
+            Whether it was taken.
+        """
+        return False
 
     @abstractmethod
     def compute(self) -> float:
@@ -54,15 +72,19 @@ def mean_over_samples(method: Method) -> Method:
 
 
 def accumulated(
-    make_state: Callable[[Any], EpochState], compute: Callable[[Any], float] | None = None
+    make_state: Callable[[Any], EpochState],
+    compute: Callable[[Any], float] | None = None,
+    prepare: Callable[..., Any] | None = None,
 ) -> Callable[[Method], Method]:
     """Declares that a metric has a state of its own over an epoch, as sums, which is smaller than all samples.
 
     Metrics of a class that are declared with the same ``make_state`` share one state, which takes each mini-batch once.
+    States that are declared with the same ``prepare`` share what that makes of a mini-batch.
 
     Args:
         make_state: Makes the state at the start of an epoch; gets the instance of the metrics class.
         compute: Gives the metric's value from the state; without it, the state's own ``compute``.
+        prepare: Checks and prepares the metric's arguments, which come by keyword, for the state's ``update``.
 
     Returns:
         The decorator of the method, which gives the value of a single mini-batch.
@@ -72,6 +94,7 @@ def accumulated(
         setattr(method, _KIND, ACCUMULATED)
         setattr(method, _MAKE_STATE, make_state)
         setattr(method, _COMPUTE, compute)
+        setattr(method, _PREPARE, prepare)
         return method
 
     return declare
@@ -110,6 +133,10 @@ def declare_as(
         setattr(functional, _MAKE_STATE, lambda: _Renamed(make_state(instance), argument_of_key))
         setattr(functional, _COMPUTE, getattr(method, _COMPUTE, None))
         setattr(functional, _STATE_KEY, (id(instance), make_state))
+        prepare = getattr(method, _PREPARE, None)
+        if prepare is not None:
+            setattr(functional, _PREPARE, lambda **outputs: prepare(**_renamed(outputs, argument_of_key)))
+            setattr(functional, _PREPARE_KEY, (prepare, tuple(argument_of_key.items())))
     return functional
 
 
@@ -129,6 +156,19 @@ def state_key_of(function: Callable[..., Any]) -> object:
     """Gives what is equal for functions of metrics that share a state."""
     key: object = getattr(function, _STATE_KEY)
     return key
+
+
+def prepare_of(function: Callable[..., Any]) -> tuple[object, Callable[..., Any]] | None:
+    """Gives what prepares a mini-batch for the state of a metric.
+
+    Args:
+        function: The function of the metric.
+
+    Returns:
+        What is equal for metrics that share what is prepared, and the function that prepares it; None for none.
+    """
+    prepare = getattr(function, _PREPARE, None)
+    return None if prepare is None else (getattr(function, _PREPARE_KEY), prepare)
 
 
 def compute_from(function: Callable[..., Any], state: EpochState) -> Any:
@@ -152,7 +192,10 @@ class _Renamed(EpochState):
         self.state, self._argument_of_key = state, argument_of_key
 
     def update(self, *arguments: Any, **outputs: Any) -> None:
-        self.state.update(**{self._argument_of_key[key]: value for key, value in outputs.items()})
+        self.state.update(*arguments, **_renamed(outputs, self._argument_of_key))
+
+    def merge(self, other: Self) -> bool:
+        return self.state.merge(other.state)
 
     def compute(self) -> float:
         return self.state.compute()
@@ -162,3 +205,7 @@ class _Renamed(EpochState):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.state.load_state_dict(state)
+
+
+def _renamed(outputs: Mapping[str, Any], argument_of_key: Mapping[str, str]) -> dict[str, Any]:
+    return {argument_of_key[key]: value for key, value in outputs.items()}

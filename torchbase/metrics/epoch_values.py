@@ -45,14 +45,34 @@ class EpochValues:
             MetricsError: Keys are missing, or a metric returned no number.
             Exception: Whatever a metric raises.
         """
-        for metric in self._metrics:
-            if metric.kind == MEAN:
-                self._sums[metric.name] += metric.evaluate(outputs) * samples
         self._states.update(outputs)
-        self._samples += samples
-        for key, kept in self._kept.items():
-            if key in on_host:
-                kept.append(self._keepable(key, on_host[key]))
+        self._add({one.name: one.evaluate(outputs) for one in self._metrics if one.kind == MEAN}, on_host, samples)
+
+    def measure(self, outputs: Mapping[str, Any], on_host: Mapping[str, Any], samples: int) -> dict[str, float]:
+        """Takes a mini-batch and gives its own values.
+
+        Args:
+            outputs: What ``forward_pass`` returned.
+            on_host: What of it is kept, on the host.
+            samples: How many samples the mini-batch holds.
+
+        Returns:
+            The values of this mini-batch by the names of the metrics; figures are left out.
+
+        Raises:
+            MetricsError: Keys are missing, or a metric returned no number.
+            Exception: Whatever a metric raises.
+        """
+        from_states = self._states.measure(outputs)
+        values = {
+            one.name: from_states[one.name]
+            if one.name in from_states
+            else one.evaluate(on_host if one.is_over_samples else outputs)
+            for one in self._metrics
+            if one.kind != FIGURE
+        }
+        self._add({one.name: values[one.name] for one in self._metrics if one.kind == MEAN}, on_host, samples)
+        return values
 
     def compute(self) -> tuple[dict[str, float], dict[str, Any]]:
         """Computes the values over all that was taken.
@@ -95,6 +115,14 @@ class EpochValues:
         self._sums, self._samples = dict(state["sums"]), state["samples"]
         self._kept = {key: list(kept) for key, kept in state["kept"].items()}
         self._dtypes = {key: getattr(torch, name) for key, name in state["dtypes"].items()}
+
+    def _add(self, means: Mapping[str, float], on_host: Mapping[str, Any], samples: int) -> None:
+        for name, value in means.items():
+            self._sums[name] += value * samples
+        self._samples += samples
+        for key, kept in self._kept.items():
+            if key in on_host:
+                kept.append(self._keepable(key, on_host[key]))
 
     def _value_of(self, metric: Metric, outputs: Mapping[str, Any]) -> Any:
         if metric.kind == MEAN:

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from torchbase.metrics import class_counts
+from torchbase.metrics.areas import areas_one_vs_rest
 from torchbase.metrics.base import BaseMetricsClass
 from torchbase.metrics.class_counts import ClassCounts, LogLoss, TopHits, prepare_classes, probabilities_of
 from torchbase.metrics.confusion_figure import draw_confusion_matrix
@@ -74,42 +75,41 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         self._class_names = None if class_names is None else tuple(class_names)
         self._normalize_confusion_rows = normalize_confusion_rows
 
-    @accumulated(_new_counts, class_counts.accuracy)
+    @accumulated(_new_counts, class_counts.accuracy, prepare_classes)
     def accuracy(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the share of decisions that are right, from 0 to 1; more is better."""
         return _count_at_once(class_counts.accuracy, class_ground_truth, class_scores)
 
-    @accumulated(lambda metrics: TopHits(metrics._top_k))
+    @accumulated(lambda metrics: TopHits(metrics._top_k), prepare=prepare_classes)
     def top_k_accuracy(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the share of decisions whose class has one of the top_k highest scores, from 0 to 1; more is better.
 
         Of equal scores that of the later class counts as the higher one, as in scikit-learn. Raises a ValueError if
         there are no more classes than top_k.
         """
-        state = TopHits(self._top_k)
-        return value_at_once(state, class_ground_truth=class_ground_truth, class_scores=class_scores)
+        return value_at_once(TopHits(self._top_k), prepare_classes(class_ground_truth, class_scores))
 
-    @accumulated(_new_counts, class_counts.balanced_accuracy)
+    @accumulated(_new_counts, class_counts.balanced_accuracy, prepare_classes)
     def balanced_accuracy(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the mean of the recalls of the classes that the ground truth holds, from 0 to 1; more is better."""
         return _count_at_once(class_counts.balanced_accuracy, class_ground_truth, class_scores)
 
-    @accumulated(_new_counts, class_counts.accuracy)
+    @accumulated(_new_counts, class_counts.accuracy, prepare_classes)
     def precision_micro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the share of the predictions that are right, from 0 to 1, all classes counted together."""
         return _count_at_once(class_counts.accuracy, class_ground_truth, class_scores)
 
-    @accumulated(_new_counts, class_counts.precision_macro)
+    @accumulated(_new_counts, class_counts.precision_macro, prepare_classes)
     def precision_macro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the mean over the classes of the share of its predictions that are right, from 0 to 1."""
         return _count_at_once(class_counts.precision_macro, class_ground_truth, class_scores)
 
-    @accumulated(_new_counts, class_counts.accuracy)
+    @accumulated(_new_counts, class_counts.accuracy, prepare_classes)
     def recall_micro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the share of the ground truth that is found, from 0 to 1, all classes counted together."""
         return _count_at_once(class_counts.accuracy, class_ground_truth, class_scores)
 
-    @accumulated(_new_counts, class_counts.recall_macro)
+    @accumulated(_new_counts, class_counts.recall_macro, prepare_classes)
     def recall_macro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the mean over the classes of the share of its ground truth that is found, from 0 to 1.
 
@@ -117,12 +117,12 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         """
         return _count_at_once(class_counts.recall_macro, class_ground_truth, class_scores)
 
-    @accumulated(_new_counts, class_counts.accuracy)
+    @accumulated(_new_counts, class_counts.accuracy, prepare_classes)
     def f1_score_micro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the harmonic mean of micro precision and micro recall, from 0 to 1."""
         return _count_at_once(class_counts.accuracy, class_ground_truth, class_scores)
 
-    @accumulated(_new_counts, class_counts.f1_score_macro)
+    @accumulated(_new_counts, class_counts.f1_score_macro, prepare_classes)
     def f1_score_macro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the mean over the classes of the harmonic mean of precision and recall, from 0 to 1."""
         return _count_at_once(class_counts.f1_score_macro, class_ground_truth, class_scores)
@@ -135,23 +135,18 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
 
         Source: https://scikit-learn.org/stable/modules/generated/sklearn.metrics.roc_auc_score.html
         """
-        from scipy.stats import rankdata
-
-        truth, scores = prepare_classes(class_ground_truth, class_scores)
-        probabilities = probabilities_of(scores, self._scores_are_logits, class_scores.dtype).cpu().numpy()
-        truth_on_host = truth.cpu().numpy()
+        prepared = prepare_classes(class_ground_truth, class_scores)
+        probabilities = probabilities_of(prepared, self._scores_are_logits).cpu().numpy()
+        truth_on_host = prepared.truth.cpu().numpy()
         own = np.bincount(truth_on_host, minlength=probabilities.shape[1])
         if not own.all():
             return give_undefined(
                 "roc_auc_one_vs_rest of MulticlassClassificationMetrics",
                 f"the ground truth lacks {np.sum(own == 0)} of the {len(own)} classes, as {np.argmin(own)}",
             )
-        # The area is the share of pairs of a decision of the class and another in which that of the class ranks higher.
-        ranks = rankdata(probabilities, axis=0)[np.arange(len(truth_on_host)), truth_on_host]
-        pairs_in_order = np.bincount(truth_on_host, weights=ranks) - own * (own + 1) / 2
-        return float(np.mean(pairs_in_order / (own * (len(truth_on_host) - own))))
+        return float(np.mean(areas_one_vs_rest(truth_on_host, probabilities, own)))
 
-    @accumulated(_new_counts, class_counts.cohen_kappa)
+    @accumulated(_new_counts, class_counts.cohen_kappa, prepare_classes)
     def cohen_kappa(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return Cohen's kappa, the agreement beyond chance, from -1 to 1; more is better, and chance is 0.
 
@@ -161,7 +156,7 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         """
         return _count_at_once(class_counts.cohen_kappa, class_ground_truth, class_scores)
 
-    @accumulated(_new_counts, class_counts.matthews_correlation)
+    @accumulated(_new_counts, class_counts.matthews_correlation, prepare_classes)
     def matthews_correlation(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return Matthews' correlation coefficient, from -1 to 1; more is better, and chance is 0.
 
@@ -171,7 +166,7 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         """
         return _count_at_once(class_counts.matthews_correlation, class_ground_truth, class_scores)
 
-    @accumulated(lambda metrics: LogLoss(metrics._scores_are_logits))
+    @accumulated(lambda metrics: LogLoss(metrics._scores_are_logits), prepare=prepare_classes)
     def log_loss(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Return the mean negative logarithm of the probability of the right class, at least 0; less is better.
 
@@ -181,8 +176,7 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
 
         Source: https://scikit-learn.org/stable/modules/model_evaluation.html#log-loss
         """
-        state = LogLoss(self._scores_are_logits)
-        return value_at_once(state, class_ground_truth=class_ground_truth, class_scores=class_scores)
+        return value_at_once(LogLoss(self._scores_are_logits), prepare_classes(class_ground_truth, class_scores))
 
     @figure_over_samples
     def confusion_matrix(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> "Figure":
@@ -191,7 +185,7 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         It needs Matplotlib, and raises a MetricsError that says how to install it; a ValueError if there are not as
         many class_names as classes. Over an epoch all scores are kept.
         """
-        truth, scores = prepare_classes(class_ground_truth, class_scores)
+        truth, scores, _ = prepare_classes(class_ground_truth, class_scores)
         names = self._class_names or tuple(map(str, range(scores.shape[-1])))
         if len(names) != scores.shape[-1]:
             raise ValueError(f"There are {scores.shape[-1]} classes, but {len(names)} class_names: {names!r:.80}.")
@@ -201,5 +195,5 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
 
 def _count_at_once(compute: Callable[[ClassCounts], float], class_ground_truth: Tensor, class_scores: Tensor) -> float:
     counts = ClassCounts()
-    counts.update(class_ground_truth=class_ground_truth, class_scores=class_scores)
+    counts.update(prepare_classes(class_ground_truth, class_scores))
     return compute(counts)

@@ -9,9 +9,7 @@ from torch import Tensor
 from torchbase.errors import MetricsError, did_you_mean
 from torchbase.metrics.base import BaseMetricsClass, describe_unknown, list_names
 from torchbase.metrics.chosen import Metric
-from torchbase.metrics.epoch_kinds import FIGURE
 from torchbase.metrics.epoch_values import EpochValues
-from torchbase.metrics.shared_states import SharedStates
 
 NAME_OF_THE_LOSS = "loss"
 
@@ -77,12 +75,11 @@ class SelectedMetrics:
         if askers:
             raise MetricsError(_describe_missing(askers, list(outputs)))
 
-    def __call__(self, outputs: Mapping[str, Any], on_host: Mapping[str, Any] | None = None) -> dict[str, float]:
+    def __call__(self, outputs: Mapping[str, Any]) -> dict[str, float]:
         """Compute the metrics. Each gets the values that it asks for, and no others. Figures are left out.
 
         Args:
             outputs: What ``forward_pass`` returned.
-            on_host: What `on_host` gave of it, where that is there already.
 
         Returns:
             The values by the names of the metrics, in the order in which the config chose them.
@@ -92,17 +89,7 @@ class SelectedMetrics:
             Exception: Whatever a metric raises, with a note that says which metric it was.
         """
         self.check_outputs(outputs)
-        on_host = self.on_host(outputs) if on_host is None else on_host
-        states = SharedStates(self._metrics)
-        states.update(outputs)
-        from_states = states.compute()
-        return {
-            metric.name: from_states[metric.name]
-            if metric.name in from_states
-            else metric.evaluate(on_host if metric.is_over_samples else outputs)
-            for metric in self._metrics
-            if metric.kind != FIGURE
-        }
+        return self.begin_epoch().measure(outputs, self.on_host(outputs), samples=1)
 
 
 def select_metrics(

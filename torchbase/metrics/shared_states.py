@@ -28,8 +28,25 @@ class SharedStates:
         Args:
             outputs: What ``forward_pass`` returned.
         """
+        self._update(outputs, {})
+
+    def measure(self, outputs: Mapping[str, Any]) -> dict[str, float]:
+        """Takes a mini-batch and gives its own values.
+
+        Args:
+            outputs: What ``forward_pass`` returned.
+
+        Returns:
+            The values of this mini-batch, by the names of the metrics.
+        """
+        prepared: dict[object, Any] = {}
+        own = SharedStates(self._metrics)
+        own._update(outputs, prepared)
+        values = own.compute()
         for key, metric in self._first.items():
-            metric.update(self._states[key], outputs)
+            if not self._states[key].merge(own._states[key]):
+                metric.update(self._states[key], outputs, prepared)
+        return values
 
     def compute(self) -> dict[str, float]:
         """Gives the values by the names of the metrics."""
@@ -43,3 +60,7 @@ class SharedStates:
         """Takes what `state_dict` gave, for the same metrics."""
         for key, metric in self._first.items():
             self._states[key].load_state_dict(state[metric.name])
+
+    def _update(self, outputs: Mapping[str, Any], prepared: dict[object, Any]) -> None:
+        for key, metric in self._first.items():
+            metric.update(self._states[key], outputs, prepared)

@@ -9,17 +9,18 @@ from torch import Tensor
 from torchbase.metrics.epoch_kinds import EpochState
 
 
-def value_at_once(state: EpochState, **outputs: Any) -> float:
+def value_at_once(state: EpochState, *arguments: Any, **outputs: Any) -> float:
     """Gives the value of a single mini-batch.
 
     Args:
         state: A new state.
+        *arguments: What was prepared of the metric's arguments, where the metric is declared so.
         **outputs: The arguments of the metric.
 
     Returns:
         What the state computes after this mini-batch.
     """
-    state.update(**outputs)
+    state.update(*arguments, **outputs)
     return state.compute()
 
 
