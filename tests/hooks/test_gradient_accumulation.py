@@ -119,6 +119,16 @@ def test_a_mini_batch_that_is_left_out_counts_for_nothing(bad, value):
     torch.testing.assert_close(gradients, expected, rtol=0, atol=1e-6)
 
 
+def test_a_hook_that_would_always_step_is_not_asked_before_the_mini_batches_are_there():
+    class Always:
+        @hookimpl
+        def should_step_optimizer(self):
+            return True
+
+    _, gradients = train_on([torch.randn(2, 2) for _ in range(6)], Always(), GradientAccumulation(3))
+    assert len(gradients) == 2
+
+
 @pytest.mark.parametrize("mini_batches", [0, -1, 1.5, True, "2"])
 def test_what_is_no_number_of_mini_batches_is_refused(mini_batches):
     with pytest.raises(HookError, match="at least 1, and got"):

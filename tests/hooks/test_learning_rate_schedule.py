@@ -96,10 +96,18 @@ def test_behind_epochs_a_resumed_run_goes_on_exactly(tmp_path, name):
     check_resumes_exactly(tmp_path, lambda: [LearningRateSchedule(SCHEDULERS[name])], num_epochs=3)
 
 
-def test_a_run_resumed_between_training_and_the_end_of_an_epoch_goes_on_exactly(tmp_path):
+def impatient_plateau(optimizer):
+    return lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"make_scheduler": impatient_plateau, "monitor": "loss"}, {"make_scheduler": SCHEDULERS["ExponentialLR"]}],
+    ids=["plateau", "exponential"],
+)
+def test_a_run_resumed_between_training_and_the_end_of_an_epoch_goes_on_exactly(tmp_path, arguments):
     def hooks():
-        plateau = lr_scheduler.ReduceLROnPlateau
-        return [LearningRateSchedule(lambda optimizer: plateau(optimizer, patience=0), monitor="loss")]
+        return [LearningRateSchedule(**arguments)]
 
     whole = session_with(tmp_path / "whole", *hooks(), num_epochs=3)
     whole()
@@ -147,7 +155,7 @@ def test_a_set_that_is_not_measured_in_each_epoch_is_looked_at_when_it_is(tmp_pa
         def init_datasets(self):
             training, _ = super().init_datasets()
             return training, ValidationDatasetsDict(
-                datasets=(make_dataset(10, 0.1),), only_for_demo=(False,), names=("valid",), every_n_epochs=2
+                datasets=(make_dataset(10, 0.1),), only_for_demo=(False,), names=("valid",), every="2ep"
             )
 
     seen = []
