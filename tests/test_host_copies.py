@@ -1,4 +1,4 @@
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import pytest
 import torch
@@ -198,3 +198,10 @@ def test_the_copy_of_any_nest_equals_it_whatever_was_copied_before(values):
     copies = HostCopies()
     for value in [*values, *values]:
         assert are_same(copies.of(value), value)
+
+
+def test_a_counter_is_copied_and_not_added_to():
+    counter = Counter({3: 1, 7: 2})  # the milestones of a schedule, say
+    copied = HostCopies().of({"milestones": counter})["milestones"]
+    assert type(copied) is Counter
+    assert copied == counter

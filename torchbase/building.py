@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.errors import ConfigError, DataError, StepError
+from torchbase.hooks import LearningRateSchedule
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -116,6 +118,28 @@ def check_optimizer(optimizer: object) -> torch.optim.Optimizer:
             f"init_optimizer has to return a torch.optim.Optimizer, and returned a {type(optimizer).__name__}."
         )
     return optimizer
+
+
+def check_scheduler(scheduler: object) -> LearningRateSchedule | None:
+    """Checks what ``init_scheduler`` returned.
+
+    Args:
+        scheduler: What it returned.
+
+    Returns:
+        The hook that steps it, if there is one.
+
+    Raises:
+        StepError: If it is neither a scheduler of torch nor a `LearningRateSchedule`.
+    """
+    if scheduler is None or isinstance(scheduler, LearningRateSchedule):
+        return scheduler
+    if not isinstance(scheduler, LRScheduler):
+        raise StepError(
+            "init_scheduler has to return a torch.optim.lr_scheduler.LRScheduler, a LearningRateSchedule or None, and "
+            f"returned a {type(scheduler).__name__}."
+        )
+    return LearningRateSchedule(lambda optimizer: scheduler)
 
 
 def check_dataloaders(given: object, validation: ValidationDatasetsDict) -> tuple[Any, Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 import pluggy
 
 from torchbase.errors import HookError
+from torchbase.observed_calls import CallObserver, observed
 
 NOTE = "in the hook"
 
@@ -24,13 +25,16 @@ class Event:
         call: Tells the event; takes its arguments by keyword.
     """
 
-    def __init__(self, name: str, manager: pluggy.PluginManager, defaults: Set[str]) -> None:
+    def __init__(
+        self, name: str, manager: pluggy.PluginManager, defaults: Set[str], observers: Sequence[CallObserver] = ()
+    ) -> None:
         """Prepares the telling of one event.
 
         Args:
             name: The event's name.
             manager: pluggy's manager, with all hooks registered.
             defaults: The names of the hooks whose ``run_…`` implementations others may replace.
+            observers: Those of the hooks that stand around each call of the others.
 
         Raises:
             HookError: If two hooks that are no defaults do the same ``run_…``.
@@ -39,7 +43,15 @@ class Event:
         self._caller: Callable[..., Any] = getattr(manager.hook, name)
         self._defaults = defaults
         self._implementations = getattr(manager.hook, name).get_hookimpls()
+        self._functions = {one.plugin_name: one.function for one in self._implementations}
+        for observer in observers:
+            self._observe(observer)
         self.call = self._choose_call(manager)
+
+    def _observe(self, observer: CallObserver) -> None:
+        for one in self._implementations:
+            if not isinstance(one.plugin, CallObserver):
+                one.function = observed(one.function, observer, one.plugin_name, self.name, _is_wrapper(one))
 
     def _choose_call(self, manager: pluggy.PluginManager) -> Callable[..., Any]:
         kind = self.name.partition("_")[0]
@@ -121,8 +133,9 @@ class Event:
             first_argument = frame.f_code.co_varnames[:1]
             owner = frame.f_locals.get(first_argument[0]) if first_argument else None
             for one in self._implementations:
-                is_its_code = getattr(one.function, "__code__", None) is frame.f_code
-                if is_its_code and (owner is one.plugin or not _is_bound(one.function)):
+                function = self._functions[one.plugin_name]
+                is_its_code = getattr(function, "__code__", None) is frame.f_code
+                if is_its_code and (owner is one.plugin or not _is_bound(function)):
                     return str(one.plugin_name)
             traceback = traceback.tb_next
         return None

@@ -58,7 +58,8 @@ class HostCopies:
             return used[path]
         if isinstance(value, dict):
             copies = copy.copy(value)  # keeps what a module's state_dict carries beside its items
-            copies.update({key: self._copy(one, (*path, key), used) for key, one in value.items()})
+            for key, one in value.items():  # not by update, to which a Counter adds
+                copies[key] = self._copy(one, (*path, key), used)
             return copies
         if isinstance(value, list | tuple):
             items = [self._copy(one, (*path, number), used) for number, one in enumerate(value)]

@@ -13,6 +13,7 @@ import pluggy
 from torchbase import hookspecs
 from torchbase.errors import HookError, did_you_mean
 from torchbase.events import Event
+from torchbase.observed_calls import CallObserver
 
 EVENT_NAMES: tuple[str, ...] = tuple(
     name
@@ -109,7 +110,8 @@ class HookRegistry:
                 manager.register(hook, name=name)
             except pluggy.PluginValidationError as error:
                 raise HookError(f"The hook '{name}' can't be registered: {error}") from error
-        events = {name: Event(name, manager, defaults) for name in EVENT_NAMES}
+        observers = [hook for hook in hooks.values() if isinstance(hook, CallObserver)]
+        events = {name: Event(name, manager, defaults, observers) for name in EVENT_NAMES}
         self._hooks.clear()  # changed in place: a run keeps a view of it
         self._hooks.update(hooks)
         self._defaults = defaults

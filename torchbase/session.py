@@ -233,7 +233,7 @@ class TrainingBaseSession(SessionEvaluation):
             )
             for name in self.datasets_valid_dict
         )
-        return Run(
+        run = Run(
             training=Phase("training", self.dataloader_train, is_training=True),
             max_epochs=self.config_session.num_epochs,
             validation=validation,
@@ -245,6 +245,10 @@ class TrainingBaseSession(SessionEvaluation):
             run_directory=self._run_directory,
             randomness=self._randomness,
         )
+        schedule = self._schedule()
+        if schedule is not None:
+            self.engine.register(schedule)
+        return run
 
     @contextmanager
     def _cleaning_up_after_errors(self) -> Iterator[None]:

@@ -18,8 +18,10 @@ from torchbase.user_methods import UserMethods
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
+    from torch.optim.lr_scheduler import LRScheduler
 
     from torchbase.config import SessionConfig
+    from torchbase.hooks import LearningRateSchedule
 
 
 class SessionParts(UserMethods):
@@ -39,6 +41,15 @@ class SessionParts(UserMethods):
     def init_optimizer(self) -> torch.optim.Optimizer:
         """Gives the optimizer: Adam, in its fused form where the device has it."""
         return building.adam(self.network, self.device, self.config_session)
+
+    def init_scheduler(self) -> "LRScheduler | LearningRateSchedule | None":
+        """Gives the schedule of the learning rate, if there is to be one.
+
+        Returns:
+            A scheduler of torch for `optimizer`, which is then stepped at the end of each epoch; or a
+            `LearningRateSchedule`, which says when it is stepped.
+        """
+        return None
 
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         """Gives what the phases iterate: the training loader, and a loader for each validation set by its name."""
@@ -96,6 +107,10 @@ class SessionParts(UserMethods):
     def _metrics(self) -> SelectedMetrics:
         with self._building("metrics"):
             return select_metrics(self.init_metrics(), self.config_metrics)
+
+    def _schedule(self) -> "LearningRateSchedule | None":
+        with self._building("scheduler"):
+            return building.check_scheduler(self.init_scheduler())
 
     def _loader(self, dataset: "Dataset | IterableDataset", phase: str, *, is_training: bool) -> Any:
         overridden = type(self).dataloader_collate_function is not UserMethods.dataloader_collate_function

@@ -50,18 +50,12 @@ class TrainingStep:
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:
         """Runs one iteration."""
-        call = run.call
         if not phase.is_training:
             with torch.no_grad():
-                loss = call.run_forward(run=run, phase=phase, batch=batch)
-                call.on_loss_computed(run=run, phase=phase, loss=loss)
+                compute_loss(run, phase, batch)
             return
-        loss = call.run_forward(run=run, phase=phase, batch=batch)
-        call.on_loss_computed(run=run, phase=phase, loss=loss)
-        call.run_backward(run=run, loss=loss)
-        call.on_gradients_ready(run=run)
-        if call.should_step_optimizer(run=run) is not False:
-            call.run_optimizer_step(run=run)
+        run.call.run_backward(run=run, loss=compute_loss(run, phase, batch))
+        use_gradients(run)
 
     @hookimpl
     def run_forward(self, run: Run, phase: Phase, batch: Any) -> torch.Tensor:
@@ -94,6 +88,33 @@ class TrainingStep:
         optimizer = optimizer_of(run)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+
+def compute_loss(run: Run, phase: Phase, batch: Any) -> torch.Tensor:
+    """Does the first part of an iteration by telling its events.
+
+    Args:
+        run: The run.
+        phase: The phase.
+        batch: The mini-batch, or a part of it.
+
+    Returns:
+        The loss, shape ().
+    """
+    loss: torch.Tensor = run.call.run_forward(run=run, phase=phase, batch=batch)
+    run.call.on_loss_computed(run=run, phase=phase, loss=loss)
+    return loss
+
+
+def use_gradients(run: Run) -> None:
+    """Does the last part of a training iteration by telling its events, once the gradients are computed.
+
+    Args:
+        run: The run.
+    """
+    run.call.on_gradients_ready(run=run)
+    if run.call.should_step_optimizer(run=run) is not False:
+        run.call.run_optimizer_step(run=run)
 
 
 class KeywordFunction:

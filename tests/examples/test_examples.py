@@ -97,6 +97,26 @@ def test_swap_logger_records_every_value_and_leaves_no_event_file(tmp_path):
     assert not list(finished.run_directory.rglob("events.out.tfevents.*"))
 
 
+def test_all_techniques_together_read_at_least_97_percent_of_the_validation_set_right(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    finished = run_example("all_techniques.py", tmp_path)
+    assert finished.number_after("validation-valid:") >= 97.0
+    run_directory = finished.run_directory
+    assert [path.name for path in sorted((run_directory / "profile").iterdir())] == [
+        "iterations-0000000041-to-0000000043.json",
+        "iterations-0000000041-to-0000000043.txt",
+    ]
+    assert "exponential_moving_average" in (run_directory / "hook_times.txt").read_text(encoding="utf-8")
+    tags = EventAccumulator(str(run_directory)).Reload().Tags()
+    assert "validation-noisy/image/iterations" in tags["images"]
+    assert {"training/gradients/1.weight/iterations", "training/weights/1.weight/epochs"} < set(tags["histograms"])
+    assert {"training/learning_rate/iterations", "training/gradient_norm/iterations"} < set(tags["scalars"])
+    checkpoint = newest_whole_checkpoint(run_directory / "states")
+    assert checkpoint is not None
+    assert checkpoint.parts["hooks"]["exponential_moving_average"]["n_averaged"] == 8 * 20
+
+
 def test_engine_only_learns_to_draw_digits_and_writes_no_file(tmp_path):
     finished = run_example("engine_only.py", tmp_path)
     assert finished.number_after("after:") < 0.5 * finished.number_after("before:")

@@ -3,7 +3,9 @@
 import copy
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,15 @@ from datasets import Dataset
 from tiny import TinySession
 
 from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
+from torchbase.hooks import (
+    Compile,
+    ExponentialMovingAverage,
+    Freeze,
+    GradientAccumulation,
+    GradientClipping,
+    LearningRateSchedule,
+    MixedPrecision,
+)
 
 CONFIG = {
     "session": {
@@ -185,12 +196,12 @@ class Scenario:
     Attributes:
         workers: Workers of the first life, of the second, and so on around.
         kind: The class of the session.
-        hooks: What to register beside the default hooks.
+        hooks: Makers of what to register beside the default hooks.
     """
 
     workers: tuple[int, ...]
     kind: type[TrainingBaseSession] = KilledSession
-    hooks: tuple[type, ...] = (Schedule,)
+    hooks: tuple[Callable[[], object], ...] = (Schedule,)
 
     def session(self, parent: Path, life: int) -> TrainingBaseSession:
         """Begins a run, or goes on with the one that is there."""
@@ -204,6 +215,15 @@ class Scenario:
         return session
 
 
+TECHNIQUES = (
+    partial(GradientAccumulation, 3),
+    partial(MixedPrecision, "fp16"),
+    partial(GradientClipping, norm=0.5),
+    partial(LearningRateSchedule, partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.97), "1it"),
+    partial(ExponentialMovingAverage, 0.9),
+    partial(Freeze, "layers.0.*", "1ep"),
+    partial(Compile, backend="eager"),
+)
 SCENARIOS = {
     "no workers": Scenario((0,)),
     "2 workers": Scenario((2,)),
@@ -211,6 +231,7 @@ SCENARIOS = {
     "2, then 0 workers": Scenario((2, 0)),
     "accumulated gradients": Scenario((0,), hooks=(Schedule, Accumulate)),
     "a hook that draws": Scenario((0,), hooks=(Schedule, DrawRandomNumbers)),
+    "training techniques": Scenario((0,), kind=ValidatedWithinSession, hooks=TECHNIQUES),
     "validation within epochs": Scenario((0, 2), kind=ValidatedWithinSession),
     "a stream": Scenario((0, 2), kind=StreamSession),
 }
