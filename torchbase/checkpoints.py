@@ -59,6 +59,7 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
         RunDirectoryError: A part holds something else, or the operating system refused.
     """
     from torchbase.checkpoint_manifest import write_manifest  # late, since pydantic takes long to import
+    from torchbase.tensor_files import save_tensors  # late, as torch: to list checkpoints takes neither
 
     if epoch < 0 or iteration < 0:
         raise CheckpointError(f"a checkpoint's progress counts from 0: epoch {epoch}, iteration {iteration} came.")
@@ -78,7 +79,7 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
     def fill(temporary: Path) -> None:
         for name, value in parts.items():
             with open(temporary / f"{name}.pth", "wb") as file:  # durable with the folder, once for all of it
-                durable_files.save_tensors(file, value, path / f"{name}.pth")
+                save_tensors(file, value, path / f"{name}.pth")
         write_manifest(temporary, epoch, iteration)
 
     durable_files.write_folder_durably(path, fill)
@@ -126,9 +127,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: It is damaged, or holds something other than tensors and plain values.
     """
+    from torchbase.tensor_files import read_tensors
+
     manifest = _checked_manifest(path)
     with _damage_explained(path):
-        parts = {name.removesuffix(".pth"): durable_files.read_tensors(path / name) for name in manifest.files}
+        parts = {name.removesuffix(".pth"): read_tensors(path / name) for name in manifest.files}
     return Checkpoint(path, manifest.epoch, manifest.iteration, parts)
 
 
