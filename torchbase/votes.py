@@ -1,14 +1,14 @@
 """The votes of the validation sets on the best network: who is for it, what is decided, and why."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torchbase.durable_files import os_errors_explained, write_durably
 from torchbase.errors import HookError, did_you_mean
+from torchbase.json_lines import append_line, cut_lines
+from torchbase.json_values import finite_or_text
 
 Rule = Literal["unanimous", "majority", "any"] | Callable[[Mapping[str, bool]], bool]
 RULES: dict[str, Callable[[Sequence[bool]], bool]] = {
@@ -113,10 +113,9 @@ def append_decision(file: Path, decision: Decision) -> None:
     Raises:
         RunDirectoryError: The operating system refused.
     """
-    content: dict[str, Any] = {"epoch": decision.epoch, "kept": decision.is_kept, "reason": decision.reason}
-    content["votes"] = [{name: _as_json(value) for name, value in asdict(vote).items()} for vote in decision.votes]
-    with os_errors_explained("write", file), file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(content) + "\n")
+    votes = [{name: finite_or_text(value) for name, value in asdict(vote).items()} for vote in decision.votes]
+    kept: dict[str, Any] = {"epoch": decision.epoch, "kept": decision.is_kept, "reason": decision.reason}
+    append_line(file, {**kept, "votes": votes})
 
 
 def cut_decisions(file: Path, epochs: int) -> None:
@@ -129,19 +128,9 @@ def cut_decisions(file: Path, epochs: int) -> None:
     Raises:
         RunDirectoryError: The operating system refused.
     """
-    with os_errors_explained("read", file):
-        if not file.exists():
-            return
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= epochs]
-    if kept != lines:
-        write_durably(file, lambda opened: opened.write("".join(kept).encode()))
+    cut_lines(file, lambda decision: decision.get("epoch", 0) <= epochs)
 
 
 def _describe(vote: Vote) -> str:
     before = "the first" if vote.best_before is None else f"{vote.best_before:.6g} before"
     return f"{vote.phase} ({vote.value:.6g}, {before})"
-
-
-def _as_json(value: object) -> object:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
