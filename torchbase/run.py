@@ -135,6 +135,19 @@ class BestLoss:
     epoch: int
 
 
+@dataclass(frozen=True)
+class Listener:
+    """A hook that an event is told to.
+
+    Attributes:
+        name: The name under which it is registered.
+        is_wrapper: Whether it goes around what the listeners behind it do.
+    """
+
+    name: str
+    is_wrapper: bool
+
+
 class _NotRunning:
     def __getattr__(self, event: str) -> Callable[..., Any]:
         raise HookError(
@@ -167,6 +180,7 @@ class Run:
             next iteration hasn't begun. The engine sets it.
         random_states: Random streams to put in place right before the next iteration; a checkpoint gives them.
         hooks: The registered hooks by name, in the order in which they run. The engine sets it.
+        listeners: By event, the hooks that it is told to, in the order in which they are called. The engine sets it.
         call: The events, callable by name. The engine sets it.
     """
 
@@ -188,6 +202,7 @@ class Run:
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
+    listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict, repr=False)
     call: HookCalls = field(default_factory=_NotRunning, repr=False)
 
     @property
