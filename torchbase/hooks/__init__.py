@@ -12,6 +12,7 @@ from torchbase.hooks.metrics import Metrics
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
+from torchbase.hooks.run_record import RunRecord
 from torchbase.hooks.seed_capture import SeedCapture
 from torchbase.hooks.tensorboard import TensorBoard
 
@@ -28,6 +29,7 @@ __all__ = [
     "NanGuard",
     "NanSkip",
     "Rehearsal",
+    "RunRecord",
     "SeedCapture",
     "TensorBoard",
 ]
