@@ -33,6 +33,7 @@ FLOORS = [
         "torchbase.data.loader",
         "torchbase.data.streaming",
         "torchbase.metrics",
+        "torchbase.record_files",
         "torchbase.user_methods",
     ],
     ["torchbase.data.stream_shards", "torchbase.metrics.selection"],
@@ -46,6 +47,7 @@ FLOORS = [
         "torchbase.data.reading",
         "torchbase.data.splitting",
         "torchbase.data.validation_datasets",
+        "torchbase.json_lines",
         "torchbase.kept_config",
         "torchbase.metrics.binary_classification",
         "torchbase.metrics.chosen",
@@ -54,6 +56,7 @@ FLOORS = [
         "torchbase.metrics.multiclass_classification",
         "torchbase.metrics.regression",
         "torchbase.metrics.torch_metrics",
+        "torchbase.tensor_files",
     ],
     [
         "torchbase.metrics.class_counts",
@@ -170,6 +173,14 @@ def modules_loaded_by(statement):
 
 
 def test_importing_torchbase_loads_no_library_before_it_is_needed():
-    loaded = modules_loaded_by("import torchbase, torchbase.hooks, torchbase.metrics, torchbase.utils")
+    modules = "torchbase, torchbase.hooks, torchbase.metrics, torchbase.session, torchbase.utils"
+    loaded = modules_loaded_by(f"import {modules}")
     assert "torchbase.session" in loaded
     assert not loaded & LATE
+
+
+def test_importing_torchbase_alone_loads_not_even_torch():
+    loaded = modules_loaded_by("import torchbase; dir(torchbase); torchbase.__version__")
+    assert {name for name in loaded if name.startswith("torchbase")} == {"torchbase"}
+    assert "torch" not in loaded
+    assert "torchbase.engine" in modules_loaded_by("from torchbase import Engine")
