@@ -7,8 +7,8 @@ from tiny import CONFIG, TinySession, config_with
 
 from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
+from torchbase.listeners import Listener
 from torchbase.plugins import EVENT_NAMES, HookRegistry, describe_plugin, load_plugin, name_of
-from torchbase.run import Listener
 
 
 class Recorder:

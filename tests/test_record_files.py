@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from torchbase import record_files
 from torchbase.errors import RunDirectoryError
+from torchbase.listeners import HookOrder, Listener
 from torchbase.record_files import (
     Best,
     Epoch,
-    HookOrder,
     Status,
     append_epoch,
     cut_epochs,
@@ -118,7 +118,7 @@ def test_lines_of_averages_that_are_damaged_are_counted(tmp_path):
 def test_hooks_are_read_back_in_their_order(tmp_path):
     order = HookOrder(
         {"b": "package.B", "a": "package.A"},
-        {"on_run_start": (("b", False), ("a", False)), "run_phase": (("a", True),)},
+        {"on_run_start": (Listener("b", False), Listener("a", False)), "run_phase": (Listener("a", True),)},
     )
     write_hooks(tmp_path, order)
     read = read_hooks(tmp_path)

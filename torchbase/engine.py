@@ -8,9 +8,10 @@ from typing import Any
 
 from torchbase.errors import DataError
 from torchbase.hookspecs import hookimpl
+from torchbase.listeners import Listener
 from torchbase.plugins import HookRegistry
 from torchbase.randomness import restore_streams
-from torchbase.run import HookCalls, Listener, Phase, Run
+from torchbase.run import HookCalls, Phase, Run
 
 RunIteration = Callable[[Run, Phase, Any], object]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pluggy
 
 from torchbase.errors import HookError
-from torchbase.run import Listener
+from torchbase.listeners import Listener
 
 NOTE = "in the hook"
 

@@ -13,7 +13,7 @@ import pluggy
 from torchbase import hookspecs
 from torchbase.errors import HookError, did_you_mean
 from torchbase.events import Event
-from torchbase.run import Listener
+from torchbase.listeners import Listener
 
 EVENT_NAMES: tuple[str, ...] = tuple(
     name

@@ -14,6 +14,7 @@ from torchbase.durable_files import read_json, replace_file
 from torchbase.errors import RunDirectoryError
 from torchbase.json_lines import append_line, cut_lines, read_lines
 from torchbase.json_values import finite_or_text
+from torchbase.listeners import HookOrder, Listener
 
 STATUS_FILE = "status.json"
 EPOCHS_FILE = "epochs.jsonl"
@@ -84,20 +85,6 @@ class Epoch:
     phase: str
     iterations: int
     averages: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class HookOrder:
-    """The hooks of a run.
-
-    Attributes:
-        classes: By the name of each hook, in the order of their registration, its class or module.
-        events: By event, the names of the hooks in the order in which they are called, each with whether it is a
-            wrapper around those behind it.
-    """
-
-    classes: Mapping[str, str]
-    events: Mapping[str, tuple[tuple[str, bool], ...]]
 
 
 def write_status(folder: Path, status: Status) -> None:
@@ -196,7 +183,7 @@ def write_hooks(folder: Path, order: HookOrder) -> None:
         RunDirectoryError: The operating system refused.
     """
     events = {
-        event: [{"hook": name, "is_wrapper": is_wrapper} for name, is_wrapper in listeners]
+        event: [{"hook": one.name, "is_wrapper": one.is_wrapper} for one in listeners]
         for event, listeners in order.events.items()
     }
     _replace(folder / HOOKS_FILE, {"hooks": dict(order.classes), "events": events})
@@ -265,7 +252,7 @@ def _epoch_of(line: Mapping[str, Any]) -> Epoch:
 
 def _hooks_of(value: Any) -> HookOrder:
     events = {
-        event: tuple((str(one["hook"]), bool(one["is_wrapper"])) for one in listeners)
+        event: tuple(Listener(str(one["hook"]), bool(one["is_wrapper"])) for one in listeners)
         for event, listeners in value["events"].items()
     }
     return HookOrder({name: str(kind) for name, kind in value["hooks"].items()}, events)

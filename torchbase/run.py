@@ -12,6 +12,7 @@ import torch
 
 from torchbase.errors import HookError, StepError
 from torchbase.iteration_values import ValueBlock
+from torchbase.listeners import Listener
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import Randomness, RandomStates
 from torchbase.run_directory import RunDirectory
@@ -133,19 +134,6 @@ class BestLoss:
 
     loss: float
     epoch: int
-
-
-@dataclass(frozen=True)
-class Listener:
-    """A hook that an event is told to.
-
-    Attributes:
-        name: The name under which it is registered.
-        is_wrapper: Whether it goes around what the listeners behind it do.
-    """
-
-    name: str
-    is_wrapper: bool
 
 
 class _NotRunning:

@@ -12,6 +12,7 @@ from tiny import CONFIG, StopAt, TinySession, config_with
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.errors import CheckpointError
 from torchbase.hooks import RunRecord
+from torchbase.listeners import Listener
 from torchbase.record_files import Best, read_epochs, read_hooks, read_status
 from torchbase.run_directory import RunDirectory
 
@@ -225,8 +226,8 @@ def test_the_hooks_are_told_in_the_order_in_which_each_event_calls_them(tmp_path
     order = read_hooks(Path(session.run_dir))
     assert list(order.classes) == list(session.hooks)
     assert order.classes["around"].endswith("test_run_record.Around")
-    assert order.events["run_phase"] == (("around", True), ("engine", False))
-    assert [name for name, _ in order.events["on_epoch_end"]] == ["around", "console", "run_record", "checkpoint"]
+    assert order.events["run_phase"] == (Listener("around", True), Listener("engine", False))
+    assert [one.name for one in order.events["on_epoch_end"]] == ["around", "console", "run_record", "checkpoint"]
     assert "on_gradients_ready" not in order.events
 
 

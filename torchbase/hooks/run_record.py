@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
 
 from torchbase.errors import RunDirectoryError
 from torchbase.hookspecs import hookimpl
+from torchbase.listeners import order_of
 from torchbase.record_files import (
     Best,
     Epoch,
-    HookOrder,
     State,
     Status,
     append_epoch,
@@ -57,7 +56,7 @@ class RunRecord:
         with self._disk_errors_told():
             cut_epochs(self._folder, run.epochs_done, epochs_of_phases)
         with self._disk_errors_told():
-            write_hooks(self._folder, _order_of_hooks(run))
+            write_hooks(self._folder, order_of(run.hooks, run.listeners))
         self._write_status(run, "running")
 
     @hookimpl
@@ -132,18 +131,3 @@ class RunRecord:
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _order_of_hooks(run: Run) -> HookOrder:
-    events = {
-        event: tuple((one.name, one.is_wrapper) for one in listeners)
-        for event, listeners in run.listeners.items()
-        if listeners
-    }
-    return HookOrder({name: _kind_of(hook) for name, hook in run.hooks.items()}, events)
-
-
-def _kind_of(hook: object) -> str:
-    if isinstance(hook, ModuleType):
-        return hook.__name__
-    return f"{type(hook).__module__}.{type(hook).__qualname__}"
