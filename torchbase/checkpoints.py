@@ -18,6 +18,7 @@ from torchbase.errors import CheckpointError, RunDirectoryError
 if TYPE_CHECKING:
     from torchbase.checkpoint_manifest import Manifest
 
+STATES_FOLDER = "states"  # of a run directory, which has the checkpoints and what continues the run
 _NAME = re.compile(r"checkpoint-epoch-([0-9]{6,})-iteration-([0-9]{10,})")
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 _logger = logging.getLogger("torchbase")
@@ -95,12 +96,24 @@ def list_checkpoints(folder: Path) -> list[Path]:
     Returns:
         Their folders, by iteration and then epoch; anything else in the folder is left out.
     """
-    with durable_files.os_errors_explained("list", folder):
-        if not folder.exists():
-            return []
-        found = {path: _NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()}
-    progress = {path: (int(match[2]), int(match[1])) for path, match in found.items() if match}
+    progress = _progress_of_all(folder)
     return sorted(progress, key=lambda path: progress[path], reverse=True)
+
+
+def newest_progress(folder: Path) -> tuple[int, int] | None:
+    """Tell how far the most advanced checkpoint is, by its name alone.
+
+    Args:
+        folder: The folder of the run's checkpoints, which may be missing.
+
+    Returns:
+        How many epochs and training iterations are done; None where there is no checkpoint.
+    """
+    progress = _progress_of_all(folder).values()
+    if not progress:
+        return None
+    iterations, epochs = max(progress)
+    return epochs, iterations
 
 
 def check_checkpoint(path: Path) -> None:
@@ -187,6 +200,14 @@ def keep_newest(folder: Path, count: int) -> None:
         for surplus in paths[position + count :]:
             durable_files.remove_durably(surplus)
         return
+
+
+def _progress_of_all(folder: Path) -> dict[Path, tuple[int, int]]:
+    with durable_files.os_errors_explained("list", folder):
+        if not folder.exists():
+            return {}
+        found = {path: _NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()}
+    return {path: (int(match[2]), int(match[1])) for path, match in found.items() if match}
 
 
 @contextmanager

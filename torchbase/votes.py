@@ -10,6 +10,7 @@ from torchbase.errors import HookError, did_you_mean
 from torchbase.json_lines import append_line, cut_lines
 from torchbase.json_values import finite_or_text
 
+VOTES_FILE = "votes.jsonl"
 Rule = Literal["unanimous", "majority", "any"] | Callable[[Mapping[str, bool]], bool]
 RULES: dict[str, Callable[[Sequence[bool]], bool]] = {
     "unanimous": all,
