@@ -29,7 +29,8 @@ tbody td { border-top: 1px solid var(--line); }
 ul { list-style: none; padding: 0; } code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)); gap: 1rem 1.5rem; }
 figure { margin: 0; } figcaption { font-weight: 600; }
-svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--faint); paint-order: stroke; stroke: var(--back); stroke-width: 3px; }
+svg { width: 100%; height: auto; }
+svg text { font-size: 12px; fill: var(--faint); paint-order: stroke; stroke: var(--back); stroke-width: 3px; }
 .grid { stroke: var(--line); } .axis { stroke: var(--faint); }
 polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 """
@@ -106,7 +107,7 @@ def _pictures(comparison: Comparison, places: dict[str, int]) -> str:
         is_logarithmic = go_through_magnitudes(one for runs in of_phases.values() for one in runs.values())
         figures = []
         for phase, short in short_names(of_phases).items():
-            picture = svg_of(of_phases[phase], places, is_logarithmic, f"{short}: {name} over the epochs")
+            picture = svg_of(of_phases[phase], places, is_logarithmic, f"{plain(short)}: {plain(name)} over the epochs")
             figures.append(f"<figure><figcaption>{escape(plain(short))}</figcaption>\n{picture}</figure>")
         parts.append(f'<h2>{escape(plain(name))}</h2>\n<div class="pictures">\n' + "\n".join(figures) + "\n</div>")
     return "\n".join(parts)

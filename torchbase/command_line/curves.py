@@ -8,6 +8,7 @@ from torchbase.record_files import Epoch
 
 Points = Sequence[tuple[int, float]]
 FACTOR_OF_LOGARITHMIC = 20.0
+LARGEST_VALUE, SMALLEST_STEP = 1e300, 1e-300
 
 
 def curves_by_name(epochs: Iterable[Epoch]) -> dict[str, dict[str, list[tuple[int, float]]]]:
@@ -50,7 +51,7 @@ class Scale:
             From 0 to 1 for values from ``low`` to ``high``.
         """
         if self.is_logarithmic:
-            return math.log(value / self.low) / math.log(self.high / self.low)
+            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         return (value - self.low) / (self.high - self.low)
 
     def value_at(self, position: float) -> float:
@@ -63,7 +64,7 @@ class Scale:
             The value.
         """
         if self.is_logarithmic:
-            return float(self.low * (self.high / self.low) ** position)
+            return math.exp(math.log(self.low) + (math.log(self.high) - math.log(self.low)) * position)
         return self.low + (self.high - self.low) * position
 
     def ticks(self, count: int) -> list[float]:
@@ -87,6 +88,15 @@ class Scale:
 
     def _holds(self, value: float) -> bool:
         return self.low <= value * (1 + 1e-9) and value <= self.high * (1 + 1e-9)
+
+
+def can_be_drawn(value: float) -> bool:
+    """Tells whether a value has a place on a scale: it is finite, and differences of such values are, too.
+
+    Args:
+        value: The value.
+    """
+    return abs(value) <= LARGEST_VALUE
 
 
 def go_through_magnitudes(curves: Iterable[Points]) -> bool:
@@ -120,7 +130,7 @@ def scale_of(curves: Iterable[Points], is_logarithmic: bool) -> Scale | None:
 
 
 def _finite_values(curves: Iterable[Points]) -> list[float]:
-    return [value for curve in curves for _, value in curve if math.isfinite(value)]
+    return [value for curve in curves for _, value in curve if can_be_drawn(value)]
 
 
 def epochs_of(curves: Iterable[Points]) -> Scale:
@@ -149,7 +159,7 @@ def thinned(curve: Points, columns: int) -> list[list[tuple[int, float]]]:
     """
     pieces: list[list[tuple[int, float]]] = [[]]
     for point in curve:
-        if math.isfinite(point[1]):
+        if can_be_drawn(point[1]):
             pieces[-1].append(point)
         elif pieces[-1]:
             pieces.append([])
@@ -169,6 +179,8 @@ def _extremes(piece: Points, length: int) -> list[tuple[int, float]]:
 
 def _round_values(low: float, high: float, count: int) -> list[float]:
     rough = (high - low) / max(1, count)
+    if rough < SMALLEST_STEP:
+        return []
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = magnitude * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

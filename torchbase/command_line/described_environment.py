@@ -28,11 +28,11 @@ def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
         yield "plugins", ", ".join(_plugin(name, plugins) for name in plugins)
     devices = _mapping(environment, "devices")
     if devices:
-        accelerators = ", ".join(map(str, devices.get("accelerators") or ())) or "none"
+        accelerators = ", ".join(map(str, _list(devices, "accelerators"))) or "none"
         cores, threads = devices.get("cpu_count"), devices.get("thread_count")
         yield "devices", plain(f"CPU cores: {cores}; threads of torch: {threads}; accelerators: {accelerators}")
-    words = environment.get("command_line")
-    if isinstance(words, list):
+    words = _list(environment, "command_line")
+    if words:
         yield "command", plain(shlex.join(map(str, words)))
     session = _mapping(environment, "session")
     if session:
@@ -41,13 +41,18 @@ def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
     if commit:
         yield "commit", plain(f"{commit.get('commit')}{', with changes' if commit.get('dirty') else ''}")
     for resumed in details.resumes:
-        changes = resumed.get("config_changes") or ["the same config"]
+        changes = _list(resumed, "config_changes") or ["the same config"]
         yield "resumed", plain(f"{resumed.get('time', 'at an unknown time')}: {', '.join(map(str, changes))}")
 
 
 def _mapping(environment: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = environment.get(name)
     return value if isinstance(value, Mapping) else {}
+
+
+def _list(environment: Mapping[str, Any], name: str) -> list[Any]:
+    value = environment.get(name)
+    return value if isinstance(value, list) else []
 
 
 def _plugin(name: str, plugins: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from torchbase.record_files import STATUS_FILE, Best, Status, read_status
 from torchbase.run_lock import is_locked
 
 DEFAULT_PARENT = Path("runs")
-KILLED, UNKNOWN, UNCERTAIN = "killed", "unknown", "running?"
+KILLED, NOT_BEGUN, UNCERTAIN, UNKNOWN = "killed", "not begun", "running?", "unknown"
 _TAG = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_.+")
 _Content = TypeVar("_Content")
 
@@ -27,7 +27,8 @@ class KeptRun:
 
     Attributes:
         path: The run directory.
-        state: ``running``, ``finished``, ``stopped``, ``failed``, ``killed``, ``running?`` or ``unknown``.
+        state: ``running``, ``finished``, ``stopped``, ``failed``, ``killed``, ``not begun``, ``running?`` or
+            ``unknown``.
         status: What the run told of itself last; None where it told nothing that can be read.
         config: The config that it was begun, or last resumed, with; empty where there is none that can be read.
         epochs_done: How many epochs are done.
@@ -137,12 +138,19 @@ def read_run(path: Path) -> KeptRun:
     """
     damages: list[str] = []
     status = _attempt(lambda: read_status(path), damages)
+    locked = is_locked(path) if status is None or status.state == "running" else None
+    if status is not None and locked is False:  # it may have ended since it was read, and told so before it let go
+        status = _attempt(lambda: read_status(path), damages)
     config = _attempt(lambda: newest_config(path), damages)
     if config is not None and not isinstance(config, Mapping):
         damages.append(f"{path / CONFIG_FILE} isn't a config: it holds no dictionary")
         config = None
-    state = _state_of(path, status)
     epochs_done, max_epochs, iterations = _progress_of(path, status, config or {}, damages)
+    if status is not None:
+        state = _state_of(status, locked)
+    else:
+        is_blank = not damages and epochs_done is None
+        state = "running" if locked else NOT_BEGUN if is_blank else UNKNOWN
     notes = _notes_of(state, status, has_config=config is not None) if not damages else ()
     return KeptRun(path, state, status, config or {}, epochs_done, max_epochs, iterations, notes, tuple(damages))
 
@@ -198,14 +206,9 @@ def _attempt(read: Callable[[], _Content], damages: list[str]) -> _Content | Non
         return None
 
 
-def _state_of(path: Path, status: Status | None) -> str:
-    if status is not None and status.state != "running":
+def _state_of(status: Status, locked: bool | None) -> str:
+    if status.state != "running" or locked:
         return status.state
-    locked = is_locked(path)
-    if locked:
-        return "running"
-    if status is None:
-        return UNKNOWN
     return UNCERTAIN if locked is None else KILLED
 
 
@@ -222,9 +225,10 @@ def _progress_of(
 
 
 def _notes_of(state: str, status: Status | None, *, has_config: bool) -> tuple[str, ...]:
+    if state == NOT_BEGUN:
+        return (f"it was ended before it began to train{'' if has_config else ', and before it kept its config'}",)
     if state == UNKNOWN:
-        missing = STATUS_FILE if has_config else f"{STATUS_FILE} and no {CONFIG_FILE}"
-        return (f"it tells nothing of itself: there is no {missing}",)
+        return (f"it keeps no {STATUS_FILE}, as of a version of torchbase that wrote none",)
     if state == UNCERTAIN and status is not None:
         return (f"whether its process still runs can't be told here; it did at {status.updated_at}",)
     return ()

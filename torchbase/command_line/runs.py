@@ -25,6 +25,7 @@ from torchbase.json_values import NOT_GIVEN, finite_or_text
 from torchbase.record_files import Best
 
 WIDEST_VALUE = 24
+ROOM_BESIDE_TAGS = 32  # for the state, the epochs and a loss
 NOTES_SHOWN = 10
 VALIDATION_PREFIX = "validation-"
 
@@ -78,7 +79,8 @@ def _write_table(
         notes.append(f"no runs: {', '.join(listing.others[:NOTES_SHOWN])}{', …' * (len(listing.others) > NOTES_SHOWN)}")
     if runs:
         widest = WIDTH_OF_A_PIPE if console.width >= WIDTH_OF_A_PIPE else WIDEST_VALUE
-        table = RunTable([*_columns_of_runs(runs), *_columns_of_configs(runs, configs, paths, widest)], console.width)
+        columns = [*_columns_of_runs(runs, max(console.width - ROOM_BESIDE_TAGS, WIDEST_VALUE))]
+        table = RunTable([*columns, *_columns_of_configs(runs, configs, paths, widest)], console.width)
         console.print(table)
         if table.left_out:
             notes.insert(0, f"too wide to be shown: {', '.join(table.left_out)} (--json has everything)")
@@ -87,10 +89,10 @@ def _write_table(
     write_notes(console, notes)
 
 
-def _columns_of_runs(runs: Sequence[KeptRun]) -> list[Column]:
+def _columns_of_runs(runs: Sequence[KeptRun], widest_tag: int) -> list[Column]:
     phases = list(dict.fromkeys(phase for run in runs for phase in run.best_losses))
     return [
-        Column("run", [plain(run.tag) for run in runs]),
+        Column("run", [cropped(plain(run.tag), widest_tag) for run in runs]),
         Column("state", [run.state for run in runs], rank=1, styles=[STYLES[run.state] for run in runs]),
         Column("epochs", [_epochs_of(run) for run in runs], is_right=True, rank=2),
         *(

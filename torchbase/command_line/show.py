@@ -123,7 +123,7 @@ def _how_it_went(run: KeptRun, details: Details) -> Table:
         pairs.append(("started", _time(status.started_at)))
         if status.resumed_at is not None:
             pairs.append(("resumed", _time(status.resumed_at)))
-        pairs.append(("last heard", _time(status.updated_at)))
+        pairs.append(("updated", _time(status.updated_at)))
         pairs.append(("process", f"{status.process_id} on {plain(status.host)}"))
     if details.best_epoch is not None:
         pairs.append(("best epoch", str(details.best_epoch)))

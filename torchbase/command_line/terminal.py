@@ -27,6 +27,7 @@ STYLES = {
     "stopped": "yellow",
     "failed": "red",
     "killed": "red",
+    "not begun": "dim",
     "unknown": "dim",
 }
 HEAD, FAINT, BEST = "bold", "dim", "bold green"
