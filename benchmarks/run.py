@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import checkpoint_hold_up
+import command_line
 import data_files
 import data_path
 import data_training
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], Outcome]] = {
     "preset_overhead": preset_overhead.measure,
     "import_time": import_time.measure,
     "checkpoint_hold_up": checkpoint_hold_up.measure,
+    "command_line": command_line.measure,
     "data_path": data_path.measure,
     "data_files": data_files.measure,
     "data_training": data_training.measure,

@@ -3,7 +3,7 @@
     python examples/digits.py
 
 The digits are scikit-learn's: 1,797 images of 8 by 8 pixels, bundled with it. Look at the run afterwards with
-``tensorboard --logdir runs``.
+``torchbase runs`` and ``torchbase show``, or with ``tensorboard --logdir runs``.
 """
 
 import torch

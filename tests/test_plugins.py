@@ -1,11 +1,14 @@
+import json
 import types
+from pathlib import Path
 
 import pytest
 from tiny import CONFIG, TinySession, config_with
 
 from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
-from torchbase.plugins import EVENT_NAMES, HookRegistry, load_plugin, name_of
+from torchbase.listeners import Listener
+from torchbase.plugins import EVENT_NAMES, HookRegistry, describe_plugin, load_plugin, name_of
 
 
 class Recorder:
@@ -252,3 +255,66 @@ def test_two_plugins_of_one_name_are_refused(installed_plugin, tmp_path):
     (other / "entry_points.txt").write_text("[torchbase.hooks]\ngreeter = some_plugin:Greeter\n")
     with pytest.raises(HookError, match="Several packages offer a plugin 'greeter'"):
         load_plugin("greeter")
+    with pytest.raises(HookError, match="Several packages offer a plugin 'greeter'"):
+        describe_plugin("greeter")
+
+
+def test_the_environment_tells_which_package_a_plugin_is_from(installed_plugin, tmp_path):
+    session = TinySession(config_with(plugins=["greeter"]), tmp_path / "runs")
+    environment = json.loads(Path(session.run_dir, "environment.json").read_text())
+    greeter = {"distribution": "some-plugin", "version": "1.0", "object": "some_plugin:Greeter"}
+    assert environment["plugins"] == {"greeter": greeter}
+    assert describe_plugin("greeter") == greeter
+    with pytest.raises(HookError, match=r"Did you mean 'greeter'\?"):
+        describe_plugin("greter")
+
+
+class Doer:
+    def __init__(self, name):
+        self.name = name
+
+    @hookimpl
+    def run_phase(self):
+        pass
+
+
+class Wrapper(Doer):
+    @hookimpl(wrapper=True)
+    def run_phase(self):
+        return (yield)
+
+
+def test_the_listeners_of_an_event_are_told_in_the_order_of_their_calls():
+    class First(Recorder):
+        @hookimpl(tryfirst=True)
+        def on_epoch_end(self, run):
+            super().on_epoch_end(run)
+
+    class Last(Recorder):
+        @hookimpl(trylast=True)
+        def on_epoch_end(self, run):
+            super().on_epoch_end(run)
+
+    calls = []
+    registry = HookRegistry()
+    listeners = registry.listeners
+    assert listeners["on_epoch_end"] == ()
+    for name, kind in (("a", Last), ("b", Recorder), ("c", First), ("d", Last), ("e", Recorder), ("f", First)):
+        registry.register(kind(calls, name), name)
+    registry.call.on_epoch_end(run=None)
+    assert [one.name for one in listeners["on_epoch_end"]] == calls  # a view, which follows what is registered
+    assert not any(one.is_wrapper for one in listeners["on_epoch_end"])
+    registry.unregister("c")
+    assert "c" not in [one.name for one in listeners["on_epoch_end"]]
+
+
+def test_of_those_that_do_the_same_only_the_one_that_does_it_is_listed():
+    registry = HookRegistry(defaults=[Doer("default")])
+    registry.register(Wrapper("outer"))
+    assert registry.listeners["run_phase"] == (Listener("outer", True), Listener("default", False))
+    registry.register(Doer("mine"))
+    registry.register(Wrapper("inner"))
+    names = [one.name for one in registry.listeners["run_phase"]]
+    assert names == ["outer", "inner", "mine"]
+    with pytest.raises(TypeError):
+        registry.listeners["run_phase"] = ()

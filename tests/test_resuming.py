@@ -118,7 +118,8 @@ class ValidatedWithin(TinySession):
 
 
 def within_result_of(session, summary):
-    return {**result_of(session, summary), "votes": Path(session.run_dir, "votes.jsonl").read_text()}
+    lines = {name: Path(session.run_dir, name).read_text() for name in ("votes.jsonl", "epochs.jsonl")}
+    return {**result_of(session, summary), **lines}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_a_set_validated_within_epochs_has_its_curve_and_its_votes(unbroken_with
     assert steps["validation-valid/loss/iterations"] == list(range(1, 13))
     assert steps["validation-demo/loss/epochs"] == [1, 2]
     assert "validation-valid/loss/epochs" not in steps
-    votes = [json.loads(line) for line in unbroken_within["votes"].splitlines()]
+    votes = [json.loads(line) for line in unbroken_within["votes.jsonl"].splitlines()]
     assert [(one["epoch"], one["iteration"]) for one in votes] == [(1, 3), (2, 6), (2, 9), (2, 10)]
 
 

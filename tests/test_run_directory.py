@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from torchbase.checkpoints import write_checkpoint
-from torchbase.durable_files import write_json, write_tensors
+from torchbase.durable_files import write_json
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError
 from torchbase.run_directory import RunDirectory
+from torchbase.tensor_files import write_tensors
 
 HOLDS_THE_LOCK = """
 import sys

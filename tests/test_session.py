@@ -87,6 +87,7 @@ def test_the_attributes_are_those_of_the_contract(tmp_path):
         "interruption",
         "tensorboard",
         "console",
+        "run_record",
         "checkpoint",
     ]
 

@@ -1,13 +1,21 @@
-"""A minimalist base for machine-learning projects in PyTorch."""
+"""A minimalist base for machine-learning projects in PyTorch.
 
-from torchbase.data.splitting import split_iterables
-from torchbase.data.validation_datasets import ValidationDatasetsDict
-from torchbase.engine import Engine
-from torchbase.hookspecs import hookimpl
-from torchbase.metrics.base import BaseMetricsClass
-from torchbase.run import Phase, Run
-from torchbase.run_summary import RunSummary
-from torchbase.session import TrainingBaseSession
+The public names are imported when they are first asked for: the command ``torchbase`` lies in this package, and answers
+without torch.
+"""
+
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from torchbase.data.splitting import split_iterables
+    from torchbase.data.validation_datasets import ValidationDatasetsDict
+    from torchbase.engine import Engine
+    from torchbase.hookspecs import hookimpl
+    from torchbase.metrics.base import BaseMetricsClass
+    from torchbase.run import Phase, Run
+    from torchbase.run_summary import RunSummary
+    from torchbase.session import TrainingBaseSession
 
 __version__ = "0.1.0"
 
@@ -22,3 +30,31 @@ __all__ = [
     "hookimpl",
     "split_iterables",
 ]
+
+_MODULES = {
+    "BaseMetricsClass": "metrics.base",
+    "Engine": "engine",
+    "Phase": "run",
+    "Run": "run",
+    "RunSummary": "run_summary",
+    "TrainingBaseSession": "session",
+    "ValidationDatasetsDict": "data.validation_datasets",
+    "hookimpl": "hookspecs",
+    "split_iterables": "data.splitting",
+}
+
+
+if not typing.TYPE_CHECKING:  # else a checker would take any name for a public one
+
+    def __getattr__(name: str) -> typing.Any:
+        """Imports a public name; see PEP 562."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value  # asked for once
+        return value
+
+
+def __dir__() -> list[str]:
+    """Gives the names that there are, also those that weren't asked for yet."""
+    return sorted({*globals(), *__all__})

@@ -6,10 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from torchbase.durable_files import write_tensors
 from torchbase.errors import TorchbaseError
 from torchbase.run import Phase, Run
 from torchbase.run_directory import RunDirectory
+from torchbase.tensor_files import write_tensors
 
 FOLDER = "bad_mini_batches"
 MAXIMUM_KEPT = 10

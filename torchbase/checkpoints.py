@@ -18,6 +18,7 @@ from torchbase.errors import CheckpointError, RunDirectoryError
 if TYPE_CHECKING:
     from torchbase.checkpoint_manifest import Manifest
 
+STATES_FOLDER = "states"  # of a run directory, which has the checkpoints and what continues the run
 _NAME = re.compile(r"checkpoint-epoch-([0-9]{6,})-iteration-([0-9]{10,})")
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 _logger = logging.getLogger("torchbase")
@@ -59,6 +60,7 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
         RunDirectoryError: A part holds something else, or the operating system refused.
     """
     from torchbase.checkpoint_manifest import write_manifest  # late, since pydantic takes long to import
+    from torchbase.tensor_files import save_tensors  # late, as torch: to list checkpoints takes neither
 
     if epoch < 0 or iteration < 0:
         raise CheckpointError(f"a checkpoint's progress counts from 0: epoch {epoch}, iteration {iteration} came.")
@@ -78,7 +80,7 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
     def fill(temporary: Path) -> None:
         for name, value in parts.items():
             with open(temporary / f"{name}.pth", "wb") as file:  # durable with the folder, once for all of it
-                durable_files.save_tensors(file, value, path / f"{name}.pth")
+                save_tensors(file, value, path / f"{name}.pth")
         write_manifest(temporary, epoch, iteration)
 
     durable_files.write_folder_durably(path, fill)
@@ -94,12 +96,24 @@ def list_checkpoints(folder: Path) -> list[Path]:
     Returns:
         Their folders, by iteration and then epoch; anything else in the folder is left out.
     """
-    with durable_files.os_errors_explained("list", folder):
-        if not folder.exists():
-            return []
-        found = {path: _NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()}
-    progress = {path: (int(match[2]), int(match[1])) for path, match in found.items() if match}
+    progress = _progress_of_all(folder)
     return sorted(progress, key=lambda path: progress[path], reverse=True)
+
+
+def newest_progress(folder: Path) -> tuple[int, int] | None:
+    """Tell how far the most advanced checkpoint is, by its name alone.
+
+    Args:
+        folder: The folder of the run's checkpoints, which may be missing.
+
+    Returns:
+        How many epochs and training iterations are done; None where there is no checkpoint.
+    """
+    progress = _progress_of_all(folder).values()
+    if not progress:
+        return None
+    iterations, epochs = max(progress)
+    return epochs, iterations
 
 
 def check_checkpoint(path: Path) -> None:
@@ -126,9 +140,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: It is damaged, or holds something other than tensors and plain values.
     """
+    from torchbase.tensor_files import read_tensors
+
     manifest = _checked_manifest(path)
     with _damage_explained(path):
-        parts = {name.removesuffix(".pth"): durable_files.read_tensors(path / name) for name in manifest.files}
+        parts = {name.removesuffix(".pth"): read_tensors(path / name) for name in manifest.files}
     return Checkpoint(path, manifest.epoch, manifest.iteration, parts)
 
 
@@ -184,6 +200,14 @@ def keep_newest(folder: Path, count: int) -> None:
         for surplus in paths[position + count :]:
             durable_files.remove_durably(surplus)
         return
+
+
+def _progress_of_all(folder: Path) -> dict[Path, tuple[int, int]]:
+    with durable_files.os_errors_explained("list", folder):
+        if not folder.exists():
+            return {}
+        found = {path: _NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()}
+    return {path: (int(match[2]), int(match[1])) for path, match in found.items() if match}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from torchbase.errors import DataError
 from torchbase.hookspecs import hookimpl
+from torchbase.listeners import Listener
 from torchbase.plugins import HookRegistry
 from torchbase.randomness import restore_streams
 from torchbase.run import HookCalls, Phase, Run
@@ -56,6 +57,11 @@ class Engine:
         return self._registry.hooks
 
     @property
+    def listeners(self) -> Mapping[str, tuple[Listener, ...]]:
+        """By event, the hooks that it is told to, in the order in which they are called; read-only."""
+        return self._registry.listeners
+
+    @property
     def call(self) -> HookCalls:
         """The events, callable by name."""
         calls: HookCalls = self._registry.call
@@ -99,7 +105,8 @@ class Engine:
         Raises:
             Exception: Whatever a hook or the iteration raises, with notes on where it happened.
         """
-        run.hooks, run.call, run.is_between_iterations = self.hooks, self.call, False
+        run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
+        run.is_between_iterations = False
         try:
             run.call.on_run_start(run=run)
             while run.stop_reason is None and run.epochs_done < run.max_epochs and not self._should_stop(run):
@@ -121,7 +128,7 @@ class Engine:
         Raises:
             Exception: Whatever a hook or the iteration raises, with notes on where it happened.
         """
-        run.hooks, run.call = self.hooks, self.call
+        run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
         run.call.run_phase(run=run, phase=phase)
 
     def _should_stop(self, run: Run) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pluggy
 
 from torchbase.errors import HookError
+from torchbase.listeners import Listener
 from torchbase.observed_calls import CallObserver, observed
 
 NOTE = "in the hook"
@@ -22,6 +23,8 @@ class Event:
 
     Attributes:
         name: The event's name, whose first word says what becomes of the answers.
+        listeners: The hooks that are told, in the order in which they are called; of those that do the same ``run_…``,
+            the one that does it.
         call: Tells the event; takes its arguments by keyword.
     """
 
@@ -46,6 +49,7 @@ class Event:
         self._functions = {one.plugin_name: one.function for one in self._implementations}
         for observer in observers:
             self._observe(observer)
+        self.listeners = tuple(_listener(one) for one in reversed(self._implementations))
         self.call = self._choose_call(manager)
 
     def _observe(self, observer: CallObserver) -> None:
@@ -76,6 +80,8 @@ class Event:
                 f"{names} both do {self.name}, and only one hook can. To fix, unregister one of them, or make one a "
                 "wrapper around the other: @hookimpl(wrapper=True)."
             )
+        left_out = {one.plugin_name for one in doers if one is not chosen[0]}
+        self.listeners = tuple(one for one in self.listeners if one.is_wrapper or one.name not in left_out)
         if len(self._implementations) == len(doers) and self._takes_everything(manager, chosen[0]):
             self._caller = chosen[0].function
         else:
@@ -139,6 +145,10 @@ class Event:
                     return str(one.plugin_name)
             traceback = traceback.tb_next
         return None
+
+
+def _listener(implementation: pluggy.HookImpl) -> Listener:
+    return Listener(implementation.plugin_name, _is_wrapper(implementation))
 
 
 def _is_wrapper(implementation: pluggy.HookImpl) -> bool:

@@ -118,6 +118,19 @@ def json_form(value: Any) -> Any:
     return value
 
 
+def finite_or_text(value: object) -> object:
+    """Gives a number in the form in which JSON can hold it.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        ``"nan"``, ``"inf"`` or ``"-inf"`` for a float that is no finite number, which ``float`` reads back; all else as
+        it is.
+    """
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _differences_at(path: str, old: object, new: object) -> Iterator[Difference]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in old.keys() | new.keys():

@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,7 @@ import pluggy
 from torchbase import hookspecs
 from torchbase.errors import HookError, did_you_mean
 from torchbase.events import Event
+from torchbase.listeners import Listener
 from torchbase.observed_calls import CallObserver
 
 EVENT_NAMES: tuple[str, ...] = tuple(
@@ -48,6 +49,7 @@ class HookRegistry:
         """
         self.call: Any = SimpleNamespace()
         self._hooks: dict[str, object] = {}
+        self._listeners: dict[str, tuple[Listener, ...]] = {}
         self._defaults: frozenset[str] = frozenset()
         named: dict[str, object] = {}
         for hook in defaults:
@@ -61,6 +63,11 @@ class HookRegistry:
     def hooks(self) -> Mapping[str, object]:
         """The hooks by name, in the order in which they run; read-only."""
         return MappingProxyType(self._hooks)
+
+    @property
+    def listeners(self) -> Mapping[str, tuple[Listener, ...]]:
+        """By event, the hooks that it is told to, in the order in which they are called; read-only."""
+        return MappingProxyType(self._listeners)
 
     def register(self, hook: object, name: str | None = None) -> str:
         """Adds a hook behind those that are there.
@@ -112,8 +119,9 @@ class HookRegistry:
                 raise HookError(f"The hook '{name}' can't be registered: {error}") from error
         observers = [hook for hook in hooks.values() if isinstance(hook, CallObserver)]
         events = {name: Event(name, manager, defaults, observers) for name in EVENT_NAMES}
-        self._hooks.clear()  # changed in place: a run keeps a view of it
+        self._hooks.clear()  # both changed in place: a run keeps a view of them
         self._hooks.update(hooks)
+        self._listeners.update({name: event.listeners for name, event in events.items()})
         self._defaults = defaults
         for name, event in events.items():
             setattr(self.call, name, event.call)
@@ -138,6 +146,29 @@ def load_plugin(name: str) -> object:
     Raises:
         HookError: If no installed package offers one of that name, or several do.
     """
+    hook: object = _find_plugin(name).load()()
+    return hook
+
+
+def describe_plugin(name: str) -> dict[str, str | None]:
+    """Tells which installed package offers a plugin.
+
+    Args:
+        name: The name of the entry point.
+
+    Returns:
+        Its ``distribution`` and ``version``, None where it has no metadata, and what the entry point refers to, as
+        ``object``; ready for JSON.
+
+    Raises:
+        HookError: If no installed package offers one of that name, or several do.
+    """
+    found = _find_plugin(name)
+    name_and_version = (None, None) if found.dist is None else (found.dist.name, found.dist.version)
+    return {"distribution": name_and_version[0], "version": name_and_version[1], "object": found.value}
+
+
+def _find_plugin(name: str) -> EntryPoint:
     offered = entry_points(group=ENTRY_POINT_GROUP)
     found = list(offered.select(name=name))
     if not found:
@@ -148,8 +179,7 @@ def load_plugin(name: str) -> object:
     if len(found) > 1:
         packages = ", ".join(one.dist.name if one.dist is not None else one.value for one in found)
         raise HookError(f"Several packages offer a plugin '{name}': {packages}. To fix, uninstall all but one.")
-    hook: object = found[0].load()()
-    return hook
+    return found[0]
 
 
 def name_of(hook: object) -> str:

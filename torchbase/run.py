@@ -13,6 +13,7 @@ import torch
 from torchbase.errors import HookError, StepError
 from torchbase.intervals import Interval
 from torchbase.iteration_values import ValueBlock
+from torchbase.listeners import Listener
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import Randomness, RandomStates
 from torchbase.run_directory import RunDirectory
@@ -171,6 +172,7 @@ class Run:
             next iteration hasn't begun. The engine sets it.
         random_states: Random streams to put in place right before the next iteration; a checkpoint gives them.
         hooks: The registered hooks by name, in the order in which they run. The engine sets it.
+        listeners: By event, the hooks that it is told to, in the order in which they are called. The engine sets it.
         call: The events, callable by name. The engine sets it.
     """
 
@@ -192,6 +194,7 @@ class Run:
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
+    listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict, repr=False)
     call: HookCalls = field(default_factory=_NotRunning, repr=False)
 
     @property

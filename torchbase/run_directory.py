@@ -12,12 +12,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from torchbase.background_writes import BackgroundWrites
-from torchbase.checkpoints import list_checkpoints
+from torchbase.checkpoints import STATES_FOLDER, list_checkpoints
 from torchbase.durable_files import make_folder, os_errors_explained, sync_folder
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you_mean
+from torchbase.run_lock import LOCK_FILE
 
 NETWORK_FILE = "network.pth"
-STATES_FOLDER = "states"
+SECONDS_OF_A_GLANCE = 0.1  # far longer than `is_locked` holds the lock
 _POSTFIX = re.compile(r"[A-Za-z0-9._-]+")
 _TAGS_LISTED = 5
 _logger = logging.getLogger("torchbase")
@@ -41,7 +42,7 @@ class RunDirectory:
         self.is_new = is_new
         self.writes = BackgroundWrites()
         # Hooks may write from a thread of their own, under the same lock.
-        self._lock = FileLock(path / ".lock", timeout=0, thread_local=False)
+        self._lock = FileLock(path / LOCK_FILE, timeout=SECONDS_OF_A_GLANCE, poll_interval=0.01, thread_local=False)
         self._is_wanted, self._wanted_lock = False, threading.Lock()
 
     @classmethod

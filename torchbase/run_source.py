@@ -7,12 +7,13 @@ from typing import Any, Literal
 import torch
 
 from torchbase.checkpoints import newest_whole_checkpoint
-from torchbase.durable_files import check_tensors, read_json, read_tensors, remove_leftovers
+from torchbase.durable_files import read_json, remove_leftovers
 from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.kept_config import newest_config, newest_run
 from torchbase.randomness import draw_seed
 from torchbase.run_directory import NETWORK_FILE, RunDirectory
+from torchbase.tensor_files import check_tensors, read_tensors
 
 DEFAULT_PARENT = "runs"
 

@@ -148,6 +148,7 @@ class TrainingBaseSession(SessionEvaluation):
             standard.Interruption(),  # before Checkpoint: it ends the program once that has written
             standard.TensorBoard(),
             standard.Console(),
+            standard.RunRecord(),  # before Checkpoint: what is more than that has is cut away, what is less is lost
             standard.Checkpoint(session.checkpoint_intervals),
         ]
 

@@ -9,13 +9,13 @@ import torch
 from torchbase import hooks as standard
 from torchbase.building import VALIDATION_PREFIX
 from torchbase.data.phase_loader import end_workers
-from torchbase.durable_files import check_tensors, read_tensors
 from torchbase.engine import Engine
 from torchbase.errors import DataError, RunDirectoryError
 from torchbase.randomness import fence
 from torchbase.run import Phase, Run
 from torchbase.run_directory import NETWORK_FILE, RunDirectory
 from torchbase.session_parts import SessionParts
+from torchbase.tensor_files import check_tensors, read_tensors
 from torchbase.training_step import TrainingStep
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torchbase.bitwise import different_values
-from torchbase.checkpoints import check_checkpoint, list_checkpoints
-from torchbase.durable_files import check_tensors
+from torchbase.checkpoints import STATES_FOLDER, check_checkpoint, list_checkpoints
 from torchbase.errors import CheckpointError, RunDirectoryError
 from torchbase.hookspecs import hookimpl
 from torchbase.host_copies import HostCopies
 from torchbase.kept_config import CONFIG_FILE
 from torchbase.run import Phase, Run
-from torchbase.run_directory import NETWORK_FILE, STATES_FOLDER
+from torchbase.run_directory import NETWORK_FILE
 from torchbase.run_state import gather
+from torchbase.tensor_files import check_tensors
 
 
 @dataclass(frozen=True)

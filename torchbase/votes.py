@@ -1,15 +1,16 @@
 """The votes of the validation sets on the best network: who is for it, what is decided, and why."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torchbase.durable_files import os_errors_explained, write_durably
 from torchbase.errors import HookError, did_you_mean
+from torchbase.json_lines import append_line, cut_lines
+from torchbase.json_values import finite_or_text
 
+VOTES_FILE = "votes.jsonl"
 Rule = Literal["unanimous", "majority", "any"] | Callable[[Mapping[str, bool]], bool]
 RULES: dict[str, Callable[[Sequence[bool]], bool]] = {
     "unanimous": all,
@@ -121,10 +122,9 @@ def append_decision(file: Path, decision: Decision) -> None:
         "iteration": decision.iteration,
         "kept": decision.is_kept,
         "reason": decision.reason,
+        "votes": [{name: finite_or_text(value) for name, value in asdict(vote).items()} for vote in decision.votes],
     }
-    content["votes"] = [{name: _as_json(value) for name, value in asdict(vote).items()} for vote in decision.votes]
-    with os_errors_explained("write", file), file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(content) + "\n")
+    append_line(file, content)
 
 
 def cut_decisions(file: Path, decisions: int) -> None:
@@ -137,19 +137,9 @@ def cut_decisions(file: Path, decisions: int) -> None:
     Raises:
         RunDirectoryError: The operating system refused.
     """
-    with os_errors_explained("read", file):
-        if not file.exists():
-            return
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines[:decisions] if line.endswith("\n")]
-    if kept != lines:
-        write_durably(file, lambda opened: opened.write("".join(kept).encode()))
+    cut_lines(file, decisions)
 
 
 def _describe(vote: Vote) -> str:
     before = "the first" if vote.best_before is None else f"{vote.best_before:.6g} before"
     return f"{vote.phase} ({vote.value:.6g}, {before})"
-
-
-def _as_json(value: object) -> object:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,6 +13,28 @@ import pytest
 FLOORS = [
     ["torchbase", "torchbase.utils", "torchbase.utils.metrics_instances"],
     ["torchbase.command_line"],
+    [
+        "torchbase.command_line.compare",
+        "torchbase.command_line.hooks",
+        "torchbase.command_line.runs",
+        "torchbase.command_line.show",
+        "torchbase.command_line.verify",
+    ],
+    ["torchbase.command_line.comparison_page"],
+    [
+        "torchbase.command_line.comparison",
+        "torchbase.command_line.described_environment",
+        "torchbase.command_line.run_table",
+        "torchbase.command_line.svg_curves",
+        "torchbase.command_line.terminal_curves",
+    ],
+    ["torchbase.command_line.kept_details"],
+    [
+        "torchbase.command_line.catalogue",
+        "torchbase.command_line.curves",
+        "torchbase.command_line.kept_runs",
+        "torchbase.command_line.terminal",
+    ],
     ["torchbase.kept_session"],
     ["torchbase.session"],
     ["torchbase.session_evaluation"],
@@ -34,6 +56,7 @@ FLOORS = [
         "torchbase.data.loader",
         "torchbase.data.streaming",
         "torchbase.metrics",
+        "torchbase.record_files",
         "torchbase.user_methods",
     ],
     ["torchbase.data.stream_shards", "torchbase.metrics.selection"],
@@ -47,6 +70,7 @@ FLOORS = [
         "torchbase.data.reading",
         "torchbase.data.splitting",
         "torchbase.data.validation_datasets",
+        "torchbase.json_lines",
         "torchbase.kept_config",
         "torchbase.metrics.binary_classification",
         "torchbase.metrics.chosen",
@@ -55,6 +79,7 @@ FLOORS = [
         "torchbase.metrics.multiclass_classification",
         "torchbase.metrics.regression",
         "torchbase.metrics.torch_metrics",
+        "torchbase.tensor_files",
     ],
     [
         "torchbase.metrics.areas",
@@ -83,12 +108,14 @@ FLOORS = [
         "torchbase.host_copies",
         "torchbase.intervals",
         "torchbase.iteration_values",
+        "torchbase.listeners",
         "torchbase.metrics.epoch_kinds",
         "torchbase.json_values",
         "torchbase.mini_batch_parts",
         "torchbase.observed_calls",
         "torchbase.parameter_patterns",
         "torchbase.randomness",
+        "torchbase.run_lock",
     ],
     ["torchbase.errors"],
 ]
@@ -175,6 +202,14 @@ def modules_loaded_by(statement):
 
 
 def test_importing_torchbase_loads_no_library_before_it_is_needed():
-    loaded = modules_loaded_by("import torchbase, torchbase.hooks, torchbase.metrics, torchbase.utils")
+    modules = "torchbase, torchbase.hooks, torchbase.metrics, torchbase.session, torchbase.utils"
+    loaded = modules_loaded_by(f"import {modules}")
     assert "torchbase.session" in loaded
     assert not loaded & LATE
+
+
+def test_importing_torchbase_alone_loads_not_even_torch():
+    loaded = modules_loaded_by("import torchbase; dir(torchbase); torchbase.__version__")
+    assert {name for name in loaded if name.startswith("torchbase")} == {"torchbase"}
+    assert "torch" not in loaded
+    assert "torchbase.engine" in modules_loaded_by("from torchbase import Engine")

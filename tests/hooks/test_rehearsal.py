@@ -25,7 +25,8 @@ def fail_of(session_class, tmp_path, error, **session):
     session.register(Written())
     with pytest.raises(error) as caught:
         session()
-    assert session.hooks["written"].names == {"config.json", "environment.json", "states", ".lock"}
+    told = {"config.json", "environment.json", "status.json", "hooks.json"}
+    assert session.hooks["written"].names == {*told, "states", ".lock"}
     assert not Path(session.run_dir).exists()
     return caught.value
 

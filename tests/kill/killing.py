@@ -28,6 +28,7 @@ from tiny import read_scalars
 
 from torchbase import hookimpl
 from torchbase.bitwise import different_values
+from torchbase.record_files import read_status
 
 # Imported once, before the forks; else most of a life would be these imports, in which a kill meets no file.
 IMPORTED_LATE = (
@@ -77,10 +78,19 @@ def live(scenario, parent, life, shared):
         "averages": {phase: dict(values) for phase, values in summary.averages.items()},
         "best losses": {phase: (best.loss, best.epoch) for phase, best in summary.best_losses.items()},
         "votes": (run_dir / "votes.jsonl").read_text(),
+        "epochs": (run_dir / "epochs.jsonl").read_text(),
+        "status": told_of(run_dir),
         "scalars": {tag: list(curve) for tag, curve in read_scalars(run_dir).items()},
     }
     torch.save(result, parent / "result.pth.tmp")
     os.replace(parent / "result.pth.tmp", parent / "result.pth")
+
+
+def told_of(run_dir):
+    """What the run's status tells, but for times and processes."""
+    status = vars(read_status(run_dir))
+    losses = {phase: (best.loss, best.epoch) for phase, best in status["best_losses"].items()}
+    return [status["state"], status["epochs_done"], status["iterations"], losses]
 
 
 def fork(scenario, parent, life, shared):

@@ -26,6 +26,7 @@ from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.profile import Profile
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.retry_on_out_of_memory import RetryOnOutOfMemory
+from torchbase.hooks.run_record import RunRecord
 from torchbase.hooks.seed_capture import SeedCapture
 from torchbase.hooks.tensorboard import TensorBoard
 from torchbase.hooks.time_limit import TimeLimit
@@ -58,6 +59,7 @@ __all__ = [
     "Profile",
     "Rehearsal",
     "RetryOnOutOfMemory",
+    "RunRecord",
     "SeedCapture",
     "TensorBoard",
     "TimeLimit",

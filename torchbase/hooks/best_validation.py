@@ -7,19 +7,18 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
-from torchbase.durable_files import write_tensors
 from torchbase.errors import HookError, RunDirectoryError, did_you_mean
 from torchbase.hookspecs import hookimpl
 from torchbase.host_copies import HostCopies
 from torchbase.run import BestLoss, Phase, Run
 from torchbase.run_directory import NETWORK_FILE
+from torchbase.tensor_files import write_tensors
 from torchbase.training_step import network_of
-from torchbase.votes import Rule, Vote, append_decision, check_rule, cut_decisions, decide, is_better
+from torchbase.votes import VOTES_FILE, Rule, Vote, append_decision, check_rule, cut_decisions, decide, is_better
 
 logger = logging.getLogger("torchbase")
 
 WRITE_NAME = "best network"
-VOTES_FILE = "votes.jsonl"
 
 
 class BestValidation:

@@ -10,6 +10,7 @@ from torchbase.durable_files import write_json
 from torchbase.environment import describe_code, describe_environment
 from torchbase.hookspecs import hookimpl
 from torchbase.kept_config import CONFIG_FILE, config_changes, newest_config
+from torchbase.plugins import describe_plugin
 from torchbase.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class ConfigSnapshot:
         """Writes both files, and says in what a resumed run's config differs."""
         config_file, environment_file = CONFIG_FILE, ENVIRONMENT_FILE
         environment: dict[str, Any] = {**describe_environment(), "session": describe_class(session_class)}
+        environment["plugins"] = {name: describe_plugin(name) for name in config.session.plugins}
         kept = newest_config(run_directory.path)
         if resuming and kept is not None:
             time_tag = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")

@@ -1,0 +1,206 @@
+import json
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_up import make_run, status_with
+
+from torchbase.record_files import Best
+
+
+def losses(valid, demo=0.5):
+    return {"validation-valid": Best(valid, 2), "validation-demo": Best(demo, 10)}
+
+
+@pytest.fixture
+def parent(tmp_path):
+    """Four runs, of which one failed, and a folder that is none."""
+    make_run(tmp_path, "2026-01-01_00-00-00_host", status=status_with(best_losses=losses(0.25)), learning_rate=0.1)
+    failed = status_with(state="failed", reason="KeyError", epochs_done=1, best_losses=losses(float("nan")))
+    make_run(tmp_path, "2026-01-02_00-00-00_host", status=failed, learning_rate=0.001)
+    make_run(tmp_path, "2026-01-03_00-00-00_host", status=status_with(best_losses=losses(0.0625)), learning_rate=0.01)
+    make_run(tmp_path, "2026-01-04_00-00-00_host", status=None, averages={}, weight_decay=0.5)
+    (tmp_path / "figures").mkdir()
+    return tmp_path
+
+
+def rows_of(text):
+    return [line.split() for line in text.split("\n\n")[0].splitlines()]
+
+
+def test_the_table_has_a_line_for_each_run(command, parent):
+    status, out, err = command("runs", parent)
+    assert (status, err) == (0, "")
+    assert out == (
+        "run                       state      epochs  valid loss   demo loss  learning_rate  weight_decay\n"
+        "2026-01-01_00-00-00_host  finished      3/3   0.2500 @2  0.5000 @10            0.1             -\n"
+        "2026-01-02_00-00-00_host  failed        1/3      nan @2  0.5000 @10          0.001             -\n"
+        "2026-01-03_00-00-00_host  finished      3/3  0.06250 @2  0.5000 @10           0.01             -\n"
+        "2026-01-04_00-00-00_host  not begun     ?/3        -          -                0.1           0.5\n"
+        "\n"
+        "2026-01-04_00-00-00_host: it was ended before it began to train\n"
+        "no runs: figures\n"
+    )
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_the_table_fits_the_terminal_and_says_what_does_not(command, parent, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    _, out, _ = command("runs", parent)
+    assert max(map(len, out.splitlines())) <= width
+    head = out.splitlines()[0]
+    for name in ("valid loss", "demo loss", "learning_rate", "weight_decay"):
+        assert (name in head) != (name in re.sub(r"\s+", " ", out.partition("too wide to be shown: ")[2]))
+    assert ("learning_rate" in head) == (width >= 80)
+
+
+@pytest.mark.parametrize(
+    ("key", "days"),
+    [
+        ("run", "1234"),
+        ("state", "2134"),
+        ("epochs", "2134"),
+        ("valid", "3124"),
+        ("validation-valid", "3124"),
+        ("learning_rate", "2314"),
+        ("session.learning_rate", "2314"),
+        ("weight_decay", "4123"),
+        ("updated", "1234"),
+    ],
+)
+def test_runs_are_sorted_by_a_key_and_those_without_it_come_last(command, parent, key, days):
+    _, out, _ = command("runs", parent, "--sort", key)
+    assert [row[0][9] for row in rows_of(out)[1:]] == list(days)
+
+
+def test_a_key_that_is_not_there_names_the_nearest(command, parent):
+    status, out, err = command("runs", parent, "--sort", "learning_rat")
+    assert (status, out) == (2, "")
+    assert "can't be sorted by 'learning_rat': there is no such key. Did you mean 'learning_rate'?" in err
+
+
+def test_json_has_everything(command, parent):
+    status, out, _ = command("runs", parent, "--json", "--sort", "valid")
+    assert status == 0
+    runs = json.loads(out, parse_constant=pytest.fail)
+    assert [run["run"][9] for run in runs] == ["3", "1", "2", "4"]
+    third, _, failed, unknown = runs
+    assert third["best_losses"]["validation-valid"] == {"loss": 0.0625, "epoch": 2}
+    assert third["differing_config"] == {"session.learning_rate": 0.01}
+    assert third["config"]["session"]["num_epochs"] == 3
+    assert (failed["state"], failed["reason"]) == ("failed", "KeyError")
+    assert failed["best_losses"]["validation-valid"]["loss"] == "nan"
+    assert unknown["started_at"] is None
+    assert unknown["notes"] == ["it was ended before it began to train"]
+
+
+def test_a_damaged_run_is_shown_with_a_note_and_the_status_is_1(command, parent):
+    (parent / "2026-01-03_00-00-00_host" / "config.json").write_text('{"session": {"learn')
+    status, out, err = command("runs", parent)
+    assert (status, err) == (1, "")
+    assert "0.06250 @2" in out
+    assert re.search(r"^2026-01-03_00-00-00_host: .*config\.json is damaged, it isn't JSON", out, re.MULTILINE)
+
+
+def test_a_folder_without_runs_says_so(command, tmp_path):
+    assert command("runs", tmp_path) == (0, f"no runs in {tmp_path}\n", "")
+    status, out, err = command("runs", tmp_path / "missing")
+    assert (status, out) == (2, "")
+    assert "can't list" in err
+
+
+def test_without_a_folder_that_of_the_runs_here_is_taken(command, tmp_path, monkeypatch):
+    make_run(tmp_path / "runs", "mine")
+    monkeypatch.chdir(tmp_path)
+    assert rows_of(command("runs")[1])[1][0] == "mine"
+
+
+def test_values_of_configs_are_shown_in_one_line_each_whatever_they_hold(command, tmp_path, monkeypatch):
+    for number, name in enumerate(("a\nb\x1b[31m", "wide 漢字 " * 9, "")):
+        make_run(tmp_path, f"run-{number}", config={"session": {}, "network": {"note": name, "sizes": [number, 2]}})
+    monkeypatch.setenv("COLUMNS", "100")
+    _, out, _ = command("runs", tmp_path)
+    assert "\x1b" not in out
+    assert rows_of(out)[1][-3:-1] == ["a\\nb\\x1b[31m", "[0,"]
+    assert "…" in out.splitlines()[2]
+    assert "''" in out.splitlines()[3]
+
+
+def test_keys_of_one_name_are_shown_by_their_paths(command, tmp_path):
+    for number in range(2):
+        make_run(tmp_path, f"run-{number}", config={"session": {"size": number}, "network": {"size": number}})
+    _, out, _ = command("runs", tmp_path)
+    assert rows_of(out)[0][-2:] == ["session.size", "network.size"]
+
+
+def test_a_tag_that_is_too_long_for_the_terminal_leaves_room_for_the_rest(command, tmp_path, monkeypatch):
+    make_run(tmp_path, "x" * 150)
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = command("runs", tmp_path)
+    assert rows_of(out)[1][:3] == ["x" * 47 + "…", "finished", "3/3"]
+
+
+def test_many_notes_are_counted(command, tmp_path):
+    for number in range(15):
+        make_run(tmp_path, f"2026-01-01_00-00-{number:02d}_host", status=None, averages={})
+    _, out, _ = command("runs", tmp_path)
+    assert out.splitlines()[-1] == "and 5 notes more (--json has all)"
+    assert len(out.splitlines()) == 1 + 15 + 1 + 10 + 1
+
+
+def test_a_thousand_runs_are_listed(command, tmp_path):
+    for number in range(1000):
+        status = status_with(best_losses=losses(1 / (number + 1)))
+        make_run(tmp_path, f"run-{number:04d}", status=status, averages={}, learning_rate=number % 7 / 10, seed=number)
+    status, out, _ = command("runs", tmp_path, "--sort", "valid")
+    assert status == 0
+    rows = rows_of(out)
+    assert len(rows) == 1001
+    assert rows[1][0] == "run-0999"
+    assert len(json.loads(command("runs", tmp_path, "--json")[1])) == 1000
+
+
+FILES = [
+    "status.json",
+    "config.json",
+    "epochs.jsonl",
+    "votes.jsonl",
+    "environment.json",
+    "environment_x.json",
+    "hooks.json",
+]
+FOREIGN = [
+    b"{}",
+    b"[]",
+    b"{}\n",
+    b'{"epoch": 1}\n',
+    b'{"epoch": "1"}\n',
+    b'{"epoch": 1, "reason": [1], "kept": true}\n',
+    b'{"packages": 3, "devices": {"accelerators": 1}, "git": [], "command_line": 1, "config_changes": 1}',
+    b'{"packages": {"a": []}, "devices": {"cpu_count": {}}, "plugins": {"a": 1}, "session": {"file": 1}}',
+    b'{"hooks": {}, "events": {"on_other": [{"hook": "a", "is_wrapper": true}]}}',
+]
+
+
+def check_that_nothing_fails(command, parent, name, content):
+    folders = [make_run(parent, tag) for tag in ("one", "other")]
+    (folders[0] / name).write_bytes(content)
+    for words in (("runs", parent), ("runs", parent, "--json"), ("show", folders[0]), ("compare", *folders)):
+        status, out, err = command(*words)
+        assert status in (0, 1)
+        assert out
+        assert err == ""
+    assert command("hooks", folders[0])[0] in (0, 2)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("content", FOREIGN)
+def test_no_file_of_another_kind_makes_a_command_fail(command, tmp_path, name, content):
+    check_that_nothing_fails(command, tmp_path, name, content)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(FILES), content=st.binary(max_size=20))
+def test_no_file_whatever_it_holds_makes_a_command_fail(command, tmp_path_factory, name, content):
+    check_that_nothing_fails(command, tmp_path_factory.mktemp("runs"), name, content)

@@ -1,0 +1,113 @@
+"""A comparison of runs as one page of HTML that needs no other file, no network and no script."""
+
+from html import escape
+
+from torchbase.command_line.comparison import Comparison, Row, curves_of_all
+from torchbase.command_line.curves import go_through_magnitudes, short_names
+from torchbase.command_line.svg_curves import COLOURS, svg_of
+from torchbase.command_line.terminal import plain
+
+# Colours that the colour-blind can tell apart, after Okabe and Ito: https://jfly.uni-koeln.de/color/
+ON_WHITE = ("#0072b2", "#d55e00", "#008a65", "#b8418c", "#8a6d00", "#2a9fd6", "#5b4fc4", "#444444")
+ON_BLACK = ("#56b4e9", "#ff8c42", "#2fc99b", "#e58fc0", "#e6c229", "#9ad5ff", "#a79bff", "#cccccc")
+
+STYLE = """
+:root { color-scheme: light dark; --text: #1b1b1b; --faint: #666; --line: #ddd; --back: #fff; --best: #00664a; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e8e8e8; --faint: #a0a0a0; --line: #3a3a3a; --back: #16181b; --best: #5fd6ae; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); margin: 2rem auto;
+       max-width: 74rem; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .9rem .2rem 0; text-align: left; white-space: nowrap; }
+td + td, thead th + th { text-align: right; }
+tbody th { font-weight: 600; padding-top: .9rem; }
+tbody td { border-top: 1px solid var(--line); }
+.best { color: var(--best); font-weight: 600; }
+ul { list-style: none; padding: 0; } code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)); gap: 1rem 1.5rem; }
+figure { margin: 0; } figcaption { font-weight: 600; }
+svg { width: 100%; height: auto; }
+svg text { font-size: 12px; fill: var(--faint); paint-order: stroke; stroke: var(--back); stroke-width: 3px; }
+.grid { stroke: var(--line); } .axis { stroke: var(--faint); }
+polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+"""
+
+
+def page_of(comparison: Comparison) -> str:
+    """Makes the page.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        HTML, with all styles and pictures in it.
+    """
+    title = f"{len(comparison.runs)} runs side by side"
+    places = {label: position for position, label in enumerate(comparison.labels)}
+    runs = "\n".join(
+        f'<li><b class="dot-{places[label] % COLOURS}">{label}</b> <code>{escape(plain(run.path))}</code></li>'
+        for label, run in zip(comparison.labels, comparison.runs, strict=True)
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{STYLE}{_colours()}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<ul>
+{runs}
+</ul>
+{_table(comparison)}
+{_pictures(comparison, places)}
+</body>
+</html>
+"""
+
+
+def _colours() -> str:
+    def rules(colours: tuple[str, ...]) -> str:
+        return "\n".join(
+            f".curve-{n} {{ stroke: {colour}; }} .dot-{n}, svg .dot-{n} {{ fill: {colour}; color: {colour}; }}"
+            for n, colour in enumerate(colours)
+        )
+
+    return f"{rules(ON_WHITE)}\n@media (prefers-color-scheme: dark) {{\n{rules(ON_BLACK)}\n}}\n"
+
+
+def _table(comparison: Comparison) -> str:
+    heads = "".join(f"<th>{label}</th>" for label in comparison.labels)
+    lines = []
+    for title, rows in comparison.parts.items():
+        lines.append(f'<tr><th colspan="{len(comparison.labels) + 1}">{escape(title)}</th></tr>')
+        lines += [_row(row) for row in rows] or ["<tr><td>nothing</td></tr>"]
+    head = f"<thead><tr><th></th>{heads}</tr></thead>"
+    body = "\n".join(lines)
+    return f'<div class="wide"><table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _row(row: Row) -> str:
+    marks = [' class="best"' if position in row.best else "" for position in range(len(row.cells))]
+    cells = "".join(f"<td{mark}>{escape(cell)}</td>" for mark, cell in zip(marks, row.cells, strict=True))
+    return f"<tr><td>{escape(row.name)}</td>{cells}</tr>"
+
+
+def _pictures(comparison: Comparison, places: dict[str, int]) -> str:
+    curves = curves_of_all(comparison)
+    parts = []
+    for name in dict.fromkeys(name for name, _ in curves):
+        of_phases = {phase: curves[name, phase] for other, phase in curves if other == name}
+        is_logarithmic = go_through_magnitudes(one for runs in of_phases.values() for one in runs.values())
+        figures = []
+        for phase, short in short_names(of_phases).items():
+            picture = svg_of(of_phases[phase], places, is_logarithmic, f"{plain(short)}: {plain(name)} over the epochs")
+            figures.append(f"<figure><figcaption>{escape(plain(short))}</figcaption>\n{picture}</figure>")
+        parts.append(f'<h2>{escape(plain(name))}</h2>\n<div class="pictures">\n' + "\n".join(figures) + "\n</div>")
+    return "\n".join(parts)
