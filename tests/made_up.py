@@ -49,7 +49,7 @@ def make_run(parent, tag, *, status=STATUS, config=CONFIG, averages=AVERAGES, **
     for epoch, loss in enumerate(losses, start=1):
         best = min(losses[: epoch - 1], default=None)
         vote = Vote("validation-valid", loss, best, best is None or loss < best)
-        append_decision(folder / "votes.jsonl", Decision(epoch, vote.is_for, f"reason {epoch}", (vote,)))
+        append_decision(folder / "votes.jsonl", Decision(epoch, 10 * epoch, vote.is_for, f"reason {epoch}", (vote,)))
     return folder
 
 
