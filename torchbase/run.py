@@ -12,6 +12,7 @@ import torch
 
 from torchbase.errors import HookError, StepError
 from torchbase.iteration_values import ValueBlock
+from torchbase.logging_errors import LoggingErrors
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import Randomness, RandomStates
 from torchbase.run_directory import RunDirectory
@@ -166,6 +167,7 @@ class Run:
         is_between_iterations: Whether the state of the run is whole: every hook was told of all that is done, and the
             next iteration hasn't begun. The engine sets it.
         random_states: Random streams to put in place right before the next iteration; a checkpoint gives them.
+        logging_errors: What becomes of the errors of logging backends. The engine sets it.
         hooks: The registered hooks by name, in the order in which they run. The engine sets it.
         call: The events, callable by name. The engine sets it.
     """
@@ -187,6 +189,7 @@ class Run:
     current_phase: Phase | None = None
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
+    logging_errors: LoggingErrors = field(default_factory=lambda: LoggingErrors("raise"), repr=False)
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
     call: HookCalls = field(default_factory=_NotRunning, repr=False)
 
