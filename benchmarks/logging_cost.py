@@ -12,7 +12,7 @@ from time import perf_counter
 import preset_overhead
 from measuring import MICROSECONDS_AN_ITERATION, Outcome, Sample, Side, TimedBatches, compare
 
-from torchbase.hooks import TensorBoard
+from torchbase.hooks import CsvLog, JsonLines, TensorBoard
 
 WARM_UP = 64
 ITERATIONS = 8192
@@ -25,6 +25,8 @@ def measure() -> Outcome:
     sides = [
         Side("no backend", lambda: clock(None)),
         Side("TensorBoard", lambda: clock(TensorBoard), BOUND),
+        Side("JsonLines", lambda: clock(JsonLines), BOUND),
+        Side("CsvLog", lambda: clock(CsvLog), BOUND),
     ]
     return compare(
         "logging_cost: the loss of every iteration, by backend",

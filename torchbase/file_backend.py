@@ -22,12 +22,13 @@ class FileBackend(LoggingBackend, Generic[File]):
 
     Attributes:
         pattern: Names the files in the run directory: ``scalars.csv``, or with a star for several.
+        folder: The run directory; None without one.
     """
 
     pattern: str
     needs_run_directory = True
 
-    _folder: Path | None = None
+    folder: Path | None = None
     _file: File | None = None
     _kept_sizes: Mapping[str, int] | None = None
     _sizes_before_validation: Mapping[str, int] | None = None
@@ -52,7 +53,7 @@ class FileBackend(LoggingBackend, Generic[File]):
     @property
     def target(self) -> str:
         """What it writes, for messages."""
-        return f"{self.pattern} in {self._folder}"
+        return f"{self.pattern} in {self.folder}"
 
     def begin(self, run: Run) -> None:
         """Takes away what is to be recorded again; the file is made when there is something to record.
@@ -63,8 +64,8 @@ class FileBackend(LoggingBackend, Generic[File]):
         sizes, self._kept_sizes = self._kept_sizes, None
         if sizes is None and run.progress.iterations == 0:  # a run that was killed before its first checkpoint
             sizes = {}
-        if self._folder is not None and sizes is not None:
-            cut_back(self._folder, self.pattern, sizes)
+        if self.folder is not None and sizes is not None:
+            cut_back(self.folder, self.pattern, sizes)
 
     def open(self, run: Run) -> None:
         """Opens the file.
@@ -72,8 +73,8 @@ class FileBackend(LoggingBackend, Generic[File]):
         Args:
             run: The run.
         """
-        if self._folder is not None:
-            self._file = self.open_file(self._folder)
+        if self.folder is not None:
+            self._file = self.open_file(self.folder)
 
     def write(self, record: Record) -> None:
         """Appends a record.
@@ -104,7 +105,7 @@ class FileBackend(LoggingBackend, Generic[File]):
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Begins the thread, and has it take away what is to be recorded again."""
-        self._folder = run.run_directory.path if run.run_directory is not None else None
+        self.folder = run.run_directory.path if run.run_directory is not None else None
         self._file = self._sizes_before_validation = None
         super().on_run_start(run)
 
@@ -138,7 +139,7 @@ class FileBackend(LoggingBackend, Generic[File]):
         self._kept_sizes = dict(state["sizes"])
 
     def _sizes(self) -> dict[str, int]:
-        return file_sizes(self._folder, self.pattern) if self._folder is not None else {}
+        return file_sizes(self.folder, self.pattern) if self.folder is not None else {}
 
     def _note_sizes(self) -> None:
         self.flush()

@@ -88,6 +88,7 @@ FLOORS = [
         "torchbase.metrics.epoch_kinds",
         "torchbase.json_values",
         "torchbase.logging_errors",
+        "torchbase.png",
         "torchbase.randomness",
         "torchbase.record_thread",
     ],

@@ -1,11 +1,13 @@
-"""The hooks that a session registers by itself, one file each."""
+"""The hooks, one file each: those that a session registers by itself, and those that it may be given."""
 
 from torchbase.hooks.best_validation import BestValidation
 from torchbase.hooks.checkpoint import Checkpoint
 from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
+from torchbase.hooks.csv_log import CsvLog
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
 from torchbase.hooks.interruption import Interruption
+from torchbase.hooks.json_lines import JsonLines
 from torchbase.hooks.log_values import LogValues
 from torchbase.hooks.metric_averages import MetricAverages
 from torchbase.hooks.metrics import Metrics
@@ -20,8 +22,10 @@ __all__ = [
     "Checkpoint",
     "ConfigSnapshot",
     "Console",
+    "CsvLog",
     "DeterministicAlgorithms",
     "Interruption",
+    "JsonLines",
     "LogValues",
     "MetricAverages",
     "Metrics",

@@ -25,7 +25,7 @@ class TensorBoard(FileBackend[EventFile]):
     @property
     def target(self) -> str:
         """What it writes, for messages."""
-        return f"its event file in {self._folder}"
+        return f"its event file in {self.folder}"
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
