@@ -53,6 +53,19 @@ class Progress:
     is_done: bool = False
 
 
+@dataclass(frozen=True)
+class ValueNames:
+    """The names of the values that a phase gives, so far as a single mini-batch shows them.
+
+    Attributes:
+        of_iterations: Those of an iteration.
+        of_epochs: Those of an epoch.
+    """
+
+    of_iterations: tuple[str, ...]
+    of_epochs: tuple[str, ...]
+
+
 @dataclass
 class Phase:
     """One pass over one set of data in each epoch: training, or one of the validation sets.
@@ -70,6 +83,7 @@ class Phase:
         samples: How many samples the current mini-batch holds.
         values: What is logged of the current iteration, by name: numbers, or tensors of shape () on their device.
         averages: The averages of the last epoch that is done, by name.
+        value_names: How its values will be named, as the rehearsal saw it; None where it wasn't rehearsed.
     """
 
     name: str
@@ -83,6 +97,7 @@ class Phase:
     samples: int = 1
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)
     averages: dict[str, float] = field(default_factory=dict)
+    value_names: ValueNames | None = None
     block: ValueBlock = field(default_factory=ValueBlock, repr=False)
 
     def mini_batches(self, epoch: int) -> Iterator[Any]:

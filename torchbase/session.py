@@ -146,6 +146,7 @@ class TrainingBaseSession(SessionEvaluation):
             standard.MetricAverages(),
             standard.BestValidation(),
             standard.Interruption(),  # before Checkpoint: it ends the program once that has written
+            standard.Charts(),
             standard.TensorBoard(),
             standard.Console(),
             standard.Checkpoint(session.checkpoint_every_n_iterations, session.checkpoint_every_seconds),

@@ -134,6 +134,7 @@ def test_a_layout_shows_the_curves_of_exactly_its_tags(tmp_path):
             run.call.log_scalars(run=run, scalars={"a": 1.0, "a+b": 2.0, "ab": 3.0, "aab": 4.0}, step=1)
 
     session = TinySession(config_with(num_epochs=1), tmp_path)
+    session.unregister("charts")
     session.register(Lays())
     session()
     (entry,) = summaries_with(session.run_dir, "custom_scalars__config__")

@@ -1,6 +1,7 @@
 """The hooks, one file each: those that a session registers by itself, and those that it may be given."""
 
 from torchbase.hooks.best_validation import BestValidation
+from torchbase.hooks.charts import Charts
 from torchbase.hooks.checkpoint import Checkpoint
 from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
@@ -19,6 +20,7 @@ from torchbase.hooks.tensorboard import TensorBoard
 
 __all__ = [
     "BestValidation",
+    "Charts",
     "Checkpoint",
     "ConfigSnapshot",
     "Console",
