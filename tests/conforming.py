@@ -1,6 +1,7 @@
 """One run with everything that can be logged, and what each backend has of it, read by a reader of its own."""
 
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -14,9 +15,18 @@ from matplotlib.figure import Figure
 from tiny import CONFIG, TinySession
 
 from torchbase import BaseMetricsClass, hookimpl
-from torchbase.hooks import CsvLog, JsonLines, TensorBoard
+from torchbase.hooks import CsvLog, JsonLines, MLflow, TensorBoard, Wandb
 
-SESSION = {**CONFIG["session"], "num_epochs": 3, "checkpoint_every_n_iterations": 4, "metrics_every_n_iterations": 2}
+# Those would tell their makers of each use.
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", WANDB_ERROR_REPORTING="false", WANDB_DISABLE_GIT="true")
+
+SESSION = {
+    **CONFIG["session"],
+    "num_epochs": 3,
+    "on_logging_error": "raise",
+    "checkpoint_every_n_iterations": 4,
+    "metrics_every_n_iterations": 2,
+}
 CONFORMING_CONFIG = {**CONFIG, "session": SESSION, "metrics": {"Errors": ["absolute_error"]}}
 
 
@@ -139,11 +149,63 @@ def read_csv_log(run_dir):
     return {"scalars": scalars}
 
 
+def read_mlflow(run_dir):
+    from mlflow import MlflowClient
+    from PIL import Image
+
+    kept = json.loads(Path(run_dir, "mlflow.json").read_text())
+    client, run_id = MlflowClient(kept["tracking_uri"]), kept["run_id"]
+    data, artifacts = client.get_run(run_id).data, Path(client.get_run(run_id).info.artifact_uri)
+    log = {"scalars": {}, "texts": {}, "images": {}, "hparams": data.params}
+    for name in data.metrics:
+        log["scalars"][name] = sorted((one.step, one.value) for one in client.get_metric_history(run_id, name))
+    for path in sorted(artifacts.rglob("*.*")):
+        folder, _, tag = path.parent.relative_to(artifacts).as_posix().partition("/")
+        if folder == "texts":
+            log["texts"].setdefault(tag, []).append((int(path.stem), path.read_text(encoding="utf-8")))
+        else:
+            with Image.open(path) as image:
+                log["images"].setdefault(tag, []).append((int(path.stem), image.size[::-1]))
+    return log
+
+
+def read_wandb(run_dir):
+    from torchbase.wandb_file import WandbFile
+
+    log = {"scalars": {}, "texts": {}, "images": {}, "histograms": {}}
+    for path in sorted(Path(run_dir).glob("wandb/*run-*/*.wandb")):
+        for row in WandbFile(path).new_rows():
+            (step,) = [value for key, value in row.items() if key.startswith("steps/")]
+            for tag, value in row.items():
+                match value:
+                    case {"_type": "image-file"}:
+                        assert Path(path.parent, "files", value["path"]).exists()
+                        log["images"].setdefault(tag, []).append((step, (value["height"], value["width"])))
+                    case {"_type": "histogram"}:
+                        log["histograms"].setdefault(tag, []).append((step, sum(value["values"])))
+                    case str() if tag == "note":
+                        log["texts"].setdefault(tag, []).append((step, value))
+                    case _ if not tag.startswith(("_", "steps/")):
+                        log["scalars"].setdefault(tag, []).append((step, float(value)))
+    return log
+
+
+def installed(package):
+    return importlib.util.find_spec(package) is not None
+
+
+def mlflow_beside(run_dir_parent):
+    return MLflow(f"sqlite:///{run_dir_parent}/mlflow.db")
+
+
 BACKENDS = {
-    "tensorboard": (TensorBoard, read_tensorboard),
-    "json_lines": (JsonLines, read_json_lines),
-    "csv_log": (CsvLog, read_csv_log),
+    "tensorboard": (lambda parent: TensorBoard(), read_tensorboard),
+    "json_lines": (lambda parent: JsonLines(), read_json_lines),
+    "csv_log": (lambda parent: CsvLog(), read_csv_log),
+    "mlflow": (mlflow_beside, read_mlflow),
+    "wandb": (lambda parent: Wandb(mode="offline"), read_wandb),
 }
+INSTALLED = [name for name in BACKENDS if name not in ("mlflow", "wandb") or installed(name)]
 
 
 class KillAt:
@@ -163,13 +225,14 @@ class KillAt:
 def session_with_all_backends(parent, *hooks, workers=0):
     """Begins a run, or goes on with the one that is there."""
     session_config = {**SESSION, "dataloader_num_workers": workers}
-    tags = sorted(path.name for path in Path(parent).iterdir() if path.is_dir())
+    runs = Path(parent, "runs")
+    tags = sorted(path.name for path in runs.iterdir()) if runs.exists() else []
     begun = {"create_run_dir_afresh": False, "source_run_dir_tag": tags[-1]} if tags else {}
-    session = ConformingSession({**CONFORMING_CONFIG, "session": session_config}, parent, **begun)
+    session = ConformingSession({**CONFORMING_CONFIG, "session": session_config}, runs, **begun)
     session.unregister("tensorboard")
     session.unregister("console")
-    for backend, _ in BACKENDS.values():
-        session.register(backend())
+    for name in INSTALLED:
+        session.register(BACKENDS[name][0](parent))
     for hook in (Tells(), *hooks):
         session.register(hook)
     return session

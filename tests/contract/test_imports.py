@@ -74,6 +74,7 @@ FLOORS = [
         "torchbase.metrics.base",
         "torchbase.metrics.confusion_figure",
         "torchbase.metrics.states",
+        "torchbase.wandb_file",
     ],
     [
         "torchbase.bitwise",
@@ -88,6 +89,7 @@ FLOORS = [
         "torchbase.metrics.epoch_kinds",
         "torchbase.json_values",
         "torchbase.logging_errors",
+        "torchbase.optional_packages",
         "torchbase.png",
         "torchbase.randomness",
         "torchbase.record_thread",
@@ -96,7 +98,7 @@ FLOORS = [
 ]
 MAXIMUM_LINES = 300
 CATALOGUES = {"torchbase.hookspecs"}  # a list of events, as long as there are many
-LATE = {"datasets", "matplotlib", "pydantic", "scipy", "sklearn", "tensorboard", "torchmetrics"}
+LATE = {"datasets", "matplotlib", "mlflow", "pydantic", "scipy", "sklearn", "tensorboard", "torchmetrics", "wandb"}
 
 ROOT = Path(__file__).parents[2]
 

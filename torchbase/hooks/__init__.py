@@ -12,11 +12,13 @@ from torchbase.hooks.json_lines import JsonLines
 from torchbase.hooks.log_values import LogValues
 from torchbase.hooks.metric_averages import MetricAverages
 from torchbase.hooks.metrics import Metrics
+from torchbase.hooks.mlflow import MLflow
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.seed_capture import SeedCapture
 from torchbase.hooks.tensorboard import TensorBoard
+from torchbase.hooks.wandb import Wandb
 
 __all__ = [
     "BestValidation",
@@ -29,6 +31,7 @@ __all__ = [
     "Interruption",
     "JsonLines",
     "LogValues",
+    "MLflow",
     "MetricAverages",
     "Metrics",
     "NanGuard",
@@ -36,4 +39,5 @@ __all__ = [
     "Rehearsal",
     "SeedCapture",
     "TensorBoard",
+    "Wandb",
 ]
