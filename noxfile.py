@@ -7,6 +7,12 @@ nox.options.sessions = ["lint", "types", "tests", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+BACKEND_TESTS = (
+    "tests/hooks/test_logging_backends.py",
+    "tests/hooks/test_mlflow.py",
+    "tests/hooks/test_wandb.py",
+    "tests/test_wandb_file.py",
+)
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -34,6 +40,14 @@ def browser(session: nox.Session) -> None:
     """Looks at what TensorBoard shows of runs; needs Chromium and its driver (Debian: chromium, chromium-driver)."""
     install(session, "test", "browser")
     session.run("pytest", "-m", "browser", "tests/browser", *session.posargs)
+
+
+@nox.session
+def backends(session: nox.Session) -> None:
+    """Runs the tests of the logging backends that need packages of their own; what follows -- goes to pytest."""
+    needs = nox.project.dependency_groups(PYPROJECT, "test")
+    session.install("-c", "constraints.txt", "-e", ".[mlflow,wandb]", *needs)
+    session.run("pytest", *BACKEND_TESTS, *session.posargs)
 
 
 @nox.session

@@ -23,6 +23,7 @@ import data_path
 import data_training
 import engine_overhead
 import import_time
+import logging_cost
 import metrics_cost
 import preset_overhead
 import torch
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[], Outcome]] = {
     "data_files": data_files.measure,
     "data_training": data_training.measure,
     "metrics_cost": metrics_cost.measure,
+    "logging_cost": logging_cost.measure,
 }
 PACKAGES = ("torchbase", "torch", "datasets", "pyarrow", "pluggy", "tensorboard", "pytorch-ignite", "lightning")
 THREADS = 1

@@ -82,7 +82,8 @@ def test_defaults_are_filled_in() -> None:
         "device_name='cpu' num_epochs=3 mini_batch_size=4 learning_rate=0.1 validation_mini_batch_size=None "
         "weight_decay=0.0 iterations_per_epoch=None dataloader_num_workers=0 loss_function_params=None seed=None "
         "checkpoint_every_n_iterations=None checkpoint_every_seconds=60.0 on_checkpoint_error='raise' "
-        "nan_policy='raise' log_every_n_iterations=1 metrics_every_n_iterations=10 deterministic=False plugins=()"
+        "on_logging_error='warn' nan_policy='raise' log_every_n_iterations=1 metrics_every_n_iterations=10 "
+        "deterministic=False plugins=()"
     )
 
 
@@ -186,7 +187,7 @@ def test_a_section_that_is_not_a_dict_is_refused(name: str, section: Any) -> Non
         *(("dataloader_num_workers", value) for value in (-1, 1.0)),
         *(("iterations_per_epoch", value) for value in (0, 1.5, True, "10")),
         *(("validation_mini_batch_size", value) for value in (0, 1.5, True, "10")),
-        *(("on_checkpoint_error", value) for value in ("ignore", None, True)),
+        *((name, value) for name in ("on_checkpoint_error", "on_logging_error") for value in ("ignore", None, True)),
         *(("nan_policy", value) for value in ("ignore", None, 1)),
         *(("seed", value) for value in (-1, 2**63, 1.0, True)),
         *(("loss_function_params", value) for value in ([], "weight", 1)),

@@ -1,7 +1,11 @@
+import logging
+
+import pluggy
 import pytest
 
 from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
+from torchbase.logging_errors import LoggingErrors
 from torchbase.plugins import HookRegistry
 
 
@@ -167,3 +171,92 @@ class FailingOnly:
     @hookimpl
     def on_epoch_end(self):
         raise KeyError
+
+
+class Records:
+    def __init__(self):
+        self.steps = []
+
+    @hookimpl
+    def log_scalars(self, scalars, step):
+        self.steps.append(step)
+
+
+class Broken:
+    def __init__(self, error):
+        self.error = error
+
+    @hookimpl
+    def log_scalars(self, scalars):
+        raise self.error
+
+
+def call_with_broken(policy, error, *hooks):
+    """The events of a registry of which the second hook can't record."""
+    first, last = Records(), Records()
+    registry = HookRegistry((first,), logging_errors=LoggingErrors(policy))
+    registry.register(Broken(error), "mine")
+    for number, hook in enumerate((last, *hooks)):
+        registry.register(hook, str(number))
+    return registry.call, first, last
+
+
+def test_an_error_in_recording_is_told_once_and_every_other_hook_records(caplog):
+    call, first, last = call_with_broken("warn", ConnectionError("gone"))
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        for step in (1, 2):
+            call.log_scalars(run=None, scalars={}, step=step)
+    assert first.steps == last.steps == [1, 2]
+    (told,) = caplog.messages
+    assert told.startswith("mine can't record what log_scalars tells, so some values will be missing there; training")
+    assert "goes on: ConnectionError: gone" in told
+
+
+def test_an_error_in_recording_is_raised_where_errors_are_to_be():
+    call, *_ = call_with_broken("raise", ConnectionError("gone"))
+    with pytest.raises(ConnectionError, match="gone") as caught:
+        call.log_scalars(run=None, scalars={}, step=1)
+    assert caught.value.__notes__ == ["in the hook 'mine', at log_scalars"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
+def test_what_ends_a_program_ends_it_in_recording_too(error):
+    call, *_ = call_with_broken("warn", error)
+    with pytest.raises(type(error)):
+        call.log_scalars(run=None, scalars={}, step=1)
+
+
+class Around:
+    def __init__(self):
+        self.errors = []
+
+    @hookimpl(wrapper=True)
+    def log_scalars(self):
+        try:
+            yield
+        except ConnectionError as error:
+            self.errors.append(error)
+            raise
+
+
+def test_a_wrapper_sees_an_error_in_recording_before_it_is_told(caplog):
+    around = Around()
+    call, first, _ = call_with_broken("warn", ConnectionError("gone"), around)
+    call.log_scalars(run=None, scalars={}, step=1)
+    assert first.steps == [1]
+    assert len(around.errors) == 1
+    assert caplog.messages[0].startswith("mine can't record what log_scalars tells")
+
+
+@pytest.mark.filterwarnings("ignore:Argument")  # pluggy warns of it as well
+@pytest.mark.parametrize("hooks", [(), (Around(),)])
+def test_a_mistake_of_who_tells_it_is_raised(hooks):
+    call, *_ = call_with_broken("warn", ConnectionError("gone"), *hooks)
+    with pytest.raises((KeyError, pluggy.HookCallError), match="scalars"):
+        call.log_scalars(run=None, numbers={}, step=1)
+
+
+def test_other_events_know_nothing_of_that():
+    registry = HookRegistry((FailingOnly(),), logging_errors=LoggingErrors("warn"))
+    with pytest.raises(KeyError):
+        registry.call.on_epoch_end(run=None)

@@ -17,6 +17,7 @@ ALLOWED = {
     "checkpoint_every_n_iterations": 5,
     "checkpoint_every_seconds": None,
     "on_checkpoint_error": "warn",
+    "on_logging_error": "raise",
     "nan_policy": "skip",
     "log_every_n_iterations": 10,
     "metrics_every_n_iterations": 1,

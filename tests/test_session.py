@@ -85,6 +85,7 @@ def test_the_attributes_are_those_of_the_contract(tmp_path):
         "metric_averages",
         "best_validation",
         "interruption",
+        "charts",
         "tensorboard",
         "console",
         "run_record",

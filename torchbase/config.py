@@ -46,6 +46,8 @@ class SessionConfig(BaseModel):
         checkpoint_every_seconds: Seconds from one checkpoint to the next; None watches no clock.
         on_checkpoint_error: What becomes of an error of the disk in writing a checkpoint: ``"raise"`` ends the run with
             it, ``"warn"`` lets the training go on.
+        on_logging_error: What becomes of an error in a logging backend: ``"warn"`` tells of it once and lets the
+            training go on, ``"raise"`` ends the run with it.
         nan_policy: What a loss that is NaN or infinite does: ``"raise"`` ends the run with an error, ``"skip"`` leaves
             the mini-batch out, ``"stop"`` leaves it out and ends the run.
         log_every_n_iterations: Iterations from one log entry to the next, at least 1.
@@ -71,6 +73,7 @@ class SessionConfig(BaseModel):
     checkpoint_every_n_iterations: int | None = Field(default=None, ge=1, description=f"{_COUNT}, or None")
     checkpoint_every_seconds: float | None = Field(default=60.0, gt=0, description="a number greater than 0, or None")
     on_checkpoint_error: Literal["raise", "warn"] = Field(default="raise", description="'raise' or 'warn'")
+    on_logging_error: Literal["raise", "warn"] = Field(default="warn", description="'raise' or 'warn'")
     nan_policy: Literal["raise", "skip", "stop"] = Field(default="raise", description="'raise', 'skip' or 'stop'")
     log_every_n_iterations: int = Field(default=1, ge=1, description=_COUNT)
     metrics_every_n_iterations: int = Field(default=10, ge=1, description=_COUNT)

@@ -9,6 +9,7 @@ from typing import Any
 from torchbase.errors import DataError
 from torchbase.hookspecs import hookimpl
 from torchbase.listeners import Listener
+from torchbase.logging_errors import LoggingErrorPolicy, LoggingErrors
 from torchbase.plugins import HookRegistry
 from torchbase.randomness import restore_streams
 from torchbase.run import HookCalls, Phase, Run
@@ -36,6 +37,7 @@ class Engine:
         hooks: Iterable[object] = (),
         *,
         defaults: Iterable[object] = (),
+        on_logging_error: LoggingErrorPolicy = "raise",
     ) -> None:
         """Makes an engine.
 
@@ -44,12 +46,16 @@ class Engine:
                 it a hook has to implement ``run_iteration``.
             hooks: Hooks to register, in the order in which they are to run.
             defaults: Hooks that come before those, and whose ``run_…`` implementations any of them may replace.
+            on_logging_error: What an error in a logging backend does, be it raised in a ``log_…`` event or in a thread
+                of the backend: ``"raise"`` ends the run with it, like an error in any other hook, since who makes an
+                engine chose each of its hooks; ``"warn"`` tells of it once, and the run goes on, as a session has it.
 
         Raises:
             HookError: If a hook can't be registered; see `register`.
         """
         iteration = () if run_iteration is None else (_IterationFunction(run_iteration),)
-        self._registry = HookRegistry(hooks, (_PhaseLoop(), *iteration, *defaults))
+        self._logging_errors = LoggingErrors(on_logging_error)
+        self._registry = HookRegistry(hooks, (_PhaseLoop(), *iteration, *defaults), self._logging_errors)
 
     @property
     def hooks(self) -> Mapping[str, object]:
@@ -106,7 +112,8 @@ class Engine:
             Exception: Whatever a hook or the iteration raises, with notes on where it happened.
         """
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
-        run.is_between_iterations = False
+        run.is_between_iterations, run.logging_errors = False, self._logging_errors
+        run.logging_errors.forget()
         try:
             run.call.on_run_start(run=run)
             while run.stop_reason is None and run.epochs_done < run.max_epochs and not self._should_stop(run):

@@ -2,7 +2,8 @@
 
 pluggy tells it; here its answers are put together as the event's kind says, errors get the name of the hook that
 raised them, and what needs no telling is not told: an event that nobody implements is a function that does nothing, and
-where no answer is to be put together and no wrapper stands around, the hooks are called straight.
+where no answer is to be put together and no wrapper stands around, the hooks are called straight. An error in a
+``log_…`` event may be told in a warning, and the hooks behind the one that raised it are told all the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -13,6 +14,7 @@ import pluggy
 
 from torchbase.errors import HookError
 from torchbase.listeners import Listener
+from torchbase.logging_errors import LoggingErrors
 from torchbase.observed_calls import CallObserver, observed
 
 NOTE = "in the hook"
@@ -29,7 +31,12 @@ class Event:
     """
 
     def __init__(
-        self, name: str, manager: pluggy.PluginManager, defaults: Set[str], observers: Sequence[CallObserver] = ()
+        self,
+        name: str,
+        manager: pluggy.PluginManager,
+        defaults: Set[str],
+        logging_errors: LoggingErrors,
+        observers: Sequence[CallObserver] = (),
     ) -> None:
         """Prepares the telling of one event.
 
@@ -37,6 +44,7 @@ class Event:
             name: The event's name.
             manager: pluggy's manager, with all hooks registered.
             defaults: The names of the hooks whose ``run_…`` implementations others may replace.
+            logging_errors: What becomes of an error in a ``log_…`` event.
             observers: Those of the hooks that stand around each call of the others.
 
         Raises:
@@ -45,6 +53,7 @@ class Event:
         self.name = name
         self._caller: Callable[..., Any] = getattr(manager.hook, name)
         self._defaults = defaults
+        self._logging_errors = logging_errors
         self._implementations = getattr(manager.hook, name).get_hookimpls()
         self._functions = {one.plugin_name: one.function for one in self._implementations}
         for observer in observers:
@@ -65,7 +74,10 @@ class Event:
             return self._compute if self._implementations else _compute_nothing
         if not self._implementations:
             return _do_nothing
-        if kind in ("on", "log") and not any(_is_wrapper(one) for one in self._implementations):
+        has_wrapper = any(_is_wrapper(one) for one in self._implementations)
+        if kind == "log" and self._logging_errors.policy == "warn":
+            return self._log_as_one if has_wrapper else self._logging_each()
+        if kind in ("on", "log") and not has_wrapper:
             self._caller = _telling_each(self._implementations)
         return self._tell
 
@@ -99,6 +111,31 @@ class Event:
         except BaseException as error:
             self._name_the_hook(error)
             raise
+
+    def _logging_each(self) -> Callable[..., None]:
+        hooks = [(one.plugin_name, one.function, one.argnames) for one in reversed(self._implementations)]
+
+        def log(**arguments: Any) -> None:
+            for name, function, argument_names in hooks:
+                values = [arguments[one] for one in argument_names]  # a mistake in these is that of who tells it
+                try:
+                    function(*values)
+                except Exception as error:
+                    self._warn(name, error)
+
+        return log
+
+    def _log_as_one(self, **arguments: Any) -> None:
+        # An error passes through the wrappers, and ends the telling.
+        try:
+            self._caller(**arguments)
+        except pluggy.HookCallError:  # who tells it left an argument out
+            raise
+        except Exception as error:
+            self._warn(self._find_the_hook(error.__traceback__) or f"one of {self._names()}", error)
+
+    def _warn(self, hook: str, error: Exception) -> None:
+        self._logging_errors.warn_once(hook, f"{hook} can't record what {self.name} tells", error)
 
     def _compute(self, **arguments: Any) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -134,6 +171,7 @@ class Event:
             error.add_note(f"{NOTE} '{name}', at {self.name}")
 
     def _find_the_hook(self, traceback: TracebackType | None) -> str | None:
+        found = None
         while traceback is not None:
             frame = traceback.tb_frame
             first_argument = frame.f_code.co_varnames[:1]
@@ -142,9 +180,9 @@ class Event:
                 function = self._functions[one.plugin_name]
                 is_its_code = getattr(function, "__code__", None) is frame.f_code
                 if is_its_code and (owner is one.plugin or not _is_bound(function)):
-                    return str(one.plugin_name)
+                    found = str(one.plugin_name)  # the innermost: a wrapper lets the errors of others pass through it
             traceback = traceback.tb_next
-        return None
+        return found
 
 
 def _listener(implementation: pluggy.HookImpl) -> Listener:

@@ -29,7 +29,8 @@
         on_epoch_end(run)
     on_run_end(run)  |  on_exception(run, error)
 
-    log_scalars, log_hparams, log_text, log_image, log_figure, log_histogram    told by whoever has something to record
+    log_scalars, log_hparams, log_text, log_image, log_figure, log_histogram, log_layout
+                                                    told by whoever has something to record
 
 The first word says what becomes of a hook's answer:
 
@@ -388,4 +389,15 @@ def log_histogram(run: Run, tag: str, values: torch.Tensor | np.ndarray[Any, Any
         tag: The name of the panel.
         values: Any shape.
         step: The iteration or epoch it belongs to.
+    """
+
+
+@hookspec
+def log_layout(run: Run, layout: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """Show curves together; the layout told last counts.
+
+    Args:
+        run: The run.
+        layout: The tags of each chart, by category and chart:
+            ``{"losses": {"loss": ["training/loss/epochs", "validation-valid/loss/epochs"]}}``.
     """

@@ -21,6 +21,7 @@ MAY_CHANGE = frozenset(
         "checkpoint_every_n_iterations",
         "checkpoint_every_seconds",
         "on_checkpoint_error",
+        "on_logging_error",
         "nan_policy",
         "log_every_n_iterations",
         "metrics_every_n_iterations",

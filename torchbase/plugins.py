@@ -14,6 +14,7 @@ from torchbase import hookspecs
 from torchbase.errors import HookError, did_you_mean
 from torchbase.events import Event
 from torchbase.listeners import Listener
+from torchbase.logging_errors import LoggingErrors
 from torchbase.observed_calls import CallObserver
 
 EVENT_NAMES: tuple[str, ...] = tuple(
@@ -37,17 +38,24 @@ class HookRegistry:
         call: The events, callable by name: ``registry.call.on_run_start(run=run)``.
     """
 
-    def __init__(self, hooks: Iterable[object] = (), defaults: Iterable[object] = ()) -> None:
+    def __init__(
+        self,
+        hooks: Iterable[object] = (),
+        defaults: Iterable[object] = (),
+        logging_errors: LoggingErrors | None = None,
+    ) -> None:
         """Registers hooks under their own names.
 
         Args:
             hooks: Hooks, in the order in which they run.
             defaults: Hooks that come before those, and whose ``run_…`` implementations any of them may replace.
+            logging_errors: What becomes of an error in a ``log_…`` event; it is raised without this.
 
         Raises:
             HookError: As `register` does.
         """
         self.call: Any = SimpleNamespace()
+        self._logging_errors = LoggingErrors("raise") if logging_errors is None else logging_errors
         self._hooks: dict[str, object] = {}
         self._listeners: dict[str, tuple[Listener, ...]] = {}
         self._defaults: frozenset[str] = frozenset()
@@ -118,7 +126,7 @@ class HookRegistry:
             except pluggy.PluginValidationError as error:
                 raise HookError(f"The hook '{name}' can't be registered: {error}") from error
         observers = [hook for hook in hooks.values() if isinstance(hook, CallObserver)]
-        events = {name: Event(name, manager, defaults, observers) for name in EVENT_NAMES}
+        events = {name: Event(name, manager, defaults, self._logging_errors, observers) for name in EVENT_NAMES}
         self._hooks.clear()  # both changed in place: a run keeps a view of them
         self._hooks.update(hooks)
         self._listeners.update({name: event.listeners for name, event in events.items()})

@@ -14,6 +14,7 @@ from torchbase.errors import HookError, StepError
 from torchbase.intervals import Interval
 from torchbase.iteration_values import ValueBlock
 from torchbase.listeners import Listener
+from torchbase.logging_errors import LoggingErrors
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import Randomness, RandomStates
 from torchbase.run_directory import RunDirectory
@@ -58,6 +59,19 @@ class Progress:
     done_after: int = 0
 
 
+@dataclass(frozen=True)
+class ValueNames:
+    """The names of the values that a phase gives, so far as a single mini-batch shows them.
+
+    Attributes:
+        of_iterations: Those of an iteration.
+        of_epochs: Those of an epoch.
+    """
+
+    of_iterations: tuple[str, ...]
+    of_epochs: tuple[str, ...]
+
+
 @dataclass
 class Phase:
     """One pass over one set of data in each epoch: training, or one of the validation sets.
@@ -76,6 +90,7 @@ class Phase:
         samples: How many samples the current mini-batch holds.
         values: What is logged of the current iteration, by name: numbers, or tensors of shape () on their device.
         averages: The averages of the last epoch that is done, by name.
+        value_names: How its values will be named, as the rehearsal saw it; None where it wasn't rehearsed.
     """
 
     name: str
@@ -89,6 +104,7 @@ class Phase:
     samples: int = 1
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)
     averages: dict[str, float] = field(default_factory=dict)
+    value_names: ValueNames | None = None
     block: ValueBlock = field(default_factory=ValueBlock, repr=False)
 
     def mini_batches(self, epoch: int) -> Iterator[Any]:
@@ -171,6 +187,7 @@ class Run:
         is_between_iterations: Whether the state of the run is whole: every hook was told of all that is done, and the
             next iteration hasn't begun. The engine sets it.
         random_states: Random streams to put in place right before the next iteration; a checkpoint gives them.
+        logging_errors: What becomes of the errors of logging backends. The engine sets it.
         hooks: The registered hooks by name, in the order in which they run. The engine sets it.
         listeners: By event, the hooks that it is told to, in the order in which they are called. The engine sets it.
         call: The events, callable by name. The engine sets it.
@@ -193,6 +210,7 @@ class Run:
     current_phase: Phase | None = None
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
+    logging_errors: LoggingErrors = field(default_factory=lambda: LoggingErrors("raise"), repr=False)
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
     listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict, repr=False)
     call: HookCalls = field(default_factory=_NotRunning, repr=False)

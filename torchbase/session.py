@@ -146,6 +146,7 @@ class TrainingBaseSession(SessionEvaluation):
             standard.MetricAverages(),
             standard.BestValidation(),
             standard.Interruption(),  # before Checkpoint: it ends the program once that has written
+            standard.Charts(),
             standard.TensorBoard(),
             standard.Console(),
             standard.RunRecord(),  # before Checkpoint: what is more than that has is cut away, what is less is lost
@@ -195,7 +196,8 @@ class TrainingBaseSession(SessionEvaluation):
 
     def _set_up(self, runs: Runs, allow_config_changes: bool) -> None:
         step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
-        self.engine = Engine(hooks=self.default_hooks(), defaults=[step])
+        on_logging_error = self.config_session.on_logging_error
+        self.engine = Engine(hooks=self.default_hooks(), defaults=[step], on_logging_error=on_logging_error)
         for name in self.config_session.plugins:
             self.engine.register(load_plugin(name), name)
         self._runs = runs

@@ -42,7 +42,9 @@ FLOORS = [
     ["torchbase.building", "torchbase.run_source"],
     ["torchbase.hooks"],
     ["torchbase.hooks.*", "torchbase.verification"],
-    ["torchbase.iteration_state", "torchbase.run_state"],
+    ["torchbase.file_backend", "torchbase.iteration_state", "torchbase.run_state"],
+    ["torchbase.logging_backend"],
+    ["torchbase.recording"],
     ["torchbase.bad_mini_batches", "torchbase.engine", "torchbase.training_step", "torchbase.run_summary"],
     ["torchbase.plugins"],
     ["torchbase.events", "torchbase.hookspecs"],
@@ -94,9 +96,12 @@ FLOORS = [
         "torchbase.data.typed_dict",
         "torchbase.durable_files",
         "torchbase.environment",
+        "torchbase.event_file",
+        "torchbase.log_records",
         "torchbase.metrics.base",
         "torchbase.metrics.confusion_figure",
         "torchbase.metrics.states",
+        "torchbase.wandb_file",
     ],
     [
         "torchbase.bitwise",
@@ -104,24 +109,28 @@ FLOORS = [
         "torchbase.data.arrow_columns",
         "torchbase.data.device_copies",
         "torchbase.data.stream_position",
-        "torchbase.event_file",
+        "torchbase.growing_file",
         "torchbase.host_copies",
         "torchbase.intervals",
         "torchbase.iteration_values",
         "torchbase.listeners",
         "torchbase.metrics.epoch_kinds",
         "torchbase.json_values",
+        "torchbase.logging_errors",
         "torchbase.mini_batch_parts",
         "torchbase.observed_calls",
+        "torchbase.optional_packages",
         "torchbase.parameter_patterns",
+        "torchbase.png",
         "torchbase.randomness",
+        "torchbase.record_thread",
         "torchbase.run_lock",
     ],
     ["torchbase.errors"],
 ]
 MAXIMUM_LINES = 300
 CATALOGUES = {"torchbase.hookspecs"}  # a list of events, as long as there are many
-LATE = {"datasets", "matplotlib", "pydantic", "scipy", "sklearn", "tensorboard", "torchmetrics"}
+LATE = {"datasets", "matplotlib", "mlflow", "pydantic", "scipy", "sklearn", "tensorboard", "torchmetrics", "wandb"}
 
 ROOT = Path(__file__).parents[2]
 

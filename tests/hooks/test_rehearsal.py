@@ -111,3 +111,30 @@ def test_a_finished_run_is_not_rehearsed(tmp_path):
     passes = session.passes
     session()
     assert session.passes == passes
+
+
+def test_it_leaves_the_names_of_the_values_that_it_saw(tmp_path):
+    class Distance(BaseMetricsClass):
+        def distance(self, *, output, target):
+            return 0.0
+
+    class Measured(TinySession):
+        def forward_pass(self, mini_batch):
+            self.log("drawn", 1.0)
+            return super().forward_pass(mini_batch)
+
+        def init_metrics(self):
+            return [Distance()]
+
+    seen = []
+
+    class Sees:
+        @hookimpl
+        def on_epoch_start(self, run):
+            seen.extend(phase.value_names for phase in run.phases)
+
+    session = Measured({**config_with(num_epochs=1), "metrics": {"Distance": ["distance"]}}, tmp_path)
+    session.register(Sees())
+    session()
+    assert {names.of_iterations for names in seen} == {("drawn", "loss", "distance")}
+    assert {names.of_epochs for names in seen} == {("drawn", "loss", "distance")}

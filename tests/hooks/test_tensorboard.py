@@ -1,5 +1,7 @@
 import logging
 import os
+import re
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,12 +10,16 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import CONFIG, TinySession, config_with, read_scalars
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tiny import CONFIG, StopAt, TinySession, config_with, read_scalars
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.checkpoints import newest_whole_checkpoint
-from torchbase.event_file import cut_back, file_sizes
-from torchbase.hooks import LogValues, TensorBoard, tensorboard
+from torchbase.event_file import PATTERN
+from torchbase.growing_file import cut_back, file_sizes
+from torchbase.hooks import LogValues, TensorBoard
 from torchbase.run_directory import RunDirectory
 
 
@@ -84,6 +90,83 @@ def test_hyper_parameters_stand_in_the_runs_own_file(tmp_path):
     assert step == 2
     assert loss == pytest.approx(summary.best_losses["validation-valid"].loss, rel=1e-6)
     assert [path.name for path in Path(session.run_dir).iterdir() if path.is_dir()] == ["states"]
+
+
+def summaries_with(run_dir, tag):
+    """Every summary of a tag in all event files of a run, oldest first; an accumulator keeps but the last."""
+    files = sorted(Path(run_dir).glob("events.out.tfevents.*"))
+    events = [event for file in files for event in EventFileLoader(str(file)).Load()]
+    return [value for event in events for value in event.summary.value if value.tag == tag]
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_run_that_goes_on_is_one_entry_of_hyper_parameters_with_its_last_results(tmp_path, stopped):
+    session = TinySession(config_with(num_epochs=3 if stopped else 2), tmp_path)
+    if stopped:
+        session.register(StopAt(8))
+    session()
+    again = TinySession(
+        config_with(num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(session.run_dir).name
+    )
+    summary = again()
+    (entry,) = summaries_with(session.run_dir, "_hparams_/session_start_info")
+    hparams = HParamsPluginData.FromString(entry.metadata.plugin_data.content).session_start_info.hparams
+    assert hparams["session.num_epochs"].number_value == 3
+    assert hparams["network.architecture"].string_value == "TinyNetwork"
+    (entry,) = summaries_with(session.run_dir, "_hparams_/experiment")
+    metrics = HParamsPluginData.FromString(entry.metadata.plugin_data.content).experiment.metric_infos
+    assert {one.name.tag for one in metrics} == {
+        "validation-valid/best_loss/epochs",
+        "validation-demo/best_loss/epochs",
+    }
+    ((step, loss),) = read_scalars(session.run_dir)["validation-valid/best_loss/epochs"]
+    assert (step, loss) == (3, pytest.approx(summary.best_losses["validation-valid"].loss, rel=1e-6))
+
+
+def test_a_layout_shows_the_curves_of_exactly_its_tags(tmp_path):
+    class Lays:
+        @hookimpl
+        def on_run_start(self, run):
+            run.call.log_layout(run=run, layout={"mine": {"loss": ["training/loss/epochs", "a+b", "a"]}})
+
+        @hookimpl
+        def on_run_end(self, run):
+            run.call.log_scalars(run=run, scalars={"a": 1.0, "a+b": 2.0, "ab": 3.0, "aab": 4.0}, step=1)
+
+    session = TinySession(config_with(num_epochs=1), tmp_path)
+    session.unregister("charts")
+    session.register(Lays())
+    session()
+    (entry,) = summaries_with(session.run_dir, "custom_scalars__config__")
+    (category,) = Layout.FromString(entry.tensor.string_val[0]).category
+    (chart,) = category.chart
+    assert (category.title, chart.title) == ("mine", "loss")
+    tags = EventAccumulator(session.run_dir).Reload().Tags()["scalars"]
+    # As its plugin chooses them: tensorboard/plugins/custom_scalar/custom_scalars_plugin.py
+    shown = [[tag for tag in tags if re.compile(pattern).match(tag)] for pattern in chart.multiline.tag]
+    assert shown == [["training/loss/epochs"], ["a+b"], ["a"]]
+
+
+def test_every_value_of_a_long_run_is_there_and_most_can_be_read_while_it_runs(tmp_path):
+    begun, seen = time.monotonic(), []
+
+    def step(run, phase, batch):
+        run.log("v", float(batch))
+        if batch == 20_000:
+            time.sleep(3)  # as the iterations of a large network do
+            seen.extend(read_scalars(run.run_directory.path)["training/v/iterations"])
+
+    run = Run(
+        training=Phase("training", range(1, 20_101), is_training=True),
+        max_epochs=1,
+        run_directory=RunDirectory.create(tmp_path),
+    )
+    Engine(step, hooks=[LogValues(), TensorBoard()]).run(run)
+    assert time.monotonic() - begun < 60
+    expected = [(step, float(step)) for step in range(1, 20_101)]
+    assert seen == expected[: len(seen)]
+    assert len(seen) > 20_000 - 64  # the last block waits for more iterations
+    assert read_scalars(run.run_directory.path)["training/v/iterations"] == expected
 
 
 def test_events_are_on_disk_after_an_error(tmp_path):
@@ -209,8 +292,8 @@ def test_its_state_is_how_long_the_files_are_without_a_validation_that_was_broke
         session.register(At(phase, iteration, stop))
         session()
         kept = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["hooks"]["tensorboard"]
-        cut_back(Path(session.run_dir), kept["sizes"])
-        assert file_sizes(Path(session.run_dir)) == kept["sizes"]
+        cut_back(Path(session.run_dir), PATTERN, kept["sizes"])
+        assert file_sizes(Path(session.run_dir), PATTERN) == kept["sizes"]
         return {tag: len(values) for tag, values in read_scalars(session.run_dir).items()}
 
     trained = {"training/loss/iterations": 5, "training/loss/epochs": 1}
@@ -255,7 +338,7 @@ def test_a_full_disk_is_told_once_and_what_was_flushed_stays(tmp_path, caplog):
 
 
 def test_a_new_file_is_tried_later_and_holds_what_comes_then(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(tensorboard, "SECONDS_UNTIL_TRIED_AGAIN", 0.0)
+    monkeypatch.setattr(TensorBoard, "seconds_until_tried_again", 0.0)
     session, steps = train_on_a_full_disk(tmp_path, caplog, epoch=2)
     assert len(event_files(session)) == 2
     assert steps["training/loss/iterations"] == [1, 2, 3, 4, 5, 11, 12, 13, 14, 15]

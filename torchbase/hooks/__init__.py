@@ -1,10 +1,12 @@
-"""The hooks, one file each: those that a session registers by itself, and training techniques to register."""
+"""The hooks, one file each: those that a session registers by itself, and those that it may be given."""
 
 from torchbase.hooks.best_validation import BestValidation
+from torchbase.hooks.charts import Charts
 from torchbase.hooks.checkpoint import Checkpoint
 from torchbase.hooks.compile import Compile
 from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
+from torchbase.hooks.csv_log import CsvLog
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
 from torchbase.hooks.early_stopping import EarlyStopping
 from torchbase.hooks.exponential_moving_average import ExponentialMovingAverage
@@ -13,6 +15,7 @@ from torchbase.hooks.gradient_accumulation import GradientAccumulation
 from torchbase.hooks.gradient_clipping import GradientClipping
 from torchbase.hooks.hook_times import HookTimes
 from torchbase.hooks.interruption import Interruption
+from torchbase.hooks.json_lines import JsonLines
 from torchbase.hooks.learning_rate_schedule import LearningRateSchedule
 from torchbase.hooks.log_gradients import LogGradients
 from torchbase.hooks.log_samples import LogSamples
@@ -21,6 +24,7 @@ from torchbase.hooks.log_weights import LogWeights
 from torchbase.hooks.metric_averages import MetricAverages
 from torchbase.hooks.metrics import Metrics
 from torchbase.hooks.mixed_precision import MixedPrecision
+from torchbase.hooks.mlflow import MLflow
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.profile import Profile
@@ -31,13 +35,16 @@ from torchbase.hooks.seed_capture import SeedCapture
 from torchbase.hooks.tensorboard import TensorBoard
 from torchbase.hooks.time_limit import TimeLimit
 from torchbase.hooks.unfreeze import Unfreeze
+from torchbase.hooks.wandb import Wandb
 
 __all__ = [
     "BestValidation",
+    "Charts",
     "Checkpoint",
     "Compile",
     "ConfigSnapshot",
     "Console",
+    "CsvLog",
     "DeterministicAlgorithms",
     "EarlyStopping",
     "ExponentialMovingAverage",
@@ -46,11 +53,13 @@ __all__ = [
     "GradientClipping",
     "HookTimes",
     "Interruption",
+    "JsonLines",
     "LearningRateSchedule",
     "LogGradients",
     "LogSamples",
     "LogValues",
     "LogWeights",
+    "MLflow",
     "MetricAverages",
     "Metrics",
     "MixedPrecision",
@@ -64,4 +73,5 @@ __all__ = [
     "TensorBoard",
     "TimeLimit",
     "Unfreeze",
+    "Wandb",
 ]

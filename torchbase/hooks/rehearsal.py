@@ -12,7 +12,7 @@ from torchbase.buffers import KeptBuffers
 from torchbase.hookspecs import hookimpl
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import fence, seed_streams
-from torchbase.run import Phase, Run, SeekableLoader
+from torchbase.run import Phase, Run, SeekableLoader, ValueNames
 from torchbase.training_step import network_of
 
 
@@ -26,6 +26,8 @@ class PreviewLoader(Protocol):
 
 class Rehearsal:
     """Passes the first mini-batch of each phase through ``forward_pass``, the loss and the metrics, and learns nothing.
+
+    It leaves the names of the values that it saw on each phase (``phase.value_names``).
 
     Random streams, the network's buffers and its mode are put back. What ``forward_pass`` changes beside them (a
     counter of the user's, say) isn't known here and stays changed; ``session.unregister("rehearsal")`` leaves it out.
@@ -52,8 +54,11 @@ class Rehearsal:
         try:
             with torch.set_grad_enabled(phase.is_training):
                 run.call.run_forward(run=run, phase=phase, batch=batch)
+            of_iteration = of_epoch = tuple(phase.values)
             if run.metrics is not None and phase.outputs is not None:
-                _rehearse_metrics(run.metrics, phase.outputs)
+                measured, over_epoch = _rehearse_metrics(run.metrics, phase.outputs)
+                of_iteration, of_epoch = (*of_iteration, *measured), (*of_epoch, *over_epoch)
+            phase.value_names = ValueNames(of_iteration, of_epoch)
         except Exception as error:
             lacks = f"; training has {sorted(missing)} beside these" if missing else ""
             error.add_note(f"before training, with the first mini-batch of {phase.name}: {describe(batch)}{lacks}")
@@ -63,13 +68,15 @@ class Rehearsal:
             phase.values = {}
 
 
-def _rehearse_metrics(metrics: SelectedMetrics, outputs: Mapping[str, Any]) -> None:
+def _rehearse_metrics(
+    metrics: SelectedMetrics, outputs: Mapping[str, Any]
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a single mini-batch may lack a class
-        metrics(outputs)
+        measured = metrics(outputs)
         epoch = metrics.begin_epoch()
         epoch.add(outputs, metrics.on_host(outputs), samples=1)
-        epoch.compute()
+        return measured, epoch.compute()[0]
 
 
 def describe(batch: Any) -> str:

@@ -1,0 +1,30 @@
+import sys
+
+import pytest
+
+from torchbase.errors import HookError
+from torchbase.hooks import MLflow, Wandb
+from torchbase.optional_packages import check_installed, load
+
+
+@pytest.mark.parametrize(("package", "hook"), [("mlflow", MLflow), ("wandb", Wandb)])
+def test_a_hook_whose_package_is_missing_says_what_to_install(monkeypatch, package, hook):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(HookError) as caught:
+        hook()
+    assert str(caught.value) == (
+        f"The hook {hook.__name__} needs the package '{package}', which isn't installed. To fix, run: "
+        f"pip install 'torchbase[{package}]'."
+    )
+
+
+def test_what_is_installed_is_imported():
+    check_installed("json", "A test")
+    assert load("json").dumps([1]) == "[1]"
+    assert load("json", "json.decoder").JSONDecoder
+
+
+def test_what_can_not_be_imported_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "json.tool", None)
+    with pytest.raises(HookError, match=r"The package 'json' can't be imported: .*To fix, run: pip install"):
+        load("json", "json.tool")

@@ -1,0 +1,211 @@
+"""What a logging backend is given to write: records that share nothing with the training.
+
+They are made in the main thread, so that another one can write them later: tensors are copied to the host, figures
+(matplotlib isn't thread-safe) are drawn.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from torchbase.errors import HookError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Layout = Mapping[str, Mapping[str, Sequence[str]]]
+
+_BYTES_OF_A_RECORD = 300
+_BYTES_OF_A_NUMBER = 150
+
+
+class Scalars(NamedTuple):
+    """Numbers of one step.
+
+    Attributes:
+        values: Numbers by tag.
+        step: The iteration or epoch they belong to; the first is 1.
+        time: When they were logged, in seconds since 1970.
+    """
+
+    values: Mapping[str, float]
+    step: int
+    time: float
+
+
+class HyperParameters(NamedTuple):
+    """What the run was made with beside how it ended.
+
+    Attributes:
+        values: Numbers, strings and booleans by name.
+        metrics: Final values by tag.
+        time: When they were logged, in seconds since 1970.
+    """
+
+    values: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    time: float
+
+
+class Text(NamedTuple):
+    """A text.
+
+    Attributes:
+        tag: The name of the panel.
+        text: Markdown.
+        step: The iteration or epoch it belongs to.
+        time: When it was logged, in seconds since 1970.
+    """
+
+    tag: str
+    text: str
+    step: int
+    time: float
+
+
+class Image(NamedTuple):
+    """An image, or a figure that was drawn.
+
+    Attributes:
+        tag: The name of the panel.
+        pixels: Bytes, shape (height, width, channels), 1 or 3 channels.
+        step: The iteration or epoch it belongs to.
+        time: When it was logged, in seconds since 1970.
+        is_figure: Whether it is a figure of matplotlib.
+    """
+
+    tag: str
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    step: int
+    time: float
+    is_figure: bool = False
+
+
+class Histogram(NamedTuple):
+    """Values whose distribution is to be shown.
+
+    Attributes:
+        tag: The name of the panel.
+        values: Finite numbers, shape (count,), at least one.
+        step: The iteration or epoch they belong to.
+        time: When they were logged, in seconds since 1970.
+    """
+
+    tag: str
+    values: np.ndarray[Any, np.dtype[np.floating[Any]]]
+    step: int
+    time: float
+
+
+class Charts(NamedTuple):
+    """Which curves are to be shown together.
+
+    Attributes:
+        layout: The tags of each chart, by category and chart.
+        time: When it was logged, in seconds since 1970.
+    """
+
+    layout: Layout
+    time: float
+
+
+Record = Scalars | HyperParameters | Text | Image | Histogram | Charts
+
+
+def image_record(tag: str, image: torch.Tensor | np.ndarray[Any, Any], step: int, time: float) -> Image:
+    """Copies an image to the host.
+
+    Args:
+        tag: The name of the panel.
+        image: Shape (channels, height, width), 1 or 3 channels; floats from 0 to 1, or bytes.
+        step: The iteration or epoch it belongs to.
+        time: Now.
+
+    Returns:
+        The record.
+
+    Raises:
+        HookError: If it has another shape.
+    """
+    array = _on_host(image)
+    if array.ndim != 3 or array.shape[0] not in (1, 3):
+        raise HookError(
+            f"log_image('{tag}', …) takes an image of shape (channels, height, width) with 1 or 3 channels, and got "
+            f"one of shape {array.shape}. To fix, reorder or choose its dimensions, e.g. image.permute(2, 0, 1)."
+        )
+    if array.dtype != np.uint8:
+        array = np.nan_to_num(array.astype(np.float32)).clip(0, 1) * 255
+    return Image(tag, np.ascontiguousarray(array.round().astype(np.uint8).transpose(1, 2, 0)), step, time)
+
+
+def figure_record(tag: str, figure: "Figure", step: int, time: float) -> Image:
+    """Draws a figure.
+
+    Args:
+        tag: The name of the panel.
+        figure: The figure; it stays as it is.
+        step: The iteration or epoch it belongs to.
+        time: Now.
+
+    Returns:
+        The record.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    former = figure.canvas
+    try:
+        canvas = FigureCanvasAgg(figure)  # makes itself the figure's canvas
+        canvas.draw()
+        pixels = np.array(np.asarray(canvas.buffer_rgba())[..., :3])
+    finally:
+        figure.set_canvas(former)
+    return Image(tag, pixels, step, time, is_figure=True)
+
+
+def histogram_record(tag: str, values: torch.Tensor | np.ndarray[Any, Any], step: int, time: float) -> Histogram:
+    """Copies values to the host.
+
+    Args:
+        tag: The name of the panel.
+        values: Any shape.
+        step: The iteration or epoch they belong to.
+        time: Now.
+
+    Returns:
+        The record, without the values that are NaN or infinite.
+
+    Raises:
+        HookError: If no value is finite.
+    """
+    array = _on_host(values)
+    array = array.astype(array.dtype if array.dtype in (np.float32, np.float64) else np.float64).ravel()
+    finite = array[np.isfinite(array)]
+    if finite.size == 0:
+        raise HookError(
+            f"log_histogram('{tag}', …) takes finite numbers, and among the {array.size} that came there is none. "
+            "To fix, look where NaN and infinity come from, or leave out what is empty."
+        )
+    return Histogram(tag, finite, step, time)
+
+
+def size_of(record: Record) -> int:
+    """Tells how much memory a record takes, in bytes, roughly."""
+    match record:
+        case Scalars(values):
+            return _BYTES_OF_A_RECORD + _BYTES_OF_A_NUMBER * len(values)
+        case Image(_, pixels):
+            return _BYTES_OF_A_RECORD + pixels.nbytes
+        case Histogram(_, values):
+            return _BYTES_OF_A_RECORD + values.nbytes
+        case Text(_, text):
+            return _BYTES_OF_A_RECORD + len(text)
+    return _BYTES_OF_A_RECORD
+
+
+def _on_host(values: torch.Tensor | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.dtype in (torch.bfloat16, torch.float16) else values).numpy()
