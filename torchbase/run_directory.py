@@ -42,7 +42,7 @@ class RunDirectory:
         self.is_new = is_new
         self.writes = BackgroundWrites()
         # Hooks may write from a thread of their own, under the same lock.
-        self._lock = FileLock(path / LOCK_FILE, timeout=SECONDS_OF_A_GLANCE, poll_interval=0.01, thread_local=False)
+        self._lock = FileLock(path / LOCK_FILE, timeout=SECONDS_OF_A_GLANCE, thread_local=False)
         self._is_wanted, self._wanted_lock = False, threading.Lock()
 
     @classmethod
@@ -143,7 +143,7 @@ class RunDirectory:
             )
         with os_errors_explained("lock", self.path):
             try:
-                self._lock.acquire()
+                self._lock.acquire(poll_interval=SECONDS_OF_A_GLANCE / 10)
             except Timeout as error:
                 raise RunDirectoryLockedError(
                     f"Another session writes the run directory {self.path}. "

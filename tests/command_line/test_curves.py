@@ -10,7 +10,6 @@ from torchbase.command_line.curves import (
     epochs_of,
     go_through_magnitudes,
     scale_of,
-    short_names,
     thinned,
 )
 from torchbase.record_files import Epoch
@@ -27,7 +26,6 @@ def test_averages_become_curves_by_name_and_phase_with_the_loss_first():
     curves = curves_by_name(epochs)
     assert list(curves) == ["loss", "accuracy"]
     assert curves["loss"] == {"training": [(1, 2.0), (2, 1.0)], "validation-a": [(1, 3.0)]}
-    assert short_names(curves["loss"]) == {"training": "training", "validation-a": "a"}
 
 
 def test_what_was_measured_within_an_epoch_lies_between_two():

@@ -98,7 +98,7 @@ def test_a_run_without_a_status_is_known_by_its_checkpoints_and_config(tmp_path)
     (folder / "status.json").unlink()
     run = read_run(folder)
     assert (run.state, run.epochs_done, run.max_epochs, run.iterations) == ("unknown", 2, 2, 10)
-    assert run.notes == ("it keeps no status.json, as of a version of torchbase that wrote none",)
+    assert run.notes == ("it keeps no status.json, as where no RunRecord wrote one",)
 
 
 def test_a_run_that_ends_while_it_is_looked_at_is_not_told_to_be_killed(tmp_path, monkeypatch):

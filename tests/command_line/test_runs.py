@@ -1,5 +1,9 @@
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -198,6 +202,40 @@ def check_that_nothing_fails(command, parent, name, content):
 @pytest.mark.parametrize("content", FOREIGN)
 def test_no_file_of_another_kind_makes_a_command_fail(command, tmp_path, name, content):
     check_that_nothing_fails(command, tmp_path, name, content)
+
+
+@pytest.mark.parametrize("name", [*FILES, "states/checkpoint-epoch-000001-iteration-0000000001"])
+def test_a_folder_in_the_place_of_a_file_or_the_other_way_round_is_told(command, tmp_path, name):
+    folder = make_run(tmp_path, "run")
+    (folder / name).unlink(missing_ok=True)
+    if name.startswith("states"):
+        (folder / name).touch()
+    else:
+        (folder / name).mkdir()
+    for words in (("runs", tmp_path), ("show", folder), ("compare", folder, folder)):
+        status, out, err = command(*words)
+        assert (status, err) in {(0, ""), (1, "")}
+        assert "run" in out
+
+
+def test_a_run_that_may_not_be_read_is_told(tmp_path):
+    folder = make_run(tmp_path, "2026-11-22_14-03-55_host")
+    folder.chmod(0)
+    ordinary = []
+    if os.geteuid() == 0:  # root may read everything, unless it gives that up
+        ordinary = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    if ordinary and shutil.which("setpriv") is None:
+        pytest.skip("root may read everything")
+    code = "import sys; from torchbase.command_line import main; sys.exit(main())"
+    try:
+        for words in (["runs", str(tmp_path)], ["show", str(folder)]):
+            done = subprocess.run([*ordinary, sys.executable, "-c", code, *words], capture_output=True, text=True)
+            assert done.returncode == 1, done.stderr
+            assert "2026-11-22_14-03-55_host" in done.stdout
+            assert "Permission denied" in done.stdout
+            assert done.stderr == ""
+    finally:
+        folder.chmod(0o755)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -157,6 +157,13 @@ def test_no_more_than_the_last_votes_and_the_best_are_shown(command, tmp_path):
     assert [line.split()[1] for line in sections_of(out)["votes"]] == ["2", "8", "9", "10", "11", "12"]
 
 
+def test_a_terminal_that_is_far_too_narrow_makes_nothing_fail(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "10")
+    folder = make_run(tmp_path, "run")
+    for words in (("show", folder), ("compare", folder, folder), ("runs", tmp_path), ("hooks",)):
+        assert command(*words)[::2] == (0, "")
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_it_fits_the_terminal(command, tmp_path, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))

@@ -1,7 +1,16 @@
 import pytest
 from rich.console import Console
 
-from torchbase.command_line.terminal import Trimmed, config_value, cropped, make_table, number, plain, width_of
+from torchbase.command_line.terminal import (
+    Trimmed,
+    config_value,
+    cropped,
+    make_table,
+    number,
+    plain,
+    short_names,
+    width_of,
+)
 from torchbase.json_values import NOT_GIVEN
 
 
@@ -66,3 +75,12 @@ def test_tables_have_no_spaces_at_the_ends_of_their_lines(capsys):
     table.add_row("", "")
     Console(width=40).print(Trimmed(table))
     assert capsys.readouterr().out == " a  b\n 1  long\n22  x\n\n"
+
+
+def test_phases_have_the_names_of_their_sets_where_that_is_clear():
+    assert short_names(["training", "validation-a"]) == {"training": "training", "validation-a": "a"}
+    assert short_names(["training", "validation-training"]) == {
+        "training": "training",
+        "validation-training": "validation-training",
+    }
+    assert short_names(["validation-a\nb"]) == {"validation-a\nb": "a\\nb"}

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from torchbase.command_line.curves import short_names
 from torchbase.command_line.kept_details import Details
 from torchbase.command_line.kept_runs import KeptRun, differing_paths, flattened
-from torchbase.command_line.terminal import NOTHING, config_value, number, plain
+from torchbase.command_line.terminal import NOTHING, config_value, number, plain, short_names
 from torchbase.json_values import NOT_GIVEN
 from torchbase.record_files import Best
 
@@ -98,7 +97,7 @@ def _rows_of_losses(runs: Sequence[KeptRun]) -> list[Row]:
         bests = [run.best_losses.get(phase) for run in runs]
         losses = [best.loss for best in bests if best is not None and best.loss == best.loss]
         lowest = {n for n, best in enumerate(bests) if losses and best is not None and best.loss == min(losses)}
-        rows.append(Row(plain(name), tuple(map(cell, bests)), frozenset(lowest) if len(runs) > 1 else frozenset()))
+        rows.append(Row(name, tuple(map(cell, bests)), frozenset(lowest) if len(runs) > 1 else frozenset()))
     return rows
 
 

@@ -3,9 +3,9 @@
 from html import escape
 
 from torchbase.command_line.comparison import Comparison, Row, curves_of_all
-from torchbase.command_line.curves import go_through_magnitudes, short_names
+from torchbase.command_line.curves import go_through_magnitudes
 from torchbase.command_line.svg_curves import COLOURS, svg_of
-from torchbase.command_line.terminal import plain
+from torchbase.command_line.terminal import plain, short_names
 
 # Colours that the colour-blind can tell apart, after Okabe and Ito: https://jfly.uni-koeln.de/color/
 ON_WHITE = ("#0072b2", "#d55e00", "#008a65", "#b8418c", "#8a6d00", "#2a9fd6", "#5b4fc4", "#444444")
@@ -107,7 +107,7 @@ def _pictures(comparison: Comparison, places: dict[str, int]) -> str:
         is_logarithmic = go_through_magnitudes(one for runs in of_phases.values() for one in runs.values())
         figures = []
         for phase, short in short_names(of_phases).items():
-            picture = svg_of(of_phases[phase], places, is_logarithmic, f"{plain(short)}: {plain(name)} over the epochs")
-            figures.append(f"<figure><figcaption>{escape(plain(short))}</figcaption>\n{picture}</figure>")
+            picture = svg_of(of_phases[phase], places, is_logarithmic, f"{short}: {plain(name)} over the epochs")
+            figures.append(f"<figure><figcaption>{escape(short)}</figcaption>\n{picture}</figure>")
         parts.append(f'<h2>{escape(plain(name))}</h2>\n<div class="pictures">\n' + "\n".join(figures) + "\n</div>")
     return "\n".join(parts)

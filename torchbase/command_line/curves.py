@@ -1,7 +1,7 @@
 """Curves of averages over epochs: gathered from what runs kept, scaled, thinned, and with ticks at round numbers."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torchbase.record_files import Epoch
@@ -197,15 +197,3 @@ def _round_values(low: float, high: float, count: int) -> list[float]:
     step = magnitude * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [number * step for number in range(first, last + 1)]
-
-
-def short_names(phases: Mapping[str, object] | Sequence[str]) -> dict[str, str]:
-    """Gives phases the names of their sets.
-
-    Args:
-        phases: The names of phases, such as ``validation-valid``.
-
-    Returns:
-        Short names by phase, such as ``valid``.
-    """
-    return {phase: phase.removeprefix("validation-") for phase in phases}

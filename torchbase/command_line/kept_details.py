@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torchbase.command_line.curves import curves_by_name
+from torchbase.command_line.kept_runs import attempt
 from torchbase.durable_files import read_json
-from torchbase.errors import RunDirectoryError
 from torchbase.json_lines import read_lines
 from torchbase.record_files import EPOCHS_FILE, Epoch, read_epochs
 from torchbase.votes import VOTES_FILE
+
+Line = TypeVar("Line")
 
 
 @dataclass(frozen=True)
@@ -67,29 +69,29 @@ def read_details(run_dir: Path) -> Details:
         What can be read of it.
     """
     damages: list[str] = []
-    environments = [_read_environment(file, damages) for file in sorted(run_dir.glob("environment_*.json"))]
-    decisions, damaged_decisions = read_lines(run_dir / VOTES_FILE)
-    epochs, damaged_epochs = read_epochs(run_dir)
-    for file, count in ((VOTES_FILE, damaged_decisions), (EPOCHS_FILE, damaged_epochs)):
-        if count:
-            damages.append(f"{run_dir / file} is damaged: {count} of its lines can't be read")
-    begun = run_dir / "environment.json"
+    environments = {file.name: _read_environment(file, damages) for file in sorted(run_dir.glob("environment*.json"))}
+    begun = environments.pop("environment.json", {})
+    decisions = _whole(attempt(lambda: read_lines(run_dir / VOTES_FILE), damages), run_dir / VOTES_FILE, damages)
+    epochs = _whole(attempt(lambda: read_epochs(run_dir), damages), run_dir / EPOCHS_FILE, damages)
     return Details(
-        environment=_read_environment(begun, damages) if begun.exists() else {},
-        resumes=tuple(environments),
+        environment=begun,
+        resumes=tuple(environments.values()),
         decisions=tuple(one for one in decisions if isinstance(one.get("epoch"), int)),
         epochs=tuple(epochs),
         damages=tuple(damages),
     )
 
 
+def _whole(lines: tuple[list[Line], int] | None, file: Path, damages: list[str]) -> list[Line]:
+    whole, damaged = lines if lines is not None else ([], 0)
+    if damaged:
+        damages.append(f"{file} is damaged: {damaged} of its lines can't be read")
+    return whole
+
+
 def _read_environment(file: Path, damages: list[str]) -> Mapping[str, Any]:
-    try:
-        value = read_json(file)
-    except RunDirectoryError as error:
-        damages.append(str(error))
-        return {}
-    if isinstance(value, Mapping):
-        return value
+    value = attempt(lambda: read_json(file), damages)
+    if value is None or isinstance(value, Mapping):
+        return value or {}
     damages.append(f"{file} isn't what torchbase writes there: it holds no dictionary")
     return {}

@@ -18,7 +18,7 @@ from torchbase.run_lock import is_locked
 DEFAULT_PARENT = Path("runs")
 KILLED, NOT_BEGUN, UNCERTAIN, UNKNOWN = "killed", "not begun", "running?", "unknown"
 _TAG = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_.+")
-_Content = TypeVar("_Content")
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read_runs(parent: Path) -> Listing:
     """
     with os_errors_explained("list", parent), os.scandir(parent) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    if (parent / CONFIG_FILE).exists() or (parent / STATUS_FILE).exists():
+    if os.path.exists(parent / CONFIG_FILE) or os.path.exists(parent / STATUS_FILE):
         raise RunDirectoryError(
             f"{parent} is the directory of one run, and a folder of runs was expected. To fix, give the folder above "
             f"it, or look at the run: torchbase show {parent}"
@@ -137,11 +137,11 @@ def read_run(path: Path) -> KeptRun:
         What is known of the run.
     """
     damages: list[str] = []
-    status = _attempt(lambda: read_status(path), damages)
+    status = attempt(lambda: read_status(path), damages)
     locked = is_locked(path) if status is None or status.state == "running" else None
     if status is not None and locked is False:  # it may have ended since it was read, and told so before it let go
-        status = _attempt(lambda: read_status(path), damages)
-    config = _attempt(lambda: newest_config(path), damages)
+        status = attempt(lambda: read_status(path), damages)
+    config = attempt(lambda: newest_config(path), damages)
     if config is not None and not isinstance(config, Mapping):
         damages.append(f"{path / CONFIG_FILE} isn't a config: it holds no dictionary")
         config = None
@@ -153,6 +153,23 @@ def read_run(path: Path) -> KeptRun:
         state = "running" if locked else NOT_BEGUN if is_blank else UNKNOWN
     notes = _notes_of(state, status, has_config=config is not None) if not damages else ()
     return KeptRun(path, state, status, config or {}, epochs_done, max_epochs, iterations, notes, tuple(damages))
+
+
+def attempt(read: Callable[[], Content], damages: list[str]) -> Content | None:
+    """Reads something, if that can be.
+
+    Args:
+        read: Reads it.
+        damages: Where it is told if it can't be read.
+
+    Returns:
+        What was read, else None.
+    """
+    try:
+        return read()
+    except OSError as error:  # RunDirectoryError is one
+        damages.append(str(error))
+        return None
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,15 +212,9 @@ def differing_paths(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _is_a_run(path: Path) -> bool:
-    return any((path / name).exists() for name in (STATUS_FILE, CONFIG_FILE)) or _TAG.fullmatch(path.name) is not None
-
-
-def _attempt(read: Callable[[], _Content], damages: list[str]) -> _Content | None:
-    try:
-        return read()
-    except RunDirectoryError as error:
-        damages.append(str(error))
-        return None
+    known = (STATUS_FILE, CONFIG_FILE, STATES_FOLDER)
+    # os.path's answer is False where one may not look; a tag says enough then.
+    return any(os.path.exists(path / name) for name in known) or _TAG.fullmatch(path.name) is not None
 
 
 def _state_of(status: Status, locked: bool | None) -> str:
@@ -217,7 +228,7 @@ def _progress_of(
 ) -> tuple[int | None, int | None, int | None]:
     if status is not None:
         return status.epochs_done, status.max_epochs, status.iterations
-    progress = _attempt(lambda: newest_progress(path / STATES_FOLDER), damages)
+    progress = attempt(lambda: newest_progress(path / STATES_FOLDER), damages)
     epochs_done, iterations = progress if progress is not None else (None, None)
     session = config.get("session")
     max_epochs = session.get("num_epochs") if isinstance(session, Mapping) else None
@@ -228,7 +239,7 @@ def _notes_of(state: str, status: Status | None, *, has_config: bool) -> tuple[s
     if state == NOT_BEGUN:
         return (f"it was ended before it began to train{'' if has_config else ', and before it kept its config'}",)
     if state == UNKNOWN:
-        return (f"it keeps no {STATUS_FILE}, as of a version of torchbase that wrote none",)
+        return (f"it keeps no {STATUS_FILE}, as where no RunRecord wrote one",)
     if state == UNCERTAIN and status is not None:
         return (f"whether its process still runs can't be told here; it did at {status.updated_at}",)
     return ()

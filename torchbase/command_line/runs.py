@@ -18,6 +18,7 @@ from torchbase.command_line.terminal import (
     make_console,
     number,
     plain,
+    short_names,
     write_notes,
 )
 from torchbase.errors import RunDirectoryError, did_you_mean
@@ -27,7 +28,6 @@ from torchbase.record_files import Best
 WIDEST_VALUE = 24
 ROOM_BESIDE_TAGS = 32  # for the state, the epochs and a loss
 NOTES_SHOWN = 10
-VALIDATION_PREFIX = "validation-"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,7 @@ def _write_table(
         notes.append(f"no runs: {', '.join(listing.others[:NOTES_SHOWN])}{', …' * (len(listing.others) > NOTES_SHOWN)}")
     if runs:
         widest = WIDTH_OF_A_PIPE if console.width >= WIDTH_OF_A_PIPE else WIDEST_VALUE
-        columns = [*_columns_of_runs(runs, max(console.width - ROOM_BESIDE_TAGS, WIDEST_VALUE))]
+        columns = _columns_of_runs(runs, max(console.width - ROOM_BESIDE_TAGS, WIDEST_VALUE))
         table = RunTable([*columns, *_columns_of_configs(runs, configs, paths, widest)], console.width)
         console.print(table)
         if table.left_out:
@@ -90,19 +90,19 @@ def _write_table(
 
 
 def _columns_of_runs(runs: Sequence[KeptRun], widest_tag: int) -> list[Column]:
-    phases = list(dict.fromkeys(phase for run in runs for phase in run.best_losses))
+    names = short_names(dict.fromkeys(phase for run in runs for phase in run.best_losses))
     return [
         Column("run", [cropped(plain(run.tag), widest_tag) for run in runs]),
         Column("state", [run.state for run in runs], rank=1, styles=[STYLES[run.state] for run in runs]),
         Column("epochs", [_epochs_of(run) for run in runs], is_right=True, rank=2),
         *(
             Column(
-                f"{phase.removeprefix(VALIDATION_PREFIX)} loss",
+                f"{name} loss",
                 _losses([run.best_losses.get(phase) for run in runs]),
                 is_right=True,
                 rank=3 if position == 0 else 5,
             )
-            for position, phase in enumerate(phases)
+            for position, (phase, name) in enumerate(names.items())
         ),
     ]
 
@@ -115,7 +115,7 @@ def _columns_of_configs(
         values = [configs[run.path].get(path, NOT_GIVEN) for run in runs]
         cells = [cropped(config_value(value), widest) for value in values]
         are_numbers = all(value is NOT_GIVEN or isinstance(value, int | float) for value in values)
-        columns.append(Column(_head_of(path, paths), cells, is_right=are_numbers, rank=4))
+        columns.append(Column(plain(_head_of(path, paths)), cells, is_right=are_numbers, rank=4))
     return columns
 
 
@@ -161,8 +161,8 @@ def _values_by_key(
         "iterations": lambda run: run.iterations,
         "updated": lambda run: run.status.updated_at if run.status is not None else None,
     }
-    for phase in {phase: None for run in runs for phase in run.best_losses}:
-        values |= dict.fromkeys((phase.removeprefix(VALIDATION_PREFIX), phase), _loss_of(phase))
+    for phase, name in short_names(dict.fromkeys(phase for run in runs for phase in run.best_losses)).items():
+        values |= dict.fromkeys((name, phase), _loss_of(phase))
     paths = {path: None for config in configs.values() for path in config}
     for path in paths:
         values |= {name: _value_of(path, configs) for name in (_head_of(path, list(paths)), path) if name not in values}

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from torchbase.command_line.curves import go_through_magnitudes, scale_of, short_names
+from torchbase.command_line.curves import go_through_magnitudes, scale_of
 from torchbase.command_line.described_environment import describe_environment
 from torchbase.command_line.kept_details import Details, read_details
 from torchbase.command_line.kept_runs import KeptRun, find_run, flattened, read_run
@@ -24,9 +24,10 @@ from torchbase.command_line.terminal import (
     make_table,
     number,
     plain,
+    short_names,
     write_notes,
 )
-from torchbase.command_line.terminal_curves import draw
+from torchbase.command_line.terminal_curves import NARROWEST, draw
 from torchbase.errors import RunDirectoryError, did_you_mean
 
 DECISIONS_SHOWN = 5
@@ -98,7 +99,7 @@ def _draw(console: Console, name: str, details: Details) -> None:
     scale = scale_of(curves.values(), go_through_magnitudes(curves.values()))
     if scale is not None:
         title = f"{plain(name)}{', logarithmic' if scale.is_logarithmic else ''}"
-        _write(console, title, draw(curves, scale, min(console.width, WIDTH_OF_A_PAGE)))
+        _write(console, title, draw(curves, scale, max(NARROWEST, min(console.width, WIDTH_OF_A_PAGE))))
 
 
 def _pairs(pairs: Iterable[tuple[str, str | Text]]) -> Table:
@@ -128,7 +129,7 @@ def _how_it_went(run: KeptRun, details: Details) -> Table:
     if details.best_epoch is not None:
         pairs.append(("best epoch", str(details.best_epoch)))
     names = short_names(run.best_losses)
-    losses = [f"{plain(names[phase])} {number(best.loss)} @{best.epoch}" for phase, best in run.best_losses.items()]
+    losses = [f"{names[phase]} {number(best.loss)} @{best.epoch}" for phase, best in run.best_losses.items()]
     if losses:
         pairs.append(("lowest loss", ", ".join(losses)))
     return _pairs(pairs)

@@ -97,6 +97,19 @@ def plain(text: object) -> str:
     return line if line.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
 
 
+def short_names(phases: Iterable[str]) -> dict[str, str]:
+    """Gives phases the names of their sets.
+
+    Args:
+        phases: The names of phases, such as ``validation-valid``.
+
+    Returns:
+        By phase a short name, such as ``valid``, where no other phase has it, in one line.
+    """
+    short = {phase: phase.removeprefix("validation-") for phase in phases}
+    return {phase: plain(name if list(short.values()).count(name) == 1 else phase) for phase, name in short.items()}
+
+
 def number(value: float | None) -> str:
     """Gives four significant digits of a number.
 

@@ -10,6 +10,7 @@ from torchbase.command_line.terminal import cropped, number, width_of
 
 COLOURS = ("cyan", "yellow", "magenta", "green", "red", "blue")
 ROWS = 12
+NARROWEST = 40
 WIDEST_NAME = 20
 AXIS = " ┤"
 EMPTY_DOTS = "\u2800"
@@ -21,7 +22,7 @@ def draw(curves: Mapping[str, Points], scale: Scale, width: int) -> Text:
     Args:
         curves: The curves by their names.
         scale: That of their values.
-        width: How many columns of the terminal there are, at least 40.
+        width: How many columns of the terminal there are, at least ``NARROWEST``.
 
     Returns:
         The drawing, without an end of line.

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchbase.command_line.kept_runs import find_run
+
 if TYPE_CHECKING:
     from torchbase.session import TrainingBaseSession
 
@@ -16,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser: What parses its arguments.
     """
     parser.description = "Checks that what a run keeps is whole, and, if asked, that training from it repeats itself."
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the directory of the run")
+    parser.add_argument("run", metavar="RUN", help="the path of the run directory, or its tag where it is in runs")
     parser.add_argument(
         "--replay", type=_count, metavar="N", help="also do N iterations from the newest whole checkpoint, twice"
     )
@@ -41,7 +43,7 @@ def verify(given: argparse.Namespace) -> int:
     from torchbase.kept_session import find_session_class
     from torchbase.verification import verify_run
 
-    run_dir: Path = given.run_dir.absolute()
+    run_dir = find_run(given.run).absolute()
 
     def reopen(directory: Path) -> "TrainingBaseSession":
         return find_session_class(run_dir, given.session).resume(directory.parent, directory.name)
