@@ -24,6 +24,7 @@ import engine_overhead
 import import_time
 import metrics_cost
 import preset_overhead
+import technique_overhead
 import torch
 from measuring import NOT_INSTALLED, Outcome
 
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[], Outcome]] = {
     "data_files": data_files.measure,
     "data_training": data_training.measure,
     "metrics_cost": metrics_cost.measure,
+    "technique_overhead": technique_overhead.measure,
 }
 PACKAGES = ("torchbase", "torch", "datasets", "pyarrow", "pluggy", "tensorboard", "pytorch-ignite", "lightning")
 THREADS = 1
