@@ -26,6 +26,7 @@ import import_time
 import logging_cost
 import metrics_cost
 import preset_overhead
+import technique_overhead
 import torch
 from measuring import NOT_INSTALLED, Outcome
 
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[], Outcome]] = {
     "data_training": data_training.measure,
     "metrics_cost": metrics_cost.measure,
     "logging_cost": logging_cost.measure,
+    "technique_overhead": technique_overhead.measure,
 }
 PACKAGES = ("torchbase", "torch", "datasets", "pyarrow", "pluggy", "tensorboard", "pytorch-ignite", "lightning")
 THREADS = 1

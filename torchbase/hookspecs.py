@@ -14,10 +14,10 @@
                 run_iteration(run, phase, batch)    wrappable: retry on out-of-memory, profiling
                     run_forward(run, phase, batch)  forward_pass and loss_function; wrappable: autocast
                     on_loss_computed(run, phase, loss)
-                    run_backward(run, loss)         training only; wrappable: loss scaling
-                    on_gradients_ready(run)         training only; clipping, gradient norms
+                    run_backward(run, loss)         training only; wrappable: scaling by a hook on the loss
+                    on_gradients_ready(run)         training only; looking at the gradients of a mini-batch
                     should_step_optimizer(run)      training only; gradient accumulation
-                    run_optimizer_step(run)         training only; wrappable: schedule per iteration, EMA update
+                    run_optimizer_step(run)         training only; wrappable: clipping, schedules, averages
                 on_iteration_end(run, phase)
                 on_values_read(run, phase, rows)    now and then: the values of many iterations, on the host
                 run_phase(run, phase)               a validation set that is due after this training iteration, and

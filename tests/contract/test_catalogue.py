@@ -9,7 +9,7 @@ import pytest
 from pydantic_core import PydanticUndefined
 from tiny import TinySession, config_with
 
-from torchbase import hookspecs
+from torchbase import hooks, hookspecs
 from torchbase.config import SessionConfig
 from torchbase.plugins import EVENT_NAMES
 
@@ -153,6 +153,16 @@ def test_the_catalogue_lists_what_each_default_hook_listens_to(tmp_path):
             mark = listed.pop("log_…")
             listed |= {name: mark for name in EVENT_NAMES if name.startswith("log_")}
         assert listed == marks_of(hook)
+
+
+def test_the_page_of_techniques_shows_each_hook_that_is_no_default(tmp_path):
+    text = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
+    own = {type(hook).__name__ for hook in default_hooks(tmp_path)} | {"NanSkip"}  # which a config puts in place
+    listed = re.findall(r"`(\w+)`", " ".join(row[1] for row in table(text.partition("\n## ")[0])))
+    assert sorted(listed) == sorted(set(hooks.__all__) - own)
+    for name in listed:
+        (title,) = re.findall(rf"^## (.*\b{name}\b.*)$", text, re.MULTILINE)
+        assert f"{name}(" in "".join(re.findall(r"```python\n(.*?)```", section(text, title), re.DOTALL)), name
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

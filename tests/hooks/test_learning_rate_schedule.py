@@ -13,7 +13,7 @@ from techniques import (
 from tiny import StopAt, TinySession, make_dataset, read_scalars
 from torch.optim import lr_scheduler
 
-from torchbase import ValidationDatasetsDict
+from torchbase import ValidationDatasetsDict, hookimpl
 from torchbase.bitwise import different_values
 from torchbase.errors import HookError, IntervalError, StepError
 from torchbase.hooks import GradientAccumulation, LearningRateSchedule
@@ -169,6 +169,31 @@ def test_a_set_that_is_not_measured_in_each_epoch_is_looked_at_when_it_is(tmp_pa
     session()
     assert seen == pytest.approx([value for _, value in read_scalars(session.run_dir)["validation-valid/loss/epochs"]])
     assert len(seen) == 3
+
+
+def test_an_evaluation_between_epochs_is_not_taken_for_a_validation(tmp_path):
+    class Evaluates:
+        def __init__(self):
+            self.session = None
+
+        @hookimpl
+        def on_phase_end(self, phase):
+            if phase.name == "validation-demo":  # behind the set that is monitored
+                self.session.evaluate(make_dataset(4, 50.0), "valid")
+
+    def plateau_of(kept):
+        def make(optimizer):
+            kept.append(lr_scheduler.ReduceLROnPlateau(optimizer))
+            return kept[0]
+
+        return LearningRateSchedule(make, monitor="loss")
+
+    plain, evaluated = [], []
+    session_with(tmp_path, plateau_of(plain))()
+    session = session_with(tmp_path, plateau_of(evaluated), evaluates := Evaluates())
+    evaluates.session = session
+    session()
+    assert plain[0].state_dict() == evaluated[0].state_dict()
 
 
 def test_each_group_of_parameters_has_its_rate(tmp_path):

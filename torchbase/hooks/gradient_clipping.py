@@ -19,7 +19,7 @@ class GradientClipping:
     they are scaled for half precision. Their norm before it is logged as ``gradient_norm``.
 
     Source: Pascanu et al., On the difficulty of training recurrent neural networks, https://arxiv.org/abs/1211.5063;
-    https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html
+    ``torch.nn.utils.clip_grad_norm_`` and ``clip_grad_value_``.
 
     Example:
         >>> hook = GradientClipping(norm=1.0)

@@ -85,9 +85,9 @@ class LearningRateSchedule:
         return answer
 
     @hookimpl
-    def on_phase_end(self, phase: Phase) -> None:
-        """Notes the monitored value."""
-        if self._monitor is not None and phase.name == self._phase_name:
+    def on_phase_end(self, run: Run, phase: Phase) -> None:
+        """Notes the monitored value, but not that of an evaluation, which has no optimizer."""
+        if self._monitor is not None and phase.name == self._phase_name and run.optimizer is not None:
             self._value = monitored_value(phase, self._monitor)
 
     @hookimpl
