@@ -1,3 +1,5 @@
+import sys
+import textwrap
 import types
 
 import pytest
@@ -252,3 +254,77 @@ def test_two_plugins_of_one_name_are_refused(installed_plugin, tmp_path):
     (other / "entry_points.txt").write_text("[torchbase.hooks]\ngreeter = some_plugin:Greeter\n")
     with pytest.raises(HookError, match="Several packages offer a plugin 'greeter'"):
         load_plugin("greeter")
+
+
+PACKAGE = """
+    raise_at_import = 1 / {divisor}
+
+    class NeedsArguments:
+        def __init__(self, decay): ...
+
+    class Refuses:
+        def __init__(self):
+            raise OSError("no such account")
+
+    not_callable = 3
+
+    def gives_nothing(): ...
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Puts a package that offers a plugin on the path; its module gets a name that no other test has imported."""
+    module = f"offers_{tmp_path.name.replace('-', '_')}"
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(value, divisor=1):
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(PACKAGE.format(divisor=divisor)))
+        information = tmp_path / "offers-1.2.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text("Metadata-Version: 2.1\nName: offers\nVersion: 1.2\n")
+        (information / "entry_points.txt").write_text(f"[torchbase.hooks]\noffered = {value.format(module)}\n")
+        return module
+
+    yield make
+    sys.modules.pop(module, None)
+
+
+def test_a_plugin_that_is_not_named_is_not_imported(install, installed_plugin, tmp_path):
+    module = install("{}:Anything", divisor=0)
+    TinySession(config_with(plugins=["greeter"], num_epochs=1), tmp_path / "runs")()
+    assert module not in sys.modules
+    with pytest.raises(HookError, match="ZeroDivisionError"):
+        load_plugin("offered")
+
+
+@pytest.mark.parametrize(
+    ("value", "divisor", "cause", "message"),
+    [
+        ("{}:Anything", 0, ZeroDivisionError, "can't be imported: ZeroDivisionError: division by zero"),
+        ("{}_missing:Anything", 1, ModuleNotFoundError, "can't be imported: ModuleNotFoundError: No module named"),
+        ("{}:Misspelt", 1, AttributeError, "can't be imported: AttributeError: .*'Misspelt'"),
+        ("{}:NeedsArguments", 1, TypeError, r"can't be made: TypeError: .*'decay'.*called without arguments"),
+        ("{}:Refuses", 1, OSError, r"can't be made: OSError: no such account"),
+        ("{}:not_callable", 1, TypeError, r"can't be made: TypeError: 'int' object is not callable"),
+    ],
+)
+def test_a_plugin_that_fails_is_named_with_its_package_and_entry_point(install, value, divisor, cause, message):
+    module = install(value, divisor)
+    named = rf"The plugin 'offered' of offers 1\.2 \({value.format(module)}\) {message}.* To fix, "
+    with pytest.raises(HookError, match=named) as raised:
+        load_plugin("offered")
+    assert type(raised.value.__cause__) is cause
+
+
+def test_a_plugin_that_fails_leaves_no_run_directory(install, tmp_path):
+    install("{}:NeedsArguments")
+    with pytest.raises(HookError, match="The plugin 'offered'"):
+        TinySession(config_with(plugins=["offered"]), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_plugin_that_gives_no_hook_is_named_with_its_package(install):
+    install("{}:gives_nothing")
+    with pytest.raises(HookError, match=r"The plugin 'offered' of offers 1\.2 \(.*can't be registered: NoneType impl"):
+        load_plugin("offered")

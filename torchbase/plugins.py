@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -134,8 +134,34 @@ def load_plugin(name: str) -> object:
         The hook.
 
     Raises:
-        HookError: If no installed package offers one of that name, or several do.
+        HookError: If no installed package offers one of that name, or several do; if it can't be imported or made, with
+            the error that was raised as its cause; if what it gives can't be registered.
     """
+    offer = _find_offer(name)
+    package = f"{offer.dist.name} {offer.dist.version}" if offer.dist is not None else "a package without a name"
+    plugin = f"The plugin '{name}' of {package} ({offer.value})"
+    try:
+        factory = offer.load()
+    except Exception as error:  # a module may raise anything
+        raise HookError(
+            f"{plugin} can't be imported: {type(error).__name__}: {error}. To fix, install what it needs, or another "
+            "version of it, or take its name out of session.plugins."
+        ) from error
+    try:
+        hook: object = factory()
+    except Exception as error:
+        raise HookError(
+            f"{plugin} can't be made: {type(error).__name__}: {error}. It is called without arguments. To fix, give "
+            "each of them a default; settings are read from run.config when the run starts."
+        ) from error
+    try:
+        check_hook(hook)
+    except HookError as error:
+        raise HookError(f"{plugin} can't be registered: {error}") from error
+    return hook
+
+
+def _find_offer(name: str) -> EntryPoint:
     offered = entry_points(group=ENTRY_POINT_GROUP)
     found = list(offered.select(name=name))
     if not found:
@@ -146,8 +172,7 @@ def load_plugin(name: str) -> object:
     if len(found) > 1:
         packages = ", ".join(one.dist.name if one.dist is not None else one.value for one in found)
         raise HookError(f"Several packages offer a plugin '{name}': {packages}. To fix, uninstall all but one.")
-    hook: object = found[0].load()()
-    return hook
+    return found[0]
 
 
 def name_of(hook: object) -> str:
