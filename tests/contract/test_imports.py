@@ -11,7 +11,13 @@ import pytest
 
 # From the top. A module imports from the floors below its own, never from its own floor or from above.
 FLOORS = [
-    ["torchbase", "torchbase.utils", "torchbase.utils.metrics_instances"],
+    ["torchbase", "torchbase.testing", "torchbase.utils", "torchbase.utils.metrics_instances"],
+    ["torchbase.testing.checks"],
+    ["torchbase.testing.comparisons", "torchbase.testing.explanations", "torchbase.testing.report"],
+    ["torchbase.testing.overhead"],
+    ["torchbase.testing.traces", "torchbase.testing.trial"],
+    ["torchbase.testing.instruments", "torchbase.testing.outcomes", "torchbase.testing.tiny_session"],
+    ["torchbase.testing.other_process"],
     ["torchbase.command_line"],
     ["torchbase.kept_session"],
     ["torchbase.session"],
@@ -170,6 +176,8 @@ def modules_loaded_by(statement):
 
 
 def test_importing_torchbase_loads_no_library_before_it_is_needed():
-    loaded = modules_loaded_by("import torchbase, torchbase.hooks, torchbase.metrics, torchbase.utils")
+    loaded = modules_loaded_by(
+        "import torchbase, torchbase.hooks, torchbase.metrics, torchbase.testing, torchbase.utils"
+    )
     assert "torchbase.session" in loaded
     assert not loaded & LATE

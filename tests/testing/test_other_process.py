@@ -1,0 +1,44 @@
+import functools
+import sys
+
+import hooks_to_check
+import pytest
+import torch
+
+from torchbase.testing.other_process import Ended, call_in_a_process, kill_this_process
+
+
+def test_a_process_is_killed_and_that_is_seen():
+    assert call_in_a_process(kill_this_process) == Ended(was_killed=True, could_begin=True, said="")
+
+
+def test_an_error_in_the_process_is_no_kill():
+    ended = call_in_a_process(functools.partial(torch.zeros, -1))
+    assert (ended.was_killed, ended.could_begin) == (False, True)
+    assert "RuntimeError" in ended.said
+
+
+def test_what_is_local_cannot_be_sent():
+    ended = call_in_a_process(lambda: None)
+    assert (ended.was_killed, ended.could_begin) == (False, False)
+    assert "<lambda>" in ended.said
+
+
+def test_what_the_process_cannot_import_is_told(monkeypatch):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not path.endswith("tests")])
+    ended = call_in_a_process(hooks_to_check.GradientNorms)
+    assert ended == Ended(was_killed=False, could_begin=False, said="No module named 'hooks_to_check'")
+
+
+def test_the_process_has_as_many_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    ended = call_in_a_process(
+        functools.partial(exec, "import sys, torch; sys.stderr.write(str(torch.get_num_threads()))")
+    )
+    assert ended == Ended(was_killed=False, could_begin=True, said="3")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(capfd):
+    yield
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,84 @@
+"""What a hook costs."""
+
+import gc
+import statistics
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torchbase.testing.instruments import Clock
+from torchbase.testing.tiny_session import NoisySession
+from torchbase.testing.trial import HookTrial
+
+TURNS = 5
+ITERATIONS = 200
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What a hook costs a training iteration.
+
+    Attributes:
+        microseconds: The median over the turns of how much longer an iteration takes with the hook, in µs.
+        low: The lower quartile of that.
+        high: The upper quartile.
+        without: The median of an iteration without the hook, in µs.
+        iterations: How many iterations were timed in each turn, with the hook and without it.
+        turns: How many turns there were.
+    """
+
+    microseconds: float
+    low: float
+    high: float
+    without: float
+    iterations: int
+    turns: int
+
+    def __str__(self) -> str:
+        """A line."""
+        return (
+            f"{self.microseconds:+.1f} µs an iteration (quartiles {self.low:+.1f} to {self.high:+.1f}) over "
+            f"{self.without:.0f} µs without it; {self.turns} turns of {self.iterations} iterations each"
+        )
+
+
+def measure_overhead(trial: HookTrial, turns: int = TURNS) -> Overhead:
+    """Takes the time of training iterations with the hook and without it, in turns.
+
+    In the tiny session there are more samples than otherwise. What the hook does between two phases isn't in it.
+
+    Args:
+        trial: The runs of the hook.
+        turns: How many turns count; one more comes before them.
+
+    Returns:
+        The time that an iteration takes more with the hook. To be printed, and not to be asserted: it is another on
+        each machine.
+    """
+    if trial.session_class is NoisySession:
+        trial = HookTrial(trial.make_hook, config=_longer(trial.config))
+    pairs = [(_time(trial, with_hook=False), _time(trial, with_hook=True)) for _ in range(turns + 1)][1:]
+    without = [pair[0].microseconds for pair in pairs]
+    more = [pair[1].microseconds - pair[0].microseconds for pair in pairs]
+    low, median, high = statistics.quantiles(more, n=4)
+    return Overhead(median, low, high, statistics.median(without), pairs[0][0].iterations, turns)
+
+
+def _longer(config: Mapping[str, Any]) -> dict[str, Any]:
+    session = {**config["session"], "num_epochs": 1, "checkpoint_every_n_iterations": None}
+    samples = ITERATIONS * session["mini_batch_size"]
+    return {**config, "session": session, "data": {**config.get("data", {}), "training_samples": samples}}
+
+
+def _time(trial: HookTrial, *, with_hook: bool) -> Clock:
+    clock = Clock()
+    gc.collect()
+    gc.disable()  # for both alike
+    try:
+        with tempfile.TemporaryDirectory(prefix="torchbase-hook-", ignore_cleanup_errors=True) as folder:
+            trial.session(Path(folder), [*([trial.make_hook()] if with_hook else []), clock])()
+    finally:
+        gc.enable()
+    return clock
