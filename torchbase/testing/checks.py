@@ -189,7 +189,7 @@ def check_stops(trial: HookTrial) -> str:
         place, wrong = next(iter(failed.items()))
         raise HookCheckError(
             f"{len(failed)} of {len(places)} runs that were stopped and resumed ended otherwise than the unbroken one; "
-            f"stopped behind {_iterations(failed)}.\n{why_it_does_not_go_on(trial, *place)}\n"
+            f"stopped behind {_iterations(failed)}.\n{why_it_does_not_go_on(trial, *place, wrong)}\n"
             f"In the first of them there differ {listed(wrong)}."
         )
     return f"{len(places)} runs ended as the unbroken one; stopped behind {_iterations(places)}{_not_compared(trial)}"

@@ -1,5 +1,7 @@
 """Why a hook probably doesn't keep what is asked of it: where its runs part, and what that tells."""
 
+from collections.abc import Sequence
+
 from torchbase.bitwise import different_values
 from torchbase.plugins import EVENT_NAMES
 from torchbase.run_state import Stateful
@@ -64,13 +66,14 @@ def why_it_does_not_repeat(trial: HookTrial) -> str:
     )
 
 
-def why_it_does_not_go_on(trial: HookTrial, phase: str, iteration: int) -> str:
+def why_it_does_not_go_on(trial: HookTrial, phase: str, iteration: int, wrong: Sequence[tuple[str, str]]) -> str:
     """Explains why a run that was stopped and resumed differs from an unbroken one.
 
     Args:
         trial: The runs of the hook.
         phase: The name of the phase in which it was stopped.
         iteration: The iteration behind which it was stopped.
+        wrong: Part and name of what differs in the end.
 
     Returns:
         Lines for a message.
@@ -90,6 +93,11 @@ def why_it_does_not_go_on(trial: HookTrial, phase: str, iteration: int) -> str:
         lines.append(
             "A validation that was broken off begins again from its first mini-batch. To fix, let what is gathered "
             "over it begin anew in on_phase_start."
+        )
+    if any(part == "files" and name not in trial.without.outcome["files"] for part, name in wrong):
+        lines.append(
+            "What it wrote into a file before the stop, or at the end of the first part in on_run_end, stands there a "
+            "second time. To fix, keep in state_dict() how long the file was, and cut it back to that in on_run_start."
         )
     return "\n".join(line for line in lines if line)
 

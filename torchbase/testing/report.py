@@ -26,8 +26,7 @@ class CheckResult:
     def __str__(self) -> str:
         """A paragraph with a hanging indent."""
         head = f"  {'ok    ' if self.passed else 'FAILED'}  {self.name:<12}"
-        lines = [line for one in self.text.splitlines() for line in WRAPPER.wrap(one)]
-        return head + ("\n" + " " * INDENT).join(lines)
+        return _paragraph(head, self.text)
 
 
 @dataclass(frozen=True)
@@ -55,5 +54,10 @@ class HookReport:
         """The findings, a paragraph each."""
         failed = sum(not one.passed for one in self.results)
         said = f"{failed} of {len(self.results)} checks failed" if failed else f"{len(self.results)} checks passed"
-        cost = [] if self.overhead is None else [f"  cost    {'':<12}{self.overhead}"]
+        cost = [] if self.overhead is None else [_paragraph(f"  cost    {'':<12}", str(self.overhead))]
         return "\n".join([f"The hook '{self.hook}' in {self.session}: {said}", *map(str, self.results), *cost])
+
+
+def _paragraph(head: str, text: str) -> str:
+    lines = [line for one in text.splitlines() for line in WRAPPER.wrap(one)]
+    return head + ("\n" + " " * INDENT).join(lines)
