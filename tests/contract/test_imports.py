@@ -16,6 +16,7 @@ FLOORS = [
     ["torchbase.testing.comparisons", "torchbase.testing.explanations", "torchbase.testing.report"],
     ["torchbase.testing.overhead"],
     ["torchbase.testing.traces", "torchbase.testing.trial"],
+    ["torchbase.testing.tried_run"],
     ["torchbase.testing.instruments", "torchbase.testing.outcomes", "torchbase.testing.tiny_session"],
     ["torchbase.testing.other_process"],
     ["torchbase.command_line"],

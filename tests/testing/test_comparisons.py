@@ -5,7 +5,7 @@ from hooks_to_check import GradientNorms
 
 from torchbase.testing import HookTrial
 from torchbase.testing.comparisons import training_iteration, wrong_in
-from torchbase.testing.trial import Told
+from torchbase.testing.tried_run import Told
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from torchbase.testing.overhead import measure_overhead
 from torchbase.testing.report import CheckResult, HookReport
 from torchbase.testing.trial import HookTrial
 
+CHECKPOINT_EVERY_N_ITERATIONS = 3
+
 
 def check_hook(
     make_hook: Callable[[], object],
@@ -208,7 +210,8 @@ def check_kill(trial: HookTrial) -> str:
         HookCheckError: If it ends otherwise.
     """
     iteration = training_iteration(trial, 0.8)
-    run = trial.run_killed("training", iteration)
+    # So that the run goes on in the middle of an epoch; how often a checkpoint is written makes no other difference.
+    run = trial.with_keys(checkpoint_every_n_iterations=CHECKPOINT_EVERY_N_ITERATIONS).run_killed("training", iteration)
     wrong = wrong_in(trial, run, is_killed=True)
     if wrong:
         raise HookCheckError(

@@ -3,7 +3,8 @@
 from collections import Counter
 
 from torchbase.testing.outcomes import LEARNT, differing
-from torchbase.testing.trial import HookTrial, TriedRun
+from torchbase.testing.trial import HookTrial
+from torchbase.testing.tried_run import TriedRun
 
 
 def places_to_stop(trial: HookTrial) -> list[tuple[str, int]]:

@@ -7,7 +7,8 @@ from torchbase.plugins import EVENT_NAMES
 from torchbase.run_state import Stateful
 from torchbase.testing.outcomes import listed
 from torchbase.testing.traces import MODE, RANDOM_STREAMS, Trace, find_parting
-from torchbase.testing.trial import HookTrial, TriedRun
+from torchbase.testing.trial import HookTrial
+from torchbase.testing.tried_run import TriedRun
 
 TOLD_AGAIN = ("on_run_start", "on_epoch_start", "on_phase_start", "run_forward")
 

@@ -3,7 +3,8 @@
 import gc
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torchbase.testing.tiny_session import NoisySession
 from torchbase.testing.trial import HookTrial
 
 TURNS = 5
-ITERATIONS = 200
+ITERATIONS = 150
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def measure_overhead(trial: HookTrial, turns: int = TURNS) -> Overhead:
     """
     if trial.session_class is NoisySession:
         trial = HookTrial(trial.make_hook, config=_longer(trial.config))
-    pairs = [(_time(trial, with_hook=False), _time(trial, with_hook=True)) for _ in range(turns + 1)][1:]
+    with _no_garbage_collected():
+        pairs = [(_time(trial, with_hook=False), _time(trial, with_hook=True)) for _ in range(turns + 1)][1:]
     without = [pair[0].microseconds for pair in pairs]
     with_hook = [pair[1].microseconds for pair in pairs]
     low, _, high = statistics.quantiles([more - less for more, less in zip(with_hook, without, strict=True)], n=4)
@@ -68,20 +70,25 @@ def measure_overhead(trial: HookTrial, turns: int = TURNS) -> Overhead:
 
 
 def _longer(config: Mapping[str, Any]) -> dict[str, Any]:
-    session = {**config["session"], "num_epochs": 1, "checkpoint_every_n_iterations": None}
+    session = {**config["session"], "num_epochs": 1}
     samples = ITERATIONS * session["mini_batch_size"]
     return {**config, "session": session, "data": {**config.get("data", {}), "training_samples": samples}}
 
 
-def _time(trial: HookTrial, *, with_hook: bool) -> Clock:
-    clock = Clock()
+@contextmanager
+def _no_garbage_collected() -> Iterator[None]:
     gc.collect()
     collects = gc.isenabled()
-    gc.disable()  # for both alike
+    gc.disable()
     try:
-        with tempfile.TemporaryDirectory(prefix="torchbase-hook-", ignore_cleanup_errors=True) as folder:
-            trial.session(Path(folder), [*([trial.make_hook()] if with_hook else []), clock])()
+        yield
     finally:
         if collects:
             gc.enable()
+
+
+def _time(trial: HookTrial, *, with_hook: bool) -> Clock:
+    clock = Clock()
+    with tempfile.TemporaryDirectory(prefix="torchbase-hook-", ignore_cleanup_errors=True) as folder:
+        trial.session(Path(folder), [*([trial.make_hook()] if with_hook else []), clock])()
     return clock

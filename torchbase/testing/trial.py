@@ -5,10 +5,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torchbase.checkpoints import newest_whole_checkpoint
 from torchbase.errors import HookCheckError, RunDirectoryError
@@ -18,52 +18,11 @@ from torchbase.run_directory import STATES_FOLDER
 from torchbase.session import TrainingBaseSession
 from torchbase.testing.instruments import CopyAt, KillAt, Killed, StopAt, Tally, Witness, names_not_kept
 from torchbase.testing.other_process import call_in_a_process
-from torchbase.testing.outcomes import Outcome, outcome_of
+from torchbase.testing.outcomes import outcome_of
 from torchbase.testing.tiny_session import NoisySession, tiny_config
+from torchbase.testing.tried_run import TriedRun, told_in
 
 TALLY_FILE = "tally.txt"
-
-
-class Told(NamedTuple):
-    """Something that the hooks were told.
-
-    Attributes:
-        event: The name of the event.
-        phase: The name of the phase; ``-`` where there is none.
-        number: The iteration of the phase, or the epoch, counted over the whole run.
-        epoch: The epoch in which it was told.
-    """
-
-    event: str
-    phase: str
-    number: int
-    epoch: int
-
-    def __str__(self) -> str:
-        """Names it in a message."""
-        what = "epoch" if self.event == "on_epoch_end" else f"{self.phase} iteration"
-        return f"{self.event} of {what} {self.number}"
-
-
-@dataclass(frozen=True)
-class TriedRun:
-    """A run from its start to its end, unbroken or broken off and resumed.
-
-    Attributes:
-        outcome: What it ended with.
-        told: What the hooks were told, in order.
-        attributes: The plain attributes of the hook at the end.
-        kept_state: The hook's state in the checkpoint that the run went on from, if any.
-        restored_state: The hook's state when the run had gone on from it.
-        note: How the run was broken off, where that isn't as it should be.
-    """
-
-    outcome: Outcome
-    told: tuple[Told, ...]
-    attributes: dict[str, Any]
-    kept_state: dict[str, Any] | None = None
-    restored_state: dict[str, Any] | None = None
-    note: str = ""
 
 
 class HookTrial:
@@ -88,7 +47,7 @@ class HookTrial:
                 function, a ``functools.partial`` of one) can be tried in a process of its own, too.
             session_class: The class of the session to try it in, with the constructor of `TrainingBaseSession`; without
                 one `NoisySession`, which is tiny.
-            config: The config of the session; without one that of the tiny session, with more checkpoints.
+            config: The config of the session; without one that of the tiny session.
 
         Raises:
             HookCheckError: If a class is given and no config.
@@ -100,8 +59,7 @@ class HookTrial:
             )
         self.make_hook = make_hook
         self.session_class = session_class if session_class is not None else NoisySession
-        given = config if config is not None else tiny_config(checkpoint_every_n_iterations=3)
-        self.config = copy.deepcopy(dict(given))
+        self.config = copy.deepcopy(dict(config if config is not None else tiny_config()))
         section = self.config.setdefault("session", {})
         if section.get("seed") is None:
             section["seed"] = 1
@@ -184,12 +142,12 @@ class HookTrial:
             HookCheckError: If one of them ends with an error, or the first isn't killed.
         """
         with _folder() as parent:
-            fresh = HookTrial(self.make_hook, self.session_class, self.config)
-            ended = call_in_a_process(partial(fresh.live_until_killed, parent, phase, iteration))
+            there = self.with_keys()  # without the runs that were done already, which need not be sent
+            ended = call_in_a_process(partial(there.live_until_killed, parent, phase, iteration))
             if ended.could_begin and not ended.was_killed:
                 raise HookCheckError(f"A run in a process of its own ended before it was to be killed:\n{ended.said}")
             if not ended.could_begin:
-                self._live_until_copied(parent, phase, iteration)
+                self.live_until_copied(parent, phase, iteration)
             return self._go_on(parent, note=ended.said if not ended.could_begin else "")
 
     def live_until_killed(self, parent: Path, phase: str, iteration: int) -> None:
@@ -201,6 +159,29 @@ class HookTrial:
             iteration: The iteration of the phase, counted over the whole run, at whose end to kill it.
         """
         self._live(parent, self.make_hook(), KillAt(iteration, phase))
+
+    def live_until_copied(self, parent: Path, phase: str, iteration: int) -> None:
+        """Runs a session until its run directory is copied, as a kill would leave it.
+
+        Args:
+            parent: The folder to copy it into.
+            phase: The name of the phase in which to copy it.
+            iteration: The iteration of the phase, counted over the whole run, at whose end to copy it.
+        """
+        with _folder() as original:
+            try:
+                self._live(original, self.make_hook(), CopyAt(iteration, phase, parent))
+            except Killed:
+                shutil.copy(original / TALLY_FILE, parent)
+
+    def with_keys(self, **keys: Any) -> "HookTrial":
+        """Gives a trial of the same hook with another config.
+
+        Args:
+            **keys: Keys of the section ``session`` to add or change.
+        """
+        config = {**self.config, "session": {**self.config["session"], **keys}}
+        return HookTrial(self.make_hook, self.session_class, config)
 
     def session(self, parent: Path, hooks: Sequence[object], tag: str | None = None) -> TrainingBaseSession:
         """Makes a session that has hooks behind the default ones, so that they hear ``on_setup_start``, too.
@@ -230,16 +211,8 @@ class HookTrial:
         with (parent / TALLY_FILE).open("a", buffering=1, encoding="utf-8") as tally, _errors_explained(hook, parent):
             session = self.session(parent, [*tested, Tally(tally), witness, *others], tag)
             summary = session()
-        told = tuple(_told_in(line) for line in (parent / TALLY_FILE).read_text(encoding="utf-8").splitlines())
-        outcome = outcome_of(session, summary, witness.state_at_end)
+        outcome, told = outcome_of(session, summary, witness.state_at_end), told_in(parent / TALLY_FILE)
         return TriedRun(outcome, told, witness.attributes_at_end, restored_state=witness.state_at_start)
-
-    def _live_until_copied(self, parent: Path, phase: str, iteration: int) -> None:
-        with _folder() as original:
-            try:
-                self._live(original, self.make_hook(), CopyAt(iteration, phase, parent))
-            except Killed:
-                shutil.copy(original / TALLY_FILE, parent)
 
     def _go_on(self, parent: Path, *others: object, note: str = "") -> TriedRun:
         (run_dir,) = (path for path in parent.iterdir() if path.is_dir())
@@ -269,8 +242,3 @@ def _errors_explained(hook: object | None, parent: Path) -> Iterator[None]:
         if names:
             explained += f". Of its state_dict() {', '.join(map(repr, names))} can't be kept in a checkpoint."
         raise HookCheckError(explained) from error
-
-
-def _told_in(line: str) -> Told:
-    event, phase, number, epoch = line.split("\t")
-    return Told(event, phase, int(number), int(epoch))
