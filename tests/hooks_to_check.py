@@ -174,6 +174,22 @@ class GivesAList(ForgetsHalf):
         return [self.first, self.second]
 
 
+class HasNoStateAtFirst(ForgetsHalf):
+    def __init__(self):
+        self.first = None
+
+    @hookimpl
+    def on_phase_start(self, run):
+        self.first = run.epoch
+
+    @hookimpl
+    def on_iteration_end(self):
+        pass
+
+    def state_dict(self):
+        return {"first": self.first + 0}
+
+
 class CannotLoad(CountsForNothing):
     def state_dict(self):
         return {"iterations": self.iterations}

@@ -143,6 +143,12 @@ def test_a_state_that_is_no_dictionary_is_refused():
     assert said.startswith("state_dict() gave list, and has to give a dictionary. To fix, ")
 
 
+def test_a_state_that_is_not_there_from_the_start_is_refused():
+    said = found_by(check_registration, hooks.HasNoStateAtFirst)
+    assert said.startswith("state_dict() raised TypeError: unsupported operand type(s)")
+    assert "To fix, let it give a state from on_run_start on" in said
+
+
 def test_half_of_the_methods_of_a_state_is_refused():
     said = found_by(check_state, hooks.CannotLoad)
     assert said == "It has state_dict and no load_state_dict, so nothing of it is kept. To fix, write load_state_dict."

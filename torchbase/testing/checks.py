@@ -54,7 +54,7 @@ def check_hook(
     if results[0].passed:  # else each of the others would fail for the same reason
         results += [_result_of(name, check, trial) for name, check in checks]
     is_good = all(one.passed for one in results)
-    name = trial.name if results[0].passed else getattr(make_hook, "__name__", "?")
+    name = trial.name if results[0].passed else getattr(make_hook, "__name__", repr(make_hook))
     report = HookReport(
         name, trial.session_class.__name__, tuple(results), measure_overhead(trial) if is_good else None
     )

@@ -187,11 +187,17 @@ def state_of(hook: object) -> dict[str, Any] | None:
         What its ``state_dict`` gives; None if it isn't kept in checkpoints.
 
     Raises:
-        HookCheckError: If that isn't a dictionary.
+        HookCheckError: If it raises, or that isn't a dictionary.
     """
     if not isinstance(hook, Stateful):
         return None
-    given = hook.state_dict()
+    try:
+        given = hook.state_dict()
+    except Exception as error:
+        raise HookCheckError(
+            f"state_dict() raised {type(error).__name__}: {error}. To fix, let it give a state from on_run_start on: a "
+            "run that is ended there writes a checkpoint, too."
+        ) from error
     if not isinstance(given, Mapping):
         raise HookCheckError(
             f"state_dict() gave {type(given).__name__}, and has to give a dictionary. To fix, return one, with a name "
