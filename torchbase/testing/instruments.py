@@ -111,6 +111,11 @@ class Tally:
         self._note("on_phase_end", phase.name, phase.progress.iterations, run.epoch)
 
     @hookimpl
+    def on_best_epoch(self, run: Run) -> None:
+        """Notes the best epoch so far."""
+        self._note("on_best_epoch", "-", run.epoch, run.epoch)
+
+    @hookimpl
     def on_epoch_end(self, run: Run) -> None:
         """Notes the end of an epoch."""
         self._note("on_epoch_end", "-", run.epochs_done, run.epoch)

@@ -24,8 +24,7 @@ class Told(NamedTuple):
 
     def __str__(self) -> str:
         """Names it in a message."""
-        what = "epoch" if self.event == "on_epoch_end" else f"{self.phase} iteration"
-        return f"{self.event} of {what} {self.number}"
+        return f"{self.event} of {'epoch' if self.phase == '-' else f'{self.phase} iteration'} {self.number}"
 
 
 @dataclass(frozen=True)
