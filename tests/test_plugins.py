@@ -1,14 +1,11 @@
-import json
 import types
-from pathlib import Path
 
 import pytest
-from tiny import CONFIG, TinySession, config_with
 
 from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
 from torchbase.listeners import Listener
-from torchbase.plugins import EVENT_NAMES, HookRegistry, describe_plugin, load_plugin, name_of
+from torchbase.plugins import EVENT_NAMES, HookRegistry, name_of
 
 
 class Recorder:
@@ -219,54 +216,6 @@ def test_hooks_given_at_once_run_behind_the_defaults():
     assert list(registry.hooks) == ["my_name", "recorder"]
     with pytest.raises(HookError, match="'my_name' is registered already"):
         HookRegistry([Named()], defaults=[Named()])
-
-
-@pytest.fixture
-def installed_plugin(tmp_path, monkeypatch):
-    """A package on the path that offers a plugin, as an installed one does."""
-    (tmp_path / "some_plugin.py").write_text(
-        "from torchbase import hookimpl\nclass Greeter:\n    @hookimpl\n    def on_run_start(self): ...\n"
-    )
-    information = tmp_path / "some_plugin-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[torchbase.hooks]\ngreeter = some_plugin:Greeter\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-
-def test_a_plugin_is_loaded_by_its_name_only(installed_plugin, tmp_path):
-    assert type(load_plugin("greeter")).__name__ == "Greeter"
-    assert "greeter" not in TinySession(CONFIG, tmp_path / "runs").hooks
-    session = TinySession(config_with(plugins=["greeter"]), tmp_path / "runs")
-    assert list(session.hooks)[-1] == "greeter"
-    session()
-
-
-def test_an_unknown_plugin_names_the_nearest(installed_plugin, tmp_path):
-    with pytest.raises(HookError, match=r"No installed package offers a plugin 'greter'. Did you mean 'greeter'\?"):
-        TinySession(config_with(plugins=["greter"]), tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
-
-
-def test_two_plugins_of_one_name_are_refused(installed_plugin, tmp_path):
-    other = tmp_path / "other_plugin-2.0.dist-info"
-    other.mkdir()
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other-plugin\nVersion: 2.0\n")
-    (other / "entry_points.txt").write_text("[torchbase.hooks]\ngreeter = some_plugin:Greeter\n")
-    with pytest.raises(HookError, match="Several packages offer a plugin 'greeter'"):
-        load_plugin("greeter")
-    with pytest.raises(HookError, match="Several packages offer a plugin 'greeter'"):
-        describe_plugin("greeter")
-
-
-def test_the_environment_tells_which_package_a_plugin_is_from(installed_plugin, tmp_path):
-    session = TinySession(config_with(plugins=["greeter"]), tmp_path / "runs")
-    environment = json.loads(Path(session.run_dir, "environment.json").read_text())
-    greeter = {"distribution": "some-plugin", "version": "1.0", "object": "some_plugin:Greeter"}
-    assert environment["plugins"] == {"greeter": greeter}
-    assert describe_plugin("greeter") == greeter
-    with pytest.raises(HookError, match=r"Did you mean 'greeter'\?"):
-        describe_plugin("greter")
 
 
 class Doer:

@@ -8,6 +8,7 @@
     ├── StepError (ValueError)            what forward_pass and loss_function returned
     ├── MetricsError (ValueError)         the choice of metrics, before training
     ├── HookError (ValueError)            a slip in registering a hook, or in what it returned
+    ├── HookCheckError (AssertionError)   what a check of `torchbase.testing` found
     ├── IntervalError (ValueError)        an interval that can't be read, or makes no sense where it stands
     ├── NonFiniteError (ArithmeticError)
     └── RunDirectoryError (OSError)       what is kept of a run
@@ -43,6 +44,10 @@ class MetricsError(TorchbaseError, ValueError):
 
 class HookError(TorchbaseError, ValueError):
     """A hook was registered wrongly, or returned what its event can't use."""
+
+
+class HookCheckError(TorchbaseError, AssertionError):
+    """A hook doesn't keep what a check of `torchbase.testing` asks of it."""
 
 
 class IntervalError(TorchbaseError, ValueError):

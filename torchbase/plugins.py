@@ -4,7 +4,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -23,8 +22,6 @@ EVENT_NAMES: tuple[str, ...] = tuple(
     if inspect.isfunction(member) and hasattr(member, f"{hookspecs.PROJECT_NAME}_spec")
 )
 
-
-ENTRY_POINT_GROUP = "torchbase.hooks"
 _OF_EVERY_OBJECT = frozenset(dir(object))
 
 
@@ -140,54 +137,6 @@ class _Manager(pluggy.PluginManager):
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         return super().parse_hookimpl_opts(plugin, name) if name in EVENT_NAMES else None
-
-
-def load_plugin(name: str) -> object:
-    """Makes a hook that an installed package offers under the entry-point group ``torchbase.hooks``.
-
-    Args:
-        name: The name of the entry point. It refers to a class, or a function, that is called without arguments.
-
-    Returns:
-        The hook.
-
-    Raises:
-        HookError: If no installed package offers one of that name, or several do.
-    """
-    hook: object = _find_plugin(name).load()()
-    return hook
-
-
-def describe_plugin(name: str) -> dict[str, str | None]:
-    """Tells which installed package offers a plugin.
-
-    Args:
-        name: The name of the entry point.
-
-    Returns:
-        Its ``distribution`` and ``version``, None where it has no metadata, and what the entry point refers to, as
-        ``object``; ready for JSON.
-
-    Raises:
-        HookError: If no installed package offers one of that name, or several do.
-    """
-    found = _find_plugin(name)
-    name_and_version = (None, None) if found.dist is None else (found.dist.name, found.dist.version)
-    return {"distribution": name_and_version[0], "version": name_and_version[1], "object": found.value}
-
-
-def _find_plugin(name: str) -> EntryPoint:
-    offered = entry_points(group=ENTRY_POINT_GROUP)
-    found = list(offered.select(name=name))
-    if not found:
-        raise HookError(
-            f"No installed package offers a plugin '{name}'.{_nearest(name, tuple(sorted(offered.names)))} "
-            "To fix, install the package, or take the name out of session.plugins."
-        )
-    if len(found) > 1:
-        packages = ", ".join(one.dist.name if one.dist is not None else one.value for one in found)
-        raise HookError(f"Several packages offer a plugin '{name}': {packages}. To fix, uninstall all but one.")
-    return found[0]
 
 
 def name_of(hook: object) -> str:

@@ -14,7 +14,7 @@ from torchbase import hooks as standard
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine import Engine
 from torchbase.kept_config import check_config
-from torchbase.plugins import load_plugin
+from torchbase.offered_plugins import load_plugin
 from torchbase.randomness import Randomness, fence
 from torchbase.run import Phase, Run
 from torchbase.run_source import Runs, choose_seed, find_run, kept_config

@@ -169,3 +169,12 @@ def test_the_page_of_techniques_shows_each_hook_that_is_no_default(tmp_path):
 def test_the_links_of_a_page_lead_to_files(page):
     links = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_page_on_hooks_finds_an_event_for_each_wish():
+    page = (ROOT / "docs" / "writing_a_hook.md").read_text(encoding="utf-8")
+    rows = table(section(page, "Choose the event"))
+    named = [name for _, cell in rows for name in re.findall(r"`(\w+)`", cell)]
+    assert set(named) <= set(EVENT_NAMES)
+    passed_over = {"on_phase_start", "on_loss_computed"}  # rarely the answer to a wish
+    assert set(EVENT_NAMES) - set(named) == passed_over

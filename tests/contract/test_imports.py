@@ -11,7 +11,14 @@ import pytest
 
 # From the top. A module imports from the floors below its own, never from its own floor or from above.
 FLOORS = [
-    ["torchbase", "torchbase.utils", "torchbase.utils.metrics_instances"],
+    ["torchbase", "torchbase.testing", "torchbase.utils", "torchbase.utils.metrics_instances"],
+    ["torchbase.testing.checks"],
+    ["torchbase.testing.comparisons", "torchbase.testing.explanations", "torchbase.testing.report"],
+    ["torchbase.testing.overhead"],
+    ["torchbase.testing.traces", "torchbase.testing.trial"],
+    ["torchbase.testing.tried_run"],
+    ["torchbase.testing.instruments", "torchbase.testing.outcomes", "torchbase.testing.tiny_session"],
+    ["torchbase.testing.other_process"],
     ["torchbase.command_line"],
     [
         "torchbase.command_line.compare",
@@ -46,6 +53,7 @@ FLOORS = [
     ["torchbase.logging_backend"],
     ["torchbase.recording"],
     ["torchbase.bad_mini_batches", "torchbase.engine", "torchbase.training_step", "torchbase.run_summary"],
+    ["torchbase.offered_plugins"],
     ["torchbase.plugins"],
     ["torchbase.events", "torchbase.hookspecs"],
     ["torchbase.histograms", "torchbase.monitoring"],
@@ -211,7 +219,7 @@ def modules_loaded_by(statement):
 
 
 def test_importing_torchbase_loads_no_library_before_it_is_needed():
-    modules = "torchbase, torchbase.hooks, torchbase.metrics, torchbase.session, torchbase.utils"
+    modules = "torchbase, torchbase.hooks, torchbase.metrics, torchbase.session, torchbase.testing, torchbase.utils"
     loaded = modules_loaded_by(f"import {modules}")
     assert "torchbase.session" in loaded
     assert not loaded & LATE

@@ -10,7 +10,7 @@ from torchbase.durable_files import write_json
 from torchbase.environment import describe_code, describe_environment
 from torchbase.hookspecs import hookimpl
 from torchbase.kept_config import CONFIG_FILE, config_changes, newest_config
-from torchbase.plugins import describe_plugin
+from torchbase.offered_plugins import describe_plugin
 from torchbase.run_directory import RunDirectory
 
 if TYPE_CHECKING:

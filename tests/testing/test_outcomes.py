@@ -1,0 +1,40 @@
+import torch
+from tiny import CONFIG, TinySession
+
+from torchbase.testing.outcomes import differing, listed, of_the_same_names, outcome_of
+
+
+def outcome_in(folder, **parts):
+    session = TinySession(CONFIG, folder)
+    session.unregister("console")
+    summary = session()
+    for name, content in parts.items():
+        (session._run_directory.path / name).write_text(content)
+    return outcome_of(session, summary, {"count": torch.tensor(3)})
+
+
+def test_two_runs_of_the_same_seed_have_the_same_outcome(tmp_path):
+    first, second = outcome_in(tmp_path), outcome_in(tmp_path)
+    assert differing(first, second) == []
+    assert set(first["files"]) == {"votes.jsonl"}
+    assert first["averages"].keys() == {"training/loss", "validation-valid/loss", "validation-demo/loss"}
+    assert first["steps"]["training/loss/iterations"] == list(range(1, 11))
+    assert first["progress"] == {"epochs done": 2}
+
+
+def test_each_value_that_differs_or_is_missing_is_found(tmp_path):
+    first, second = outcome_in(tmp_path), outcome_in(tmp_path, notes="mine")
+    second["network"]["layers.0.bias"] = second["network"]["layers.0.bias"] + 1
+    del second["averages"]["training/loss"]
+    assert differing(first, second) == [
+        ("network", "layers.0.bias"),
+        ("averages", "training/loss"),
+        ("files", "notes"),
+    ]
+    assert differing(first, second, ["averages"]) == [("averages", "training/loss")]
+    assert "notes" not in of_the_same_names(second, first)["files"]
+
+
+def test_what_differs_is_listed_by_its_part():
+    found = [("network", "a"), ("network", "b"), ("network", "c"), ("loss", ""), ("files", "votes.jsonl")]
+    assert listed(found) == "network (a, b and 1 more), loss, files (votes.jsonl)"

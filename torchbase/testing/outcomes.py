@@ -1,0 +1,130 @@
+"""What a run ends with, and in what two runs differ."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torchbase.bitwise import different_values
+from torchbase.durable_files import read_tensors
+from torchbase.kept_config import CONFIG_FILE
+from torchbase.run_directory import NETWORK_FILE, STATES_FOLDER
+from torchbase.run_summary import RunSummary
+from torchbase.session import TrainingBaseSession
+
+# Everything by its part and its name in that, e.g. outcome["network"]["layers.0.weight"].
+Outcome = dict[str, dict[str, Any]]
+
+LEARNT = ("network", "optimizer", "best network", "best losses", "progress")
+NAMED_AT_MOST = 2
+_NAMED_BY_TIME = ("events.out.tfevents.*", "environment*.json", "config_*.json")
+
+
+def outcome_of(session: TrainingBaseSession, summary: RunSummary, state: Mapping[str, Any] | None) -> Outcome:
+    """Gathers everything that a run ends with, but for what is named by time.
+
+    Args:
+        session: The session, after it was called.
+        summary: What it returned.
+        state: The state of the hook that is checked; None if it has none.
+
+    Returns:
+        What can be compared, and stays when the run directory is removed.
+    """
+    run_dir = Path(summary.run_dir)
+    network = run_dir / NETWORK_FILE
+    curves = read_scalars(run_dir)
+    averages = ((phase, name, value) for phase, values in summary.averages.items() for name, value in values.items())
+    return {
+        "network": dict(session.network.state_dict()),
+        "optimizer": dict(session.optimizer.state_dict()),
+        "best network": read_tensors(network) if network.exists() else {},
+        "best losses": {name: (best.loss, best.epoch) for name, best in summary.best_losses.items()},
+        "progress": {"epochs done": summary.epochs_done},
+        "averages": {f"{phase}/{name}": value for phase, name, value in averages},
+        "scalars": {tag: [value for _, value in curve] for tag, curve in curves.items()},
+        "steps": {tag: [step for step, _ in curve] for tag, curve in curves.items()},
+        "files": {str(path.relative_to(run_dir)): path.read_bytes() for path in _other_files(run_dir)},
+        "the hook's state": dict(state or {}),
+    }
+
+
+def read_scalars(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """Reads every scalar of a run's event files.
+
+    Args:
+        run_dir: The run directory.
+
+    Returns:
+        By tag, what was recorded: (step, value) in the order of the files.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # late, since it takes long
+
+    accumulator = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]
+    }
+
+
+def differing(expected: Outcome, got: Outcome, parts: Iterable[str] | None = None) -> list[tuple[str, str]]:
+    """Compares two outcomes bit by bit.
+
+    Args:
+        expected: One of them.
+        got: The other.
+        parts: The parts to compare; None for all.
+
+    Returns:
+        Part and name of each value that differs, or that one of them lacks.
+    """
+    lacking = object()
+    return [
+        (part, name)
+        for part in (parts if parts is not None else expected)
+        for name in {**expected[part], **got[part]}
+        if different_values(expected[part].get(name, lacking), got[part].get(name, lacking))
+    ]
+
+
+def of_the_same_names(outcome: Outcome, names: Outcome) -> Outcome:
+    """Gives the part of an outcome that another one has, too.
+
+    Args:
+        outcome: What to take from.
+        names: Whose names to take.
+    """
+    return {
+        part: {name: value for name, value in values.items() if name in names[part]} for part, values in outcome.items()
+    }
+
+
+def listed(found: Iterable[tuple[str, str]]) -> str:
+    """Lists parts with their names for a message, and counts the names that go beyond some.
+
+    Args:
+        found: Part and name of each.
+
+    Returns:
+        E.g. ``network (layers.0.weight, layers.0.bias and 8 more), optimizer (state)``.
+    """
+    by_part: dict[str, list[str]] = {}
+    for part, name in found:
+        by_part.setdefault(part, []).append(name)
+    return ", ".join(f"{part} ({_some(names)})" if any(names) else part for part, names in by_part.items())
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+    return ", ".join(names[:NAMED_AT_MOST]) + more
+
+
+def _other_files(run_dir: Path) -> list[Path]:
+    left_out = {CONFIG_FILE, NETWORK_FILE}
+    return [
+        path
+        for path in sorted(run_dir.rglob("*"))
+        if path.is_file()
+        and path.relative_to(run_dir).parts[0] != STATES_FOLDER
+        and path.name not in left_out
+        and not path.name.startswith(".")
+        and not any(path.match(pattern) for pattern in _NAMED_BY_TIME)
+    ]
