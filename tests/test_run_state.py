@@ -10,8 +10,8 @@ from torchbase.bitwise import different_values
 from torchbase.checkpoints import Checkpoint
 from torchbase.errors import CheckpointError
 from torchbase.hooks import BestValidation, MetricAverages
+from torchbase.phase import Progress
 from torchbase.randomness import restore_streams
-from torchbase.run import Progress
 from torchbase.run_state import gather, put_back
 from torchbase.training_step import TrainingStep
 

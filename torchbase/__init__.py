@@ -13,7 +13,8 @@ if typing.TYPE_CHECKING:
     from torchbase.engine import Engine
     from torchbase.hookspecs import hookimpl
     from torchbase.metrics.base import BaseMetricsClass
-    from torchbase.run import Phase, Run
+    from torchbase.phase import Phase
+    from torchbase.run import Run
     from torchbase.run_summary import RunSummary
     from torchbase.session import TrainingBaseSession
 
@@ -34,7 +35,7 @@ __all__ = [
 _MODULES = {
     "BaseMetricsClass": "metrics.base",
     "Engine": "engine",
-    "Phase": "run",
+    "Phase": "phase",
     "Run": "run",
     "RunSummary": "run_summary",
     "TrainingBaseSession": "session",

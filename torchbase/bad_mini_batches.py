@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from torchbase.errors import TorchbaseError
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.run_directory import RunDirectory
 from torchbase.tensor_files import write_tensors
 

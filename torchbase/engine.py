@@ -10,9 +10,10 @@ from torchbase.errors import DataError
 from torchbase.hookspecs import hookimpl
 from torchbase.listeners import Listener
 from torchbase.logging_errors import LoggingErrorPolicy, LoggingErrors
+from torchbase.phase import Phase
 from torchbase.plugins import HookRegistry
 from torchbase.randomness import restore_streams
-from torchbase.run import HookCalls, Phase, Run
+from torchbase.run import HookCalls, Run
 
 RunIteration = Callable[[Run, Phase, Any], object]
 

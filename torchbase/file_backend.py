@@ -9,7 +9,8 @@ from torchbase.growing_file import GrowingFile, cut_back, file_sizes
 from torchbase.hookspecs import hookimpl
 from torchbase.log_records import Record
 from torchbase.logging_backend import LoggingBackend
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 
 File = TypeVar("File", bound=GrowingFile)
 

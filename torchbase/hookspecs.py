@@ -54,8 +54,9 @@ import pluggy
 import torch
 
 from torchbase.iteration_values import IterationValues
+from torchbase.phase import Phase
 from torchbase.randomness import Randomness
-from torchbase.run import Phase, Run
+from torchbase.run import Run
 from torchbase.run_directory import RunDirectory
 
 if TYPE_CHECKING:

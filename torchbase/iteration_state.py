@@ -3,8 +3,9 @@
 import torch
 
 from torchbase.buffers import KeptBuffers
+from torchbase.phase import Phase
 from torchbase.randomness import capture_streams, restore_streams
-from torchbase.run import Phase, Run
+from torchbase.run import Run
 from torchbase.training_step import network_of
 
 

@@ -1,7 +1,8 @@
 """Finding the value that a decision rests on: an average of a phase, by name."""
 
 from torchbase.errors import HookError, did_you_mean
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 
 
 def phase_to_monitor(run: Run, name: str | None) -> Phase:

@@ -9,8 +9,9 @@ import torch
 
 from torchbase.checkpoints import Checkpoint
 from torchbase.errors import CheckpointError
+from torchbase.phase import Phase, Progress, SeekableLoader
 from torchbase.randomness import capture_streams
-from torchbase.run import BestLoss, Phase, Progress, Run, SeekableLoader
+from torchbase.run import BestLoss, Run
 from torchbase.training_step import network_of, optimizer_of
 
 logger = logging.getLogger("torchbase")

@@ -15,8 +15,9 @@ from torchbase.data.phase_loader import end_workers
 from torchbase.engine import Engine
 from torchbase.kept_config import check_config
 from torchbase.offered_plugins import load_plugin
+from torchbase.phase import Phase
 from torchbase.randomness import Randomness, fence
-from torchbase.run import Phase, Run
+from torchbase.run import Run
 from torchbase.run_source import Runs, choose_seed, find_run, kept_config
 from torchbase.run_summary import RunSummary, summarize
 from torchbase.session_evaluation import SessionEvaluation

@@ -11,8 +11,9 @@ from torchbase.building import VALIDATION_PREFIX
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine import Engine
 from torchbase.errors import DataError, RunDirectoryError
+from torchbase.phase import Phase
 from torchbase.randomness import fence
-from torchbase.run import Phase, Run
+from torchbase.run import Run
 from torchbase.run_directory import NETWORK_FILE, RunDirectory
 from torchbase.session_parts import SessionParts
 from torchbase.tensor_files import check_tensors, read_tensors

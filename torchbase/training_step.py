@@ -8,7 +8,8 @@ import torch
 
 from torchbase.errors import StepError, did_you_mean
 from torchbase.hookspecs import hookimpl
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 
 ForwardPass = Callable[[Any], Mapping[str, Any]]
 

@@ -13,7 +13,8 @@ from torchbase.errors import CheckpointError, RunDirectoryError
 from torchbase.hookspecs import hookimpl
 from torchbase.host_copies import HostCopies
 from torchbase.kept_config import CONFIG_FILE
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.run_directory import NETWORK_FILE
 from torchbase.run_state import gather
 from torchbase.tensor_files import check_tensors

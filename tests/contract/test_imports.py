@@ -58,7 +58,7 @@ FLOORS = [
     ["torchbase.events", "torchbase.hookspecs"],
     ["torchbase.histograms", "torchbase.monitoring"],
     ["torchbase.run"],
-    ["torchbase.data.phase_loader", "torchbase.run_directory", "torchbase.votes"],
+    ["torchbase.data.phase_loader", "torchbase.phase", "torchbase.run_directory", "torchbase.votes"],
     [
         "torchbase.background_writes",
         "torchbase.checkpoints",

@@ -1,7 +1,7 @@
 """Curves of averages over epochs: gathered from what runs kept, scaled, thinned, and with ticks at round numbers."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torchbase.record_files import Epoch

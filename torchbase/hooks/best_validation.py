@@ -10,7 +10,8 @@ from typing import Any, Literal
 from torchbase.errors import HookError, RunDirectoryError, did_you_mean
 from torchbase.hookspecs import hookimpl
 from torchbase.host_copies import HostCopies
-from torchbase.run import BestLoss, Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import BestLoss, Run
 from torchbase.run_directory import NETWORK_FILE
 from torchbase.tensor_files import write_tensors
 from torchbase.training_step import network_of

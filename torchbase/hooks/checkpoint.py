@@ -13,7 +13,8 @@ from torchbase.errors import NonFiniteError, RunDirectoryError
 from torchbase.hookspecs import hookimpl
 from torchbase.host_copies import HostCopies
 from torchbase.intervals import Interval
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.run_directory import RunDirectory
 from torchbase.run_state import gather, put_back
 from torchbase.training_step import network_of

@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 
 from torchbase.hookspecs import hookimpl
 from torchbase.iteration_values import IterationValues
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 
 logger = logging.getLogger("torchbase")
 

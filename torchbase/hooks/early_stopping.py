@@ -6,7 +6,8 @@ from typing import Any, Literal
 from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
 from torchbase.monitoring import monitored_value, phase_to_monitor
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.votes import is_better
 
 

@@ -11,7 +11,8 @@ from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
 from torchbase.intervals import Interval
 from torchbase.monitoring import monitored_value, phase_to_monitor
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.training_step import optimizer_of
 
 

@@ -9,7 +9,8 @@ from torchbase.errors import HookError, did_you_mean
 from torchbase.hookspecs import hookimpl
 from torchbase.intervals import Interval
 from torchbase.monitoring import phase_to_monitor
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 
 
 class LogSamples:

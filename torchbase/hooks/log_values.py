@@ -6,7 +6,8 @@ from typing import Any
 from torchbase.hookspecs import hookimpl
 from torchbase.intervals import Interval
 from torchbase.iteration_values import IterationValues
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 
 
 class LogValues:

@@ -4,7 +4,8 @@ from torchbase.histograms import log_histograms
 from torchbase.hookspecs import hookimpl
 from torchbase.intervals import Interval
 from torchbase.parameter_patterns import parameters_that_fit
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.training_step import network_of
 
 

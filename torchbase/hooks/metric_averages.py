@@ -5,7 +5,8 @@ from typing import Any
 
 from torchbase.hookspecs import hookimpl
 from torchbase.iteration_values import IterationValues
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 
 
 class MetricAverages:

@@ -8,7 +8,8 @@ from typing import Any
 from torchbase.hookspecs import hookimpl
 from torchbase.intervals import Interval
 from torchbase.metrics.epoch_values import EpochValues
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 
 logger = logging.getLogger("torchbase")
 

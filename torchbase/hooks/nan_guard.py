@@ -7,7 +7,8 @@ from torchbase.bad_mini_batches import keep_bad_mini_batch
 from torchbase.errors import NonFiniteError
 from torchbase.hookspecs import hookimpl
 from torchbase.iteration_values import IterationValues
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 
 
 class NanGuard:

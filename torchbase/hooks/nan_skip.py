@@ -12,7 +12,8 @@ from torchbase.buffers import KeptBuffers
 from torchbase.errors import NonFiniteError
 from torchbase.hookspecs import hookimpl
 from torchbase.iteration_values import IterationValues
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.training_step import network_of
 
 logger = logging.getLogger("torchbase")

@@ -8,7 +8,8 @@ import torch
 from torchbase.durable_files import write_durably
 from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.run_directory import RunDirectory
 
 logger = logging.getLogger("torchbase")

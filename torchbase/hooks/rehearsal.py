@@ -11,8 +11,9 @@ import torch
 from torchbase.buffers import KeptBuffers
 from torchbase.hookspecs import hookimpl
 from torchbase.metrics.selection import SelectedMetrics
+from torchbase.phase import Phase, SeekableLoader, ValueNames
 from torchbase.randomness import fence, seed_streams
-from torchbase.run import Phase, Run, SeekableLoader, ValueNames
+from torchbase.run import Run
 from torchbase.training_step import network_of
 
 

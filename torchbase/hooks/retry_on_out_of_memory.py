@@ -11,7 +11,8 @@ from torchbase.errors import HookError
 from torchbase.hookspecs import hookimpl
 from torchbase.iteration_state import StateBeforeIteration
 from torchbase.mini_batch_parts import count_samples, join_outputs, split_mini_batch
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.training_step import compute_loss, use_gradients
 
 logger = logging.getLogger("torchbase")

@@ -12,6 +12,7 @@ from typing import Any
 from torchbase.errors import RunDirectoryError
 from torchbase.hookspecs import hookimpl
 from torchbase.listeners import order_of
+from torchbase.phase import Phase
 from torchbase.record_files import (
     Best,
     Epoch,
@@ -23,7 +24,7 @@ from torchbase.record_files import (
     write_hooks,
     write_status,
 )
-from torchbase.run import Phase, Run
+from torchbase.run import Run
 
 logger = logging.getLogger("torchbase")
 

@@ -2,8 +2,9 @@
 
 from torchbase.durable_files import read_json, write_json
 from torchbase.hookspecs import hookimpl
+from torchbase.phase import Phase
 from torchbase.randomness import Randomness, SeedSeries, seed_streams
-from torchbase.run import Phase, Run
+from torchbase.run import Run
 from torchbase.run_directory import RunDirectory
 
 SEEDS_FILE = "states/seeds.json"

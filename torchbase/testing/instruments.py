@@ -9,13 +9,14 @@ from typing import Any, TextIO
 
 import torch
 
-from torchbase.durable_files import write_tensors
 from torchbase.errors import HookCheckError, RunDirectoryError
 from torchbase.hookspecs import hookimpl
 from torchbase.host_copies import HostCopies
 from torchbase.iteration_values import IterationValues
-from torchbase.run import Phase, Run
+from torchbase.phase import Phase
+from torchbase.run import Run
 from torchbase.run_state import Stateful
+from torchbase.tensor_files import write_tensors
 from torchbase.testing.other_process import kill_this_process
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from torchbase.bitwise import different_values
-from torchbase.durable_files import read_tensors
+from torchbase.checkpoints import STATES_FOLDER
 from torchbase.kept_config import CONFIG_FILE
-from torchbase.run_directory import NETWORK_FILE, STATES_FOLDER
+from torchbase.run_directory import NETWORK_FILE
 from torchbase.run_summary import RunSummary
 from torchbase.session import TrainingBaseSession
+from torchbase.tensor_files import read_tensors
 
 # Everything by its part and its name in that, e.g. outcome["network"]["layers.0.weight"].
 Outcome = dict[str, dict[str, Any]]

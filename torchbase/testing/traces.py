@@ -9,9 +9,10 @@ import torch
 
 from torchbase.bitwise import different_values
 from torchbase.hookspecs import hookimpl
+from torchbase.phase import Phase
 from torchbase.plugins import EVENT_NAMES
 from torchbase.randomness import capture_streams
-from torchbase.run import Phase, Run
+from torchbase.run import Run
 from torchbase.training_step import network_of, optimizer_of
 
 RANDOM_STREAMS = "random streams"
