@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,23 @@ def test_by_default_each_value_has_a_chart_with_the_epochs_of_all_phases(tmp_pat
     (charts,) = layout.values()
     assert charts == {
         name: [f"{phase}/{name}/epochs" for phase in PHASES] for name in ("loss", "penalty", "absolute_error")
+    }
+
+
+def test_a_set_that_is_validated_on_within_epochs_has_charts_of_its_own(tmp_path):
+    class Within(TinySession):
+        def init_datasets(self):
+            training, validation = super().init_datasets()
+            return training, replace(validation, every=("2it", "1ep"))
+
+    session, layouts = Within(CONFIG, tmp_path), Layouts()
+    session.register(layouts)
+    session()
+    ((_, layout),) = layouts.told
+    (charts,) = layout.values()
+    assert charts == {
+        "loss": ["training/loss/epochs", "validation-demo/loss/epochs"],
+        "loss within epochs": ["validation-valid/loss/training_iterations"],
     }
 
 

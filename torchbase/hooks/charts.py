@@ -97,7 +97,7 @@ def _tags_to_come(run: Run) -> list[str]:
         phase.tag(name, unit)
         for phase in run.phases
         if (names := phase.value_names) is not None
-        for unit, of_unit in (("iterations", names.of_iterations), ("epochs", names.of_epochs))
+        for unit, of_unit in (("iterations", names.of_iterations), (run.curve(phase)[0], names.of_epochs))
         for name in of_unit
     ]
 
@@ -106,9 +106,11 @@ def _one_chart_a_value(run: Run, tags: Iterable[str]) -> dict[str, dict[str, lis
     charts: dict[str, list[str]] = {}
     for tag in tags:
         for phase in run.phases:
-            name = tag.removeprefix(f"{phase.name}/").removesuffix("/epochs")
-            if tag == phase.tag(name, "epochs"):
-                charts.setdefault(name, []).append(tag)
+            unit = run.curve(phase)[0]
+            name = tag.removeprefix(f"{phase.name}/").removesuffix(f"/{unit}")
+            if tag == phase.tag(name, unit):
+                chart = name if unit == "epochs" else f"{name} within epochs"  # whose steps count something else
+                charts.setdefault(chart, []).append(tag)
     return {CATEGORY: charts}
 
 

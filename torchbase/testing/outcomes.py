@@ -7,6 +7,7 @@ from typing import Any
 from torchbase.bitwise import different_values
 from torchbase.checkpoints import STATES_FOLDER
 from torchbase.kept_config import CONFIG_FILE
+from torchbase.record_files import EPOCHS_FILE, HOOKS_FILE, STATUS_FILE, read_epochs
 from torchbase.run_directory import NETWORK_FILE
 from torchbase.run_summary import RunSummary
 from torchbase.session import TrainingBaseSession
@@ -42,6 +43,7 @@ def outcome_of(session: TrainingBaseSession, summary: RunSummary, state: Mapping
         "best losses": {name: (best.loss, best.epoch) for name, best in summary.best_losses.items()},
         "progress": {"epochs done": summary.epochs_done},
         "averages": {f"{phase}/{name}": value for phase, name, value in averages},
+        "averages of all epochs": _averages_of_all_epochs(run_dir),
         "scalars": {tag: [value for _, value in curve] for tag, curve in curves.items()},
         "steps": {tag: [step for step, _ in curve] for tag, curve in curves.items()},
         "files": {str(path.relative_to(run_dir)): path.read_bytes() for path in _other_files(run_dir)},
@@ -118,8 +120,16 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED_AT_MOST]) + more
 
 
+def _averages_of_all_epochs(run_dir: Path) -> dict[str, list[float]]:
+    averages: dict[str, list[float]] = {}
+    for epoch in read_epochs(run_dir)[0]:
+        for name, value in epoch.averages.items():
+            averages.setdefault(f"{epoch.phase}/{name}", []).append(value)
+    return averages
+
+
 def _other_files(run_dir: Path) -> list[Path]:
-    left_out = {CONFIG_FILE, NETWORK_FILE}
+    left_out = {CONFIG_FILE, NETWORK_FILE, STATUS_FILE, HOOKS_FILE, EPOCHS_FILE}
     return [
         path
         for path in sorted(run_dir.rglob("*"))
