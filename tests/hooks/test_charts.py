@@ -160,7 +160,7 @@ def test_without_a_rehearsal_a_set_that_is_validated_on_later_is_waited_for(tmp_
             train, valid = super().init_datasets()
             sets = tuple(valid[name] for name in valid)
             return train, ValidationDatasetsDict(
-                datasets=sets, only_for_demo=(False, True), names=("valid", "demo"), every_n_epochs=(1, 2)
+                datasets=sets, only_for_demo=(False, True), names=("valid", "demo"), every=("1ep", "2ep")
             )
 
     session, layouts = Rarely({**MEASURED, "session": config_with(num_epochs=4)["session"]}, tmp_path), Layouts()
