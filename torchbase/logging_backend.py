@@ -59,6 +59,11 @@ class LoggingBackend(ABC):
         """What it writes, for messages, e.g. ``its table in runs/2026-11-22_14-03-55_host``."""
         return "what is logged"
 
+    @property
+    def is_recording(self) -> bool:
+        """Whether a run is going on that it records."""
+        return self._recording is not None
+
     def begin(self, run: Run) -> None:
         """Prepares for a run, once, while the start of the training waits; there may be nothing to do.
 
@@ -141,19 +146,19 @@ class LoggingBackend(ABC):
     @hookimpl
     def log_image(self, tag: str, image: torch.Tensor | np.ndarray[Any, Any], step: int) -> None:
         """Records an image."""
-        if self._recording is not None:
+        if self.is_recording:
             self.hand_over(image_record(tag, image, step, time.time()))
 
     @hookimpl
     def log_figure(self, tag: str, figure: "Figure", step: int) -> None:
         """Records a figure, as an image."""
-        if self._recording is not None:
+        if self.is_recording:
             self.hand_over(figure_record(tag, figure, step, time.time()))
 
     @hookimpl
     def log_histogram(self, tag: str, values: torch.Tensor | np.ndarray[Any, Any], step: int) -> None:
         """Records how values are distributed."""
-        if self._recording is not None:
+        if self.is_recording:
             self.hand_over(histogram_record(tag, values, step, time.time()))
 
     @hookimpl

@@ -15,6 +15,7 @@ from torchbase.hooks.metrics import Metrics
 from torchbase.hooks.mlflow import MLflow
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
+from torchbase.hooks.network_graph import NetworkGraph
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.seed_capture import SeedCapture
 from torchbase.hooks.tensorboard import TensorBoard
@@ -36,6 +37,7 @@ __all__ = [
     "Metrics",
     "NanGuard",
     "NanSkip",
+    "NetworkGraph",
     "Rehearsal",
     "SeedCapture",
     "TensorBoard",
