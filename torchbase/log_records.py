@@ -99,7 +99,7 @@ class Histogram(NamedTuple):
     time: float
 
 
-class Charts(NamedTuple):
+class ChartLayout(NamedTuple):
     """Which curves are to be shown together.
 
     Attributes:
@@ -123,7 +123,7 @@ class Graph(NamedTuple):
     time: float
 
 
-Record = Scalars | HyperParameters | Text | Image | Histogram | Charts | Graph
+Record = Scalars | HyperParameters | Text | Image | Histogram | ChartLayout | Graph
 
 
 def image_record(tag: str, image: torch.Tensor | np.ndarray[Any, Any], step: int, time: float) -> Image:

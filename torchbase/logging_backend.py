@@ -10,7 +10,7 @@ import torch
 
 from torchbase.hookspecs import hookimpl
 from torchbase.log_records import (
-    Charts,
+    ChartLayout,
     HyperParameters,
     Layout,
     Record,
@@ -99,10 +99,13 @@ class LoggingBackend(ABC):
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Begins the thread."""
-        self._recording = None
+        if self._recording is not None:  # left by a run that was ended while it ended
+            self._recording.end()
+            self._recording = None
         if run.run_directory is not None or not self.needs_run_directory:
             name = next((name for name, hook in run.hooks.items() if hook is self), type(self).__name__)
             self._recording = Recording(self, run, name)
+            self._recording.raise_error()
 
     @hookimpl
     def on_iteration_end(self) -> None:
@@ -165,7 +168,7 @@ class LoggingBackend(ABC):
     def log_layout(self, layout: Layout) -> None:
         """Records which curves are to be shown together."""
         copied = {category: {chart: [*tags] for chart, tags in charts.items()} for category, charts in layout.items()}
-        self.hand_over(Charts(copied, time.time()))
+        self.hand_over(ChartLayout(copied, time.time()))
 
     def state_dict(self) -> dict[str, Any]:
         """Waits until everything that was logged is written, so that no checkpoint is ahead of it."""

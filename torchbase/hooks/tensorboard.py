@@ -15,7 +15,7 @@ import torch
 from torchbase.event_file import PATTERN, EventFile
 from torchbase.file_backend import FileBackend
 from torchbase.hookspecs import hookimpl
-from torchbase.log_records import Charts, Graph, Histogram, HyperParameters, Image, Layout, Record, Scalars, Text
+from torchbase.log_records import ChartLayout, Graph, Histogram, HyperParameters, Image, Layout, Record, Scalars, Text
 from torchbase.run import Run
 
 logger = logging.getLogger("torchbase")
@@ -100,7 +100,7 @@ def _summaries_of(record: Record) -> list[Any]:
             return [summary.image(tag, pixels, dataformats="HWC")]  # type: ignore[no-untyped-call]
         case Histogram(tag, values):
             return [summary.histogram(tag, values, bins="auto")]  # type: ignore[no-untyped-call]
-        case Charts(layout):
+        case ChartLayout(layout):
             return [summary.custom_scalars(_as_torch_wants_it(layout))]  # type: ignore[no-untyped-call]
     return []
 
