@@ -18,8 +18,8 @@ from torchbase import Engine, Phase, Run, TrainingBaseSession, ValidationDataset
 from torchbase.training_step import TrainingStep
 
 WARM_UP = 64
-ITERATIONS = 1024
-REPETITIONS = 15
+ITERATIONS = 4096  # long enough for the thread of TensorBoard to write several times
+REPETITIONS = 9
 BOUND = 60.0
 LEARNING_RATE = 0.001
 MINI_BATCH_SIZE = 32

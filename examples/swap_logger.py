@@ -1,9 +1,10 @@
-"""Another logging backend: values go to a file of JSON lines in place of TensorBoard.
+"""Another logging backend: values go to files of JSON lines and of a table, in place of TensorBoard.
 
     python examples/swap_logger.py
 
-A backend is a hook that implements those of the ``log_…`` events that it can record. Two lines swap it; nothing else
-changes.
+Two lines swap a backend that there is. The second one here is written by hand: it says which file it appends to, how to
+open it, and how to append a record. Both are written in a thread beside the training, and cut back with a run that is
+resumed from a checkpoint.
 """
 
 import json
@@ -11,33 +12,39 @@ from pathlib import Path
 
 from digits import CONFIG, DigitsSession
 
-from torchbase import hookimpl
+from torchbase.file_backend import FileBackend
+from torchbase.growing_file import GrowingFile
+from torchbase.hooks import JsonLines
+from torchbase.log_records import HyperParameters, Scalars
 
-SCALARS_FILE = "scalars.jsonl"
-HPARAMS_FILE = "hparams.json"
 
+class EpochTable(FileBackend):
+    """Writes epochs.txt: a line for each value of an epoch, and one for each hyper-parameter."""
 
-class JsonLines:
-    """Writes each value as a line of JSON: ``{"tag": "training/loss/iterations", "step": 1, "value": 2.3}``."""
+    pattern = "epochs.txt"
 
-    @hookimpl
-    def log_scalars(self, run, scalars, step):
-        lines = [json.dumps({"tag": tag, "step": step, "value": value}) + "\n" for tag, value in scalars.items()]
-        # Appended to, because a run that is resumed goes on in the same file.
-        with (run.run_directory.path / SCALARS_FILE).open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+    def open_file(self, folder):
+        return GrowingFile(folder / "epochs.txt")
 
-    @hookimpl
-    def log_hparams(self, run, hparams, metrics):
-        text = json.dumps({"hparams": hparams, "metrics": metrics}, indent=2)
-        (run.run_directory.path / HPARAMS_FILE).write_text(text, encoding="utf-8")
+    def append(self, file, record):
+        match record:
+            case Scalars(values, step):
+                lines = [f"{step:4} {value:10.5f} {tag}" for tag, value in values.items() if tag.endswith("/epochs")]
+            case HyperParameters(values):
+                lines = [f"{name} = {value}" for name, value in values.items()]
+            case _:
+                lines = []
+        for line in lines:
+            file.append(f"{line}\n".encode())
 
 
 if __name__ == "__main__":
     session = DigitsSession({**CONFIG, "session": {**CONFIG["session"], "num_epochs": 3}})
     session.unregister("tensorboard")
     session.register(JsonLines())
+    session.register(EpochTable())
     summary = session()
-    lines = (Path(summary.run_dir) / SCALARS_FILE).read_text(encoding="utf-8").splitlines()
-    print(f"{len(lines)} values were recorded")
+    lines = (Path(summary.run_dir) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    values = [line for line in lines if json.loads(line)["kind"] == "scalar"]
+    print(f"{len(values)} values were recorded")
     print(f"the run is in {summary.run_dir}")

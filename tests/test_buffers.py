@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import CONFIG, TinyNetwork, TinySession
 
-from torchbase.buffers import KeptBuffers
+from torchbase.buffers import KeptBuffers, network_as_it_was
 
 
 class MovingMean(TinyNetwork):
@@ -46,3 +46,15 @@ def test_a_rehearsal_leaves_buffers_that_are_assigned_anew_as_they_were(tmp_path
         session()
     assert torch.equal(sessions[0].network.mean, sessions[1].network.mean)
     assert sessions[0].network.mean.any()
+
+
+def test_a_network_is_put_back_module_by_module():
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
+    network[1].eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with network_as_it_was(network):
+        network.train()
+        network(torch.randn(4, 2))
+        network.eval()
+    assert [module.training for module in network.modules()] == [True, True, False]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

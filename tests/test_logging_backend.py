@@ -8,9 +8,9 @@ import torch
 from matplotlib.figure import Figure
 from tiny import CONFIG, TinySession, config_with
 
-from torchbase import Engine, Phase, Run, hookimpl
+from torchbase import Engine, Phase, Run, hookimpl, record_thread
 from torchbase.hooks import LogValues
-from torchbase.log_records import Charts, Histogram, HyperParameters, Image, Scalars, Text
+from torchbase.log_records import ChartLayout, Histogram, HyperParameters, Image, Scalars, Text
 from torchbase.logging_backend import LoggingBackend
 
 
@@ -116,7 +116,7 @@ def test_each_kind_of_record_reaches_it_and_shares_nothing_with_the_training():
     assert figure.is_figure
     assert isinstance(histogram, Histogram)
     assert histogram.values.tolist() == [0, 0, 0]
-    assert isinstance(charts, Charts)
+    assert isinstance(charts, ChartLayout)
     assert charts.layout == {"losses": {"loss": ["a", "b"]}}
 
 
@@ -329,6 +329,34 @@ def test_a_backend_that_hangs_is_an_error_where_errors_are_to_be_raised():
     with pytest.raises(TimeoutError, match="doesn't get on"):
         Engine(log_batch, hooks=[LogValues(), Hanging()]).run(run_of())
     may_end.set()
+
+
+def test_where_too_much_waits_for_a_backend_that_hangs_records_are_left_out(monkeypatch, caplog):
+    monkeypatch.setattr(record_thread, "MAXIMUM_BYTES_WAITING", 2**16)
+    may_end = threading.Event()
+
+    class Hanging(Memory):
+        seconds_of_patience = 0.3
+
+        def write(self, record):
+            may_end.wait(30)
+            super().write(record)
+
+    backend, began_at = Hanging(), time.monotonic()
+
+    def step(run, phase, batch):
+        run.call.log_scalars(run=run, scalars={"v": float(batch)}, step=batch)
+        if batch == 4999:
+            assert time.monotonic() - began_at < 5
+            may_end.set()
+            time.sleep(1)
+
+    Engine(step, hooks=[backend], on_logging_error="warn").run(run_of(batches=5000))
+    (told,) = caplog.messages
+    assert "TimeoutError: it takes no records, and too many wait for it" in told
+    steps = [one.step for one in backend.records]
+    assert steps == list(range(len(steps)))
+    assert 2**16 // 450 <= len(steps) < 5000
 
 
 def test_a_record_that_can_not_be_made_costs_no_other(caplog):

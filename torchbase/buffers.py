@@ -1,5 +1,8 @@
 """The buffers of a network (the running averages of batch normalization, say), to be put back after a trial."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -23,3 +26,22 @@ class KeptBuffers:
         with torch.no_grad():
             for module, name, buffer, former in self._kept:
                 setattr(module, name, buffer.copy_(former))
+
+
+@contextmanager
+def network_as_it_was(network: torch.nn.Module) -> Iterator[None]:
+    """Puts the buffers of a network, and the mode of each of its modules, back as they were.
+
+    Args:
+        network: The network.
+
+    Yields:
+        Nothing.
+    """
+    modes, buffers = [(module, module.training) for module in network.modules()], KeptBuffers(network)
+    try:
+        yield
+    finally:
+        for module, is_training in modes:
+            module.training = is_training
+        buffers.put_back()

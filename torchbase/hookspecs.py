@@ -29,7 +29,7 @@
         on_epoch_end(run)
     on_run_end(run)  |  on_exception(run, error)
 
-    log_scalars, log_hparams, log_text, log_image, log_figure, log_histogram, log_layout
+    log_scalars, log_hparams, log_text, log_image, log_figure, log_histogram, log_layout, log_graph
                                                     told by whoever has something to record
 
 The first word says what becomes of a hook's answer:
@@ -401,4 +401,15 @@ def log_layout(run: Run, layout: Mapping[str, Mapping[str, Sequence[str]]]) -> N
         run: The run.
         layout: The tags of each chart, by category and chart:
             ``{"losses": {"loss": ["training/loss/epochs", "validation-valid/loss/epochs"]}}``.
+    """
+
+
+@hookspec
+def log_graph(run: Run, network: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Record of which operations a network consists. Who tells it puts back what calling the network changes.
+
+    Args:
+        run: The run.
+        network: The network.
+        inputs: What to call it with, by position.
     """

@@ -99,7 +99,7 @@ class Histogram(NamedTuple):
     time: float
 
 
-class Charts(NamedTuple):
+class ChartLayout(NamedTuple):
     """Which curves are to be shown together.
 
     Attributes:
@@ -111,7 +111,19 @@ class Charts(NamedTuple):
     time: float
 
 
-Record = Scalars | HyperParameters | Text | Image | Histogram | Charts
+class Graph(NamedTuple):
+    """The operations of a network.
+
+    Attributes:
+        content: TensorBoard's protocol buffer ``GraphDef``.
+        time: When it was logged, in seconds since 1970.
+    """
+
+    content: bytes
+    time: float
+
+
+Record = Scalars | HyperParameters | Text | Image | Histogram | ChartLayout | Graph
 
 
 def image_record(tag: str, image: torch.Tensor | np.ndarray[Any, Any], step: int, time: float) -> Image:
@@ -199,8 +211,8 @@ def size_of(record: Record) -> int:
             return _BYTES_OF_A_RECORD + pixels.nbytes
         case Histogram(_, values):
             return _BYTES_OF_A_RECORD + values.nbytes
-        case Text(_, text):
-            return _BYTES_OF_A_RECORD + len(text)
+        case Text(_, content) | Graph(content):
+            return _BYTES_OF_A_RECORD + len(content)
     return _BYTES_OF_A_RECORD
 
 

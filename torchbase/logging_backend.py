@@ -10,7 +10,7 @@ import torch
 
 from torchbase.hookspecs import hookimpl
 from torchbase.log_records import (
-    Charts,
+    ChartLayout,
     HyperParameters,
     Layout,
     Record,
@@ -59,6 +59,11 @@ class LoggingBackend(ABC):
         """What it writes, for messages, e.g. ``its table in runs/2026-11-22_14-03-55_host``."""
         return "what is logged"
 
+    @property
+    def is_recording(self) -> bool:
+        """Whether a run is going on that it records."""
+        return self._recording is not None
+
     def begin(self, run: Run) -> None:
         """Prepares for a run, once, while the start of the training waits; there may be nothing to do.
 
@@ -94,10 +99,13 @@ class LoggingBackend(ABC):
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Begins the thread."""
-        self._recording = None
+        if self._recording is not None:  # left by a run that was ended while it ended
+            self._recording.end()
+            self._recording = None
         if run.run_directory is not None or not self.needs_run_directory:
             name = next((name for name, hook in run.hooks.items() if hook is self), type(self).__name__)
             self._recording = Recording(self, run, name)
+            self._recording.raise_error()
 
     @hookimpl
     def on_iteration_end(self) -> None:
@@ -141,26 +149,26 @@ class LoggingBackend(ABC):
     @hookimpl
     def log_image(self, tag: str, image: torch.Tensor | np.ndarray[Any, Any], step: int) -> None:
         """Records an image."""
-        if self._recording is not None:
+        if self.is_recording:
             self.hand_over(image_record(tag, image, step, time.time()))
 
     @hookimpl
     def log_figure(self, tag: str, figure: "Figure", step: int) -> None:
         """Records a figure, as an image."""
-        if self._recording is not None:
+        if self.is_recording:
             self.hand_over(figure_record(tag, figure, step, time.time()))
 
     @hookimpl
     def log_histogram(self, tag: str, values: torch.Tensor | np.ndarray[Any, Any], step: int) -> None:
         """Records how values are distributed."""
-        if self._recording is not None:
+        if self.is_recording:
             self.hand_over(histogram_record(tag, values, step, time.time()))
 
     @hookimpl
     def log_layout(self, layout: Layout) -> None:
         """Records which curves are to be shown together."""
         copied = {category: {chart: [*tags] for chart, tags in charts.items()} for category, charts in layout.items()}
-        self.hand_over(Charts(copied, time.time()))
+        self.hand_over(ChartLayout(copied, time.time()))
 
     def state_dict(self) -> dict[str, Any]:
         """Waits until everything that was logged is written, so that no checkpoint is ahead of it."""

@@ -84,16 +84,20 @@ def test_custom_hook_ends_the_run_early_and_is_kept_in_the_checkpoint(tmp_path):
 
 def test_swap_logger_records_every_value_and_leaves_no_event_file(tmp_path):
     finished = run_example("swap_logger.py", tmp_path)
-    text = (finished.run_directory / "scalars.jsonl").read_text(encoding="utf-8")
+    text = (finished.run_directory / "log.jsonl").read_text(encoding="utf-8")
     records = [json.loads(line) for line in text.splitlines()]
-    assert f"{len(records)} values were recorded" in finished.printed
+    values = [record for record in records if record["kind"] == "scalar"]
+    assert f"{len(values)} values were recorded" in finished.printed
     # 1,258 training images in mini-batches of 32 make 40 iterations an epoch, of which there are 3.
-    steps = [record["step"] for record in records if record["tag"] == "training/loss/iterations"]
+    steps = [record["step"] for record in values if record["tag"] == "training/loss/iterations"]
     assert steps == list(range(1, 121))
-    assert {"validation-valid/accuracy/epochs", "validation-noisy/loss/iterations"} < {one["tag"] for one in records}
-    hparams = json.loads((finished.run_directory / "hparams.json").read_text(encoding="utf-8"))
+    assert {"validation-valid/accuracy/epochs", "validation-noisy/loss/iterations"} < {one["tag"] for one in values}
+    (hparams,) = [record for record in records if record["kind"] == "hparams"]
     assert hparams["hparams"]["session.num_epochs"] == 3
     assert hparams["metrics"].keys() == {f"validation-{name}/best_loss/epochs" for name in ("valid", "noisy", "test")}
+    table = (finished.run_directory / "epochs.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split()[0] for line in table if line.endswith(" training/loss/epochs")] == ["1", "2", "3"]
+    assert "session.num_epochs = 3" in table
     assert not list(finished.run_directory.rglob("events.out.tfevents.*"))
 
 

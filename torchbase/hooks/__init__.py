@@ -27,6 +27,7 @@ from torchbase.hooks.mixed_precision import MixedPrecision
 from torchbase.hooks.mlflow import MLflow
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
+from torchbase.hooks.network_graph import NetworkGraph
 from torchbase.hooks.profile import Profile
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.retry_on_out_of_memory import RetryOnOutOfMemory
@@ -65,6 +66,7 @@ __all__ = [
     "MixedPrecision",
     "NanGuard",
     "NanSkip",
+    "NetworkGraph",
     "Profile",
     "Rehearsal",
     "RetryOnOutOfMemory",

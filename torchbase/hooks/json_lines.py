@@ -11,7 +11,7 @@ import numpy as np
 
 from torchbase.file_backend import FileBackend
 from torchbase.growing_file import GrowingFile
-from torchbase.log_records import Charts, Histogram, HyperParameters, Image, Record, Scalars, Text
+from torchbase.log_records import ChartLayout, Histogram, HyperParameters, Image, Record, Scalars, Text
 from torchbase.png import png
 from torchbase.run import Run
 
@@ -79,7 +79,7 @@ def _lines_of(record: Record) -> Iterator[dict[str, Any]]:
             yield {"kind": "histogram", "time": time, "tag": tag, "step": step, **binned}
         case HyperParameters(values, metrics):
             yield {"kind": "hparams", "time": time, "hparams": _plain(values), "metrics": _plain(metrics)}
-        case Charts(layout):
+        case ChartLayout(layout):
             yield {"kind": "layout", "time": time, "layout": layout}
 
 

@@ -2,13 +2,12 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from torchbase.buffers import KeptBuffers
+from torchbase.buffers import network_as_it_was
 from torchbase.hookspecs import hookimpl
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.phase import Phase, SeekableLoader, ValueNames
@@ -42,7 +41,7 @@ class Rehearsal:
             return
         seen: dict[str, set[str]] = {}
         for phase in run.phases:
-            with fence(run.device), _network_as_it_was(network_of(run)):
+            with fence(run.device), network_as_it_was(network_of(run)):
                 if run.randomness is not None:
                     seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)
                 for batch in _first_mini_batch(phase):
@@ -110,13 +109,3 @@ def _first_mini_batch(phase: Phase) -> Iterator[Any]:
         yield from islice(loader.mini_batches(1, 0), 1)
     elif iter(loader) is not loader:  # what can be iterated only once would lose its first mini-batch
         yield from islice(loader, 1)
-
-
-@contextmanager
-def _network_as_it_was(network: torch.nn.Module) -> Iterator[None]:
-    was_training, buffers = network.training, KeptBuffers(network)
-    try:
-        yield
-    finally:
-        network.train(was_training)
-        buffers.put_back()

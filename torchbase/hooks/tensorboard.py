@@ -1,14 +1,24 @@
 """Records in TensorBoard event files."""
 
+import io
+import logging
 import re
+import tempfile
+import time
+import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from torchbase.event_file import PATTERN, EventFile
 from torchbase.file_backend import FileBackend
 from torchbase.hookspecs import hookimpl
-from torchbase.log_records import Charts, Histogram, HyperParameters, Image, Layout, Record, Scalars, Text
+from torchbase.log_records import ChartLayout, Graph, Histogram, HyperParameters, Image, Layout, Record, Scalars, Text
 from torchbase.run import Run
+
+logger = logging.getLogger("torchbase")
 
 
 class TensorBoard(FileBackend[EventFile]):
@@ -34,6 +44,19 @@ class TensorBoard(FileBackend[EventFile]):
             import torch.utils.tensorboard.summary  # noqa: F401
         super().on_run_start(run)
 
+    @hookimpl
+    def log_graph(self, network: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Records the graph of the network's operations, where it can be traced; warns where it can't."""
+        if self.is_recording:
+            try:
+                content = _traced(network, inputs)
+            except Exception as error:  # whatever the network raises when it is traced
+                logger.warning(
+                    "The graph of the network can't be recorded; training goes on: %s: %s", type(error).__name__, error
+                )
+            else:
+                self.hand_over(Graph(content, time.time()))
+
     def open_file(self, folder: Path) -> EventFile:
         """Makes a new event file; see `FileBackend.open_file`."""
         return EventFile(folder)
@@ -43,9 +66,26 @@ class TensorBoard(FileBackend[EventFile]):
         if isinstance(record, Scalars):
             file.add_scalars(record.values, record.step, record.time)
             return
+        if isinstance(record, Graph):
+            file.add_event(wall_time=record.time, graph_def=record.content)
+            return
         step = record.step if isinstance(record, Text | Image | Histogram) else 0
         for summary in _summaries_of(record):
             file.add_event(wall_time=record.time, step=step, summary=summary)
+
+
+def _traced(network: torch.nn.Module, inputs: tuple[Any, ...]) -> bytes:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from torch.utils.tensorboard import SummaryWriter
+
+    # Torch's writer only gives what it makes of a network to a file; and it prints where it fails.
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        with SummaryWriter(folder) as writer:
+            writer.add_graph(network, inputs, use_strict_trace=False)
+        (file,) = Path(folder).iterdir()
+        contents = [event.graph_def for event in EventFileLoader(str(file)).Load() if event.graph_def]
+    return bytes(contents[0])
 
 
 def _summaries_of(record: Record) -> list[Any]:
@@ -60,7 +100,7 @@ def _summaries_of(record: Record) -> list[Any]:
             return [summary.image(tag, pixels, dataformats="HWC")]  # type: ignore[no-untyped-call]
         case Histogram(tag, values):
             return [summary.histogram(tag, values, bins="auto")]  # type: ignore[no-untyped-call]
-        case Charts(layout):
+        case ChartLayout(layout):
             return [summary.custom_scalars(_as_torch_wants_it(layout))]  # type: ignore[no-untyped-call]
     return []
 
