@@ -137,11 +137,11 @@ def load_plugin(name: str) -> object:
         HookError: If no installed package offers one of that name, or several do; if it can't be imported or made, with
             the error that was raised as its cause; if what it gives can't be registered.
     """
-    offer = _find_offer(name)
-    package = f"{offer.dist.name} {offer.dist.version}" if offer.dist is not None else "a package without a name"
-    plugin = f"The plugin '{name}' of {package} ({offer.value})"
+    found = _find_plugin(name)
+    package = f"{found.dist.name} {found.dist.version}" if found.dist is not None else "a package without a name"
+    plugin = f"The plugin '{name}' of {package} ({found.value})"
     try:
-        factory = offer.load()
+        factory = found.load()
     except Exception as error:  # a module may raise anything
         raise HookError(
             f"{plugin} can't be imported: {type(error).__name__}: {error}. To fix, install what it needs, or another "
@@ -161,7 +161,7 @@ def load_plugin(name: str) -> object:
     return hook
 
 
-def _find_offer(name: str) -> EntryPoint:
+def _find_plugin(name: str) -> EntryPoint:
     offered = entry_points(group=ENTRY_POINT_GROUP)
     found = list(offered.select(name=name))
     if not found:
