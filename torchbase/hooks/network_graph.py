@@ -10,8 +10,9 @@ from torch.utils.hooks import RemovableHandle
 
 from torchbase.buffers import network_as_it_was
 from torchbase.hookspecs import hookimpl
+from torchbase.phase import Phase
 from torchbase.randomness import fence
-from torchbase.run import Phase, Run
+from torchbase.run import Run
 
 logger = logging.getLogger("torchbase")
 

@@ -8,7 +8,7 @@ from torchbase import plugins
 from torchbase.bitwise import different_values
 from torchbase.errors import HookCheckError, HookError
 from torchbase.session import TrainingBaseSession
-from torchbase.testing.comparisons import places_to_stop, training_iteration, unrepeatable, wrong_in
+from torchbase.testing.comparisons import own_files, places_to_stop, training_iteration, unrepeatable, wrong_in
 from torchbase.testing.explanations import (
     events_of,
     why_it_does_not_go_on,
@@ -136,11 +136,11 @@ def check_neutrality(trial: HookTrial) -> str:
         What was compared.
 
     Raises:
-        HookCheckError: If they differ in the network, the optimizer, the best network, the progress, or in averages,
-            scalars or files that a run without the hook has.
+        HookCheckError: If they differ in the network, the optimizer, the best network, the progress, or in averages
+            or scalars that a run without the hook has.
     """
     without = trial.without.outcome
-    left_out = unrepeatable(trial)
+    left_out = unrepeatable(trial) | own_files(trial)
     found = differing(without, of_the_same_names(trial.unbroken.outcome, without))
     wrong = [one for one in found if one not in left_out]
     if wrong:
@@ -226,7 +226,7 @@ def check_kill(trial: HookTrial) -> str:
 
 
 def _not_compared(trial: HookTrial) -> str:
-    found = unrepeatable(trial)
+    found = unrepeatable(trial) - own_files(trial)
     return f". Not compared, since two unbroken runs differ in it: {listed(sorted(found))}" if found else ""
 
 

@@ -95,7 +95,7 @@ def why_it_does_not_go_on(trial: HookTrial, phase: str, iteration: int, wrong: S
             "A validation that was broken off begins again from its first mini-batch. To fix, let what is gathered "
             "over it begin anew in on_phase_start."
         )
-    if any(part == "files" and name not in trial.without.outcome["files"] for part, name in wrong):
+    if any(part == "files" for part, _ in wrong):
         lines.append(
             "What it wrote into a file before the stop, or at the end of the first part in on_run_end, stands there a "
             "second time. To fix, keep in state_dict() how long the file was, and cut it back to that in on_run_start."
