@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from torchbase.bitwise import different_values
-from torchbase.durable_files import read_tensors
 from torchbase.kept_config import CONFIG_FILE
 from torchbase.run_directory import NETWORK_FILE, STATES_FOLDER
 from torchbase.run_summary import RunSummary
@@ -37,7 +38,7 @@ def outcome_of(session: TrainingBaseSession, summary: RunSummary, state: Mapping
     return {
         "network": dict(session.network.state_dict()),
         "optimizer": dict(session.optimizer.state_dict()),
-        "best network": read_tensors(network) if network.exists() else {},
+        "best network": torch.load(network, map_location="cpu", weights_only=True) if network.exists() else {},
         "best losses": {name: (best.loss, best.epoch) for name, best in summary.best_losses.items()},
         "progress": {"epochs done": summary.epochs_done},
         "averages": {f"{phase}/{name}": value for phase, name, value in averages},
