@@ -1,5 +1,6 @@
 """The hooks that the checks register beside the hook that is checked: what ends a run, and what looks at it."""
 
+import io
 import shutil
 import statistics
 import time
@@ -9,14 +10,13 @@ from typing import Any, TextIO
 
 import torch
 
-from torchbase.errors import HookCheckError, RunDirectoryError
+from torchbase.errors import HookCheckError
 from torchbase.hookspecs import hookimpl
 from torchbase.host_copies import HostCopies
 from torchbase.iteration_values import IterationValues
 from torchbase.phase import Phase
 from torchbase.run import Run
 from torchbase.run_state import Stateful
-from torchbase.tensor_files import write_tensors
 from torchbase.testing.other_process import kill_this_process
 
 
@@ -213,23 +213,25 @@ def state_of(hook: object) -> dict[str, Any] | None:
     return state
 
 
-def names_not_kept(hook: object, folder: Path) -> list[str]:
+def names_not_kept(hook: object) -> list[str]:
     """Finds what a checkpoint can't keep of a hook's state.
 
     Args:
         hook: Any hook.
-        folder: Where to try it.
 
     Returns:
         Names in its state.
     """
-    return [name for name, value in (state_of(hook) or {}).items() if not _can_be_kept(value, folder)]
+    return [name for name, value in (state_of(hook) or {}).items() if not _can_be_kept(value)]
 
 
-def _can_be_kept(value: Any, folder: Path) -> bool:
+def _can_be_kept(value: Any) -> bool:
+    file = io.BytesIO()
     try:
-        write_tensors(folder / "value.pth", value)
-    except RunDirectoryError:
+        torch.save(value, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception:  # what can't be pickled, or is refused when it is read, may raise anything
         return False
     return True
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from torchbase.bitwise import different_values
 from torchbase.checkpoints import STATES_FOLDER
 from torchbase.kept_config import CONFIG_FILE
@@ -11,7 +13,6 @@ from torchbase.record_files import EPOCHS_FILE, HOOKS_FILE, STATUS_FILE, read_ep
 from torchbase.run_directory import NETWORK_FILE
 from torchbase.run_summary import RunSummary
 from torchbase.session import TrainingBaseSession
-from torchbase.tensor_files import read_tensors
 
 # Everything by its part and its name in that, e.g. outcome["network"]["layers.0.weight"].
 Outcome = dict[str, dict[str, Any]]
@@ -39,7 +40,7 @@ def outcome_of(session: TrainingBaseSession, summary: RunSummary, state: Mapping
     return {
         "network": dict(session.network.state_dict()),
         "optimizer": dict(session.optimizer.state_dict()),
-        "best network": read_tensors(network) if network.exists() else {},
+        "best network": torch.load(network, map_location="cpu", weights_only=True) if network.exists() else {},
         "best losses": {name: (best.loss, best.epoch) for name, best in summary.best_losses.items()},
         "progress": {"epochs done": summary.epochs_done},
         "averages": {f"{phase}/{name}": value for phase, name, value in averages},

@@ -207,7 +207,7 @@ class HookTrial:
     def _live(self, parent: Path, hook: object | None, *others: object, tag: str | None = None) -> TriedRun:
         witness = Witness(hook)
         tested = () if hook is None else (hook,)
-        with (parent / TALLY_FILE).open("a", buffering=1, encoding="utf-8") as tally, _errors_explained(hook, parent):
+        with (parent / TALLY_FILE).open("a", buffering=1, encoding="utf-8") as tally, _errors_explained(hook):
             session = self.session(parent, [*tested, Tally(tally), witness, *others], tag)
             summary = session()
         outcome, told = outcome_of(session, summary, witness.state_at_end), told_in(parent / TALLY_FILE)
@@ -228,7 +228,7 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _errors_explained(hook: object | None, parent: Path) -> Iterator[None]:
+def _errors_explained(hook: object | None) -> Iterator[None]:
     try:
         yield
     except HookCheckError:
@@ -237,7 +237,7 @@ def _errors_explained(hook: object | None, parent: Path) -> Iterator[None]:
         which = "without the hook" if hook is None else "with the hook"
         notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         explained = f"A run {which} ended with {type(error).__name__}: {error}{notes}"
-        names = names_not_kept(hook, parent) if isinstance(error, RunDirectoryError) else []
+        names = names_not_kept(hook) if isinstance(error, RunDirectoryError) else []
         if names:
             explained += f". Of its state_dict() {', '.join(map(repr, names))} can't be kept in a checkpoint."
         raise HookCheckError(explained) from error
