@@ -266,11 +266,26 @@ def test_a_session_that_may_not_write_a_run_directory_does_not_remove_it(tmp_pat
     tag = Path(session.run_dir).name
     session._run_directory.writes.wait()
     session._run_directory.unlock()  # as after a run that was broken off
+
+    class CallTheOther:
+        @hookimpl
+        def on_epoch_start(self):
+            with pytest.raises(RunDirectoryLockedError):
+                session()
+            assert Path(session.run_dir).exists()
+
     other = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)
-    with pytest.raises(RunDirectoryLockedError):
-        session()
-    assert Path(session.run_dir).exists()
+    other.register(CallTheOther())
     assert other().epochs_done == 2
+
+
+def test_a_run_that_was_only_opened_can_be_opened_again(tmp_path):
+    TinySession(CONFIG, tmp_path)()
+    first = TinySession.resume(tmp_path)
+    second = TinySession.resume(tmp_path)
+    for session in (first, second):
+        session.load_best_network()
+        assert session().epochs_done == 2
 
 
 def test_a_run_that_fails_before_anything_was_kept_removes_its_directory_and_says_so(tmp_path, caplog):

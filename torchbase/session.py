@@ -212,6 +212,8 @@ class TrainingBaseSession(SessionEvaluation):
                 resuming=not runs.afresh,
                 session_class=type(self),
             )
+        if not runs.afresh:  # it is only looked at until it goes on; a notebook may open it again meanwhile
+            self._run_directory.unlock()
 
     def _reopened(self, directory: Path) -> Self:
         """Gives a session like this one, whatever its constructor takes, that goes on with another directory."""

@@ -1,10 +1,10 @@
-"""Says in the terminal how the run goes: a progress bar, and a line an epoch."""
+"""Says in the terminal or notebook how the run goes: a progress bar, and a line an epoch."""
 
 import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm.auto import tqdm
 
@@ -18,10 +18,11 @@ SECONDS_BETWEEN_PLAIN_LINES = 30.0
 
 
 class Console:
-    """Shows a progress bar where there is a terminal, and plain lines where there is none.
+    """Shows a progress bar where there is a terminal or a notebook, and plain lines where there is none.
 
-    Lines go through the logger ``torchbase``. Where the program has set up no logging, they are shown on stderr while
-    the run lasts.
+    Lines go through the logger ``torchbase``. Where the program has set up no logging, they are shown while the run
+    lasts: on stderr, and in a notebook on stdout, since that paints stderr as an error. One bar serves all phases: a
+    notebook would keep the place of each.
     """
 
     def __init__(self) -> None:
@@ -47,17 +48,15 @@ class Console:
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
-        """Shows a bar."""
-        self._close_bar()  # of the training phase, within which this one may begin
+        """Lets the bar begin anew, or in the middle where the phase does."""
         self._line_written_at = time.monotonic()
-        self._bar = tqdm(
-            desc=f"epoch {run.epoch}/{run.max_epochs} {phase.name}",
-            total=_length(phase),
-            initial=phase.progress.mini_batches,
-            unit="batch",
-            leave=False,
-            disable=None,
-        )
+        description, total = f"epoch {run.epoch}/{run.max_epochs} {phase.name}", _length(phase)
+        if self._bar is None:
+            self._bar = tqdm(desc=description, total=total, unit="batch", leave=False, disable=None)
+        self._bar.reset(total)
+        self._bar.total = total  # reset leaves it as it was where there is none
+        self._bar.initial = self._bar.n = phase.progress.mini_batches
+        self._bar.set_description(description)
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
@@ -84,8 +83,7 @@ class Console:
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
-        """Takes the bar away, and writes a line of what was measured within an epoch."""
-        self._close_bar()
+        """Writes a line of what was measured within an epoch."""
         if not run.training.progress.is_done:
             logger.info("%s  %s: %s", _moment(run), _short_name(phase), _describe(phase.averages))
 
@@ -131,7 +129,7 @@ class Console:
     def _show_lines(self) -> None:
         self._hide_lines()
         if not logger.hasHandlers():
-            self._handler = _LinesAboveTheBar()
+            self._handler = _LinesAboveTheBar(sys.stdout if _is_notebook() else sys.stderr)
             self._handler.setFormatter(logging.Formatter("%(message)s"))
             logger.addHandler(self._handler)
             self._former_level = logger.level
@@ -145,13 +143,22 @@ class Console:
 
 
 class _LinesAboveTheBar(logging.Handler):
-    """Writes a line to stderr without breaking a progress bar that stands there."""
+    """Writes lines without breaking a progress bar that stands there."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            tqdm.write(self.format(record), file=sys.stderr)
+            tqdm.write(self.format(record), file=self._stream)
         except Exception:
             self.handleError(record)
+
+
+def _is_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _length(phase: Phase) -> int | None:
