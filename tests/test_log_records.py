@@ -1,10 +1,12 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 
 from torchbase.errors import HookError
-from torchbase.log_records import Scalars, Text, figure_record, histogram_record, image_record, size_of
+from torchbase.log_records import BINS, Scalars, Text, figure_record, histogram_record, image_record, size_of
 
 
 def test_an_image_is_bytes_with_its_channels_last():
@@ -68,3 +70,27 @@ def test_a_size_grows_with_what_a_record_holds():
     assert size_of(Text("a", "b" * 5000, 1, 0.0)) > 5000
     assert size_of(image_record("a", torch.zeros(3, 100, 100), 1, 0.0)) > 30_000
     assert size_of(histogram_record("a", torch.zeros(1000), 1, 0.0)) > 4000
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, 2.0, 3.0],
+        [0.0, 0.0],
+        [5.0],
+        [1e20, 1e20],
+        [1.0, 1.0 + 1e-7],
+        [1.0, 1.0 + 2e-16],
+        [*np.linspace(-1, 1, 1000), 1e12],
+        [-1e-30, 1e-30],
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_values_are_counted_in_the_same_number_of_bins(values, dtype):
+    counts, edges = histogram_record("a", torch.tensor(values, dtype=dtype), 1, 0.0).binned()
+    assert len(counts) == BINS
+    assert len(edges) == BINS + 1
+    assert sum(counts) == len(values)
+    assert edges[0] <= min(values)
+    assert edges[-1] >= max(values) * (1 - 1e-7)
+    assert all(low < high for low, high in pairwise(edges))

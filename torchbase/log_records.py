@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Layout = Mapping[str, Mapping[str, Sequence[str]]]
 
+BINS = 64
+
+_NEAR = 1e-6
 _BYTES_OF_A_RECORD = 300
 _BYTES_OF_A_NUMBER = 150
 
@@ -97,6 +100,21 @@ class Histogram(NamedTuple):
     values: np.ndarray[Any, np.dtype[np.floating[Any]]]
     step: int
     time: float
+
+    def binned(self) -> tuple[list[int], list[float]]:
+        """Counts the values in bins of one width.
+
+        Returns:
+            The counts, and the edges of the bins, one more. Always as many: how many fit the values best may be
+            billions, where a single one lies far away.
+        """
+        low, high = float(self.values.min()), float(self.values.max())
+        scale = max(abs(low), abs(high))
+        if high - low <= _NEAR * scale:  # numpy can't divide so narrow a range
+            margin = max(0.5, _NEAR * scale)
+            low, high = low - margin, high + margin
+        counts, edges = np.histogram(self.values.astype(np.float64), BINS, (low, high))
+        return counts.tolist(), edges.tolist()
 
 
 class ChartLayout(NamedTuple):

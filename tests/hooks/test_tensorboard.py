@@ -147,26 +147,26 @@ def test_a_layout_shows_the_curves_of_exactly_its_tags(tmp_path):
     assert shown == [["training/loss/epochs"], ["a+b"], ["a"]]
 
 
-def test_every_value_of_a_long_run_is_there_and_most_can_be_read_while_it_runs(tmp_path):
-    begun, seen = time.monotonic(), []
+def test_every_value_of_a_long_run_is_there_and_can_be_read_soon_while_it_runs(tmp_path):
+    seen, whole = [], [(step, float(step)) for step in range(1, 100_101)]
 
     def step(run, phase, batch):
         run.log("v", float(batch))
-        if batch == 20_000:
-            time.sleep(3)  # as the iterations of a large network do
-            seen.extend(read_scalars(run.run_directory.path)["training/v/iterations"])
+        if batch == 100_000:
+            deadline = time.monotonic() + 20  # a few seconds, and more where the machine is busy
+            while len(seen) < 100_000 - 64 and time.monotonic() < deadline:  # a block may wait for more iterations
+                time.sleep(0.5)
+                seen[:] = read_scalars(run.run_directory.path)["training/v/iterations"]
 
     run = Run(
-        training=Phase("training", range(1, 20_101), is_training=True),
+        training=Phase("training", range(1, 100_101), is_training=True),
         max_epochs=1,
         run_directory=RunDirectory.create(tmp_path),
     )
     Engine(step, hooks=[LogValues(), TensorBoard()]).run(run)
-    assert time.monotonic() - begun < 60
-    expected = [(step, float(step)) for step in range(1, 20_101)]
-    assert seen == expected[: len(seen)]
-    assert len(seen) > 20_000 - 64  # the last block waits for more iterations
-    assert read_scalars(run.run_directory.path)["training/v/iterations"] == expected
+    assert len(seen) >= 100_000 - 64
+    assert seen == whole[: len(seen)]
+    assert read_scalars(run.run_directory.path)["training/v/iterations"] == whole
 
 
 def test_events_are_on_disk_after_an_error(tmp_path):

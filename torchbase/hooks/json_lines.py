@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from torchbase.file_backend import FileBackend
 from torchbase.growing_file import GrowingFile
 from torchbase.log_records import ChartLayout, Histogram, HyperParameters, Image, Record, Scalars, Text
@@ -18,7 +16,6 @@ from torchbase.run import Run
 FILE = "log.jsonl"
 PICTURES = "log_pictures"
 FORMAT_VERSION = 1
-BINS = 64
 
 
 class JsonLines(FileBackend[GrowingFile]):
@@ -73,10 +70,9 @@ def _lines_of(record: Record) -> Iterator[dict[str, Any]]:
                 yield {"kind": "scalar", "time": time, "tag": tag, "step": step, "value": _plain(value)}
         case Text(tag, text, step):
             yield {"kind": "text", "time": time, "tag": tag, "step": step, "text": text}
-        case Histogram(tag, values, step):
-            counts, edges = np.histogram(values, BINS)
-            binned = {"edges": edges.tolist(), "counts": counts.tolist()}
-            yield {"kind": "histogram", "time": time, "tag": tag, "step": step, **binned}
+        case Histogram(tag, _, step):
+            counts, edges = record.binned()
+            yield {"kind": "histogram", "time": time, "tag": tag, "step": step, "edges": edges, "counts": counts}
         case HyperParameters(values, metrics):
             yield {"kind": "hparams", "time": time, "hparams": _plain(values), "metrics": _plain(metrics)}
         case ChartLayout(layout):

@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from torchbase.event_file import PATTERN, EventFile
@@ -99,7 +100,10 @@ def _summaries_of(record: Record) -> list[Any]:
         case Image(tag, pixels):
             return [summary.image(tag, pixels, dataformats="HWC")]  # type: ignore[no-untyped-call]
         case Histogram(tag, values):
-            return [summary.histogram(tag, values, bins="auto")]  # type: ignore[no-untyped-call]
+            counts, edges = record.binned()
+            values = values.astype(np.float64)  # squares of smaller floats may be infinite
+            numbers = values.min(), values.max(), values.size, values.sum(), (values * values).sum()
+            return [summary.histogram_raw(tag, *numbers, edges[1:], counts)]  # type: ignore[no-untyped-call]
         case ChartLayout(layout):
             return [summary.custom_scalars(_as_torch_wants_it(layout))]  # type: ignore[no-untyped-call]
     return []

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from torchbase.hookspecs import hookimpl
 from torchbase.log_records import Histogram, HyperParameters, Image, Record, Scalars, Text
 from torchbase.logging_backend import LoggingBackend
@@ -19,7 +17,6 @@ UNITS = ("iterations", "epochs")
 FLUSH_SETTING = "x_transaction_log_flush_interval"
 SECONDS_BETWEEN_FLUSHES = 0.1
 SECONDS_FOR_A_FLUSH = 3.0
-BINS = 64
 
 
 class Wandb(LoggingBackend):
@@ -116,8 +113,8 @@ class Wandb(LoggingBackend):
                 self._log({tag: text}, step)
             case Image(tag, pixels, step):
                 self._log({tag: wandb.Image(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)}, step)
-            case Histogram(tag, values, step):
-                self._log({tag: wandb.Histogram(np_histogram=np.histogram(values, BINS))}, step)
+            case Histogram(tag, _, step):
+                self._log({tag: wandb.Histogram(np_histogram=record.binned())}, step)
             case HyperParameters(values, metrics):
                 self._run.config.update(dict(values), allow_val_change=True)
                 self._run.summary.update(dict(metrics))
