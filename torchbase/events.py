@@ -7,7 +7,7 @@ where no answer is to be put together and no wrapper stands around, the hooks ar
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import pluggy
@@ -173,16 +173,18 @@ class Event:
     def _find_the_hook(self, traceback: TracebackType | None) -> str | None:
         found = None
         while traceback is not None:
-            frame = traceback.tb_frame
-            first_argument = frame.f_code.co_varnames[:1]
-            owner = frame.f_locals.get(first_argument[0]) if first_argument else None
-            for one in self._implementations:
-                function = self._functions[one.plugin_name]
-                is_its_code = getattr(function, "__code__", None) is frame.f_code
-                if is_its_code and (owner is one.plugin or not _is_bound(function)):
-                    found = str(one.plugin_name)  # the innermost: a wrapper lets the errors of others pass through it
+            of_this_code = [one for one in self._implementations if self._is_code_of(one, traceback.tb_frame)]
+            if len(of_this_code) > 1:  # hooks of one class; to look at variables keeps them, and what they hold, alive
+                first_argument = traceback.tb_frame.f_code.co_varnames[:1]
+                owners = [traceback.tb_frame.f_locals.get(name) for name in first_argument]
+                of_this_code = [one for one in of_this_code if any(one.plugin is owner for owner in owners)]
+            if of_this_code:
+                found = str(of_this_code[0].plugin_name)  # the innermost: errors of others pass through a wrapper
             traceback = traceback.tb_next
         return found
+
+    def _is_code_of(self, implementation: pluggy.HookImpl, frame: FrameType) -> bool:
+        return getattr(self._functions[implementation.plugin_name], "__code__", None) is frame.f_code
 
 
 def _listener(implementation: pluggy.HookImpl) -> Listener:
@@ -202,10 +204,6 @@ def _telling_each(implementations: Sequence[pluggy.HookImpl]) -> Callable[..., N
             function(*[arguments[name] for name in names])
 
     return tell
-
-
-def _is_bound(function: Callable[..., Any]) -> bool:
-    return getattr(function, "__self__", None) is not None
 
 
 def _do_nothing(**arguments: Any) -> None:

@@ -1,3 +1,4 @@
+import inspect
 import json
 import re
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_a_real_run_is_shown_with_its_environment(command, tmp_path):
     sections = sections_of(out)
     environment = pairs_of(sections["environment"])
     assert "torch 2" in environment["packages"]
-    assert environment["session"] == f"TinySession in {Path(__file__).parents[1] / 'tiny.py'}"
+    assert environment["session"] == f"TinySession in {inspect.getfile(TinySession)}"
     assert environment["resumed"].endswith("session.num_epochs: 2 -> 3")
     assert "CPU cores: " in environment["devices"]
     how = pairs_of(sections[""][1:])

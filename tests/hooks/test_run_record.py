@@ -227,7 +227,13 @@ def test_the_hooks_are_told_in_the_order_in_which_each_event_calls_them(tmp_path
     assert list(order.classes) == list(session.hooks)
     assert order.classes["around"].endswith("test_run_record.Around")
     assert order.events["run_phase"] == (Listener("around", True), Listener("engine", False))
-    assert [one.name for one in order.events["on_epoch_end"]] == ["around", "console", "run_record", "checkpoint"]
+    assert [one.name for one in order.events["on_epoch_end"]] == [
+        "around",
+        "charts",
+        "console",
+        "run_record",
+        "checkpoint",
+    ]
     assert "on_gradients_ready" not in order.events
 
 
