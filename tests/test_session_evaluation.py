@@ -112,6 +112,30 @@ def test_hooks_that_wrap_the_iteration_take_part_in_an_evaluation_and_others_do_
     assert heard == []
 
 
+def test_what_forward_pass_logs_in_an_evaluation_belongs_to_it(tmp_path):
+    class Logs(TinySession):
+        def forward_pass(self, mini_batch):
+            outputs = super().forward_pass(mini_batch)
+            self.log("largest", outputs["output"].max())
+            return outputs
+
+    class EvaluateMeanwhile:
+        @hookimpl
+        def on_epoch_end(self):
+            values.append(session.evaluate(make_dataset(10, 0.1), "valid"))
+            list(session.predict(make_dataset(10, 0.1)))
+
+    values = []
+    session = Logs(CONFIG, tmp_path)
+    session.register(EvaluateMeanwhile())
+    averages = session().averages["validation-valid"]
+    assert values[-1] == pytest.approx(averages)
+    assert "largest" in values[-1]
+    scalars = read_scalars(session.run_dir)
+    assert [step for step, _ in scalars["training/largest/iterations"]] == list(range(1, 11))
+    assert [step for step, _ in scalars["training/largest/epochs"]] == [1, 2]
+
+
 def test_predictions_come_in_the_order_of_the_dataset_and_as_a_dataset_of_it(tmp_path):
     class WithMore(TinySession):
         def forward_pass(self, mini_batch):

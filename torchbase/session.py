@@ -26,7 +26,7 @@ from torchbase.verification import Verification, verify_run
 
 WHAT_RUNS_THE_RUN = frozenset(
     {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
-    | {"_run_directory", "_run", "_dataloaders", "_datasets", "_metrics"}
+    | {"_run_directory", "_run", "_dataloaders", "_datasets", "_metrics", "_evaluated"}
 )
 
 
@@ -169,7 +169,7 @@ class TrainingBaseSession(SessionEvaluation):
 
     def log(self, name: str, value: torch.Tensor | float) -> None:
         """Logs a value of the current iteration, e.g. from `forward_pass`, or of the current epoch; see `Run.log`."""
-        self._run.log(name, value)
+        (self._run if self._evaluated is None else self._evaluated).log(name, value)
 
     def __call__(self) -> RunSummary:
         """Trains, from where the run stands to its last epoch.

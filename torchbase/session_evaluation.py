@@ -28,6 +28,7 @@ class SessionEvaluation(SessionParts):
 
     engine: Engine
     _run_directory: RunDirectory
+    _evaluated: Run | None = None  # what is logged meanwhile belongs to it
 
     def load_best_network(self) -> None:
         """Gives the network the weights of the best epoch, from ``network.pth`` of the run directory.
@@ -75,7 +76,7 @@ class SessionEvaluation(SessionParts):
         doing = [hook for hook in list(self.engine.hooks.values())[2:] if _does_something(hook)]
         hooks = [standard.SeedCapture(), standard.Metrics(), standard.MetricAverages(), *doing]
         try:
-            with self._evaluating():
+            with self._evaluating(run):
                 Engine(hooks=hooks, defaults=[step]).run_phase(run, phase)
         finally:
             end_workers([phase.loader])
@@ -118,10 +119,12 @@ class SessionEvaluation(SessionParts):
 
     def _predict(self, dataset: "Dataset | IterableDataset") -> Iterator[tuple[int, Mapping[str, Any]]]:
         loader = self._loader_of(dataset, "prediction")
+        phase = Phase(f"{VALIDATION_PREFIX}prediction", loader)  # takes what forward_pass logs, and is forgotten
+        run = Run(training=Phase("training", (), is_training=True), max_epochs=1, current_phase=phase)
         try:
             for batch in loader:
                 # Nothing is held while the caller has its turn: the network's mode and the random streams are put back.
-                with self._evaluating(), torch.no_grad():
+                with self._evaluating(run), torch.no_grad():
                     outputs = self.forward_pass(batch)
                 yield self.infer_mini_batch_size(batch), outputs
         finally:
@@ -135,13 +138,15 @@ class SessionEvaluation(SessionParts):
         return max(1, run.epoch) if run is not None else 1
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        was_training = self.network.training
+    def _evaluating(self, run: Run) -> Iterator[None]:
+        was_training, run_before = self.network.training, self._evaluated
         self.network.eval()
+        self._evaluated = run
         try:
             with fence(self.device):
                 yield
         finally:
+            self._evaluated = run_before
             self.network.train(was_training)
 
 

@@ -124,3 +124,7 @@ def test_the_table_of_hyper_parameters_has_one_row_a_run(look):
     tags = ("session.learning_rate", "network.channels", "validation-valid/best_loss/epochs")
     texts = look("hparams", "tensorboard-hparams.png", *tags, "Number of matching session groups: 2")
     assert sum("SmallConvolutionalNetwork" in text for text in texts) >= len(LEARNING_RATES)
+
+
+def test_the_custom_scalars_show_training_beside_validation(look):
+    look("custom_scalars", "tensorboard-custom-scalars.png", "training and validation", "loss", "accuracy")
