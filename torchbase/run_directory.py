@@ -18,7 +18,8 @@ from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you
 from torchbase.run_lock import LOCK_FILE
 
 NETWORK_FILE = "network.pth"
-SECONDS_OF_A_GLANCE = 0.1  # far longer than `is_locked` holds the lock
+# Far longer than `is_locked` holds the lock, or a child of a killed process that is about to become another program.
+SECONDS_OF_A_GLANCE = 1.0
 _POSTFIX = re.compile(r"[A-Za-z0-9._-]+")
 _TAGS_LISTED = 5
 _logger = logging.getLogger("torchbase")
