@@ -55,8 +55,9 @@ def end_of(session):
     saved = newest_whole_checkpoint(Path(session.run_dir, "states"))
     best = Path(session.run_dir, "network.pth")
     return {
-        "parts": {name: part for name, part in saved.parts.items() if name != "hooks"},
-        "hooks": {name: state for name, state in saved.parts["hooks"].items() if name != "tensorboard"},
+        "parts": {name: part for name, part in saved.parts["training"].items() if name != "hooks"},
+        "hooks": {name: state for name, state in saved.parts["training"]["hooks"].items() if name != "tensorboard"},
+        "kept network": saved.parts["network"],
         "network": session.network.state_dict(),
         "optimizer": session.optimizer.state_dict(),
         "best network": torch.load(best, weights_only=True) if best.exists() else None,

@@ -303,6 +303,14 @@ def test_the_last_whole_checkpoint_is_not_given_up_for_a_damaged_newer_one(tmp_p
     assert iterations_in(tmp_path) == [50]
 
 
+def test_a_checkpoint_that_is_known_to_be_whole_is_not_read_again(tmp_path, caplog):
+    *_, newest = write(tmp_path, 10, 20, 30)
+    damage(newest)  # to see that it isn't read
+    keep_newest(tmp_path, 1, whole=newest)
+    assert iterations_in(tmp_path) == [30]
+    assert not caplog.records
+
+
 def test_nothing_is_removed_when_no_checkpoint_is_whole(tmp_path):
     for path in write(tmp_path, 10, 20, 30):
         damage(path)

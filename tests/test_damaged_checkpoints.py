@@ -12,7 +12,7 @@ from torchbase.checkpoints import check_checkpoint, list_checkpoints, newest_who
 from torchbase.errors import CheckpointError
 
 PLACES = 200
-FILES = ["hooks.pth", "manifest.json", "network.pth", "optimizer.pth", "run.pth"]
+FILES = ["manifest.json", "network.pth", "training.pth"]
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_to_the_same_end(run_di
     copy = tmp_path / run_dir.name
     shutil.copytree(run_dir, copy)
     newest, before = list_checkpoints(copy / "states")
-    (newest / "run.pth").write_bytes(b"")
+    (newest / "training.pth").write_bytes(b"")
     resumed = TinySession.resume(tmp_path)
     resumed()
-    assert (copy / "states" / newest.name / "run.pth").stat().st_size > 0
+    assert (copy / "states" / newest.name / "training.pth").stat().st_size > 0
     assert resumed.verify().is_good
     assert before.exists()

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchbase.durable_files import (
+    NewFile,
     checksum,
     make_folder,
     read_json,
@@ -135,15 +137,24 @@ def test_a_folder_that_is_not_there_cannot_be_synced(tmp_path):
         sync_folder(tmp_path / "missing")
 
 
+def one_file(new_file: NewFile) -> None:
+    with new_file("a") as file:
+        file.write(b"1")
+
+
 def test_a_folder_appears_with_all_its_files(tmp_path):
-    def fill(folder: Path) -> None:
-        (folder / "a").write_text("1")
-        (folder / "inner").mkdir()
-        (folder / "inner" / "b").write_text("2")
+    def fill(new_file: NewFile) -> None:
+        with new_file("a") as file:
+            file.write(b"1")
+        with new_file("b") as file:
+            file.write(b"2")
+            file.seek(0)
+            assert file.read() == b"2"
         assert not (tmp_path / "folder").exists()
 
     write_folder_durably(tmp_path / "folder", fill)
-    assert (tmp_path / "folder" / "inner" / "b").read_text() == "2"
+    assert (tmp_path / "folder" / "a").read_text() == "1"
+    assert (tmp_path / "folder" / "b").read_text() == "2"
     assert names_in(tmp_path) == ["folder"]
 
 
@@ -152,23 +163,33 @@ def test_every_file_and_folder_reaches_the_disk_before_the_rename(tmp_path, monk
     real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
-        synced.append((os.fstat(descriptor).st_ino, (tmp_path / "folder").exists()))
+        state = os.fstat(descriptor)
+        synced.append((state.st_ino, state.st_size if stat.S_ISREG(state.st_mode) else None, is_renamed()))
         real_fsync(descriptor)
 
-    def fill(folder: Path) -> None:
-        (folder / "inner").mkdir()
-        (folder / "inner" / "file").write_text("content")
+    def is_renamed() -> bool:
+        return (tmp_path / "folder").exists()
+
+    def fill(new_file: NewFile) -> None:
+        for name in ("a", "b"):
+            with new_file(name) as file:
+                file.write(b"content")
 
     monkeypatch.setattr(os, "fsync", fsync)
     write_folder_durably(tmp_path / "folder", fill)
-    written = [tmp_path / "folder", tmp_path / "folder/inner", tmp_path / "folder/inner/file"]
-    assert sorted(synced[:-1]) == sorted((path.stat().st_ino, False) for path in written)
-    assert synced[-1] == (tmp_path.stat().st_ino, True)
+    files = [(tmp_path / "folder" / name).stat().st_ino for name in ("a", "b")]
+    assert synced == [
+        (files[0], 7, False),
+        (files[1], 7, False),
+        ((tmp_path / "folder").stat().st_ino, None, False),
+        (tmp_path.stat().st_ino, None, True),
+    ]
 
 
 def test_a_folder_that_cannot_be_filled_leaves_nothing(tmp_path):
-    def fill(folder: Path) -> None:
-        (folder / "a").write_text("1")
+    def fill(new_file: NewFile) -> None:
+        with new_file("a") as file:
+            file.write(b"1")
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
@@ -179,14 +200,14 @@ def test_a_folder_that_cannot_be_filled_leaves_nothing(tmp_path):
 def test_a_folder_that_is_there_is_not_replaced_even_when_it_is_empty(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(RunDirectoryError, match="folder") as caught:
-        write_folder_durably(tmp_path / "folder", lambda folder: (folder / "a").write_text("1"))
+        write_folder_durably(tmp_path / "folder", one_file)
     assert caught.value.errno == errno.EEXIST
     assert names_in(tmp_path) == ["folder"]
     assert names_in(tmp_path / "folder") == []
 
 
 def test_a_folder_is_removed_and_a_missing_one_is_an_error(tmp_path):
-    write_folder_durably(tmp_path / "folder", lambda folder: (folder / "a").write_text("1"))
+    write_folder_durably(tmp_path / "folder", one_file)
     remove_durably(tmp_path / "folder")
     assert names_in(tmp_path) == []
     with pytest.raises(RunDirectoryError, match="folder"):
@@ -201,7 +222,7 @@ def test_only_leftovers_of_killed_processes_are_removed(tmp_path):
         kill = lambda target: os.kill(os.getpid(), signal.SIGKILL)
         if sys.argv[1] == "file":
             write_durably(Path("file"), kill)
-        write_folder_durably(Path("folder"), lambda folder: [(folder / "a").touch(), kill(folder)])
+        write_folder_durably(Path("folder"), lambda new_file: kill(new_file("a").__enter__()))
     """
     for kind in ("file", "folder"):
         subprocess.run([sys.executable, "-c", script, kind], cwd=tmp_path, check=False)
@@ -222,9 +243,9 @@ def test_a_link_with_the_name_of_a_leftover_goes_and_its_target_stays(tmp_path):
 
 def test_the_checksum_is_the_sha256_of_the_content(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
-    assert checksum(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()
-    with pytest.raises(RunDirectoryError, match="missing"):
-        checksum(tmp_path / "missing")
+    with open(tmp_path / "file", "rb") as file:
+        file.read(3)
+        assert checksum(file) == hashlib.sha256(b"content").hexdigest()
 
 
 json_values = st.recursive(

@@ -99,7 +99,7 @@ def test_a_run_that_goes_on_has_each_line_once_and_in_its_place(tmp_path, phase,
 def test_a_validation_that_was_broken_off_is_no_part_of_what_a_checkpoint_keeps(tmp_path):
     session = new_session(tmp_path, At("validation-demo", 1, stop))
     session()
-    kept = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["hooks"]["table"]["sizes"]
+    kept = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["training"]["hooks"]["table"]["sizes"]
     text = Path(session.run_dir, "table.txt").read_bytes()
     assert b"validation-demo/loss/iterations 1" in text
     assert len(text[: kept["table.txt"]].splitlines()) == 5 + 1 + 3 + 1

@@ -1,3 +1,4 @@
+import functools
 import types
 
 import pytest
@@ -203,6 +204,82 @@ def test_properties_are_not_evaluated_by_registering():
     with pytest.raises(RuntimeError, match="not built yet"):
         _ = Lazy().network
     assert name_of(Lazy()) == "my_name"
+
+
+def test_a_property_named_like_an_event_is_not_evaluated_either():
+    class Lazy(Recorder):
+        @property
+        def on_run_end(self):
+            raise RuntimeError("not built yet")
+
+    registry = HookRegistry([Lazy([], "a")])
+    assert registry.listeners["on_run_end"] == ()
+
+
+def test_static_and_class_methods_and_functions_of_the_instance_are_called():
+    calls = []
+
+    class OfAllKinds:
+        def __init__(self):
+            self.on_epoch_start = hookimpl(lambda run: calls.append(("instance", run)))
+
+        @staticmethod
+        @hookimpl
+        def on_run_start(run):
+            calls.append(("static", run))
+
+        @classmethod
+        @hookimpl
+        def on_run_end(cls, run):
+            calls.append((cls.__name__, run))
+
+    registry = HookRegistry([OfAllKinds()])
+    registry.call.on_run_start(run=1)
+    registry.call.on_run_end(run=2)
+    registry.call.on_epoch_start(run=3)
+    assert calls == [("static", 1), ("OfAllKinds", 2), ("instance", 3)]
+
+
+def test_what_is_inherited_is_called_and_what_is_overridden_is_not():
+    class Base:
+        @hookimpl
+        def on_run_start(self, run):
+            return "base"
+
+        @hookimpl
+        def should_stop(self, run):
+            return "base"
+
+    class Slotted(Base):
+        __slots__ = ()
+
+        @hookimpl
+        def should_stop(self, run):
+            return "derived"
+
+    registry = HookRegistry([Slotted()])
+    assert registry.call.should_stop(run=None) == "derived"
+    assert [one.name for one in registry.listeners["on_run_start"]] == ["slotted"]
+
+
+@pytest.mark.parametrize("marks", [(hookimpl,), (hookimpl, functools.wraps(lambda self, *, batch: None))])
+def test_an_argument_by_keyword_that_the_event_lacks_is_refused(marks):
+    def on_epoch_end(self, *, batch):
+        pass
+
+    for mark in reversed(marks):
+        on_epoch_end = mark(on_epoch_end)
+    with pytest.raises(HookError, match="asks for 'batch', and the event gives 'run'"):
+        HookRegistry([type("Asking", (), {"on_epoch_end": on_epoch_end})()])
+
+
+def test_an_argument_with_a_default_that_the_event_lacks_is_taken():
+    class Patient:
+        @hookimpl
+        def should_stop(self, run, patience=3):
+            return patience
+
+    assert HookRegistry([Patient()]).call.should_stop(run=None) == 3
 
 
 def test_the_events_are_those_of_the_catalogue():

@@ -126,7 +126,7 @@ def test_it_goes_on_as_the_one_that_never_stopped(tmp_path):
         put_back(fresh, through_a_file(gather(stopped_in(phase, iterations)), tmp_path))
         train(fresh)
         assert different_values(gather(fresh)["network"], gather(whole)["network"]) == []
-        assert different_values(gather(fresh)["optimizer"], gather(whole)["optimizer"]) == []
+        assert different_values(gather(fresh)["training"]["optimizer"], gather(whole)["training"]["optimizer"]) == []
         assert different_values([one.averages for one in fresh.phases], [one.averages for one in whole.phases]) == []
         assert fresh.best_losses == whole.best_losses
 
@@ -135,9 +135,16 @@ def test_what_is_gathered_is_the_runs_own_and_nothing_is_copied():
     run = stopped_in("training", 5)
     parts = gather(run)
     assert parts["network"]["0.weight"].data_ptr() == run.network[0].weight.data_ptr()
-    assert parts["optimizer"]["gradients"]["0.weight"] is run.network[0].weight.grad
-    assert parts["hooks"]["steps"]["count"] is run.hooks["steps"].count
-    assert parts["optimizer"]["gradients"].keys() == {"0.weight", "0.bias", "1.weight", "1.bias", "2.weight"}
+    gradients = parts["training"]["optimizer"]["gradients"]
+    assert gradients["0.weight"] is run.network[0].weight.grad
+    assert parts["training"]["hooks"]["steps"]["count"] is run.hooks["steps"].count
+    assert gradients.keys() == {
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+        "2.weight",
+    }
 
 
 def test_the_random_streams_wait_for_the_next_iteration(tmp_path):
@@ -231,7 +238,7 @@ def test_of_a_loader_that_cannot_be_told_where_to_begin_no_state_is_kept():
         def load_state_dict(self, state):
             raise AssertionError
 
-    assert gather(make_run(1, loader=Remembers()))["run"]["loader"] is None
+    assert gather(make_run(1, loader=Remembers()))["training"]["run"]["loader"] is None
 
 
 @pytest.mark.parametrize(("begun", "resumed"), [("Adam", "SGD"), ("SGD", "Adam"), ("Adam", "AdamW")])

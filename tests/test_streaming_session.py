@@ -66,7 +66,7 @@ def test_a_session_trains_on_streams_beside_datasets(tmp_path):
     assert summary.best_losses.keys() == {"validation-valid", "validation-demo"}
     saved = newest_whole_checkpoint(Path(session.run_dir) / "states")
     assert saved.iteration == 16
-    assert saved.parts["run"]["loader"]["given"] == [2, 2, 2, 2]
+    assert saved.parts["training"]["run"]["loader"]["given"] == [2, 2, 2, 2]
     with pytest.raises(TypeError, match="has no len"):
         len(session.dataloader_train)
 
@@ -126,7 +126,7 @@ def test_epochs_of_a_number_of_iterations_go_on_exactly(tmp_path, kind, iteratio
         assert are_equal(weights_of(whole), weights_of(resumed))
     saved = newest_whole_checkpoint(Path(whole.run_dir) / "states")
     assert saved.iteration == 3 * iterations
-    assert saved.parts["run"]["loader"]["pass_number"] == {5: 2, 11: 5}[iterations]
+    assert saved.parts["training"]["run"]["loader"]["pass_number"] == {5: 2, 11: 5}[iterations]
 
 
 def test_a_run_goes_on_from_a_checkpoint_that_was_written_in_between(tmp_path):

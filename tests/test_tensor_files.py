@@ -2,6 +2,7 @@ import errno
 import os
 import pickle
 from collections import OrderedDict
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torchbase import durable_files
 from torchbase.errors import RunDirectoryError
 from torchbase.randomness import capture_streams
 from torchbase.tensor_files import is_surely_readable, read_tensors, write_tensors
@@ -30,8 +32,7 @@ def names_in(folder: Path) -> list[str]:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_disk_is_told_apart_from_values_that_cannot_be_kept(tmp_path, monkeypatch):
-    real_open = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, mode: real_open(Path("/dev/full"), mode.replace("x", "w")))
+    monkeypatch.setattr(durable_files, "FileIO", lambda path, mode: FileIO("/dev/full", "r+"))
     with pytest.raises(RunDirectoryError, match="Free some space") as caught:
         write_tensors(tmp_path / "tensors.pth", torch.ones(100_000))
     assert caught.value.errno == errno.ENOSPC

@@ -43,12 +43,12 @@ def test_a_whole_run_is_found_whole_and_nothing_is_changed(tmp_path):
 def test_a_damaged_checkpoint_and_a_damaged_network_are_named_with_what_is_wrong(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session()
-    flip_a_bit(newest(session) / "optimizer.pth", 700)
+    flip_a_bit(newest(session) / "training.pth", 700)
     best = Path(session.run_dir, "network.pth")
     values = torch.load(best, weights_only=True)["layers.0.weight"].numpy().tobytes()
     flip_a_bit(best, best.read_bytes().index(values))
     checkpoint, older, network = session.verify().findings
-    assert "optimizer.pth was changed" in checkpoint.problem
+    assert "training.pth was changed" in checkpoint.problem
     assert older.problem is None
     assert "the content of" in network.problem
     assert not session.verify().is_good
@@ -101,7 +101,7 @@ def test_a_replay_that_differs_names_what_does(tmp_path):
 def test_the_older_checkpoint_is_replayed_where_the_newest_is_damaged(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session()
-    flip_a_bit(newest(session) / "run.pth", 300)
+    flip_a_bit(newest(session) / "training.pth", 300)
     found = session.verify(replay=1)
     assert found.replay.checkpoint == "checkpoint-epoch-000001-iteration-0000000005"
     assert found.replay.differences == ()

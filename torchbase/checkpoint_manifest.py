@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Literal
 
@@ -35,16 +36,16 @@ class Manifest(BaseModel):
         return json.dumps({**content, "sha256": own_checksum}, indent=2).encode()
 
 
-def write_manifest(folder: Path, epoch: int, iteration: int) -> None:
-    """Writes the manifest of the files that are in a folder.
+def record_of(file: BufferedReader | BufferedRandom) -> FileRecord:
+    """Describes the content of a file.
 
     Args:
-        folder: The folder, complete but for the manifest.
-        epoch: How many epochs are done.
-        iteration: The iterations done in the whole run.
+        file: The file, open for reading.
+
+    Returns:
+        Its size and checksum.
     """
-    files = {file.name: _record_of(file) for file in sorted(folder.iterdir())}
-    (folder / MANIFEST_FILE).write_bytes(Manifest(epoch=epoch, iteration=iteration, files=files).to_bytes())
+    return FileRecord(sha256=checksum(file), size=file.tell())
 
 
 def check_manifest(folder: Path) -> Manifest:
@@ -65,7 +66,8 @@ def check_manifest(folder: Path) -> Manifest:
     for name in sorted(present ^ manifest.files.keys()):
         raise RunDirectoryError(f"{name} is {'not part of it' if name in present else 'missing'}")
     for name, record in manifest.files.items():
-        found = _record_of(folder / name)
+        with open(folder / name, "rb") as file:
+            found = record_of(file)
         if found != record:
             raise RunDirectoryError(f"{name} was changed after it was written: it has {found}, and had {record}")
     return manifest
@@ -83,7 +85,3 @@ def _read_manifest(folder: Path) -> Manifest:
     if manifest.to_bytes() != content:
         raise RunDirectoryError(f"{MANIFEST_FILE} was changed after it was written")
     return manifest
-
-
-def _record_of(file: Path) -> FileRecord:
-    return FileRecord(size=file.stat().st_size, sha256=checksum(file))

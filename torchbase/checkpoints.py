@@ -59,8 +59,12 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
         CheckpointError: A part's name can't be a file's, or the progress is negative.
         RunDirectoryError: A part holds something else, or the operating system refused.
     """
-    from torchbase.checkpoint_manifest import write_manifest  # late, since pydantic takes long to import
-    from torchbase.tensor_files import save_tensors  # late, as torch: to list checkpoints takes neither
+    from torchbase.checkpoint_manifest import (
+        MANIFEST_FILE,
+        Manifest,
+        record_of,
+    )  # late, as pydantic takes long to import
+    from torchbase.tensor_files import save_tensors
 
     if epoch < 0 or iteration < 0:
         raise CheckpointError(f"a checkpoint's progress counts from 0: epoch {epoch}, iteration {iteration} came.")
@@ -77,11 +81,14 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
         else:
             return path
 
-    def fill(temporary: Path) -> None:
-        for name, value in parts.items():
-            with open(temporary / f"{name}.pth", "wb") as file:  # durable with the folder, once for all of it
-                save_tensors(file, value, path / f"{name}.pth")
-        write_manifest(temporary, epoch, iteration)
+    def fill(new_file: durable_files.NewFile) -> None:
+        records = {}
+        for part, value in parts.items():
+            with new_file(f"{part}.pth") as file:
+                save_tensors(file, value, path / f"{part}.pth")
+                records[f"{part}.pth"] = record_of(file)
+        with new_file(MANIFEST_FILE) as file:
+            file.write(Manifest(epoch=epoch, iteration=iteration, files=records).to_bytes())
 
     durable_files.write_folder_durably(path, fill)
     return path
@@ -173,7 +180,7 @@ def newest_whole_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
-def keep_newest(folder: Path, count: int) -> None:
+def keep_newest(folder: Path, count: int, whole: Path | None = None) -> None:
     """Remove all but the most advanced checkpoints.
 
     Counting begins at the first whole one, so it is never given up for a damaged one that is further on.
@@ -181,6 +188,7 @@ def keep_newest(folder: Path, count: int) -> None:
     Args:
         folder: The folder of the run's checkpoints.
         count: How many to keep, at least 1.
+        whole: A checkpoint that is known to be whole, since it was just written: it isn't read again.
 
     Raises:
         CheckpointError: ``count`` is less than 1.
@@ -193,7 +201,8 @@ def keep_newest(folder: Path, count: int) -> None:
         return
     for position, path in enumerate(paths):
         try:
-            check_checkpoint(path)
+            if path != whole:
+                check_checkpoint(path)
         except CheckpointError as error:
             _logger.warning("the checkpoint %s is not counted among those to keep: %s", path.name, error)
             continue

@@ -12,12 +12,16 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from io import BufferedRandom, BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from torchbase.errors import RunDirectoryError
 
+NewFile = Callable[[str], AbstractContextManager[BufferedRandom]]
+
+_BUFFER_BYTES = 2**16
 _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or keep the runs on another disk."),
@@ -79,10 +83,8 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
         RunDirectoryError: The operating system refused.
     """
     with os_errors_explained("write", path), _temporary_sibling(path) as temporary:
-        with temporary.open("xb") as file:
+        with _new_file(temporary) as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
 
@@ -105,20 +107,21 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
 
 
-def write_folder_durably(path: Path, fill: Callable[[Path], object]) -> None:
+def write_folder_durably(path: Path, fill: Callable[[NewFile], object]) -> None:
     """Write a new folder with all its files in one step.
 
     Args:
         path: The folder, which must not exist yet; the folder above it has to.
-        fill: Puts the files into the empty folder that it is given. If it raises, nothing is left behind.
+        fill: Writes the files, each of which it opens with the function that it is given, by name, in a ``with``; they
+            can be read, too. If it raises, nothing is left behind.
 
     Raises:
         RunDirectoryError: ``path`` exists already, or the operating system refused.
     """
     with os_errors_explained("write", path), _temporary_sibling(path) as temporary:
         temporary.mkdir()
-        fill(temporary)
-        _sync_everything_in(temporary)
+        fill(lambda name: _new_file(temporary / name))
+        sync_folder(temporary)
         if os.path.lexists(path):  # a rename onto an empty folder would silently succeed
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         temporary.rename(path)
@@ -144,10 +147,10 @@ def remove_leftovers(folder: Path) -> None:
                 _remove(path)
 
 
-def checksum(path: Path) -> str:
-    """Compute the SHA-256 of a file's content, as 64 hexadecimal digits."""
-    with os_errors_explained("read", path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def checksum(file: BufferedReader | BufferedRandom) -> str:
+    """Compute the SHA-256 of the whole content of a file that is open for reading, as 64 hexadecimal digits."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -202,9 +205,11 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _sync_everything_in(folder: Path) -> None:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with open(Path(parent, name), "rb+") as file:  # Windows syncs only what is open for writing
-                os.fsync(file.fileno())
-        sync_folder(Path(parent))
+@contextmanager
+def _new_file(path: Path) -> Iterator[BufferedRandom]:
+    # A buffer, since each call of the system lets the other threads go on, and waits for them: a thread that writes
+    # small pieces takes far longer, and holds up the training far longer.
+    with BufferedRandom(FileIO(path, "x+"), _BUFFER_BYTES) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())

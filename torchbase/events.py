@@ -6,8 +6,8 @@ where no answer is to be put together and no wrapper stands around, the hooks ar
 ``log_…`` event may be told in a warning, and the hooks behind the one that raised it are told all the same.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
-from types import FrameType, TracebackType
+from collections.abc import Callable, Collection, Mapping, Set
+from types import FrameType, MappingProxyType, TracebackType
 from typing import Any
 
 import pluggy
@@ -36,7 +36,7 @@ class Event:
         manager: pluggy.PluginManager,
         defaults: Set[str],
         logging_errors: LoggingErrors,
-        observers: Sequence[CallObserver] = (),
+        observers: Mapping[str, CallObserver] = MappingProxyType({}),
     ) -> None:
         """Prepares the telling of one event.
 
@@ -45,7 +45,7 @@ class Event:
             manager: pluggy's manager, with all hooks registered.
             defaults: The names of the hooks whose ``run_…`` implementations others may replace.
             logging_errors: What becomes of an error in a ``log_…`` event.
-            observers: Those of the hooks that stand around each call of the others.
+            observers: By name, those of the hooks that stand around each call of the others.
 
         Raises:
             HookError: If two hooks that are no defaults do the same ``run_…``.
@@ -56,14 +56,14 @@ class Event:
         self._logging_errors = logging_errors
         self._implementations = getattr(manager.hook, name).get_hookimpls()
         self._functions = {one.plugin_name: one.function for one in self._implementations}
-        for observer in observers:
-            self._observe(observer)
+        for observer in observers.values():
+            self._observe(observer, but=observers)
         self.listeners = tuple(_listener(one) for one in reversed(self._implementations))
         self.call = self._choose_call(manager)
 
-    def _observe(self, observer: CallObserver) -> None:
+    def _observe(self, observer: CallObserver, but: Collection[str]) -> None:
         for one in self._implementations:
-            if not isinstance(one.plugin, CallObserver):
+            if one.plugin_name not in but:
                 one.function = observed(one.function, observer, one.plugin_name, self.name, _is_wrapper(one))
 
     def _choose_call(self, manager: pluggy.PluginManager) -> Callable[..., Any]:
@@ -77,9 +77,7 @@ class Event:
         has_wrapper = any(_is_wrapper(one) for one in self._implementations)
         if kind == "log" and self._logging_errors.policy == "warn":
             return self._log_as_one if has_wrapper else self._logging_each()
-        if kind in ("on", "log") and not has_wrapper:
-            self._caller = _telling_each(self._implementations)
-        return self._tell
+        return self._telling_each() if kind in ("on", "log") and not has_wrapper else self._tell
 
     def _choose_run(self, manager: pluggy.PluginManager) -> Callable[..., Any]:
         doers = [one for one in self._implementations if not _is_wrapper(one)]
@@ -111,6 +109,20 @@ class Event:
         except BaseException as error:
             self._name_the_hook(error)
             raise
+
+    def _telling_each(self) -> Callable[..., None]:
+        # What pluggy does where no answer counts and there is no wrapper; it keeps the last to be called first.
+        functions = [(one.function, one.argnames) for one in reversed(self._implementations)]
+
+        def tell(**arguments: Any) -> None:
+            try:
+                for function, names in functions:
+                    function(*[arguments[name] for name in names])
+            except BaseException as error:
+                self._name_the_hook(error)
+                raise
+
+        return tell
 
     def _logging_each(self) -> Callable[..., None]:
         hooks = [(one.plugin_name, one.function, one.argnames) for one in reversed(self._implementations)]
@@ -177,11 +189,14 @@ class Event:
             if len(of_this_code) > 1:  # hooks of one class; to look at variables keeps them, and what they hold, alive
                 first_argument = traceback.tb_frame.f_code.co_varnames[:1]
                 owners = [traceback.tb_frame.f_locals.get(name) for name in first_argument]
-                of_this_code = [one for one in of_this_code if any(one.plugin is owner for owner in owners)]
+                of_this_code = [one for one in of_this_code if any(self._owner_of(one) is owner for owner in owners)]
             if of_this_code:
                 found = str(of_this_code[0].plugin_name)  # the innermost: errors of others pass through a wrapper
             traceback = traceback.tb_next
         return found
+
+    def _owner_of(self, implementation: pluggy.HookImpl) -> object:
+        return getattr(self._functions[implementation.plugin_name], "__self__", None)
 
     def _is_code_of(self, implementation: pluggy.HookImpl, frame: FrameType) -> bool:
         return getattr(self._functions[implementation.plugin_name], "__code__", None) is frame.f_code
@@ -193,17 +208,6 @@ def _listener(implementation: pluggy.HookImpl) -> Listener:
 
 def _is_wrapper(implementation: pluggy.HookImpl) -> bool:
     return bool(implementation.wrapper or implementation.hookwrapper)
-
-
-def _telling_each(implementations: Sequence[pluggy.HookImpl]) -> Callable[..., None]:
-    # What pluggy does where no answer counts and there is no wrapper; it keeps the last to be called first in its list.
-    functions = [(one.function, one.argnames) for one in reversed(implementations)]
-
-    def tell(**arguments: Any) -> None:
-        for function, names in functions:
-            function(*[arguments[name] for name in names])
-
-    return tell
 
 
 def _do_nothing(**arguments: Any) -> None:

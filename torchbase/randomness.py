@@ -20,6 +20,8 @@ import torch
 
 RandomStates = Mapping[str, Any]
 
+_SEEDS_IN_BLOCK = 64
+
 
 def draw_seed() -> int:
     """Draws a fresh seed from the operating system.
@@ -45,7 +47,11 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 
 class SeedSeries:
-    """The seeds of one purpose by number, each as `derive_seed` gives it, for what needs one at every iteration."""
+    """The seeds of one purpose by number, each as `derive_seed` gives it, for what needs one at every iteration.
+
+    They are derived in blocks: beside a training, code that runs once now and then takes ten times as long as code that
+    runs many times at once.
+    """
 
     def __init__(self, seed: int, *purpose: str | int) -> None:
         """Prepares what the seeds have in common.
@@ -56,9 +62,18 @@ class SeedSeries:
         """
         beginning = json.dumps([seed, *purpose, 0]).removesuffix("0]")
         self._beginning = hashlib.blake2b(beginning.encode(), digest_size=8)
+        self._block: list[int] = []
+        self._first = 0
 
     def at(self, number: int) -> int:
         """Gives ``derive_seed(seed, *purpose, number)``."""
+        position = number - self._first
+        if not 0 <= position < len(self._block):
+            self._first, position = number, 0
+            self._block = [self._derive(number + ahead) for ahead in range(_SEEDS_IN_BLOCK)]
+        return self._block[position]
+
+    def _derive(self, number: int) -> int:
         whole = self._beginning.copy()
         whole.update(b"%d]" % number)
         return int.from_bytes(whole.digest(), "big") >> 1
@@ -137,6 +152,26 @@ def restore_streams(states: RandomStates, device: torch.device | None = None) ->
     torch.default_generator.set_state(states["torch"])
     if _is_accelerator(device) and "accelerator" in states:
         torch.get_device_module(device).set_rng_state(states["accelerator"], device)
+
+
+def as_tensors(states: RandomStates) -> RandomStates:
+    """Puts captured states into few parts, for a file: the hundreds of numbers of ``random`` into one tensor.
+
+    Args:
+        states: What `capture_streams` returned.
+
+    Returns:
+        Tensors and plain values, for `from_tensors` and for a file that is read with ``weights_only=True``.
+    """
+    version, words, gauss = states["random"]
+    key = torch.from_numpy(np.array(words, dtype=np.uint32))
+    return {**states, "random": {"version": version, "key": key, "gauss": gauss}}
+
+
+def from_tensors(states: RandomStates) -> RandomStates:
+    """Gives the states back that `as_tensors` was given, for `restore_streams`."""
+    kept = states["random"]
+    return {**states, "random": (kept["version"], tuple(kept["key"].tolist()), kept["gauss"])}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torchbase.checkpoints import Checkpoint
 from torchbase.errors import CheckpointError
 from torchbase.phase import Phase, Progress, SeekableLoader
-from torchbase.randomness import capture_streams
+from torchbase.randomness import as_tensors, capture_streams, from_tensors
 from torchbase.run import BestLoss, Run
 from torchbase.training_step import network_of, optimizer_of
 
@@ -35,26 +35,16 @@ def gather(run: Run) -> dict[str, Any]:
         run: The run, between two training iterations.
 
     Returns:
-        By the part of a checkpoint, tensors (those of the run itself, not copies) and plain values.
+        By the part of a checkpoint, tensors (those of the run itself, not copies) and plain values. The network is a
+        part by itself, since others begin with it; each further part would be a further file to wait for.
     """
-    loader = _stateful_loader(run)
     return {
         "network": network_of(run).state_dict(),
-        "optimizer": {
-            "class": type(optimizer_of(run)).__qualname__,
-            "defaults": _plain_defaults_of(optimizer_of(run)),
-            "state": optimizer_of(run).state_dict(),
-            "gradients": _gradients_of(run),
+        "training": {
+            "optimizer": _state_of_optimizer(run),
+            "run": _state_of_run(run),
+            "hooks": {name: hook.state_dict() for name, hook in run.hooks.items() if isinstance(hook, Stateful)},
         },
-        "run": {
-            "epoch": run.epoch,
-            "epochs_done": run.epochs_done,
-            "best_losses": {name: asdict(best) for name, best in run.best_losses.items()},
-            "phases": {phase.name: _progress_of(phase) for phase in run.phases},
-            "random": capture_streams(run.device),
-            "loader": None if loader is None else loader.state_dict(),
-        },
-        "hooks": {name: hook.state_dict() for name, hook in run.hooks.items() if isinstance(hook, Stateful)},
     }
 
 
@@ -68,7 +58,8 @@ def put_back(run: Run, saved: Checkpoint) -> None:
     Raises:
         CheckpointError: If the network or the optimizer is another than the one that was kept.
     """
-    network, optimizer, kept = saved.parts["network"], saved.parts["optimizer"], saved.parts["run"]
+    network, training = saved.parts["network"], saved.parts["training"]
+    optimizer, kept = training["optimizer"], training["run"]
     if (built := type(optimizer_of(run)).__qualname__) != optimizer["class"]:
         raise CheckpointError(
             f"The optimizer kept in {saved.path} is of the class {optimizer['class']}, and this session built one of "
@@ -99,7 +90,29 @@ def put_back(run: Run, saved: Checkpoint) -> None:
             phase.progress, phase.averages = Progress(**phase_kept["progress"]), dict(phase_kept["averages"])
     _put_back_hooks(run, saved)
     _put_back_loader(run, saved)
-    run.random_states = kept["random"]
+    run.random_states = from_tensors(kept["random"])
+
+
+def _state_of_optimizer(run: Run) -> dict[str, Any]:
+    optimizer = optimizer_of(run)
+    return {
+        "class": type(optimizer).__qualname__,
+        "defaults": _plain_defaults_of(optimizer),
+        "state": optimizer.state_dict(),
+        "gradients": _gradients_of(run),
+    }
+
+
+def _state_of_run(run: Run) -> dict[str, Any]:
+    loader = _stateful_loader(run)
+    return {
+        "epoch": run.epoch,
+        "epochs_done": run.epochs_done,
+        "best_losses": {name: asdict(best) for name, best in run.best_losses.items()},
+        "phases": {phase.name: _progress_of(phase) for phase in run.phases},
+        "random": as_tensors(capture_streams(run.device)),
+        "loader": None if loader is None else loader.state_dict(),
+    }
 
 
 def _plain_defaults_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -130,7 +143,7 @@ def _progress_of(phase: Phase) -> dict[str, Any]:
 
 
 def _put_back_hooks(run: Run, saved: Checkpoint) -> None:
-    for name, state in saved.parts["hooks"].items():
+    for name, state in saved.parts["training"]["hooks"].items():
         hook = run.hooks.get(name)
         if isinstance(hook, Stateful):
             hook.load_state_dict(state)
@@ -146,7 +159,7 @@ def _stateful_loader(run: Run) -> Stateful | None:
 
 
 def _put_back_loader(run: Run, saved: Checkpoint) -> None:
-    state, loader = saved.parts["run"]["loader"], _stateful_loader(run)
+    state, loader = saved.parts["training"]["run"]["loader"], _stateful_loader(run)
     if state is not None and loader is not None:
         loader.load_state_dict(state)
     elif state is not None:

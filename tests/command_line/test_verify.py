@@ -111,10 +111,10 @@ def test_a_class_inside_a_function_has_to_be_named(project):
 
 def test_a_damaged_checkpoint_gives_status_1(project):
     run_dir = run_of(project, "inner")
-    (list_checkpoints(run_dir / "states")[1] / "hooks.pth").write_bytes(b"")
+    (list_checkpoints(run_dir / "states")[1] / "training.pth").write_bytes(b"")
     done = torchbase("verify", str(run_dir), folder=project)
     assert done.returncode == 1
-    assert "hooks.pth was changed after it was written" in done.stdout
+    assert "training.pth was changed after it was written" in done.stdout
 
 
 @pytest.mark.parametrize("words", [["verify", "."], ["verify", ".", "--replay", "0"], ["verify"], [], ["train"]])

@@ -79,7 +79,7 @@ def test_custom_hook_ends_the_run_early_and_is_kept_in_the_checkpoint(tmp_path):
     assert "the accuracy on validation-valid has not improved for 3 epochs" in finished.printed
     checkpoint = newest_whole_checkpoint(finished.run_directory / "states")
     assert checkpoint is not None
-    assert checkpoint.parts["hooks"]["early_stopping"]["epochs_waited"] == 3
+    assert checkpoint.parts["training"]["hooks"]["early_stopping"]["epochs_waited"] == 3
 
 
 def test_swap_logger_records_every_value_and_leaves_no_event_file(tmp_path):
@@ -118,7 +118,7 @@ def test_all_techniques_together_read_at_least_97_percent_of_the_validation_set_
     assert {"training/learning_rate/iterations", "training/gradient_norm/iterations"} < set(tags["scalars"])
     checkpoint = newest_whole_checkpoint(run_directory / "states")
     assert checkpoint is not None
-    assert checkpoint.parts["hooks"]["exponential_moving_average"]["n_averaged"] == 8 * 20
+    assert checkpoint.parts["training"]["hooks"]["exponential_moving_average"]["n_averaged"] == 8 * 20
 
 
 def test_engine_only_learns_to_draw_digits_and_writes_no_file(tmp_path):

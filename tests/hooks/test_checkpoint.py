@@ -1,4 +1,5 @@
 import logging
+import math
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ from tiny import CONFIG, TinySession, config_with
 
 from torchbase import hookimpl
 from torchbase.checkpoints import list_checkpoints, read_checkpoint
-from torchbase.errors import CheckpointError, IntervalError
+from torchbase.errors import CheckpointError, IntervalError, NonFiniteError
 from torchbase.hooks import Checkpoint
+from torchbase.hooks.checkpoint import check_is_finite
 
 
 def checkpoints_of(session):
@@ -146,10 +148,10 @@ def test_where_no_checkpoint_is_whole_nothing_is_trained_and_nothing_changed(tmp
     begun = TinySession(CONFIG, tmp_path)
     begun()
     for path in list_checkpoints(Path(begun.run_dir) / "states"):
-        (path / "optimizer.pth").write_bytes(b"")
+        (path / "training.pth").write_bytes(b"")
     before = {path: path.read_bytes() for path in Path(begun.run_dir).rglob("*") if path.is_file()}
     resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
-    with pytest.raises(CheckpointError, match=r"optimizer\.pth"):
+    with pytest.raises(CheckpointError, match=r"training\.pth"):
         resumed()
     assert before == {path: path.read_bytes() for path in Path(begun.run_dir).rglob("*") if path.is_file()}
 
@@ -158,9 +160,10 @@ def test_the_parts_are_those_that_a_reader_expects(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session()
     saved = read_checkpoint(list_checkpoints(Path(session.run_dir) / "states")[0])
-    assert saved.parts.keys() == {"network", "optimizer", "run", "hooks"}
-    assert saved.parts["run"]["phases"]["training"]["progress"]["iterations"] == 10
-    assert "metric_averages" in saved.parts["hooks"]
+    assert saved.parts.keys() == {"network", "training"}
+    assert saved.parts["training"].keys() == {"optimizer", "run", "hooks"}
+    assert saved.parts["training"]["run"]["phases"]["training"]["progress"]["iterations"] == 10
+    assert "metric_averages" in saved.parts["training"]["hooks"]
 
 
 def test_without_a_checkpoint_hook_nothing_is_kept_but_the_best_network(tmp_path):
@@ -187,3 +190,23 @@ def test_the_end_of_an_epoch_is_kept_beside_its_last_iteration(tmp_path):
     resumed.register(collect := Collect(resumed))
     assert resumed().epochs_done == 1
     assert collect.seen == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_a_parameter_that_is_not_finite_is_named(dtype, wrong):
+    parameters = {
+        "empty": torch.empty(0, 3),
+        "whole": torch.tensor([2**62]),
+        "largest": torch.full((5,), torch.finfo(dtype).max, dtype=dtype),
+        "of another type": torch.full((2,), torch.finfo(torch.float64).max, dtype=torch.float64),
+        "weight": torch.zeros(2, 3, dtype=dtype),
+    }
+    check_is_finite(parameters)
+    parameters["weight"][1, 2] = wrong
+    with pytest.raises(NonFiniteError, match="'weight' of the network holds NaN or infinity"):
+        check_is_finite(parameters)
+
+
+def test_a_network_without_parameters_is_finite():
+    check_is_finite({})

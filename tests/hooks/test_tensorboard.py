@@ -291,7 +291,7 @@ def test_its_state_is_how_long_the_files_are_without_a_validation_that_was_broke
         session = TinySession(CONFIG, tmp_path)
         session.register(At(phase, iteration, stop))
         session()
-        kept = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["hooks"]["tensorboard"]
+        kept = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["training"]["hooks"]["tensorboard"]
         cut_back(Path(session.run_dir), PATTERN, kept["sizes"])
         assert file_sizes(Path(session.run_dir), PATTERN) == kept["sizes"]
         return {tag: len(values) for tag, values in read_scalars(session.run_dir).items()}

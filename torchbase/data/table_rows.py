@@ -36,7 +36,7 @@ class TableRows:
         arrays = {name: array for name, array in found.items() if array is not None}
         self._arrays = arrays if self._gives_what_datasets_gives(arrays) else {}
         others = [name for name in columns if name not in self._arrays]
-        self._others = dataset.select_columns(others).with_format("arrow") if others else None
+        self._others = _arrow(dataset, others) if others else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A dataset in files is pickled as their names; the arrays over them would be pickled number by number.
@@ -68,9 +68,14 @@ class TableRows:
         if not arrays or len(self._dataset) == 0:
             return False
         some = np.unique(np.linspace(0, len(self._dataset) - 1, ROWS_COMPARED, dtype=np.int64)).tolist()
-        expected = self._dataset.select_columns(list(arrays)).with_format("arrow")[some]
+        expected = _arrow(self._dataset, list(arrays))[some]
         pairs = [(taken, to_column(expected.column(name))) for name, taken in self._take(arrays, some).items()]
         return any(taken is not None for taken, _ in pairs) and all(_agree(*pair) for pair in pairs)
+
+
+def _arrow(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
+    has_others = set(dataset.column_names) != set(columns)  # to select takes longer than all else here
+    return (dataset.select_columns(list(columns)) if has_others else dataset).with_format("arrow")
 
 
 def _agree(taken: torch.Tensor | list[Any] | None, given: torch.Tensor | list[Any] | None) -> bool:

@@ -1,12 +1,14 @@
 """Keeps the run on disk, so that it can go on from there."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from torchbase.checkpoints import keep_newest, newest_whole_checkpoint, write_checkpoint
 from torchbase.errors import NonFiniteError, RunDirectoryError
@@ -23,6 +25,7 @@ logger = logging.getLogger("torchbase")
 
 CHECKPOINTS_KEPT = 2
 WRITE_NAME = "checkpoint"
+WITHOUT_RESERVED_MEMORY = 2**20  # bytes of a network for which a thread takes longer than it saves
 
 
 class Checkpoint:
@@ -83,7 +86,8 @@ class Checkpoint:
             self._write(run, run.run_directory)
         elif not self._has_memory:  # beside the training, and not before the optimizer has a state
             self._has_memory = True
-            run.run_directory.writes.submit(WRITE_NAME, self._copies.reserve(gather(run)))
+            if sum(one.nbytes for one in network_of(run).parameters()) > WITHOUT_RESERVED_MEMORY:
+                run.run_directory.writes.submit(WRITE_NAME, self._copies.reserve(gather(run)))
 
     @hookimpl(trylast=True)
     def on_epoch_end(self, run: Run) -> None:
@@ -135,8 +139,8 @@ def _write_parts(
     directory: RunDirectory, epoch: int, iteration: int, parts: Mapping[str, Any], parameters: list[str]
 ) -> None:
     check_is_finite({name: parts["network"][name] for name in parameters if name in parts["network"]})
-    write_checkpoint(directory.states, epoch, iteration, parts)
-    keep_newest(directory.states, CHECKPOINTS_KEPT)
+    written = write_checkpoint(directory.states, epoch, iteration, parts)
+    keep_newest(directory.states, CHECKPOINTS_KEPT, whole=written)
 
 
 def check_is_finite(parameters: Mapping[str, torch.Tensor]) -> None:
@@ -148,8 +152,11 @@ def check_is_finite(parameters: Mapping[str, torch.Tensor]) -> None:
     Raises:
         NonFiniteError: If one isn't finite.
     """
-    for name, parameter in parameters.items():
-        if parameter.is_floating_point() and not torch.isfinite(parameter).all():
+    floating = {name: one for name, one in parameters.items() if one.is_floating_point() and one.numel() > 0}
+    if get_total_norm(floating.values(), norm_type=math.inf).isfinite():  # one call for all of them
+        return
+    for name, parameter in floating.items():
+        if not torch.isfinite(parameter).all():
             raise NonFiniteError(
                 f"The parameter '{name}' of the network holds NaN or infinity, so no checkpoint is written from it; "
                 "the one before it stays. To fix, look for a learning rate that is too high, or for gradients to clip."

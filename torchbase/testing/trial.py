@@ -216,7 +216,7 @@ class HookTrial:
     def _go_on(self, parent: Path, *others: object, note: str = "") -> TriedRun:
         (run_dir,) = (path for path in parent.iterdir() if path.is_dir())
         saved = newest_whole_checkpoint(run_dir / STATES_FOLDER)
-        kept = saved.parts["hooks"].get(self.name) if saved is not None else None
+        kept = saved.parts["training"]["hooks"].get(self.name) if saved is not None else None
         run = self._live(parent, self.make_hook(), *others, tag=run_dir.name)
         return replace(run, kept_state=kept, note=note)
 
