@@ -16,10 +16,11 @@ from datasets import Dataset
 from measuring import Outcome, is_installed
 from torch.nn.functional import cross_entropy
 
-from torchbase import TrainingBaseSession, ValidationDatasetsDict
+from torchbase import Engine, Phase, Run, TrainingBaseSession, ValidationDatasetsDict
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.randomness import Randomness
+from torchbase.training_step import TrainingStep
 
 EPOCHS = 3
 REPETITIONS = 11
@@ -42,23 +43,32 @@ def measure() -> Outcome:
     """Measures all sides."""
     dataset = digits()
     has_lightning = is_installed("lightning")
-    group = [
+    with_all = [
         Contender("torchbase TrainingBaseSession, all default hooks", clock(train_with_session, dataset)),
         Contender("hand-written loop, stock loader", clock(train_by_hand, dataset), least=5),
-        Contender("hand-written loop, torchbase's loader", clock(train_by_hand_with_torchbase_loader, dataset)),
         Contender(
             "Lightning, TensorBoardLogger, stock loader",
             clock(train_with_lightning, dataset) if has_lightning else None,
             least=10,
         ),
     ]
+    with_nothing = [
+        Contender("torchbase Engine with TrainingStep alone", clock(train_with_engine, dataset)),
+        Contender("hand-written loop, stock loader, again", clock(train_by_hand, dataset)),
+        Contender("hand-written loop, torchbase's loader", clock(train_by_hand_with_torchbase_loader, dataset)),
+        Contender(
+            "Lightning, barebones, stock loader",
+            clock(train_with_bare_lightning, dataset) if has_lightning else None,
+        ),
+    ]
     return Outcome(
         "data_training: three epochs of digits",
-        "1,797 images of 8 by 8 pixels, MLP 64-32-10, fused Adam; µs of the whole run by its samples. "
-        "torchbase and Lightning write the loss of every iteration to TensorBoard, and checkpoints. "
+        "1,797 images of 8 by 8 pixels, MLP 64-32-10, fused Adam; µs of the whole run by its samples. In the first "
+        "group torchbase and Lightning write the loss of every iteration to TensorBoard, and a checkpoint an epoch, "
+        "which torchbase waits to see on the disk at the end; in the second nobody writes anything. "
         f"The stock loader is {STOCK}. {tell_turns(REPETITIONS)}",
         HEAD,
-        compare_ratios(group, REPETITIONS),
+        compare_ratios(with_all, REPETITIONS) + compare_ratios(with_nothing, REPETITIONS),
     )
 
 
@@ -123,6 +133,20 @@ def train_with_session(dataset: Dataset, folder: Path) -> None:
     session()
 
 
+def train_with_engine(dataset: Dataset, folder: Path) -> None:
+    """Trains with the engine, the default step and torchbase's loader; nothing is written."""
+    network = SmallNetwork()
+    step = TrainingStep(
+        forward_pass=lambda batch: {"logits": network(batch["image"]), "label": batch["label"]},
+        loss_function=lambda *, logits, label: cross_entropy(logits, label),
+        get_loss_value=lambda loss_tensor: loss_tensor,
+        infer_mini_batch_size=lambda batch: len(batch["label"]),
+    )
+    loader = MiniBatchLoader(dataset, EpochOrder(len(dataset), SIZE, True, "training", Randomness(1)))
+    training = Phase("training", loader, is_training=True)
+    Engine(defaults=[step]).run(Run(training, max_epochs=EPOCHS, network=network, optimizer=new_optimizer(network)))
+
+
 def train_by_hand(dataset: Dataset, folder: Path) -> None:
     """Trains with a loop and nothing around it; nothing is written."""
     loader = stock_loader(dataset)
@@ -148,8 +172,32 @@ def loop(batches: Iterable[Any]) -> None:
 
 def train_with_lightning(dataset: Dataset, folder: Path) -> None:
     """Trains with Lightning as it comes: checkpoints, and TensorBoard at every iteration."""
-    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
+
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=EPOCHS,
+        logger=TensorBoardLogger(folder),
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(lightning_network(), stock_loader(dataset))
+
+
+def train_with_bare_lightning(dataset: Dataset, folder: Path) -> None:
+    """Trains with Lightning without anything that isn't needed, as its ``barebones`` has it."""
+    from lightning.pytorch import Trainer
+
+    trainer = Trainer(accelerator="cpu", devices=1, max_epochs=EPOCHS, barebones=True)
+    trainer.fit(lightning_network(), stock_loader(dataset))
+
+
+def lightning_network() -> Any:
+    """Makes the network as Lightning takes it."""
+    from lightning.pytorch import LightningModule
 
     class LightningNetwork(LightningModule):
         def __init__(self) -> None:
@@ -164,13 +212,4 @@ def train_with_lightning(dataset: Dataset, folder: Path) -> None:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return new_optimizer(self.network)
 
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=EPOCHS,
-        logger=TensorBoardLogger(folder),
-        log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(LightningNetwork(), stock_loader(dataset))
+    return LightningNetwork()
