@@ -10,9 +10,10 @@ import hashlib
 import json
 import random
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,18 @@ def seed_streams(seed: int, device: torch.device | None = None) -> None:
         module = torch.get_device_module(device)
         seed_all = getattr(module, "manual_seed_all", module.manual_seed)
         seed_all(seed)
+
+
+def seeding_of(device: torch.device | None) -> Callable[[int], None]:
+    """Gives `seed_streams` of one device, for who seeds at every iteration.
+
+    Args:
+        device: The run's device.
+
+    Returns:
+        A function of the seed. It doesn't ask the device for its type each time, which takes as long as to seed torch.
+    """
+    return partial(seed_streams, device=device) if _is_accelerator(device) else seed_host_streams
 
 
 def capture_streams(device: torch.device | None = None) -> RandomStates:

@@ -156,12 +156,13 @@ class KeywordFunction:
         Raises:
             StepError: If an output that the function requires is missing.
         """
-        missing = [name for name in self._required if name not in outputs]
-        if missing:
-            raise StepError(_describe_missing(missing, list(outputs)))
+        try:
+            arguments = {name: outputs[name] for name in self._required}
+        except KeyError:
+            missing = [name for name in self._required if name not in outputs]
+            raise StepError(_describe_missing(missing, list(outputs))) from None
         if self._takes_all:
             return self._function(**outputs)
-        arguments = {name: outputs[name] for name in self._required}
         for name in self._optional:
             if name in outputs:
                 arguments[name] = outputs[name]
@@ -180,7 +181,7 @@ def split_loss(given: Any) -> tuple[Any, dict[str, torch.Tensor | float]]:
     Raises:
         StepError: If a dictionary lacks the loss, or a part is no number.
     """
-    if not isinstance(given, Mapping):
+    if isinstance(given, torch.Tensor) or not isinstance(given, Mapping):  # a tensor, nearly always
         return given, {}
     if "loss" not in given:
         raise StepError(

@@ -1,9 +1,11 @@
 """Keeps the seed of the run, and seeds the global random streams of each iteration."""
 
+from collections.abc import Callable
+
 from torchbase.durable_files import read_json, write_json
 from torchbase.hookspecs import hookimpl
 from torchbase.phase import Phase
-from torchbase.randomness import Randomness, SeedSeries, seed_streams
+from torchbase.randomness import Randomness, SeedSeries, seed_streams, seeding_of
 from torchbase.run import Run
 from torchbase.run_directory import RunDirectory
 
@@ -18,6 +20,7 @@ class SeedCapture:
 
     def __init__(self) -> None:
         self._series: SeedSeries | None = None
+        self._seed: Callable[[int], None] = seed_streams
 
     @hookimpl
     def on_setup_start(self, run_directory: RunDirectory, randomness: Randomness) -> None:
@@ -30,10 +33,11 @@ class SeedCapture:
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Prepares the seeds of the phase's iterations."""
         self._series = run.randomness.series("iteration", phase.name) if run.randomness is not None else None
+        self._seed = seeding_of(run.device)
 
     # Last, so that what other hooks draw at the start of an iteration doesn't count.
     @hookimpl(trylast=True)
-    def on_iteration_start(self, run: Run, phase: Phase) -> None:
+    def on_iteration_start(self, phase: Phase) -> None:
         """Seeds the global streams."""
         if self._series is not None:
-            seed_streams(self._series.at(phase.progress.iterations), run.device)
+            self._seed(self._series.at(phase.progress.iterations))
