@@ -2,6 +2,7 @@ import logging
 from datetime import datetime, time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import datasets
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_tables import datasets_of_any_kind, rows_of
 
+from torchbase.data import arrow_columns
 from torchbase.data.columns import ColumnReader, collate_rows, stack
 from torchbase.errors import DataError
 
@@ -39,10 +41,11 @@ def assert_same(read, expected):
 
 
 @pytest.mark.filterwarnings("ignore:Specifying null_placement:FutureWarning")  # of datasets' own sort
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_what_is_read_is_exactly_what_datasets_gives_with_the_format_torch(data):
-    with TemporaryDirectory() as folder:
+    looked_at = data.draw(st.sampled_from([arrow_columns.LISTS_LOOKED_AT, -1]))  # as a short column, or as a long one
+    with TemporaryDirectory() as folder, patch.object(arrow_columns, "LISTS_LOOKED_AT", looked_at):
         dataset = data.draw(datasets_of_any_kind(Path(folder)))
         reader = ColumnReader(dataset)
         for rows in data.draw(st.lists(rows_of(dataset), min_size=2, max_size=2)):

@@ -70,10 +70,14 @@ def to_column(column: "pa.ChunkedArray") -> torch.Tensor | list[Any] | None:
     return as_tensor(array.to_numpy(zero_copy_only=False), shape)
 
 
+LISTS_LOOKED_AT = 2**15  # takes a tenth of a millisecond
+
+
 class ArrayColumn:
     """A column in one piece, without nulls, whose rows are taken by numpy from the buffers where they lie.
 
-    Nothing but the rows that are asked for is looked at, so a table that is mapped from a file isn't read through.
+    Whether the lists of a short column are all of one length is found out once. Of a long one nothing but the rows that
+    are asked for is looked at, so a table that is mapped from a file isn't read through.
     """
 
     def __init__(self, array: "pa.Array") -> None:
@@ -85,14 +89,15 @@ class ArrayColumn:
         import pyarrow as pa
 
         self._levels: list[int | NDArray[Any]] = []
+        shape = [len(array)]
         while _is_list(array.type):
-            if pa.types.is_fixed_size_list(array.type):
-                self._levels.append(int(array.type.list_size))
-                array = array.flatten()
-            else:
-                self._levels.append(array.offsets.to_numpy())
-                array = array.values
+            is_short = len(array) <= LISTS_LOOKED_AT
+            width = _common_width(array) if is_short or pa.types.is_fixed_size_list(array.type) else None
+            self._levels.append(array.offsets.to_numpy() if width is None else width)
+            array = array.values if width is None else array.flatten()
+            shape.append(width or 0)
         self._numbers = array.to_numpy(zero_copy_only=True)
+        self._rows = None if 0 in shape else self._numbers.reshape(shape)
 
     def take(self, rows: NDArray[np.int64]) -> torch.Tensor | None:
         """Takes rows.
@@ -103,6 +108,8 @@ class ArrayColumn:
         Returns:
             A tensor as `to_column` gives it, or None where the rows are ragged or empty.
         """
+        if self._rows is not None and len(rows) > 0:
+            return as_tensor(self._rows.take(rows, axis=0), [-1, *self._rows.shape[1:]])
         starts, count, shape = rows, 1, [len(rows)]
         for level in self._levels:
             if isinstance(level, int):
