@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from torchbase.environment import _version_of, describe_code, describe_environment
+from torchbase.environment import _version_of, describe_environment, describing_code
 
 
 def git(*arguments: str) -> str:
@@ -73,6 +73,11 @@ def test_no_package_is_imported_to_learn_its_version():
     assert done.stdout == "[]\n"
 
 
+def describe_code(folder):
+    with describing_code(folder) as describe:
+        return describe()
+
+
 def test_the_commit_is_clean_until_a_file_of_it_changes(repository):
     (repository / "code.py").write_text("1")
     git("add", "code.py")
@@ -119,3 +124,20 @@ def test_a_git_that_does_not_answer_is_not_waited_for(repository, monkeypatch):
     begin = time.monotonic()
     assert describe_code(Path()) is None
     assert time.monotonic() - begin < 5
+
+
+def test_an_error_does_not_wait_for_a_git_that_does_not_answer(repository, monkeypatch):
+    (repository / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (repository / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(repository), prepend=os.pathsep)
+    begin = time.monotonic()
+    with pytest.raises(ZeroDivisionError), describing_code(Path()):
+        _ = 1 / 0
+    assert time.monotonic() - begin < 5
+
+
+def test_git_is_asked_while_something_else_is_done(repository):
+    git("commit", "--quiet", "--allow-empty", "--message", "first")
+    with describing_code(Path()) as describe:
+        commit = git("rev-parse", "HEAD")
+        assert describe() == {"commit": commit, "dirty": False}

@@ -6,8 +6,10 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -48,32 +50,50 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def describe_code(folder: Path) -> dict[str, Any] | None:
-    """Ask git for the state of the code, which takes some milliseconds, and far longer in a large repository.
+@contextmanager
+def describing_code(folder: Path) -> Iterator[Callable[[], dict[str, Any] | None]]:
+    """Ask git for the state of the code, and do something else meanwhile.
+
+    It takes git some milliseconds, and far longer in a large repository.
 
     Args:
         folder: A folder of the repository, such as the current one.
 
-    Returns:
-        ``commit`` (the whole hash) and ``dirty`` (whether a file that git knows differs from it), ready for JSON; None
-        outside of a repository, before its first commit, or without git.
+    Yields:
+        A function that waits for git. It returns ``commit`` (the whole hash) and ``dirty`` (whether a file that git
+        knows differs from it), ready for JSON; None outside of a repository, before its first commit, or without git.
     """
+    # Files that git doesn't know are left out: the directory of the run itself may be one. Without locks, so that this
+    # never stands in the way of a git command that the user runs meanwhile.
+    status = ("status", "--porcelain=v2", "--branch", "--no-ahead-behind", "--untracked-files=no")
+    command = ["git", "--no-optional-locks", "-C", str(folder), *status]
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     try:
-        # Files that git doesn't know are left out: the directory of the run itself may be one.
-        state = _git(folder, "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError) as error:
+        git = subprocess.Popen(command, stdout=pipe, stderr=pipe, stdin=nothing)
+    except OSError as error:
+        _logger.debug("The commit of the code isn't known: %s", error)
+        yield lambda: None
+        return
+    with git:
+        try:
+            yield partial(_answer_of, git)
+        finally:
+            git.kill()  # does nothing once it has ended
+
+
+def _answer_of(git: "subprocess.Popen[bytes]") -> dict[str, Any] | None:
+    try:
+        output, complaint = git.communicate(timeout=_GIT_SECONDS)
+    except subprocess.TimeoutExpired as error:
         _logger.debug("The commit of the code isn't known: %s", error)
         return None
+    if git.returncode != 0:
+        _logger.debug("The commit of the code isn't known: %s", complaint.decode(errors="replace").strip())
+        return None
+    state = output.decode(errors="replace").splitlines()
     commit = next((line.removeprefix(_COMMIT) for line in state if line.startswith(_COMMIT)), _NO_COMMIT)
     is_dirty = not all(line.startswith("#") for line in state)
     return None if commit == _NO_COMMIT else {"commit": commit, "dirty": is_dirty}
-
-
-def _git(folder: Path, *arguments: str) -> list[str]:
-    # Without locks, so that this never stands in the way of a git command that the user runs meanwhile.
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=_GIT_SECONDS, stdin=subprocess.DEVNULL)
-    return done.stdout.decode(errors="replace").splitlines()
 
 
 @cache  # what is installed is what was imported, and to read it takes longer than all else

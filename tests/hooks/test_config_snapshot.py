@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from tiny import CONFIG, TinySession
 
+from torchbase.durable_files import write_json
 from torchbase.errors import RunDirectoryError
 
 
@@ -16,10 +17,12 @@ def test_config_and_environment_are_there_before_anything_is_built(tmp_path):
 
 
 def test_an_environment_that_can_not_be_written_is_an_error_and_leaves_no_directory(tmp_path, monkeypatch):
-    def refuse(folder):
-        raise RunDirectoryError("the disk is full")
+    def refuse(file, value):
+        if file.name == "environment.json":
+            raise RunDirectoryError("the disk is full")
+        write_json(file, value)
 
-    monkeypatch.setattr("torchbase.hooks.config_snapshot.describe_code", refuse)
+    monkeypatch.setattr("torchbase.hooks.config_snapshot.write_json", refuse)
     with pytest.raises(RunDirectoryError, match="the disk is full"):
         TinySession(CONFIG, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchbase.durable_files import write_json
-from torchbase.environment import describe_code, describe_environment
+from torchbase.environment import describe_environment, describing_code
 from torchbase.hookspecs import hookimpl
 from torchbase.kept_config import CONFIG_FILE, config_changes, newest_config
 from torchbase.offered_plugins import describe_plugin
@@ -37,18 +37,20 @@ class ConfigSnapshot:
     ) -> None:
         """Writes both files, and says in what a resumed run's config differs."""
         config_file, environment_file = CONFIG_FILE, ENVIRONMENT_FILE
-        environment: dict[str, Any] = {**describe_environment(), "session": describe_class(session_class)}
-        environment["plugins"] = {name: describe_plugin(name) for name in config.session.plugins}
-        kept = newest_config(run_directory.path)
-        if resuming and kept is not None:
-            time_tag = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-            config_file, environment_file = f"config_{time_tag}.json", f"environment_{time_tag}.json"
-            environment["config_changes"] = [str(one) for one in config_changes(kept, config)]
-            for difference in environment["config_changes"]:
-                logger.warning("The config differs from the run that is resumed: %s", difference)
-        self._to_write = {run_directory.file(environment_file): {**environment, "git": describe_code(Path.cwd())}}
-        if kept != config.as_given:
-            self._to_write[run_directory.file(config_file)] = config.as_given
+        with describing_code(Path.cwd()) as describe_code:
+            environment: dict[str, Any] = {**describe_environment(), "session": describe_class(session_class)}
+            environment["plugins"] = {name: describe_plugin(name) for name in config.session.plugins}
+            kept = newest_config(run_directory.path)
+            if resuming and kept is not None:
+                time_tag = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+                config_file, environment_file = f"config_{time_tag}.json", f"environment_{time_tag}.json"
+                environment["config_changes"] = [str(one) for one in config_changes(kept, config)]
+                for difference in environment["config_changes"]:
+                    logger.warning("The config differs from the run that is resumed: %s", difference)
+            self._to_write = {} if kept == config.as_given else {run_directory.file(config_file): config.as_given}
+            if not resuming:
+                self._write()
+            self._to_write[run_directory.file(environment_file)] = {**environment, "git": describe_code()}
         if not resuming:
             self._write()
 
