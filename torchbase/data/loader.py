@@ -118,9 +118,10 @@ class _MiniBatches(IndexedDataset[Any]):
 
     def __init__(self, dataset: "Dataset", order: EpochOrder, collate: Collate | None) -> None:
         self._reader = ColumnReader(dataset, f"the data of {order.phase}")
-        self._samples = dataset.with_format("torch") if dataset.format["type"] is None else dataset
         self._order = order
         self._collate = collate
+        is_plain = collate is not None and dataset.format["type"] is None
+        self._samples = dataset.with_format("torch") if is_plain else dataset
         self._may_draw = collate is not None or self._reader.may_draw
         self._reader.log_slow_columns()
 

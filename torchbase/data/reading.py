@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -51,8 +51,11 @@ def data_loader(
     num_workers: int,
     pin_memory: bool,
     prepare_worker: Callable[[int], None] = prepare_worker,
-) -> DataLoader[Any]:
+) -> Iterable[Any]:
     """Makes torch's loader for a dataset that makes whole mini-batches itself.
+
+    Without workers and pinned memory there is nothing for it to do but to ask the dataset, for which it takes longer
+    than the reading of a small mini-batch does: then the dataset is asked without it.
 
     Args:
         dataset: What is asked for a mini-batch, in a worker or in the main process.
@@ -65,6 +68,8 @@ def data_loader(
     Returns:
         The loader, whose workers stay from one epoch to the next.
     """
+    if num_workers == 0 and not pin_memory:
+        return _InThisProcess(dataset, requests)
     return DataLoader(
         dataset,
         sampler=requests,
@@ -76,6 +81,14 @@ def data_loader(
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global stream
     )
+
+
+class _InThisProcess:
+    def __init__(self, dataset: IndexedDataset[Any], requests: Iterable[Any]) -> None:
+        self._dataset, self._requests = dataset, requests
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._dataset.__getitem__, self._requests)
 
 
 def collated(collate: Collate, samples: list[Any]) -> Mapping[str, Any]:
