@@ -6,7 +6,8 @@ where no answer is to be put together and no wrapper stands around, the hooks ar
 ``log_…`` event may be told in a warning, and the hooks behind the one that raised it are told all the same.
 """
 
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from operator import itemgetter
 from types import FrameType, MappingProxyType, TracebackType
 from typing import Any
 
@@ -112,12 +113,12 @@ class Event:
 
     def _telling_each(self) -> Callable[..., None]:
         # What pluggy does where no answer counts and there is no wrapper; it keeps the last to be called first.
-        functions = [(one.function, one.argnames) for one in reversed(self._implementations)]
+        functions = [(one.function, _taking(one.argnames)) for one in reversed(self._implementations)]
 
         def tell(**arguments: Any) -> None:
             try:
-                for function, names in functions:
-                    function(*[arguments[name] for name in names])
+                for function, take in functions:
+                    function(*take(arguments))
             except BaseException as error:
                 self._name_the_hook(error)
                 raise
@@ -125,11 +126,11 @@ class Event:
         return tell
 
     def _logging_each(self) -> Callable[..., None]:
-        hooks = [(one.plugin_name, one.function, one.argnames) for one in reversed(self._implementations)]
+        hooks = [(one.plugin_name, one.function, _taking(one.argnames)) for one in reversed(self._implementations)]
 
         def log(**arguments: Any) -> None:
-            for name, function, argument_names in hooks:
-                values = [arguments[one] for one in argument_names]  # a mistake in these is that of who tells it
+            for name, function, take in hooks:
+                values = take(arguments)  # a mistake in these is that of who tells it
                 try:
                     function(*values)
                 except Exception as error:
@@ -208,6 +209,13 @@ def _listener(implementation: pluggy.HookImpl) -> Listener:
 
 def _is_wrapper(implementation: pluggy.HookImpl) -> bool:
     return bool(implementation.wrapper or implementation.hookwrapper)
+
+
+def _taking(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    if len(names) == 1:
+        (name,) = names
+        return lambda arguments: (arguments[name],)
+    return itemgetter(*names) if names else lambda arguments: ()  # itemgetter(name) gives no tuple
 
 
 def _do_nothing(**arguments: Any) -> None:
