@@ -200,7 +200,7 @@ def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path):
         read_checkpoint(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("content", ["null", "[]", '{"format_version": 2}', '{"files": {"../a": 1}}'])
+@pytest.mark.parametrize("content", ["null", "[]", '{"format_version": 1}', '{"format_version": 3}', '{"files": {"../a": 1}}'])
 def test_a_manifest_of_another_form_is_refused(tmp_path, content):
     (path,) = write(tmp_path, 1)
     (path / "manifest.json").write_text(content)

@@ -273,6 +273,12 @@ def test_an_argument_by_keyword_that_the_event_lacks_is_refused(marks):
         HookRegistry([type("Asking", (), {"on_epoch_end": on_epoch_end})()])
 
 
+@pytest.mark.parametrize("function", [lambda self, *everything: None, lambda self, run, **everything: None])
+def test_a_method_that_takes_whatever_comes_is_refused_since_nothing_would(function):
+    with pytest.raises(HookError, match="asks for 'everything', and the event gives 'run'"):
+        HookRegistry([type("Greedy", (), {"on_epoch_end": hookimpl(function)})()])
+
+
 def test_an_argument_with_a_default_that_the_event_lacks_is_taken():
     class Patient:
         @hookimpl

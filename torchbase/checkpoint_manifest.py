@@ -24,7 +24,7 @@ class FileRecord(BaseModel):
 class Manifest(BaseModel):
     """What a checkpoint consists of, by the names of its files."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     epoch: int
     iteration: int
     files: dict[str, FileRecord]

@@ -59,11 +59,8 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
         CheckpointError: A part's name can't be a file's, or the progress is negative.
         RunDirectoryError: A part holds something else, or the operating system refused.
     """
-    from torchbase.checkpoint_manifest import (
-        MANIFEST_FILE,
-        Manifest,
-        record_of,
-    )  # late, as pydantic takes long to import
+    # Late, since to list checkpoints takes neither pydantic nor torch, which are long to import.
+    from torchbase.checkpoint_manifest import MANIFEST_FILE, Manifest, record_of
     from torchbase.tensor_files import save_tensors
 
     if epoch < 0 or iteration < 0:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LISTS_LOOKED_AT = 2**15  # in a column, to find out whether they are of one length; takes a tenth of a millisecond
+
 
 def reason_against(feature: Any, arrow_type: "pa.DataType") -> str | None:
     """Tells why a column can't be read from Arrow's buffers.
@@ -68,9 +70,6 @@ def to_column(column: "pa.ChunkedArray") -> torch.Tensor | list[Any] | None:
     if array.null_count or not _is_number(array.type) or 0 in shape:
         return None
     return as_tensor(array.to_numpy(zero_copy_only=False), shape)
-
-
-LISTS_LOOKED_AT = 2**15  # takes a tenth of a millisecond
 
 
 class ArrayColumn:
