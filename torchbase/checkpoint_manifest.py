@@ -12,6 +12,7 @@ from torchbase.durable_files import checksum
 from torchbase.errors import RunDirectoryError
 
 MANIFEST_FILE = "manifest.json"
+FORMAT_VERSION: Literal[2] = 2
 
 
 class FileRecord(BaseModel):
@@ -24,7 +25,7 @@ class FileRecord(BaseModel):
 class Manifest(BaseModel):
     """What a checkpoint consists of, by the names of its files."""
 
-    format_version: Literal[2] = 2
+    format_version: Literal[2] = FORMAT_VERSION
     epoch: int
     iteration: int
     files: dict[str, FileRecord]
@@ -79,6 +80,12 @@ def _read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["loc"] == ("format_version",):
+            raise RunDirectoryError(
+                f"{MANIFEST_FILE} is of format {first['input']!r}, and this version of torchbase reads "
+                f"{FORMAT_VERSION}: resume with the version that wrote it, or begin a new run with its network "
+                "(source_run_dir_tag)"
+            ) from error
         where = ".".join(str(key) for key in first["loc"]) or "as a whole"
         raise RunDirectoryError(f"{MANIFEST_FILE} isn't a manifest ({where}: {first['msg']})") from error
     # Compared as bytes, so that even a changed space, which means nothing to JSON, is noticed.
