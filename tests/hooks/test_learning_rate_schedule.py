@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from techniques import (
@@ -10,7 +12,7 @@ from techniques import (
     step_plainly,
     train_by_hand,
 )
-from tiny import StopAt, TinySession, make_dataset, read_scalars
+from tiny import StopAt, TinySession, config_with, make_dataset, read_scalars
 from torch.optim import lr_scheduler
 
 from torchbase import ValidationDatasetsDict, hookimpl
@@ -228,6 +230,24 @@ def test_a_session_can_give_its_own(tmp_path, kind, every):
     session = check_resumes_exactly(tmp_path, list, kind=kind)
     assert learnt_differently(session, registered) == []
     assert "learning_rate_schedule" in session.hooks
+
+
+@pytest.mark.parametrize(("rate", "is_told"), [(0.04, False), (0.01, True)])
+def test_that_a_schedule_may_take_a_changed_rate_back_is_told(tmp_path, caplog, rate, is_told):
+    begun = session_with(tmp_path, LearningRateSchedule(SCHEDULERS["LambdaLR"]), num_epochs=2, learning_rate=0.04)
+    begun()
+    resumed = TinySession(
+        config_with(num_epochs=3, learning_rate=rate),
+        tmp_path,
+        create_run_dir_afresh=False,
+        source_run_dir_tag=Path(begun.run_dir).name,
+        allow_config_changes=True,
+    )
+    resumed.register(LearningRateSchedule(SCHEDULERS["LambdaLR"]))
+    resumed()
+    told = "The learning rate was changed from 0.04 to 0.01, and LambdaLR goes on as it was kept"
+    assert (told in caplog.text) == is_told
+    assert resumed.optimizer.param_groups[0]["lr"] == 0.04 / 4
 
 
 def test_a_session_that_is_called_twice_goes_on_with_its_schedule(tmp_path):
