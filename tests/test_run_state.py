@@ -283,3 +283,4 @@ def test_a_learning_rate_that_was_changed_on_purpose_is_taken_and_any_other_is_a
     assert caplog.text.count("goes on with lr") == 0
     assert rate_after(4, learning_rate=0.001) == 0.001 / 2
     assert "The optimizer goes on with lr=0.001 in place of 0.04" in caplog.text
+    assert "takes that back at its next step" not in caplog.text  # there is no schedule

@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 import pytest
 import torch
 from tiny import TinySession, config_with, read_scalars
@@ -128,6 +130,11 @@ def test_wrong_outputs_are_refused(forward_pass, message):
 def test_wrong_losses_are_refused(loss_function, message):
     with pytest.raises(StepError, match=message):
         train(forward, loss_function)
+
+
+def test_a_mapping_that_makes_values_up_hides_no_output_that_is_missing():
+    with pytest.raises(StepError, match="'target'"):
+        KeywordFunction(lambda *, target: target)(defaultdict(int, output=1))
 
 
 def test_a_function_gets_what_it_asks_for_by_name_and_defaults_where_it_is_missing():

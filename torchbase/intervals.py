@@ -80,5 +80,5 @@ class Interval:
         Returns:
             Whether it is counted in iterations, or in epochs, and the number given is a multiple of it.
         """
-        done = {"it": iterations, "ep": epochs, "s": None}[self.unit]
+        done = iterations if self.unit == "it" else epochs if self.unit == "ep" else None
         return done is not None and done > 0 and done % self.count == 0

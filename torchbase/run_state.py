@@ -125,6 +125,12 @@ def _take_what_was_changed(optimizer: torch.optim.Optimizer, defaults: Mapping[s
     for name, value in _plain_defaults_of(optimizer).items():
         if name in defaults and defaults[name] != value:
             logger.warning("The optimizer goes on with %s=%s in place of %s.", name, value, defaults[name])
+            if name == "lr" and any("initial_lr" in group for group in optimizer.param_groups):  # left by a scheduler
+                logger.warning(
+                    "The schedule of the learning rate goes on as it was kept: one that computes its rates from the "
+                    "first one, like LambdaLR, takes that back at its next step. To train on at another rate, begin a "
+                    "new run with this network (source_run_dir_tag)."
+                )
             for group in optimizer.param_groups:
                 group[name] = value
 

@@ -156,13 +156,12 @@ class KeywordFunction:
         Raises:
             StepError: If an output that the function requires is missing.
         """
-        try:
-            arguments = {name: outputs[name] for name in self._required}
-        except KeyError:
-            missing = [name for name in self._required if name not in outputs]
-            raise StepError(_describe_missing(missing, list(outputs))) from None
+        missing = [name for name in self._required if name not in outputs]
+        if missing:
+            raise StepError(_describe_missing(missing, list(outputs)))
         if self._takes_all:
             return self._function(**outputs)
+        arguments = {name: outputs[name] for name in self._required}
         for name in self._optional:
             if name in outputs:
                 arguments[name] = outputs[name]

@@ -4,18 +4,12 @@ import pytest
 import torch
 from datasets import Array2D, ClassLabel, Dataset, Features, Image, LargeList, List, Translation, Value
 
-from torchbase.data import arrow_columns
 from torchbase.data.arrow_columns import array_column, as_tensor, one_array, reason_against, to_column
+
+pytestmark = pytest.mark.usefixtures("column_length")
 
 NUMBERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
 REGULAR = [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]], [[13, 14, 15], [16, 17, 18]]]
-
-
-@pytest.fixture(autouse=True, params=["short", "long"])
-def column_length(request, monkeypatch):
-    """Has every column read once as a short one and once as one that is too long to be looked through."""
-    if request.param == "long":
-        monkeypatch.setattr(arrow_columns, "LISTS_LOOKED_AT", -1)
 
 
 def reason_for(feature):

@@ -9,18 +9,12 @@ import torch
 from datasets import Dataset, concatenate_datasets, load_from_disk
 from datasets.table import InMemoryTable
 
-from torchbase.data import arrow_columns
 from torchbase.data.columns import ColumnReader
 from torchbase.data.table_rows import TableRows
 
+pytestmark = pytest.mark.usefixtures("column_length")
+
 WIDTH = 16
-
-
-@pytest.fixture(autouse=True, params=["short", "long"])
-def column_length(request, monkeypatch):
-    """Has every column read once as a short one and once as one that is too long to be looked through."""
-    if request.param == "long":
-        monkeypatch.setattr(arrow_columns, "LISTS_LOOKED_AT", -1)
 
 
 def table_of(number_of_rows):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class MiniBatchLoader:
-    """Gives the mini-batches of each epoch, over torch's own ``DataLoader``.
+    """Gives the mini-batches of each epoch, over torch's own ``DataLoader`` where it has workers or pinned memory.
 
     The order of an epoch, and whatever a transform or a collate function draws while a mini-batch is read, depend on
     nothing but the seed, the phase, the epoch and the position of the mini-batch. So the number of workers changes
@@ -120,8 +120,8 @@ class _MiniBatches(IndexedDataset[Any]):
         self._reader = ColumnReader(dataset, f"the data of {order.phase}")
         self._order = order
         self._collate = collate
-        is_plain = collate is not None and dataset.format["type"] is None
-        self._samples = dataset.with_format("torch") if is_plain else dataset
+        lacks_format = collate is not None and dataset.format["type"] is None
+        self._samples = dataset.with_format("torch") if lacks_format else dataset
         self._may_draw = collate is not None or self._reader.may_draw
         self._reader.log_slow_columns()
 

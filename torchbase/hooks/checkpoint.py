@@ -47,10 +47,7 @@ class Checkpoint:
             IntervalError: If one can't be read.
         """
         given = [every] if isinstance(every, str | Interval) else every
-        intervals = [Interval.parse(interval) for interval in given]
-        self._iterations = [one.count for one in intervals if one.unit == "it"]
-        self._epochs = [one.count for one in intervals if one.unit == "ep"]
-        self._seconds = min((one.count for one in intervals if one.unit == "s"), default=math.inf)
+        self._every = [Interval.parse(interval) for interval in given]
         self._begun_at = time.monotonic()
         self._kept: tuple[int, int] | None = None
         self._copies = HostCopies()
@@ -95,7 +92,7 @@ class Checkpoint:
     @hookimpl(trylast=True)
     def on_epoch_end(self, run: Run) -> None:
         """Writes a checkpoint when one is due."""
-        if run.run_directory is not None and any(run.epochs_done % epochs == 0 for epochs in self._epochs):
+        if run.run_directory is not None and any(one.is_due_after(epochs=run.epochs_done) for one in self._every):
             self._write(run, run.run_directory)
 
     # First: what other hooks do at the end, they do again when the run goes on.
@@ -123,8 +120,10 @@ class Checkpoint:
                 error.add_note(f"no checkpoint could be written after it: {second}")
 
     def _is_due(self, iterations: int) -> bool:
-        is_late = time.monotonic() - self._begun_at >= self._seconds
-        return is_late or any(iterations % count == 0 for count in self._iterations)
+        seconds = time.monotonic() - self._begun_at
+        return any(
+            seconds >= one.count if one.unit == "s" else one.is_due_after(iterations=iterations) for one in self._every
+        )
 
     def _write(self, run: Run, directory: RunDirectory) -> None:
         run.read_values()  # the averages need them, and NaN among them ends the run here

@@ -1,6 +1,5 @@
 """Changes the learning rate while the training goes on."""
 
-import logging
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
@@ -15,8 +14,6 @@ from torchbase.monitoring import monitored_value, phase_to_monitor
 from torchbase.phase import Phase
 from torchbase.run import Run
 from torchbase.training_step import optimizer_of
-
-logger = logging.getLogger("torchbase")
 
 
 class LearningRateSchedule:
@@ -57,7 +54,6 @@ class LearningRateSchedule:
         self._make_scheduler, self._monitor, self._phase_name = make_scheduler, monitor, phase
         self._scheduler: LRScheduler | None = None
         self._kept: Mapping[str, Any] | None = None
-        self._kept_rate: float | None = None
         self._steps = 0
         self._value: float | None = None  # of the monitored phase, since the scheduler was stepped last
 
@@ -76,7 +72,6 @@ class LearningRateSchedule:
         if self._kept is not None:
             self._scheduler.load_state_dict(dict(self._kept))
             self._kept = None
-            self._tell_whether_the_rate_was_changed(optimizer)
 
     @hookimpl(wrapper=True)
     def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
@@ -116,8 +111,7 @@ class LearningRateSchedule:
     def state_dict(self) -> dict[str, Any]:
         """Gives the scheduler's state."""
         scheduler = self._kept if self._scheduler is None else self._scheduler.state_dict()
-        rate = self._kept_rate if self._scheduler is None else _first_rate(self._scheduler.optimizer)
-        return {"scheduler": scheduler, "steps": self._steps, "value": self._value, "rate": rate}
+        return {"scheduler": scheduler, "steps": self._steps, "value": self._value}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes the scheduler's state, for when there is one.
@@ -126,19 +120,6 @@ class LearningRateSchedule:
             state: What `state_dict` gave.
         """
         self._kept, self._steps, self._value = state["scheduler"], state["steps"], state["value"]
-        self._kept_rate = state["rate"]
-
-    def _tell_whether_the_rate_was_changed(self, optimizer: torch.optim.Optimizer) -> None:
-        rate = _first_rate(optimizer)
-        if rate != self._kept_rate:
-            logger.warning(
-                "The learning rate was changed from %s to %s, and %s goes on as it was kept: where it computes its "
-                "rates from the first one, the change ends with its next step. To train on at another rate, begin a "
-                "new run with this network (source_run_dir_tag).",
-                self._kept_rate,
-                rate,
-                type(self._scheduler).__name__,
-            )
 
     def _make(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
         scheduler = self._make_scheduler(optimizer)
@@ -158,11 +139,6 @@ class LearningRateSchedule:
 def _values_of(group: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: value for name, value in group.items() if name != "params"}
     return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
-
-
-def _first_rate(optimizer: torch.optim.Optimizer) -> float | None:
-    rate = optimizer.defaults.get("lr")
-    return None if rate is None else float(rate)
 
 
 def _log_rates(run: Run) -> None:
