@@ -8,10 +8,10 @@ nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 BACKEND_TESTS = (
-    "tests/hooks/test_logging_backends.py",
-    "tests/hooks/test_mlflow.py",
-    "tests/hooks/test_wandb.py",
-    "tests/test_wandb_file.py",
+    "tests/logging_backends/test_conformance.py",
+    "tests/logging_backends/test_mlflow.py",
+    "tests/logging_backends/test_wandb.py",
+    "tests/logging_backends/test_wandb_file.py",
 )
 
 

@@ -16,10 +16,10 @@ import torch
 from measuring import NOTHING, Outcome, Sample, Side, take_turns
 
 from torchbase import Engine, Phase, Run, hookimpl
+from torchbase.checkpoints.run_state import gather
+from torchbase.engine.training_step import TrainingStep
 from torchbase.hooks import Checkpoint
-from torchbase.run_directory import RunDirectory
-from torchbase.run_state import gather
-from torchbase.training_step import TrainingStep
+from torchbase.run_directory.directory import RunDirectory
 
 FEATURES = 2956  # the weights with the two averages of Adam are 100 MiB
 EVERY = 20

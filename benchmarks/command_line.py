@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from measuring import MILLISECONDS, Outcome, Sample, Side, compare
 
-from torchbase.record_files import Best, Epoch, Status, append_epoch, write_status
+from torchbase.run_directory.record import Best, Epoch, Status, append_epoch, write_status
 
 RUNS = 1000
 EPOCHS = 12

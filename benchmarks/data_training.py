@@ -19,8 +19,8 @@ from torch.nn.functional import cross_entropy
 from torchbase import Engine, Phase, Run, TrainingBaseSession, ValidationDatasetsDict
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
+from torchbase.engine.training_step import TrainingStep
 from torchbase.randomness import Randomness
-from torchbase.training_step import TrainingStep
 
 EPOCHS = 3
 REPETITIONS = 11

@@ -15,7 +15,7 @@ from measuring import MICROSECONDS_AN_ITERATION, Outcome, Sample, Side, TimedBat
 from torch.nn.functional import cross_entropy
 
 from torchbase import Engine, Phase, Run, TrainingBaseSession, ValidationDatasetsDict
-from torchbase.training_step import TrainingStep
+from torchbase.engine.training_step import TrainingStep
 
 WARM_UP = 64
 ITERATIONS = 4096  # long enough for the thread of TensorBoard to write several times

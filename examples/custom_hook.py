@@ -2,8 +2,8 @@
 
     python examples/custom_hook.py
 
-A hook is any object with methods marked by ``@hookimpl`` and named like an event; torchbase/hookspecs.py lists the
-events. It takes the arguments of the event that it needs, by name.
+A hook is any object with methods marked by ``@hookimpl`` and named like an event; torchbase/engine/hookspecs.py lists
+the events. It takes the arguments of the event that it needs, by name.
 """
 
 from digits import CONFIG, DigitsSession

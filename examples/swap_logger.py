@@ -12,10 +12,10 @@ from pathlib import Path
 
 from digits import CONFIG, DigitsSession
 
-from torchbase.file_backend import FileBackend
-from torchbase.growing_file import GrowingFile
+from torchbase.files.append_only import GrowingFile
 from torchbase.hooks import JsonLines
-from torchbase.log_records import HyperParameters, Scalars
+from torchbase.logging_backends.file_base import FileBackend
+from torchbase.logging_backends.records import HyperParameters, Scalars
 
 
 class EpochTable(FileBackend):

@@ -170,7 +170,7 @@ def read_mlflow(run_dir):
 
 
 def read_wandb(run_dir):
-    from torchbase.wandb_file import WandbFile
+    from torchbase.logging_backends.wandb_file import WandbFile
 
     log = {"scalars": {}, "texts": {}, "images": {}, "histograms": {}}
     for path in sorted(Path(run_dir).glob("wandb/*run-*/*.wandb")):

@@ -3,8 +3,8 @@
 import json
 
 from torchbase.command_line import main
-from torchbase.record_files import Best, Epoch, Status, append_epoch, write_status
-from torchbase.votes import Decision, Vote, append_decision
+from torchbase.engine.votes import Decision, Vote, append_decision
+from torchbase.run_directory.record import Best, Epoch, Status, append_epoch, write_status
 
 STATUS = Status(
     state="finished",

@@ -10,13 +10,13 @@ import typing
 if typing.TYPE_CHECKING:
     from torchbase.data.splitting import split_iterables
     from torchbase.data.validation_datasets import ValidationDatasetsDict
-    from torchbase.engine import Engine
-    from torchbase.hookspecs import hookimpl
+    from torchbase.engine.hookspecs import hookimpl
+    from torchbase.engine.loop import Engine
+    from torchbase.engine.phase import Phase
+    from torchbase.engine.run import Run
     from torchbase.metrics.base import BaseMetricsClass
-    from torchbase.phase import Phase
-    from torchbase.run import Run
-    from torchbase.run_summary import RunSummary
-    from torchbase.session import TrainingBaseSession
+    from torchbase.session.base import TrainingBaseSession
+    from torchbase.session.summary import RunSummary
 
 __version__ = "0.1.0"
 
@@ -34,13 +34,13 @@ __all__ = [
 
 _MODULES = {
     "BaseMetricsClass": "metrics.base",
-    "Engine": "engine",
-    "Phase": "phase",
-    "Run": "run",
-    "RunSummary": "run_summary",
-    "TrainingBaseSession": "session",
+    "Engine": "engine.loop",
+    "Phase": "engine.phase",
+    "Run": "engine.run",
+    "RunSummary": "session.summary",
+    "TrainingBaseSession": "session.base",
     "ValidationDatasetsDict": "data.validation_datasets",
-    "hookimpl": "hookspecs",
+    "hookimpl": "engine.hookspecs",
     "split_iterables": "data.splitting",
 }
 

@@ -1,8 +1,8 @@
 import inspect
 
-from torchbase import hookspecs
 from torchbase.command_line.catalogue import ANSWERS, read_catalogue
-from torchbase.plugins import EVENT_NAMES
+from torchbase.engine import hookspecs
+from torchbase.engine.plugins import EVENT_NAMES
 
 
 def test_it_is_that_of_hookspecs():

@@ -12,7 +12,7 @@ from torchbase.command_line.curves import (
     scale_of,
     thinned,
 )
-from torchbase.record_files import Epoch
+from torchbase.run_directory.record import Epoch
 
 finite = st.floats(-1e12, 1e12)
 

@@ -6,7 +6,7 @@ from made_up import make_run
 from tiny import CONFIG, TinySession
 
 from torchbase import hookimpl
-from torchbase.plugins import EVENT_NAMES
+from torchbase.engine.plugins import EVENT_NAMES
 
 SESSION = """
     import torch

@@ -11,7 +11,7 @@ from torchbase.command_line.terminal import (
     short_names,
     width_of,
 )
-from torchbase.json_values import NOT_GIVEN
+from torchbase.files.json_values import NOT_GIVEN
 
 
 @pytest.mark.parametrize(

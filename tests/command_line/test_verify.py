@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torchbase.checkpoints import list_checkpoints
+from torchbase.checkpoints.storage import list_checkpoints
 
 SCRIPT = """
     import torch

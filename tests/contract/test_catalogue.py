@@ -9,10 +9,11 @@ import pytest
 from pydantic_core import PydanticUndefined
 from tiny import TinySession, config_with
 
-from torchbase import hooks, hookspecs
-from torchbase.config import SessionConfig
-from torchbase.logging_backend import LoggingBackend
-from torchbase.plugins import EVENT_NAMES
+from torchbase import hooks
+from torchbase.engine import hookspecs
+from torchbase.engine.plugins import EVENT_NAMES
+from torchbase.logging_backends.base import LoggingBackend
+from torchbase.run_directory.config import SessionConfig
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

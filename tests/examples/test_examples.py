@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from torchbase.checkpoints import newest_whole_checkpoint
+from torchbase.checkpoints.storage import newest_whole_checkpoint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS_AT_MOST = 300  # far more than needed, so that it is a hang that fails and not a busy machine

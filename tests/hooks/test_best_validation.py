@@ -7,10 +7,10 @@ import torch
 from tiny import CONFIG, KeepNetworks, TinySession, config_with, make_dataset, read_scalars
 
 from torchbase import BaseMetricsClass, Engine, Phase, Run, ValidationDatasetsDict, hookimpl
-from torchbase.bitwise import different_values
 from torchbase.errors import HookError
+from torchbase.files.bitwise import different_values
 from torchbase.hooks import BestValidation
-from torchbase.run_directory import RunDirectory
+from torchbase.run_directory.directory import RunDirectory
 
 
 def run_with(losses_of_sets, tmp_path, demo=()):

@@ -7,7 +7,7 @@ import torch
 from tiny import CONFIG, TinySession, config_with
 
 from torchbase import hookimpl
-from torchbase.checkpoints import list_checkpoints, read_checkpoint
+from torchbase.checkpoints.storage import list_checkpoints, read_checkpoint
 from torchbase.errors import CheckpointError, IntervalError, NonFiniteError
 from torchbase.hooks import Checkpoint
 from torchbase.hooks.checkpoint import check_is_finite

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from tiny import CONFIG, TinySession
 
-from torchbase.durable_files import write_json
 from torchbase.errors import RunDirectoryError
+from torchbase.files.durable import write_json
 
 
 def test_config_and_environment_are_there_before_anything_is_built(tmp_path):

@@ -9,11 +9,11 @@ from datasets import Dataset
 from tiny import TinySession, config_with, read_scalars
 
 from torchbase import Engine, Phase, Run, hookimpl
-from torchbase.bitwise import different_values
-from torchbase.checkpoints import newest_whole_checkpoint
+from torchbase.checkpoints.storage import newest_whole_checkpoint
+from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import NonFiniteError
+from torchbase.files.bitwise import different_values
 from torchbase.hooks import NanSkip
-from torchbase.training_step import TrainingStep
 
 BAD_ROW = "5"
 

@@ -13,8 +13,8 @@ from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.errors import CheckpointError
 from torchbase.hooks import RunRecord
 from torchbase.listeners import Listener
-from torchbase.record_files import Best, read_epochs, read_hooks, read_status
-from torchbase.run_directory import RunDirectory
+from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.record import Best, read_epochs, read_hooks, read_status
 
 
 def status_of(session):

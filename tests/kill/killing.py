@@ -27,8 +27,8 @@ from kill.scenarios import SCENARIOS
 from tiny import read_scalars
 
 from torchbase import hookimpl
-from torchbase.bitwise import different_values
-from torchbase.record_files import read_status
+from torchbase.files.bitwise import different_values
+from torchbase.run_directory.record import read_status
 
 # Imported once, before the forks; else most of a life would be these imports, in which a kill meets no file.
 IMPORTED_LATE = (
@@ -36,8 +36,8 @@ IMPORTED_LATE = (
     "tensorboard.summary.writer.record_writer",
     "torch._dynamo",
     "torch.utils.tensorboard.summary",
-    "torchbase.checkpoint_manifest",
-    "torchbase.config",
+    "torchbase.checkpoints.manifest",
+    "torchbase.run_directory.config",
 )
 
 STAGES = ("start-up", "training", "validation", "between phases", "end")

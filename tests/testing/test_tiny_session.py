@@ -1,4 +1,4 @@
-from torchbase.bitwise import different_values
+from torchbase.files.bitwise import different_values
 from torchbase.testing import TINY_CONFIG, NoisySession, TinySession, tiny_config, tiny_dataset
 
 

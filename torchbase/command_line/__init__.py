@@ -1,4 +1,14 @@
-"""The command ``torchbase``: looks at run directories from the shell, and needs torch for some of it only."""
+"""The command ``torchbase``: looks at run directories from the shell.
+
+For: ``runs``, ``show``, ``compare``, ``hooks`` and ``verify``, one file a command, which begins with ``add`` (its
+arguments).
+
+In: the words of the command line, and files that are read without torch. Out: text on the standard output, and an
+exit status. Only ``verify --replay`` and ``hooks`` of a session import torch.
+
+Begin with `torchbase.command_line.runs`. What is read is in `torchbase.command_line.run_records` and
+`torchbase.command_line.run_details`; how it is printed is in `torchbase.command_line.terminal`.
+"""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""The catalogue of events, read from the source of `torchbase.hookspecs`: importing it would import torch."""
+"""The catalogue of events, read from the source of `torchbase.engine.hookspecs`: importing it would import torch."""
 
 import ast
 from dataclasses import dataclass

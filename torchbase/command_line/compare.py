@@ -11,8 +11,8 @@ from rich.text import Text
 
 from torchbase.command_line.comparison import Comparison, Row, compare_runs
 from torchbase.command_line.comparison_page import page_of
-from torchbase.command_line.kept_details import read_details
-from torchbase.command_line.kept_runs import find_run, read_run
+from torchbase.command_line.run_details import read_details
+from torchbase.command_line.run_records import find_run, read_run
 from torchbase.command_line.terminal import (
     BEST,
     HEAD,
@@ -24,7 +24,7 @@ from torchbase.command_line.terminal import (
     width_of,
     write_notes,
 )
-from torchbase.durable_files import os_errors_explained
+from torchbase.files.durable import os_errors_explained
 
 MARK_OF_THE_BEST = "*"
 GAP = 2

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from torchbase.command_line.kept_details import Details
-from torchbase.command_line.kept_runs import KeptRun, differing_paths, flattened
+from torchbase.command_line.run_details import Details
+from torchbase.command_line.run_records import KeptRun, differing_paths, flattened
 from torchbase.command_line.terminal import NOTHING, config_value, number, plain, short_names
-from torchbase.json_values import NOT_GIVEN
-from torchbase.record_files import Best
+from torchbase.files.json_values import NOT_GIVEN
+from torchbase.run_directory.record import Best
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from torchbase.record_files import Epoch
+from torchbase.run_directory.record import Epoch
 
 Points = Sequence[tuple[float, float]]
 FACTOR_OF_LOGARITHMIC = 20.0

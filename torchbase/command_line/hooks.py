@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from torchbase.command_line.catalogue import ANSWERS, read_catalogue
-from torchbase.command_line.kept_runs import find_run, read_run
+from torchbase.command_line.run_records import find_run, read_run
 from torchbase.command_line.terminal import HEAD, Trimmed, make_console, make_table, plain, write_notes
 from torchbase.errors import HookError, RunDirectoryError, TorchbaseError
 from torchbase.listeners import HookOrder, Listener, order_of
-from torchbase.record_files import HOOKS_FILE, read_hooks
+from torchbase.run_directory.record import HOOKS_FILE, read_hooks
 
 AROUND = " (around)"
 SMALLEST_CONFIG: dict[str, Any] = {
@@ -105,7 +105,7 @@ def _order_of_run(run_dir: Path) -> HookOrder:
 
 
 def _order_of_session(given: str, run_dir: Path | None) -> HookOrder:
-    from torchbase.kept_session import find_session_class  # late, since it needs torch
+    from torchbase.session.loading import find_session_class  # late, since it needs torch
 
     session_class = find_session_class(run_dir if run_dir is not None else Path(), given)
     config = dict(read_run(run_dir).config) if run_dir is not None else SMALLEST_CONFIG

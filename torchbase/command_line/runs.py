@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchbase.command_line.kept_runs import DEFAULT_PARENT, KeptRun, Listing, differing_paths, flattened, read_runs
+from torchbase.command_line.run_records import DEFAULT_PARENT, KeptRun, Listing, differing_paths, flattened, read_runs
 from torchbase.command_line.run_table import Column, RunTable
 from torchbase.command_line.terminal import (
     NOTHING,
@@ -22,8 +22,8 @@ from torchbase.command_line.terminal import (
     write_notes,
 )
 from torchbase.errors import RunDirectoryError, did_you_mean
-from torchbase.json_values import NOT_GIVEN, finite_or_text
-from torchbase.record_files import Best
+from torchbase.files.json_values import NOT_GIVEN, finite_or_text
+from torchbase.run_directory.record import Best
 
 WIDEST_VALUE = 24
 ROOM_BESIDE_TAGS = 32  # for the state, the epochs and a loss

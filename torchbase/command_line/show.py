@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from torchbase.command_line.curves import go_through_magnitudes, scale_of
-from torchbase.command_line.described_environment import describe_environment
-from torchbase.command_line.kept_details import Details, read_details
-from torchbase.command_line.kept_runs import KeptRun, find_run, flattened, read_run
+from torchbase.command_line.environment import describe_environment
+from torchbase.command_line.run_details import Details, read_details
+from torchbase.command_line.run_records import KeptRun, find_run, flattened, read_run
 from torchbase.command_line.terminal import (
     HEAD,
     NOTHING,

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from torchbase.json_values import NOT_GIVEN
+from torchbase.files.json_values import NOT_GIVEN
 
 WIDTH_OF_A_PIPE = 10_000  # a program that reads it wants each line whole
 WIDTH_OF_A_PAGE = 80

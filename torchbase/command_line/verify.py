@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchbase.command_line.kept_runs import find_run
+from torchbase.command_line.run_records import find_run
 
 if TYPE_CHECKING:
-    from torchbase.session import TrainingBaseSession
+    from torchbase.session.base import TrainingBaseSession
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +40,8 @@ def verify(given: argparse.Namespace) -> int:
         1 if something is damaged or differs, else 0.
     """
     # Late, since they need torch.
-    from torchbase.kept_session import find_session_class
-    from torchbase.verification import verify_run
+    from torchbase.checkpoints.verification import verify_run
+    from torchbase.session.loading import find_session_class
 
     run_dir = find_run(given.run).absolute()
 

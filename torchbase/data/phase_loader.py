@@ -19,7 +19,7 @@ logger = logging.getLogger("torchbase")
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-    from torchbase.config import SessionConfig
+    from torchbase.run_directory.config import SessionConfig
 
 
 def phase_loader(

@@ -1,42 +1,53 @@
-"""The hooks, one file each: those that a session registers by itself, and those that it may be given."""
+"""All hooks, under one name; and, as modules, those that a session registers by itself, one hook a file.
+
+For: seeds, config snapshot, rehearsal, metrics, averages, the best network, interruption, charts, console, record,
+checkpoints. Hooks on request are in ``techniques``, logging backends in ``logging_backends``; users import them all
+from here.
+
+In: the events of the engine. Out: files in the run directory, lines in the terminal, values on the `Run`. No hook
+imports another one.
+
+Begin with ``default_hooks()`` in `torchbase.session.base`, which lists these hooks in order;
+`torchbase.hooks.nan_guard` is the shortest one.
+"""
 
 from torchbase.hooks.best_validation import BestValidation
 from torchbase.hooks.charts import Charts
 from torchbase.hooks.checkpoint import Checkpoint
-from torchbase.hooks.compile import Compile
 from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
-from torchbase.hooks.csv_log import CsvLog
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
-from torchbase.hooks.early_stopping import EarlyStopping
-from torchbase.hooks.exponential_moving_average import ExponentialMovingAverage
-from torchbase.hooks.freeze import Freeze
-from torchbase.hooks.gradient_accumulation import GradientAccumulation
-from torchbase.hooks.gradient_clipping import GradientClipping
-from torchbase.hooks.hook_times import HookTimes
 from torchbase.hooks.interruption import Interruption
-from torchbase.hooks.json_lines import JsonLines
-from torchbase.hooks.learning_rate_schedule import LearningRateSchedule
-from torchbase.hooks.log_gradients import LogGradients
-from torchbase.hooks.log_samples import LogSamples
 from torchbase.hooks.log_values import LogValues
-from torchbase.hooks.log_weights import LogWeights
 from torchbase.hooks.metric_averages import MetricAverages
 from torchbase.hooks.metrics import Metrics
-from torchbase.hooks.mixed_precision import MixedPrecision
-from torchbase.hooks.mlflow import MLflow
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
-from torchbase.hooks.network_graph import NetworkGraph
-from torchbase.hooks.profile import Profile
 from torchbase.hooks.rehearsal import Rehearsal
-from torchbase.hooks.retry_on_out_of_memory import RetryOnOutOfMemory
 from torchbase.hooks.run_record import RunRecord
 from torchbase.hooks.seed_capture import SeedCapture
-from torchbase.hooks.tensorboard import TensorBoard
-from torchbase.hooks.time_limit import TimeLimit
-from torchbase.hooks.unfreeze import Unfreeze
-from torchbase.hooks.wandb import Wandb
+from torchbase.logging_backends.csv_log import CsvLog
+from torchbase.logging_backends.json_lines import JsonLines
+from torchbase.logging_backends.mlflow import MLflow
+from torchbase.logging_backends.tensorboard import TensorBoard
+from torchbase.logging_backends.wandb import Wandb
+from torchbase.techniques.compile import Compile
+from torchbase.techniques.early_stopping import EarlyStopping
+from torchbase.techniques.exponential_moving_average import ExponentialMovingAverage
+from torchbase.techniques.freeze import Freeze
+from torchbase.techniques.gradient_accumulation import GradientAccumulation
+from torchbase.techniques.gradient_clipping import GradientClipping
+from torchbase.techniques.hook_times import HookTimes
+from torchbase.techniques.learning_rate_schedule import LearningRateSchedule
+from torchbase.techniques.log_gradients import LogGradients
+from torchbase.techniques.log_samples import LogSamples
+from torchbase.techniques.log_weights import LogWeights
+from torchbase.techniques.mixed_precision import MixedPrecision
+from torchbase.techniques.network_graph import NetworkGraph
+from torchbase.techniques.profile import Profile
+from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
+from torchbase.techniques.time_limit import TimeLimit
+from torchbase.techniques.unfreeze import Unfreeze
 
 __all__ = [
     "BestValidation",

@@ -7,15 +7,15 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import BestLoss, Run
+from torchbase.engine.training_step import network_of
+from torchbase.engine.votes import VOTES_FILE, Rule, Vote, append_decision, check_rule, cut_decisions, decide, is_better
 from torchbase.errors import HookError, RunDirectoryError, did_you_mean
-from torchbase.hookspecs import hookimpl
-from torchbase.host_copies import HostCopies
-from torchbase.phase import Phase
-from torchbase.run import BestLoss, Run
-from torchbase.run_directory import NETWORK_FILE
-from torchbase.tensor_files import write_tensors
-from torchbase.training_step import network_of
-from torchbase.votes import VOTES_FILE, Rule, Vote, append_decision, check_rule, cut_decisions, decide, is_better
+from torchbase.files.host_copies import HostCopies
+from torchbase.files.tensors import write_tensors
+from torchbase.run_directory.directory import NETWORK_FILE
 
 logger = logging.getLogger("torchbase")
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.run import Run
 from torchbase.errors import HookError, did_you_mean
-from torchbase.hookspecs import hookimpl
-from torchbase.run import Run
 
 CATEGORY = "training and validation"
 BEST_LOSS = "best_loss"

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch.nn.utils import get_total_norm
 
-from torchbase.checkpoints import keep_newest, newest_whole_checkpoint, write_checkpoint
+from torchbase.checkpoints.run_state import gather, put_back
+from torchbase.checkpoints.storage import keep_newest, newest_whole_checkpoint, write_checkpoint
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
+from torchbase.engine.training_step import network_of
 from torchbase.errors import NonFiniteError, RunDirectoryError
-from torchbase.hookspecs import hookimpl
-from torchbase.host_copies import HostCopies
+from torchbase.files.host_copies import HostCopies
 from torchbase.intervals import Interval
-from torchbase.phase import Phase
-from torchbase.run import Run
-from torchbase.run_directory import RunDirectory
-from torchbase.run_state import gather, put_back
-from torchbase.training_step import network_of
+from torchbase.run_directory.directory import RunDirectory
 
 logger = logging.getLogger("torchbase")
 

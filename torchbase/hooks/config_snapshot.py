@@ -6,15 +6,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchbase.durable_files import write_json
-from torchbase.environment import describe_environment, describing_code
-from torchbase.hookspecs import hookimpl
-from torchbase.kept_config import CONFIG_FILE, config_changes, newest_config
-from torchbase.offered_plugins import describe_plugin
-from torchbase.run_directory import RunDirectory
+from torchbase.engine.entry_points import describe_plugin
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.files.durable import write_json
+from torchbase.run_directory.config_snapshot import CONFIG_FILE, config_changes, newest_config
+from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.environment import describe_environment, describing_code
 
 if TYPE_CHECKING:
-    from torchbase.config import Config
+    from torchbase.run_directory.config import Config
 
 logger = logging.getLogger("torchbase")
 

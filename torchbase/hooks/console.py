@@ -8,10 +8,10 @@ from typing import Any, TextIO
 
 from tqdm.auto import tqdm
 
-from torchbase.hookspecs import hookimpl
-from torchbase.iteration_values import IterationValues
-from torchbase.phase import Phase
-from torchbase.run import Run
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.iteration_values import IterationValues
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
 
 logger = logging.getLogger("torchbase")
 

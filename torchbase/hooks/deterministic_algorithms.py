@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from torchbase.hookspecs import hookimpl
+from torchbase.engine.hookspecs import hookimpl
 
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 

@@ -6,8 +6,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-from torchbase.hookspecs import hookimpl
-from torchbase.run import Run
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.run import Run
 
 logger = logging.getLogger("torchbase")
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torchbase.hookspecs import hookimpl
-from torchbase.iteration_values import IterationValues
-from torchbase.phase import Phase
-from torchbase.run import Run
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.iteration_values import IterationValues
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
 
 
 class MetricAverages:

@@ -5,11 +5,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from torchbase.hookspecs import hookimpl
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
 from torchbase.intervals import Interval
 from torchbase.metrics.epoch_values import EpochValues
-from torchbase.phase import Phase
-from torchbase.run import Run
 
 logger = logging.getLogger("torchbase")
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from torchbase.bad_mini_batches import keep_bad_mini_batch
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.iteration_values import IterationValues
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
 from torchbase.errors import NonFiniteError
-from torchbase.hookspecs import hookimpl
-from torchbase.iteration_values import IterationValues
-from torchbase.phase import Phase
-from torchbase.run import Run
+from torchbase.hooks.bad_mini_batches import keep_bad_mini_batch
 
 
 class NanGuard:

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from torchbase.bad_mini_batches import keep_bad_mini_batch
-from torchbase.buffers import KeptBuffers
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.iteration_values import IterationValues
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
+from torchbase.engine.training_step import network_of
 from torchbase.errors import NonFiniteError
-from torchbase.hookspecs import hookimpl
-from torchbase.iteration_values import IterationValues
-from torchbase.phase import Phase
-from torchbase.run import Run
-from torchbase.training_step import network_of
+from torchbase.hooks.bad_mini_batches import keep_bad_mini_batch
+from torchbase.techniques.buffers import KeptBuffers
 
 logger = logging.getLogger("torchbase")
 

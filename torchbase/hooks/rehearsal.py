@@ -7,13 +7,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from torchbase.buffers import network_as_it_was
-from torchbase.hookspecs import hookimpl
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.phase import Phase, SeekableLoader, ValueNames
+from torchbase.engine.run import Run
+from torchbase.engine.training_step import network_of
 from torchbase.metrics.selection import SelectedMetrics
-from torchbase.phase import Phase, SeekableLoader, ValueNames
 from torchbase.randomness import fence, seed_streams
-from torchbase.run import Run
-from torchbase.training_step import network_of
+from torchbase.techniques.buffers import network_as_it_was
 
 
 @runtime_checkable

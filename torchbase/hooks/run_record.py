@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
 from torchbase.errors import RunDirectoryError
-from torchbase.hookspecs import hookimpl
 from torchbase.listeners import order_of
-from torchbase.phase import Phase
-from torchbase.record_files import (
+from torchbase.run_directory.record import (
     Best,
     Epoch,
     State,
@@ -24,7 +25,6 @@ from torchbase.record_files import (
     write_hooks,
     write_status,
 )
-from torchbase.run import Run
 
 logger = logging.getLogger("torchbase")
 

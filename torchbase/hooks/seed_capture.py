@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from torchbase.durable_files import read_json, write_json
-from torchbase.hookspecs import hookimpl
-from torchbase.phase import Phase
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
+from torchbase.files.durable import read_json, write_json
 from torchbase.randomness import Randomness, SeedSeries, seed_streams, seeding_of
-from torchbase.run import Run
-from torchbase.run_directory import RunDirectory
+from torchbase.run_directory.directory import RunDirectory
 
 SEEDS_FILE = "states/seeds.json"
 

@@ -1,4 +1,14 @@
-"""Metrics of what ``forward_pass`` returns: a base class for one's own, and ready-made families."""
+"""Metrics of what ``forward_pass`` returns: a base class for new ones, and families that are ready to use.
+
+For: choosing metrics by the names in the config; mapping the keys of outputs to arguments; values of a mini-batch;
+values of an epoch over all samples, as a mean, or from a state.
+
+In: the outputs of mini-batches. Out: numbers and figures by name. Nothing here knows of runs;
+`torchbase.hooks.metrics` calls this room.
+
+Begin with `torchbase.metrics.base`, then read `torchbase.metrics.regression`, the shortest family, and
+`torchbase.metrics.selection`, which computes what was chosen.
+"""
 
 from torchbase.metrics.base import BaseMetricsClass
 from torchbase.metrics.binary_classification import BinaryClassificationMetrics

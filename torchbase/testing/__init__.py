@@ -1,13 +1,18 @@
-"""Checks for those who write hooks: that a hook is told, observes, repeats itself and is resumed as it should be.
+"""Checks for authors of hooks: that a hook is called, observes, repeats itself and resumes as it should.
 
 ::
 
     from torchbase.testing import check_hook
 
-    def test_the_hook_keeps_to_the_rules():
+    def test_the_hook_follows_the_rules():
         print(check_hook(MyHook, observes=True))
 
-They need no test framework. A check that fails raises `torchbase.errors.HookCheckError`.
+For: running a small session with and without a hook, unbroken, stopped and killed, and comparing how the runs end.
+
+In: a function that makes a hook. Out: a `HookReport`; a check that fails raises `torchbase.errors.HookCheckError`.
+No test framework is needed.
+
+Begin with `torchbase.testing.checks`, then read `torchbase.testing.trial`, which does the runs.
 """
 
 from torchbase.testing.checks import (

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from torchbase import plugins
-from torchbase.bitwise import different_values
+from torchbase.engine import plugins
 from torchbase.errors import HookCheckError, HookError
-from torchbase.session import TrainingBaseSession
+from torchbase.files.bitwise import different_values
+from torchbase.session.base import TrainingBaseSession
 from torchbase.testing.comparisons import own_files, places_to_stop, training_iteration, unrepeatable, wrong_in
 from torchbase.testing.explanations import (
     events_of,

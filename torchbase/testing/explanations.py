@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from torchbase.bitwise import different_values
-from torchbase.plugins import EVENT_NAMES
-from torchbase.run_state import Stateful
+from torchbase.checkpoints.run_state import Stateful
+from torchbase.engine.plugins import EVENT_NAMES
+from torchbase.files.bitwise import different_values
 from torchbase.testing.outcomes import listed
 from torchbase.testing.traces import MODE, RANDOM_STREAMS, Trace, find_parting
 from torchbase.testing.trial import HookTrial

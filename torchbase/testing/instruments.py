@@ -10,13 +10,13 @@ from typing import Any, TextIO
 
 import torch
 
+from torchbase.checkpoints.run_state import Stateful
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.iteration_values import IterationValues
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
 from torchbase.errors import HookCheckError
-from torchbase.hookspecs import hookimpl
-from torchbase.host_copies import HostCopies
-from torchbase.iteration_values import IterationValues
-from torchbase.phase import Phase
-from torchbase.run import Run
-from torchbase.run_state import Stateful
+from torchbase.files.host_copies import HostCopies
 from torchbase.testing.other_process import kill_this_process
 
 

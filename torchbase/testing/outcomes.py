@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from torchbase.bitwise import different_values
-from torchbase.checkpoints import STATES_FOLDER
-from torchbase.kept_config import CONFIG_FILE
-from torchbase.record_files import EPOCHS_FILE, HOOKS_FILE, STATUS_FILE, read_epochs
-from torchbase.run_directory import NETWORK_FILE
-from torchbase.run_summary import RunSummary
-from torchbase.session import TrainingBaseSession
+from torchbase.checkpoints.storage import STATES_FOLDER
+from torchbase.files.bitwise import different_values
+from torchbase.run_directory.config_snapshot import CONFIG_FILE
+from torchbase.run_directory.directory import NETWORK_FILE
+from torchbase.run_directory.record import EPOCHS_FILE, HOOKS_FILE, STATUS_FILE, read_epochs
+from torchbase.session.base import TrainingBaseSession
+from torchbase.session.summary import RunSummary
 
 # Everything by its part and its name in that, e.g. outcome["network"]["layers.0.weight"].
 Outcome = dict[str, dict[str, Any]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchbase.data.validation_datasets import ValidationDatasetsDict
-from torchbase.session import TrainingBaseSession
+from torchbase.session.base import TrainingBaseSession
 
 if TYPE_CHECKING:
     from datasets import Dataset

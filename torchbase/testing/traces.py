@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from torchbase.bitwise import different_values
-from torchbase.hookspecs import hookimpl
-from torchbase.phase import Phase
-from torchbase.plugins import EVENT_NAMES
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.phase import Phase
+from torchbase.engine.plugins import EVENT_NAMES
+from torchbase.engine.run import Run
+from torchbase.engine.training_step import network_of, optimizer_of
+from torchbase.files.bitwise import different_values
 from torchbase.randomness import capture_streams
-from torchbase.run import Run
-from torchbase.training_step import network_of, optimizer_of
 
 RANDOM_STREAMS = "random streams"
 MODE = "mode of the network"

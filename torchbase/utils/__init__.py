@@ -1,4 +1,8 @@
-"""The parts that a project builds its data and metrics from, under one name."""
+"""The parts that a project builds its data and metrics from, under one name.
+
+This room defines nothing: it re-exports names of ``data`` and ``metrics``. The ready-made families of metrics are
+in `torchbase.utils.metrics_instances`.
+"""
 
 from torchbase.data.checking import check_columns
 from torchbase.data.splitting import split_iterables, split_to_train_valid_test

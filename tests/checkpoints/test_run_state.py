@@ -1,0 +1,286 @@
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import TinySession, config_with
+
+from torchbase import Engine, Phase, Run, hookimpl
+from torchbase.checkpoints.run_state import gather, put_back
+from torchbase.checkpoints.storage import Checkpoint
+from torchbase.engine.phase import Progress
+from torchbase.engine.training_step import TrainingStep
+from torchbase.errors import CheckpointError
+from torchbase.files.bitwise import different_values
+from torchbase.hooks import BestValidation, MetricAverages
+from torchbase.randomness import restore_streams
+
+
+class StepsEveryThird:
+    """Holds the optimizer back, and stops the run in a phase; its count is its state."""
+
+    def __init__(self, phase=None, iterations=None):
+        self.phase, self.iterations, self.count = phase, iterations, torch.zeros(1)
+
+    @hookimpl
+    def should_step_optimizer(self, run):
+        return run.progress.iterations % 3 == 2
+
+    @hookimpl
+    def on_iteration_end(self, run, phase):
+        self.count += 1
+        if (phase.name, phase.progress.iterations) == (self.phase, self.iterations):
+            run.request_stop("for the test")
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+class Stream:
+    """A loader that goes on where it was."""
+
+    def __init__(self):
+        self.given = 0
+
+    def mini_batches(self, epoch, start):
+        for _ in range(4 - start):
+            self.given += 1
+            yield torch.full((2, 3), float(self.given))
+
+    def state_dict(self):
+        return {"given": self.given}
+
+    def load_state_dict(self, state):
+        self.given = state["given"]
+
+
+def make_run(seed, loader=None, names=("a", "b"), width=4, hooks=()):
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(torch.nn.Linear(3, width), torch.nn.BatchNorm1d(width), torch.nn.Linear(width, 1))
+    network[2].bias.requires_grad_(False)  # it never has a gradient
+    batches = [torch.randn(2, 3, generator=torch.Generator().manual_seed(number)) for number in range(4)]
+    return Run(
+        training=Phase("training", loader if loader is not None else batches, is_training=True),
+        validation=tuple(Phase(f"validation-{name}", batches[:3], votes=True) for name in names),
+        max_epochs=3,
+        network=network,
+        optimizer=torch.optim.Adam([one for one in network.parameters() if one.requires_grad], lr=0.1),
+        hooks={"averages": MetricAverages(), "steps": StepsEveryThird(), **dict(hooks)},
+    )
+
+
+def train(run):
+    step = TrainingStep(
+        lambda batch: {"output": run.network(batch)},
+        lambda *, output: output.square().mean(),
+        lambda *, loss_tensor: loss_tensor,
+        len,
+    )
+    engine = Engine(defaults=[step], hooks=[BestValidation()])
+    for name, hook in run.hooks.items():
+        engine.register(hook, name)
+    engine.run(run)
+    return run
+
+
+def stopped_in(phase, iterations, **arguments):
+    return train(make_run(1, hooks={"steps": StepsEveryThird(phase, iterations)}, **arguments))
+
+
+def through_a_file(parts, tmp_path):
+    torch.save(parts, tmp_path / "parts.pth")
+    return Checkpoint(tmp_path, 1, 6, torch.load(tmp_path / "parts.pth", weights_only=True))
+
+
+def gradients_of(run):
+    return [one.grad for one in run.network.parameters()]
+
+
+@pytest.mark.parametrize("iterations", [4, 5, 6])  # the last of an epoch, one of the next, and one that steps
+def test_a_fresh_run_becomes_the_one_that_was_kept(tmp_path, iterations):
+    run = stopped_in("training", iterations)
+    saved = through_a_file(gather(run), tmp_path)
+    fresh = make_run(2)
+    for one in fresh.network.parameters():
+        one.grad = torch.ones_like(one)
+    put_back(fresh, saved)
+    assert different_values(fresh.network.state_dict(), run.network.state_dict()) == []
+    assert different_values(fresh.optimizer.state_dict(), run.optimizer.state_dict()) == []
+    assert different_values(gradients_of(fresh), gradients_of(run)) == []
+    assert [one is None for one in gradients_of(fresh)] == [iterations == 6] * 5 + [True]
+    assert (fresh.epoch, fresh.epochs_done) == (run.epoch, run.epochs_done)
+    assert fresh.best_losses == run.best_losses
+    assert [phase.progress for phase in fresh.phases] == [phase.progress for phase in run.phases]
+    assert [phase.averages for phase in fresh.phases] == [phase.averages for phase in run.phases]
+    assert fresh.hooks["steps"].count == run.hooks["steps"].count
+    assert fresh.hooks["averages"].state_dict() == run.hooks["averages"].state_dict()
+
+
+def test_it_goes_on_as_the_one_that_never_stopped(tmp_path):
+    whole = train(make_run(1))
+    for phase, iterations in (("training", 5), ("training", 8), ("validation-a", 2), ("validation-b", 4)):
+        fresh = make_run(2)
+        put_back(fresh, through_a_file(gather(stopped_in(phase, iterations)), tmp_path))
+        train(fresh)
+        assert different_values(gather(fresh)["network"], gather(whole)["network"]) == []
+        assert different_values(gather(fresh)["training"]["optimizer"], gather(whole)["training"]["optimizer"]) == []
+        assert different_values([one.averages for one in fresh.phases], [one.averages for one in whole.phases]) == []
+        assert fresh.best_losses == whole.best_losses
+
+
+def test_what_is_gathered_is_the_runs_own_and_nothing_is_copied():
+    run = stopped_in("training", 5)
+    parts = gather(run)
+    assert parts["network"]["0.weight"].data_ptr() == run.network[0].weight.data_ptr()
+    gradients = parts["training"]["optimizer"]["gradients"]
+    assert gradients["0.weight"] is run.network[0].weight.grad
+    assert parts["training"]["hooks"]["steps"]["count"] is run.hooks["steps"].count
+    assert gradients.keys() == {
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+        "2.weight",
+    }
+
+
+def test_the_random_streams_wait_for_the_next_iteration(tmp_path):
+    torch.manual_seed(5)
+    saved = through_a_file(gather(make_run(5)), tmp_path)
+    expected = torch.rand(3)
+    fresh = make_run(6)
+    torch.manual_seed(7)
+    put_back(fresh, saved)
+    assert not torch.equal(torch.rand(3), expected)
+    restore_streams(fresh.random_states)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_validation_that_was_broken_off_begins_again(tmp_path):
+    run = stopped_in("validation-b", 5)
+    assert run.validation[1].progress == Progress(iterations=5, mini_batches=2, done_after=4)
+    fresh = make_run(2)
+    put_back(fresh, through_a_file(gather(run), tmp_path))
+    assert [phase.progress for phase in fresh.phases] == [
+        Progress(iterations=8, mini_batches=4, is_done=True, done_after=8),
+        Progress(iterations=6, mini_batches=3, is_done=True, done_after=8),
+        Progress(iterations=3, mini_batches=0, done_after=4),
+    ]
+    assert run.validation[1].progress == Progress(iterations=5, mini_batches=2, done_after=4)  # it isn't changed itself
+
+
+def test_a_training_that_was_broken_off_does_not(tmp_path):
+    fresh = make_run(2)
+    put_back(fresh, through_a_file(gather(stopped_in("training", 6)), tmp_path))
+    assert fresh.progress == Progress(iterations=6, mini_batches=2, done_after=4)
+
+
+def test_losses_of_the_run_itself_give_way_to_the_kept_ones(tmp_path):
+    saved = through_a_file(gather(make_run(1)), tmp_path)
+    run = train(make_run(1))
+    assert run.best_losses
+    put_back(run, saved)
+    assert run.best_losses == {}
+    assert run.epochs_done == 0
+
+
+def test_another_network_is_refused_with_what_to_do(tmp_path):
+    saved = through_a_file(gather(make_run(1)), tmp_path)
+    with pytest.raises(
+        CheckpointError, match=r"(?s)The network kept in .* doesn't fit .*0\.weight.*To fix, resume with"
+    ):
+        put_back(make_run(1, width=5), saved)
+
+
+def test_another_optimizer_is_refused_with_what_to_do(tmp_path):
+    saved = through_a_file(gather(make_run(1)), tmp_path)
+    run = make_run(1)
+    run.optimizer = torch.optim.Adam(run.network[0].parameters())
+    with pytest.raises(CheckpointError, match=r"The optimizer kept in .* doesn't fit .* To fix, resume with the code"):
+        put_back(run, saved)
+
+
+def test_a_phase_that_was_not_there_begins_anew_with_a_warning(tmp_path, caplog):
+    saved = through_a_file(gather(stopped_in("training", 5)), tmp_path)
+    fresh = make_run(2, names=("a", "new"))
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        put_back(fresh, saved)
+    assert f"{tmp_path.name} holds nothing of validation-new, which begins anew." in caplog.text
+    assert "validation-a" not in caplog.text
+    assert fresh.validation[1].progress == Progress()
+    assert fresh.validation[0].progress.iterations == 3
+    assert train(fresh).validation[1].progress.iterations == 6
+
+
+def test_the_training_loader_goes_on_where_it_was(tmp_path):
+    run = stopped_in("training", 6, loader=Stream())
+    saved = through_a_file(gather(run), tmp_path)
+    fresh = make_run(2, loader=Stream())
+    put_back(fresh, saved)
+    assert fresh.training.loader.given == run.training.loader.given == 6
+
+
+def test_a_loader_that_takes_no_state_is_warned_of(tmp_path, caplog):
+    saved = through_a_file(gather(stopped_in("training", 6, loader=Stream())), tmp_path)
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        put_back(make_run(2), saved)
+    assert "holds a state of the training loader, and this one takes none" in caplog.text
+
+
+def test_of_a_loader_that_cannot_be_told_where_to_begin_no_state_is_kept():
+    class Remembers(list):
+        def state_dict(self):
+            return {"given": 1}
+
+        def load_state_dict(self, state):
+            raise AssertionError
+
+    assert gather(make_run(1, loader=Remembers()))["training"]["run"]["loader"] is None
+
+
+@pytest.mark.parametrize(("begun", "resumed"), [("Adam", "SGD"), ("SGD", "Adam"), ("Adam", "AdamW")])
+def test_an_optimizer_of_another_class_is_refused(tmp_path, begun, resumed):
+    def session(name, **arguments):
+        class WithOptimizer(TinySession):
+            def init_optimizer(self):
+                return getattr(torch.optim, name)(self.network.parameters(), lr=0.01)
+
+        return WithOptimizer(config_with(num_epochs=3), tmp_path, **arguments)
+
+    first = session(begun)
+    first()
+    tag = Path(first.run_dir).name
+    with pytest.raises(CheckpointError, match=f"is of the class {begun}, and this session built one of the class"):
+        session(resumed, create_run_dir_afresh=False, source_run_dir_tag=tag)()
+
+
+def test_a_learning_rate_that_was_changed_on_purpose_is_taken_and_any_other_is_as_it_was_left(tmp_path, caplog):
+    class Halve:
+        @hookimpl
+        def on_epoch_end(self, run):
+            for group in run.optimizer.param_groups:
+                group["lr"] /= 2
+
+    def rate_after(num_epochs, **changes):
+        session = TinySession(
+            config_with(num_epochs=num_epochs, **changes),
+            tmp_path,
+            create_run_dir_afresh=False,
+            source_run_dir_tag=Path(begun.run_dir).name,
+            allow_config_changes=True,
+        )
+        session.register(Halve())
+        session()
+        return session.optimizer.param_groups[0]["lr"]
+
+    begun = TinySession(config_with(num_epochs=2, learning_rate=0.04), tmp_path)
+    begun.register(Halve())
+    begun()
+    assert rate_after(3, learning_rate=0.04) == 0.04 / 8
+    assert caplog.text.count("goes on with lr") == 0
+    assert rate_after(4, learning_rate=0.001) == 0.001 / 2
+    assert "The optimizer goes on with lr=0.001 in place of 0.04" in caplog.text
+    assert "takes that back at its next step" not in caplog.text  # there is no schedule

@@ -1,0 +1,352 @@
+import functools
+import types
+
+import pytest
+
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.plugins import EVENT_NAMES, HookRegistry, name_of
+from torchbase.errors import HookError
+from torchbase.listeners import Listener
+
+
+class Recorder:
+    def __init__(self, calls, label):
+        self.calls, self.label = calls, label
+
+    @hookimpl
+    def on_epoch_end(self, run):
+        self.calls.append(self.label)
+
+
+class HTTPLogWriter:
+    @hookimpl
+    def on_run_end(self):
+        pass
+
+
+class Named:
+    name = "my_name"
+
+    @hookimpl
+    def on_run_end(self):
+        pass
+
+
+def test_hooks_run_in_the_order_in_which_they_are_listed():
+    calls = []
+    registry = HookRegistry()
+    for label in "abc":
+        registry.register(Recorder(calls, label), label)
+    registry.call.on_epoch_end(run=None)
+    assert calls == ["a", "b", "c"]
+    assert list(registry.hooks) == ["a", "b", "c"]
+
+
+def test_a_hook_that_wants_to_be_first_or_last_is():
+    calls = []
+
+    class First(Recorder):
+        @hookimpl(tryfirst=True)
+        def on_epoch_end(self, run):
+            self.calls.append("first")
+
+    class Last(Recorder):
+        @hookimpl(trylast=True)
+        def on_epoch_end(self, run):
+            self.calls.append("last")
+
+    registry = HookRegistry()
+    for hook in (Last(calls, ""), Recorder(calls, "a"), First(calls, ""), Recorder(calls, "b")):
+        registry.register(hook, str(id(hook)))
+    registry.call.on_epoch_end(run=None)
+    assert calls == ["first", "a", "b", "last"]
+
+
+def test_of_two_wrappers_the_one_listed_first_stands_outermost():
+    calls = []
+
+    def wrapper(label):
+        class Wrapper:
+            @hookimpl(wrapper=True)
+            def run_phase(self):
+                calls.append(f"{label} begins")
+                result = yield
+                calls.append(f"{label} ends")
+                return result
+
+        return Wrapper()
+
+    class Doer:
+        @hookimpl
+        def run_phase(self):
+            calls.append("done")
+
+    registry = HookRegistry()
+    registry.register(Doer())
+    registry.register(wrapper("outer"), "outer")
+    registry.register(wrapper("inner"), "inner")
+    registry.call.run_phase(run=None, phase=None)
+    assert calls == ["outer begins", "inner begins", "done", "inner ends", "outer ends"]
+
+
+@pytest.mark.parametrize(
+    ("hook", "name"),
+    [(HTTPLogWriter(), "http_log_writer"), (Named(), "my_name"), (types.ModuleType("package.some_hook"), "some_hook")],
+)
+def test_a_hook_is_named_by_its_attribute_else_by_its_class(hook, name):
+    assert name_of(hook) == name
+
+
+def test_a_name_that_is_no_text_is_refused():
+    hook = Named()
+    hook.name = 3
+    with pytest.raises(HookError, match=r"name of Named .* is 3"):
+        HookRegistry().register(hook)
+
+
+def test_a_module_can_be_a_hook():
+    calls = []
+    module = types.ModuleType("my_hook")
+    module.on_epoch_end = hookimpl(lambda run: calls.append(run))
+    registry = HookRegistry()
+    assert registry.register(module) == "my_hook"
+    registry.call.on_epoch_end(run=7)
+    assert calls == [7]
+
+
+def test_unregistering_gives_the_hook_back_and_silences_it():
+    calls = []
+    hook = Recorder(calls, "a")
+    registry = HookRegistry()
+    registry.register(hook)
+    assert registry.unregister("recorder") is hook
+    registry.call.on_epoch_end(run=None)
+    assert calls == []
+    assert not registry.hooks
+
+
+def test_the_listed_hooks_cannot_be_changed_behind_the_registry():
+    with pytest.raises(TypeError):
+        HookRegistry().hooks["a"] = object()
+
+
+def test_unregistering_an_unknown_name_names_the_nearest():
+    registry = HookRegistry()
+    registry.register(Named())
+    with pytest.raises(HookError, match=r"No hook is named 'my_nam'. Did you mean 'my_name'?"):
+        registry.unregister("my_nam")
+
+
+def test_a_class_is_refused():
+    with pytest.raises(HookError, match=r"Named is a class.*Named\(\).*parentheses"):
+        HookRegistry().register(Named)
+
+
+def test_a_method_without_the_marker_is_refused():
+    class Forgotten:
+        def on_epoch_end(self, run):
+            pass
+
+    with pytest.raises(HookError, match=r"Forgotten has a method 'on_epoch_end'.*put @hookimpl above"):
+        HookRegistry().register(Forgotten())
+
+
+def test_a_misspelt_event_is_refused():
+    class Misspelt:
+        @hookimpl
+        def on_epoch_and(self, run):
+            pass
+
+    with pytest.raises(HookError, match=r"marks 'on_epoch_and'.*Did you mean 'on_epoch_end'?"):
+        HookRegistry().register(Misspelt())
+
+
+def test_an_argument_that_the_event_lacks_is_refused():
+    class Asking:
+        @hookimpl
+        def on_epoch_end(self, run, batch):
+            pass
+
+    with pytest.raises(HookError, match=r"Asking\.on_epoch_end asks for 'batch', and the event gives 'run'"):
+        HookRegistry().register(Asking())
+
+
+def test_a_hook_that_implements_nothing_is_refused():
+    with pytest.raises(HookError, match="object implements no event"):
+        HookRegistry().register(object())
+
+
+def test_a_name_that_is_taken_is_refused_and_nothing_changes():
+    registry = HookRegistry()
+    first = Named()
+    registry.register(first)
+    with pytest.raises(HookError, match=r"'my_name' is registered already.*another name"):
+        registry.register(Named())
+    assert registry.hooks == {"my_name": first}
+
+
+def test_the_same_hook_twice_is_refused():
+    registry = HookRegistry()
+    hook = Named()
+    registry.register(hook)
+    with pytest.raises(HookError, match="Named is registered already, as 'my_name'"):
+        registry.register(hook, "another")
+
+
+def test_properties_are_not_evaluated_by_registering():
+    class Lazy(Named):
+        @property
+        def network(self):
+            raise RuntimeError("not built yet")
+
+    registry = HookRegistry()
+    registry.register(Named(), "other")
+    with pytest.raises(RuntimeError, match="not built yet"):
+        _ = Lazy().network
+    assert name_of(Lazy()) == "my_name"
+
+
+def test_a_property_named_like_an_event_is_not_evaluated_either():
+    class Lazy(Recorder):
+        @property
+        def on_run_end(self):
+            raise RuntimeError("not built yet")
+
+    registry = HookRegistry([Lazy([], "a")])
+    assert registry.listeners["on_run_end"] == ()
+
+
+def test_static_and_class_methods_and_functions_of_the_instance_are_called():
+    calls = []
+
+    class OfAllKinds:
+        def __init__(self):
+            self.on_epoch_start = hookimpl(lambda run: calls.append(("instance", run)))
+
+        @staticmethod
+        @hookimpl
+        def on_run_start(run):
+            calls.append(("static", run))
+
+        @classmethod
+        @hookimpl
+        def on_run_end(cls, run):
+            calls.append((cls.__name__, run))
+
+    registry = HookRegistry([OfAllKinds()])
+    registry.call.on_run_start(run=1)
+    registry.call.on_run_end(run=2)
+    registry.call.on_epoch_start(run=3)
+    assert calls == [("static", 1), ("OfAllKinds", 2), ("instance", 3)]
+
+
+def test_what_is_inherited_is_called_and_what_is_overridden_is_not():
+    class Base:
+        @hookimpl
+        def on_run_start(self, run):
+            return "base"
+
+        @hookimpl
+        def should_stop(self, run):
+            return "base"
+
+    class Slotted(Base):
+        __slots__ = ()
+
+        @hookimpl
+        def should_stop(self, run):
+            return "derived"
+
+    registry = HookRegistry([Slotted()])
+    assert registry.call.should_stop(run=None) == "derived"
+    assert [one.name for one in registry.listeners["on_run_start"]] == ["slotted"]
+
+
+@pytest.mark.parametrize("marks", [(hookimpl,), (hookimpl, functools.wraps(lambda self, *, batch: None))])
+def test_an_argument_by_keyword_that_the_event_lacks_is_refused(marks):
+    def on_epoch_end(self, *, batch):
+        pass
+
+    for mark in reversed(marks):
+        on_epoch_end = mark(on_epoch_end)
+    with pytest.raises(HookError, match="asks for 'batch', and the event gives 'run'"):
+        HookRegistry([type("Asking", (), {"on_epoch_end": on_epoch_end})()])
+
+
+@pytest.mark.parametrize("function", [lambda self, *everything: None, lambda self, run, **everything: None])
+def test_a_method_that_takes_whatever_comes_is_refused_since_nothing_would(function):
+    with pytest.raises(HookError, match="asks for 'everything', and the event gives 'run'"):
+        HookRegistry([type("Greedy", (), {"on_epoch_end": hookimpl(function)})()])
+
+
+def test_an_argument_with_a_default_that_the_event_lacks_is_taken():
+    class Patient:
+        @hookimpl
+        def should_stop(self, run, patience=3):
+            return patience
+
+    assert HookRegistry([Patient()]).call.should_stop(run=None) == 3
+
+
+def test_the_events_are_those_of_the_catalogue():
+    assert EVENT_NAMES[0] == "on_setup_start"
+    assert "log_scalars" in EVENT_NAMES
+    assert {name.partition("_")[0] for name in EVENT_NAMES} == {"on", "run", "is", "should", "compute", "log"}
+
+
+def test_hooks_given_at_once_run_behind_the_defaults():
+    registry = HookRegistry([Recorder([], "a")], defaults=[Named()])
+    assert list(registry.hooks) == ["my_name", "recorder"]
+    with pytest.raises(HookError, match="'my_name' is registered already"):
+        HookRegistry([Named()], defaults=[Named()])
+
+
+class Doer:
+    def __init__(self, name):
+        self.name = name
+
+    @hookimpl
+    def run_phase(self):
+        pass
+
+
+class Wrapper(Doer):
+    @hookimpl(wrapper=True)
+    def run_phase(self):
+        return (yield)
+
+
+def test_the_listeners_of_an_event_are_told_in_the_order_of_their_calls():
+    class First(Recorder):
+        @hookimpl(tryfirst=True)
+        def on_epoch_end(self, run):
+            super().on_epoch_end(run)
+
+    class Last(Recorder):
+        @hookimpl(trylast=True)
+        def on_epoch_end(self, run):
+            super().on_epoch_end(run)
+
+    calls = []
+    registry = HookRegistry()
+    listeners = registry.listeners
+    assert listeners["on_epoch_end"] == ()
+    for name, kind in (("a", Last), ("b", Recorder), ("c", First), ("d", Last), ("e", Recorder), ("f", First)):
+        registry.register(kind(calls, name), name)
+    registry.call.on_epoch_end(run=None)
+    assert [one.name for one in listeners["on_epoch_end"]] == calls  # a view, which follows what is registered
+    assert not any(one.is_wrapper for one in listeners["on_epoch_end"])
+    registry.unregister("c")
+    assert "c" not in [one.name for one in listeners["on_epoch_end"]]
+
+
+def test_of_those_that_do_the_same_only_the_one_that_does_it_is_listed():
+    registry = HookRegistry(defaults=[Doer("default")])
+    registry.register(Wrapper("outer"))
+    assert registry.listeners["run_phase"] == (Listener("outer", True), Listener("default", False))
+    registry.register(Doer("mine"))
+    registry.register(Wrapper("inner"))
+    names = [one.name for one in registry.listeners["run_phase"]]
+    assert names == ["outer", "inner", "mine"]
+    with pytest.raises(TypeError):
+        registry.listeners["run_phase"] = ()

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from torchbase.engine.votes import Decision, Vote, append_decision, check_rule, cut_decisions, decide, is_better
+from torchbase.errors import HookError
+
+
+@pytest.mark.parametrize(
+    ("value", "best", "mode", "expected"),
+    [
+        (1.0, None, "min", True),
+        (1.0, 2.0, "min", True),
+        (2.0, 2.0, "min", False),
+        (3.0, 2.0, "max", True),
+        (2.0, 2.0, "max", False),
+        (float("nan"), None, "min", False),
+        (float("nan"), 1.0, "max", False),
+        (float("-inf"), 1.0, "min", True),
+    ],
+)
+def test_what_is_better(value, best, mode, expected):
+    assert is_better(value, best, mode) is expected
+
+
+def votes_of(*answers):
+    return [Vote(f"validation-{number}", 0.5, None, answer) for number, answer in enumerate(answers)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "answers", "is_kept"),
+    [
+        ("unanimous", (True, True, True), True),
+        ("unanimous", (True, True, False), False),
+        ("majority", (True, True, False), True),
+        ("majority", (True, False), False),
+        ("majority", (True,), True),
+        ("any", (True, False, False), True),
+        ("any", (False, False), False),
+        (lambda votes: votes["validation-1"], (False, True), True),
+        (lambda votes: votes["validation-1"], (True, False), False),
+    ],
+)
+def test_rules(rule, answers, is_kept):
+    check_rule(rule)
+    assert decide(rule, 3, 30, votes_of(*answers), "loss").is_kept is is_kept
+
+
+def test_the_reason_names_who_is_against_and_why():
+    votes = [Vote("validation-a", 0.5, 0.75, True), Vote("validation-b", 0.25, 0.125, False)]
+    assert decide("unanimous", 2, 20, votes, "loss").reason == (
+        "unanimous: 1 of 2 sets have their best loss so far; not validation-b (0.25, 0.125 before)"
+    )
+
+
+@pytest.mark.parametrize("rule", ["unanimus", "", None, 3])
+def test_what_is_no_rule_is_refused(rule):
+    with pytest.raises(HookError, match="has to be one of 'unanimous', 'majority', 'any', or a function"):
+        check_rule(rule)
+
+
+def test_decisions_are_lines_of_which_the_last_can_be_cut_away(tmp_path):
+    file = tmp_path / "votes.jsonl"
+    cut_decisions(file, 1)
+    assert not file.exists()
+    for epoch in (1, 2, 3):
+        vote = Vote("validation-a", float("nan"), 0.5, False)
+        append_decision(file, Decision(epoch, 10 * epoch, epoch == 2, "because", (vote,)))
+    with file.open("a") as lines:
+        lines.write('{"epoch": 4, "ke')  # as a killed process leaves it
+    cut_decisions(file, 2)
+    written = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["epoch"] for line in written] == [1, 2]
+    assert written[1] == {
+        "epoch": 2,
+        "iteration": 20,
+        "kept": True,
+        "reason": "because",
+        "votes": [{"phase": "validation-a", "value": "nan", "best_before": 0.5, "is_for": False}],
+    }

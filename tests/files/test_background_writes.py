@@ -1,0 +1,232 @@
+import logging
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from torchbase.errors import NonFiniteError, RunDirectoryError
+from torchbase.files.background_writes import BackgroundWrites
+from torchbase.files.durable import write_json
+
+
+def fail(error):
+    raise error
+
+
+def test_writes_are_done_one_after_the_other_in_their_order():
+    writes, seen = BackgroundWrites(), []
+
+    def write(number):
+        seen.append(("begins", number))
+        time.sleep(0.02 / (number + 1))  # each would overtake the one before it
+        seen.append(("ends", number))
+
+    for number in range(5):
+        writes.submit(f"number {number}", partial(write, number))
+    writes.wait()
+    assert seen == [(what, number) for number in range(5) for what in ("begins", "ends")]
+
+
+def test_of_a_name_one_at_most_is_in_flight_and_another_name_does_not_wait():
+    writes, may_end, done = BackgroundWrites(), threading.Event(), []
+
+    def slow():
+        may_end.wait(10)
+        done.append("first")
+
+    writes.submit("network", slow)
+    writes.submit("checkpoint", lambda: done.append("other"))
+    assert done == []
+    submits_again = threading.Thread(target=writes.submit, args=("network", lambda: done.append("second")))
+    submits_again.start()
+    submits_again.join(0.05)
+    assert submits_again.is_alive()
+    may_end.set()
+    submits_again.join(10)
+    writes.wait()
+    assert done == ["first", "other", "second"]
+
+
+def test_to_wait_for_a_name_is_not_to_wait_for_what_comes_after_it(tmp_path):
+    writes, may_end = BackgroundWrites(), threading.Event()
+    writes.submit("first", lambda: (time.sleep(0.02), write_json(tmp_path / "first.json", 1)))
+    writes.submit("second", lambda: (may_end.wait(10), write_json(tmp_path / "second.json", 2)))
+    writes.wait("first")
+    assert [path.name for path in tmp_path.iterdir()] == ["first.json"]
+    may_end.set()
+    writes.wait()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.json", "second.json"]
+
+
+def test_nothing_is_waited_for_where_nothing_was_handed_over():
+    writes = BackgroundWrites()
+    writes.check()
+    writes.wait()
+    writes.wait("checkpoint")
+
+
+ASK = {
+    "check": lambda writes: writes.check(),
+    "wait": lambda writes: writes.wait(),
+    "wait for it": lambda writes: writes.wait("network"),
+    "wait for another": lambda writes: writes.wait("checkpoint"),
+    "submit it": lambda writes: writes.submit("network", int),
+    "submit another": lambda writes: writes.submit("checkpoint", int),
+}
+
+
+@pytest.mark.parametrize("error", [RunDirectoryError("the disk is full"), KeyError("name"), SystemExit(3)])
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
+def test_an_error_is_raised_when_next_asked_and_once(ask, error):
+    writes = BackgroundWrites()
+    writes.submit("network", partial(fail, error))
+    writes.join()
+    with pytest.raises(type(error)) as caught:
+        ask(writes)
+    assert caught.value is error
+    ask(writes)
+    writes.wait()
+
+
+def test_what_is_behind_a_failed_write_is_not_written_until_its_error_was_raised(tmp_path):
+    writes, may_fail = BackgroundWrites(), threading.Event()
+    writes.submit("network", lambda: (may_fail.wait(10), write_json(tmp_path / "missing" / "network.json", 1)))
+    writes.submit("checkpoint", partial(write_json, tmp_path / "checkpoint.json", 2))
+    writes.submit("third", partial(fail, KeyError("never raised")))
+    may_fail.set()
+    writes.join()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RunDirectoryError, match=r"network\.json"):
+        writes.submit("checkpoint", partial(write_json, tmp_path / "refused.json", 3))
+    writes.submit("checkpoint", partial(write_json, tmp_path / "later.json", 4))
+    writes.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["later.json"]
+
+
+def test_an_error_of_the_disk_may_be_told_in_a_warning_and_what_comes_later_is_written(tmp_path, caplog):
+    writes = BackgroundWrites("warn")
+    writes.submit("network", partial(write_json, tmp_path / "missing" / "network.json", 1))
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        writes.wait()
+        writes.wait()
+    (record,) = caplog.records
+    assert record.message.startswith("Training goes on, and what was kept before stays: can't write")
+    assert str(tmp_path / "missing" / "network.json") in record.message
+    writes.submit("network", partial(write_json, tmp_path / "network.json", 2))
+    writes.wait()
+    assert (tmp_path / "network.json").exists()
+
+
+@pytest.mark.parametrize("error", [NonFiniteError("NaN"), OSError("not explained"), KeyError("name")])
+def test_any_other_error_is_raised_even_so(error, caplog):
+    writes = BackgroundWrites("warn")
+    writes.submit("network", partial(fail, error))
+    with pytest.raises(type(error)):
+        writes.wait()
+    assert caplog.text == ""
+
+
+def test_to_join_raises_nothing_and_leaves_the_error_to_a_later_check():
+    writes = BackgroundWrites()
+    writes.submit("network", partial(fail, KeyError("name")))
+    writes.join("network")
+    writes.join()
+    with pytest.raises(KeyError):
+        writes.check()
+
+
+ENDS_EARLY = """
+import threading, time
+from torchbase.files.background_writes import BackgroundWrites
+
+has_begun = threading.Event()
+writes = BackgroundWrites()
+writes.submit("slow", lambda: (has_begun.set(), time.sleep(60)))
+writes.submit("behind it", lambda: print("written"))
+assert has_begun.wait(10)
+print("ends", flush=True)
+"""
+
+
+def test_a_program_that_ends_does_not_wait_for_what_is_being_written():
+    command = [sys.executable, "-c", ENDS_EARLY]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=40)
+    assert done.stdout == "ends\n"
+
+
+def check_until(writes, done):
+    while not done:
+        writes.check()
+
+
+def test_no_instant_lets_a_write_behind_a_failed_one_through():
+    for _ in range(50):
+        writes, may_fail, done = BackgroundWrites(), threading.Event(), []
+
+        def fail_later(may_fail=may_fail):
+            may_fail.wait(10)
+            raise RunDirectoryError("the disk is full")
+
+        writes.submit("network", fail_later)
+        writes.submit("checkpoint", partial(done.append, "checkpoint"))
+        may_fail.set()
+        with pytest.raises(RunDirectoryError):
+            check_until(writes, done)
+        writes.join()
+        assert done == []
+
+
+def test_what_is_left_behind_a_failed_write_is_written_in_its_order_before_the_next(caplog):
+    writes, done, is_full, may_fail = BackgroundWrites("warn"), [], [True], threading.Event()
+
+    def write(name):
+        if is_full:
+            may_fail.wait(10)
+            raise RunDirectoryError("the disk is full")
+        done.append(name)
+
+    for name in ("network", "checkpoint"):
+        writes.submit(name, partial(write, name))
+    may_fail.set()
+    writes.join()
+    writes.check()
+    is_full.clear()
+    writes.submit("another", partial(write, "another"))
+    writes.wait("network")
+    assert done[0] == "network"
+    writes.wait()
+    assert done == ["network", "checkpoint", "another"]
+    assert caplog.text.count("the disk is full") == 1
+
+
+def test_what_is_left_at_last_is_tried_once_more():
+    writes, done, is_full = BackgroundWrites("warn"), [], [True]
+
+    def write():
+        if is_full:
+            is_full.clear()
+            raise RunDirectoryError("the disk is full")
+        done.append("written")
+
+    writes.submit("checkpoint", write)
+    writes.finish()
+    assert done == ["written"]
+    writes.finish()
+    assert done == ["written"]
+
+
+@pytest.mark.parametrize("is_writing", [True, False])
+def test_what_is_to_be_done_afterwards_is_done_when_nothing_is_written_any_more(is_writing):
+    writes, may_end, done = BackgroundWrites(), threading.Event(), []
+    if is_writing:
+        writes.submit("checkpoint", lambda: (may_end.wait(10), done.append("written")))
+    writes.afterwards(partial(done.append, "afterwards"))
+    assert done == ([] if is_writing else ["afterwards"])
+    may_end.set()
+    deadline = time.monotonic() + 10
+    while "afterwards" not in done and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert done == (["written"] if is_writing else []) + ["afterwards"]

@@ -1,0 +1,414 @@
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from tiny import CONFIG, TinySession, config_with
+
+from torchbase import Engine, Phase, Run, hookimpl, record_thread
+from torchbase.hooks import LogValues
+from torchbase.logging_backends.base import LoggingBackend
+from torchbase.logging_backends.records import ChartLayout, Histogram, HyperParameters, Image, Scalars, Text
+
+
+class Memory(LoggingBackend):
+    """Keeps records in memory, and notes what is called by which thread."""
+
+    def __init__(self):
+        self.records, self.calls, self.threads = [], [], set()
+
+    def _note(self, call):
+        self.calls.append(call)
+        self.threads.add(threading.current_thread())
+
+    def begin(self, run):
+        self._note("begin")
+
+    def open(self, run):
+        self._note("open")
+
+    def write(self, record):
+        self._note("write")
+        self.records.append(record)
+
+    def flush(self):
+        self._note("flush")
+
+    def close(self):
+        self._note("close")
+
+
+class AtTheEnd:
+    """Tells something at the end of the run."""
+
+    def __init__(self, tell):
+        self.tell = tell
+
+    @hookimpl
+    def on_run_end(self, run):
+        self.tell(run)
+
+
+def run_of(batches=3, epochs=1):
+    return Run(training=Phase("training", range(batches), is_training=True), max_epochs=epochs)
+
+
+def log_batch(run, phase, batch):
+    run.log("v", float(batch))
+
+
+def scalars_of(backend):
+    return [
+        (tag, one.step, value)
+        for one in backend.records
+        if isinstance(one, Scalars)
+        for tag, value in one.values.items()
+    ]
+
+
+def test_one_thread_that_is_not_the_trainings_own_opens_writes_flushes_and_closes():
+    backend = Memory()
+    before = time.time()
+    Engine(log_batch, hooks=[LogValues(), backend]).run(run_of())
+    assert scalars_of(backend) == [("training/v/iterations", step, step - 1.0) for step in (1, 2, 3)]
+    assert backend.calls[:3] == ["begin", "open", "write"]
+    assert backend.calls[-2:] == ["flush", "close"]
+    assert backend.calls.count("open") == backend.calls.count("close") == 1
+    (thread,) = backend.threads
+    assert thread is not threading.current_thread()
+    assert not thread.is_alive()
+    assert all(before <= one.time <= time.time() for one in backend.records)
+
+
+def test_each_kind_of_record_reaches_it_and_shares_nothing_with_the_training():
+    layout, image, values = {"losses": {"loss": ["a", "b"]}}, torch.zeros(1, 2, 2), torch.zeros(3)
+    hparams = {"rate": 0.1}
+
+    def tell(run):
+        figure = Figure(figsize=(1, 1), dpi=10)
+        run.call.log_scalars(run=run, scalars={"a": torch.tensor(1.5), "b": np.float32(2)}, step=1)
+        run.call.log_hparams(run=run, hparams=hparams, metrics={"a": 1.0})
+        run.call.log_text(run=run, tag="t", text="**x**", step=2)
+        run.call.log_image(run=run, tag="i", image=image, step=3)
+        run.call.log_figure(run=run, tag="f", figure=figure, step=4)
+        run.call.log_histogram(run=run, tag="h", values=values, step=5)
+        run.call.log_layout(run=run, layout=layout)
+        for changed in (image, values):
+            changed.fill_(1)
+        hparams["rate"] = 0.0
+        layout["losses"]["loss"].clear()
+
+    backend = Memory()
+    Engine(lambda run, phase, batch: None, hooks=[backend, AtTheEnd(tell)]).run(run_of())
+    scalars, hyper, text, image_, figure, histogram, charts = backend.records
+    assert scalars.values == {"a": 1.5, "b": 2.0}
+    assert {type(value) for value in scalars.values.values()} == {float}
+    assert isinstance(hyper, HyperParameters)
+    assert (hyper.values, hyper.metrics) == ({"rate": 0.1}, {"a": 1.0})
+    assert text[:3] == ("t", "**x**", 2)
+    assert isinstance(text, Text)
+    assert isinstance(image_, Image)
+    assert image_.pixels.max() == 0
+    assert isinstance(figure, Image)
+    assert figure.is_figure
+    assert isinstance(histogram, Histogram)
+    assert histogram.values.tolist() == [0, 0, 0]
+    assert isinstance(charts, ChartLayout)
+    assert charts.layout == {"losses": {"loss": ["a", "b"]}}
+
+
+def test_what_is_logged_is_flushed_within_seconds_while_the_run_goes_on():
+    class Seen(Memory):
+        def __init__(self):
+            super().__init__()
+            self.is_there = threading.Event()
+
+        def flush(self):
+            self.is_there.set()
+
+    backend = Seen()
+
+    def step(run, phase, batch):
+        run.call.log_scalars(run=run, scalars={"v": 1.0}, step=1)
+        assert backend.is_there.wait(5)
+
+    Engine(step, hooks=[backend]).run(run_of(batches=1))
+    assert backend.records
+
+
+def test_it_is_no_part_of_a_run_that_has_not_begun_or_is_over():
+    backend = Memory()
+    engine = Engine(log_batch, hooks=[LogValues(), backend])
+    run = run_of()
+    engine.call.log_scalars(run=run, scalars={"a": 1.0}, step=1)
+    assert backend.state_dict() == {}
+    engine.run(run)
+    engine.call.log_text(run=run, tag="a", text="b", step=1)
+    assert len(scalars_of(backend)) == 3
+    assert not any(isinstance(one, Text) for one in backend.records)
+    run.max_epochs = 2
+    engine.run(run)
+    assert len(scalars_of(backend)) == 6
+    assert backend.calls.count("begin") == 2
+
+
+def test_everything_is_written_and_closed_after_an_error():
+    def step(run, phase, batch):
+        run.log("v", float(batch))
+        if batch == 2:
+            raise KeyError
+
+    backend = Memory()
+    with pytest.raises(KeyError):
+        Engine(step, hooks=[LogValues(), backend]).run(run_of())
+    assert len(backend.records) == 2
+    assert backend.calls[-2:] == ["flush", "close"]
+
+
+def test_a_checkpoint_waits_until_what_was_logged_is_written(tmp_path):
+    class Slow(Memory):
+        def write(self, record):
+            time.sleep(0.002)
+            super().write(record)
+
+    written = []
+
+    class AfterCheckpoint:
+        # Of those that ask to be last, this is told before Checkpoint; the state is gathered in between.
+        @hookimpl
+        def on_epoch_start(self, run):
+            written.append(len([one for one in backend.records if isinstance(one, Scalars)]))
+
+    backend = Slow()
+    session = TinySession(CONFIG, tmp_path)
+    session.register(backend)
+    session.register(AfterCheckpoint())
+    session()
+    assert written == [0, 5 + 3 + 2 + 3]  # the iterations and the epoch of each phase
+
+
+# What becomes of errors.
+
+
+class Failing(Memory):
+    """Fails in one of its methods from a record on."""
+
+    def __init__(self, method, error, first=0, last=10**9):
+        super().__init__()
+        self.method, self.error, self.first, self.last, self.times = method, error, first, last, 0
+
+    def _note(self, call):
+        super()._note(call)
+        if call == self.method:
+            self.times += 1
+            if self.first < self.times <= self.last:
+                raise self.error
+
+
+def train(tmp_path, backend, alone, policy):
+    """Trains to the end, with an engine alone or with a session, and with the backend under the name 'mine'."""
+    if alone:
+        engine, run = Engine(log_batch, [LogValues()], on_logging_error=policy), run_of(epochs=2)
+        engine.register(backend, "mine")
+        engine.run(run)
+        assert run.epochs_done == 2
+    else:
+        session = TinySession(config_with(on_logging_error=policy), tmp_path)
+        session.register(backend, "mine")
+        assert session().epochs_done == 2
+
+
+@pytest.mark.parametrize("method", ["begin", "open", "write", "flush", "close"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_error_is_told_once_with_the_name_of_the_backend_and_the_training_goes_on(tmp_path, caplog, method, alone):
+    backend = Failing(method, ConnectionError("the server is gone"))
+    backend.seconds_until_tried_again = 0.0
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        train(tmp_path, backend, alone, "warn")
+    (told,) = [one.message for one in caplog.records if "mine" in one.message]
+    assert told.startswith("mine can't write what is logged, so some values will be missing there; training goes on: ")
+    assert "ConnectionError: the server is gone" in told
+
+
+@pytest.mark.parametrize("method", ["begin", "open", "write", "flush", "close"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_error_comes_out_with_the_name_of_the_backend_where_it_is_to_be_raised(tmp_path, method, alone):
+    backend = Failing(method, ConnectionError("the server is gone"))
+    with pytest.raises(ConnectionError, match="the server is gone") as caught:
+        train(tmp_path, backend, alone, "raise")
+    assert caught.value is backend.error
+    assert "mine can't write what is logged" in caught.value.__notes__
+
+
+def test_an_error_is_raised_at_the_next_iteration():
+    backend = Failing("write", ConnectionError())
+    done = []
+
+    def step(run, phase, batch):
+        run.call.log_scalars(run=run, scalars={"v": 1.0}, step=1)
+        backend.state_dict()  # waits for the thread
+        done.append(batch)
+
+    with pytest.raises(ConnectionError):
+        Engine(step, hooks=[backend]).run(run_of(batches=10))
+    assert done == [0]
+
+
+def test_an_error_of_the_training_stays_the_one_that_is_raised():
+    class Fails:
+        @hookimpl
+        def on_run_end(self, run):
+            raise KeyError("first")
+
+    with pytest.raises(KeyError, match="first") as caught:
+        Engine(log_batch, hooks=[LogValues(), Failing("write", ConnectionError("gone")), Fails()]).run(run_of())
+    assert "failing can't write what is logged: ConnectionError: gone" in caught.value.__notes__
+
+
+def test_what_is_logged_within_the_pause_after_an_error_is_left_out(caplog):
+    backend = Failing("write", ConnectionError(), first=2, last=3)
+    backend.seconds_until_tried_again = 0.3
+    written = []
+
+    def step(run, phase, batch):
+        if batch == 7:
+            time.sleep(0.35)
+        run.call.log_scalars(run=run, scalars={"v": float(batch)}, step=batch)
+        backend.state_dict()
+        written.append(len(backend.records))
+
+    Engine(step, hooks=[backend], on_logging_error="warn").run(run_of(batches=10))
+    assert [one.step for one in backend.records] == [0, 1, 7, 8, 9]
+    assert [call for call in backend.calls if call in ("open", "close")] == ["open", "close", "open", "close"]
+    assert len(caplog.records) == 1
+
+
+def test_a_backend_that_hangs_takes_its_patience_once_and_others_lose_nothing(tmp_path, caplog):
+    may_end = threading.Event()
+
+    class Hanging(Memory):
+        seconds_of_patience = 0.3
+
+        def write(self, record):
+            super().write(record)
+            if len(self.records) > 5:
+                may_end.wait(30)
+
+    hanging, other = Hanging(), Memory()
+    session = TinySession(config_with(num_epochs=3), tmp_path)
+    session.register(hanging)
+    session.register(other)
+    seconds = time.monotonic()
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        assert session().epochs_done == 3
+    seconds = time.monotonic() - seconds
+    may_end.set()
+    plain = TinySession(config_with(num_epochs=3), tmp_path)
+    plain_seconds = time.monotonic()
+    plain()
+    plain_seconds = time.monotonic() - plain_seconds
+    assert 0.3 <= seconds < plain_seconds + 2
+    (told,) = [one.message for one in caplog.records if "hanging" in one.message]
+    assert "TimeoutError: it doesn't get on; it was waited for 0.3 seconds" in told
+    assert len(scalars_of(other)) > 30
+    assert scalars_of(hanging) == scalars_of(other)[: len(scalars_of(hanging))]
+
+
+def test_a_backend_that_hangs_is_an_error_where_errors_are_to_be_raised():
+    may_end = threading.Event()
+
+    class Hanging(Memory):
+        seconds_of_patience = 0.1
+
+        def write(self, record):
+            may_end.wait(30)
+
+    with pytest.raises(TimeoutError, match="doesn't get on"):
+        Engine(log_batch, hooks=[LogValues(), Hanging()]).run(run_of())
+    may_end.set()
+
+
+def test_where_too_much_waits_for_a_backend_that_hangs_records_are_left_out(monkeypatch, caplog):
+    monkeypatch.setattr(record_thread, "MAXIMUM_BYTES_WAITING", 2**16)
+    may_end = threading.Event()
+
+    class Hanging(Memory):
+        seconds_of_patience = 0.3
+
+        def write(self, record):
+            may_end.wait(30)
+            super().write(record)
+
+    backend, began_at = Hanging(), time.monotonic()
+
+    def step(run, phase, batch):
+        run.call.log_scalars(run=run, scalars={"v": float(batch)}, step=batch)
+        if batch == 4999:
+            assert time.monotonic() - began_at < 5
+            may_end.set()
+            time.sleep(1)
+
+    Engine(step, hooks=[backend], on_logging_error="warn").run(run_of(batches=5000))
+    (told,) = caplog.messages
+    assert "TimeoutError: it takes no records, and too many wait for it" in told
+    steps = [one.step for one in backend.records]
+    assert steps == list(range(len(steps)))
+    assert 2**16 // 450 <= len(steps) < 5000
+
+
+def test_a_record_that_can_not_be_made_costs_no_other(caplog):
+    def tell(run):
+        run.call.log_image(run=run, tag="i", image=torch.zeros(7), step=1)
+        run.call.log_text(run=run, tag="t", text="b", step=1)
+
+    backend = Memory()
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        Engine(log_batch, hooks=[backend, AtTheEnd(tell)], on_logging_error="warn").run(run_of())
+    assert [type(one) for one in backend.records] == [Text]
+    (told,) = caplog.messages
+    assert told.startswith("memory can't record what log_image tells")
+
+
+# Workers.
+
+LOCK = threading.Lock()
+
+
+class LockedSession(TinySession):
+    """Needs a lock in its workers, as the locks of imports and of standard output may be needed there."""
+
+    def dataloader_collate_function(self, batch):
+        if not LOCK.acquire(timeout=20):
+            raise TimeoutError
+        LOCK.release()
+        return super().dataloader_collate_function(batch)
+
+
+class HoldsTheLock(Memory):
+    def write(self, record):
+        with LOCK:
+            time.sleep(0.005)
+            super().write(record)
+
+
+class Talks:
+    """Has much to be recorded right before workers are forked."""
+
+    @hookimpl(trylast=True)
+    def on_phase_start(self, run, phase):
+        for number in range(60):
+            run.call.log_text(run=run, tag=phase.name, text=str(number), step=run.epoch)
+        time.sleep(0.6)  # until the thread is at it
+
+
+@pytest.mark.parametrize("workers", [2])
+def test_workers_are_forked_while_the_thread_holds_no_lock(tmp_path, workers):
+    session = LockedSession(config_with(num_epochs=1, dataloader_num_workers=workers), tmp_path)
+    backend = HoldsTheLock()
+    session.register(backend)
+    session.register(Talks())
+    assert session().epochs_done == 1
+    assert len([one for one in backend.records if isinstance(one, Text)]) == 180

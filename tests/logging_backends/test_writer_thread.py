@@ -1,0 +1,218 @@
+import os
+import threading
+import time
+import warnings
+
+import pytest
+
+from torchbase.logging_backends import writer_thread
+from torchbase.logging_backends.writer_thread import RecordThread
+
+
+def thread_of(handle, end_block=lambda: None, patience=10.0):
+    return RecordThread("for a test", handle, end_block, patience)
+
+
+class Valve:
+    """Handles an item only while it is open."""
+
+    def __init__(self):
+        self.handled, self.opened, self.entered = [], threading.Event(), threading.Event()
+
+    def __call__(self, item):
+        self.entered.set()
+        self.opened.wait(20)
+        self.handled.append(item)
+
+
+def test_items_are_handled_in_their_order_by_one_thread_and_blocks_are_ended():
+    handled, threads, blocks = [], set(), []
+
+    def handle(item):
+        handled.append(item)
+        threads.add(threading.current_thread())
+
+    thread = thread_of(handle, lambda: blocks.append(len(handled)))
+    for item in range(1000):
+        assert thread.put(item, 1)
+    assert thread.wait()
+    assert handled == list(range(1000))
+    assert blocks[-1] == 1000
+    assert thread.end()
+    (own,) = threads
+    assert own is not threading.current_thread()
+    assert own.daemon
+    assert not own.is_alive()
+
+
+def test_what_was_put_is_handled_soon_without_being_asked_for():
+    handled = threading.Event()
+    thread = thread_of(lambda item: handled.set())
+    thread.put("item", 1)
+    assert handled.wait(5 * writer_thread.SECONDS_BETWEEN_BLOCKS)
+    assert thread.end()
+
+
+def test_where_the_memory_is_full_the_caller_waits_as_long_as_the_thread_gets_on(monkeypatch):
+    monkeypatch.setattr(writer_thread, "MAXIMUM_BYTES_WAITING", 10)
+    monkeypatch.setattr(writer_thread, "ITEMS_IN_A_ROW", 4)
+    handled, most = [], 0
+
+    def handle(item):
+        time.sleep(0.001)
+        handled.append(item)
+
+    thread = thread_of(handle)
+    for item in range(100):
+        assert thread.put(item, 1)
+        most = max(most, item + 1 - len(handled))
+    assert thread.end()
+    assert handled == list(range(100))
+    assert most <= 10 + 4 + 1
+
+
+def test_where_it_is_full_and_the_thread_is_stuck_items_are_left_out_after_one_wait(monkeypatch):
+    monkeypatch.setattr(writer_thread, "MAXIMUM_BYTES_WAITING", 10)
+    valve = Valve()
+    thread = thread_of(valve, patience=0.2)
+    thread.put("first", 11)
+    began_at = time.monotonic()
+    assert {thread.put(item, 1) for item in range(50)} == {False}
+    assert 0.2 <= time.monotonic() - began_at < 2
+    valve.opened.set()
+    assert wait_until(lambda: valve.handled == ["first"])
+    assert thread.put("later", 1)
+    assert thread.end()
+    assert valve.handled == ["first", "later"]
+
+
+def wait_until(is_so, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return is_so()
+
+
+def test_a_thread_that_is_stuck_is_waited_for_once_and_again_when_it_got_on():
+    valve = Valve()
+    thread = thread_of(valve, patience=0.2)
+    thread.put(1, 1)
+    began_at = time.monotonic()
+    assert not thread.wait()
+    assert time.monotonic() - began_at >= 0.2
+    began_at = time.monotonic()
+    assert not thread.wait()
+    assert time.monotonic() - began_at < 0.15
+    valve.opened.set()
+    assert wait_until(lambda: valve.handled == [1])
+    assert thread.wait()
+    assert thread.end()
+
+
+def test_a_slow_thread_that_gets_on_is_waited_for_longer_than_the_patience():
+    handled = []
+
+    def handle(item):
+        time.sleep(0.05)
+        handled.append(item)
+
+    thread = thread_of(handle, patience=0.2)
+    for item in range(12):
+        thread.put(item, 1)
+    assert thread.wait()
+    assert len(handled) == 12
+    assert thread.end()
+
+
+def test_a_stuck_thread_that_was_ended_handles_nothing_any_more():
+    valve, blocks = Valve(), []
+    thread = thread_of(valve, lambda: blocks.append(len(valve.handled)), patience=0.1)
+    for item in range(5):
+        thread.put(item, 1)
+    assert not thread.end()
+    (own,) = [one for one in threading.enumerate() if one.name == "for a test"]
+    valve.opened.set()
+    own.join(10)
+    assert not own.is_alive()
+    assert valve.handled == [0]
+    assert blocks == []
+
+
+def exit_status_of_a_fork(child):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer versions of Python warn of any fork beside a thread
+        process = os.fork()
+    if process == 0:
+        os._exit(0 if child() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
+
+
+@needs_fork
+def test_a_child_never_finds_a_lock_that_the_thread_held():
+    lock = threading.Lock()
+
+    def handle(item):
+        with lock:
+            time.sleep(0.002)
+
+    thread = thread_of(handle)
+    for item in range(400):
+        thread.put(item, 1)
+    thread._is_asked.set()
+    for _ in range(20):
+        time.sleep(0.003)
+        assert exit_status_of_a_fork(lambda: lock.acquire(timeout=0.5)) == 0
+    assert thread.end()
+
+
+@needs_fork
+def test_a_fork_waits_for_a_stuck_thread_once():
+    valve = Valve()
+    thread = thread_of(valve, patience=0.3)
+    thread.put(1, 1)
+    thread._is_asked.set()
+    assert valve.entered.wait(10)
+    began_at = time.monotonic()
+    for _ in range(5):
+        assert exit_status_of_a_fork(lambda: True) == 0
+    assert 0.3 <= time.monotonic() - began_at < 1.2
+    valve.opened.set()
+    assert wait_until(lambda: valve.handled == [1])
+    assert thread.end()
+
+
+@needs_fork
+def test_what_the_thread_calls_may_fork_itself():
+    statuses = []
+    thread = thread_of(lambda item: statuses.append(exit_status_of_a_fork(lambda: True)))
+    thread.put(1, 1)
+    assert thread.end()
+    assert statuses == [0]
+
+
+@needs_fork
+def test_two_threads_may_fork_at_once():
+    handled, statuses = [], []
+
+    def handle(item):
+        time.sleep(0.001)
+        handled.append(item)
+
+    thread = thread_of(handle)
+    for item in range(200):
+        thread.put(item, 1)
+    thread._is_asked.set()
+    forking = [
+        threading.Thread(target=lambda: statuses.extend(exit_status_of_a_fork(lambda: True) for _ in range(10)))
+        for _ in range(2)
+    ]
+    for one in forking:
+        one.start()
+    for one in forking:
+        one.join()
+    assert statuses == [0] * 20
+    assert thread.end()
+    assert len(handled) == 200

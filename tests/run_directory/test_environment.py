@@ -1,0 +1,143 @@
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+import torch
+
+from torchbase.run_directory.environment import _version_of, describe_environment, describing_code
+
+
+def git(*arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    return tmp_path
+
+
+def test_the_description_can_be_written_as_json_and_read_back():
+    description = describe_environment()
+    assert json.loads(json.dumps(description, allow_nan=False)) == description
+
+
+def test_the_description_tells_software_machine_and_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--wide"])
+    description = describe_environment()
+    assert description["python"] == platform.python_version()
+    assert description["hostname"] == platform.node()
+    assert description["command_line"] == ["train.py", "--wide"]
+    assert description["packages"]["torch"] == version("torch")
+    assert all(description["packages"][name] for name in ("torchbase", "datasets", "scikit-learn", "tensorboard"))
+    assert description["devices"]["cpu_count"] == os.cpu_count()
+    assert description["devices"]["thread_count"] == torch.get_num_threads()
+    assert len(description["devices"]["accelerators"]) == torch.accelerator.device_count()
+
+
+def test_the_time_has_a_zone():
+    described = datetime.fromisoformat(describe_environment()["time"])
+    assert abs(datetime.now(UTC) - described) < timedelta(minutes=1)
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
+    def version_without_tensorboard(name: str) -> str:
+        if name == "tensorboard":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr("torchbase.run_directory.environment.version", version_without_tensorboard)
+    monkeypatch.setattr("torchbase.run_directory.environment._version_of", _version_of.__wrapped__)
+    packages = describe_environment()["packages"]
+    assert packages["tensorboard"] is None
+    assert packages["numpy"] == version("numpy")
+
+
+def test_no_package_is_imported_to_learn_its_version():
+    script = """if True:
+        import sys
+        from torchbase.run_directory.environment import describe_environment
+        describe_environment()
+        print(sorted({"datasets", "sklearn", "tensorboard", "matplotlib"} & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def describe_code(folder):
+    with describing_code(folder) as describe:
+        return describe()
+
+
+def test_the_commit_is_clean_until_a_file_of_it_changes(repository):
+    (repository / "code.py").write_text("1")
+    git("add", "code.py")
+    git("commit", "--quiet", "--message", "first")
+    commit = git("rev-parse", "HEAD")
+    assert describe_code(Path()) == {"commit": commit, "dirty": False}
+    (repository / "runs").mkdir()
+    (repository / "runs" / "config.json").touch()
+    assert describe_code(Path()) == {"commit": commit, "dirty": False}
+    (repository / "code.py").write_text("2")
+    assert describe_code(Path()) == {"commit": commit, "dirty": True}
+    git("add", "code.py")
+    assert describe_code(Path()) == {"commit": commit, "dirty": True}
+
+
+def test_a_repository_before_its_first_commit_has_none(repository):
+    assert describe_code(Path()) is None
+
+
+def test_the_commit_is_that_of_the_folder(repository, monkeypatch):
+    git("commit", "--quiet", "--allow-empty", "--message", "first")
+    (repository / "sub").mkdir()
+    commit = git("rev-parse", "HEAD")
+    monkeypatch.chdir("/")
+    assert describe_code(repository / "sub") == {"commit": commit, "dirty": False}
+
+
+def test_outside_of_a_repository_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert describe_code(Path()) is None
+
+
+def test_without_git_there_is_no_commit(repository, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert describe_code(Path()) is None
+
+
+def test_a_git_that_does_not_answer_is_not_waited_for(repository, monkeypatch):
+    (repository / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (repository / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(repository), prepend=os.pathsep)
+    monkeypatch.setattr("torchbase.run_directory.environment._GIT_SECONDS", 0.2)
+    begin = time.monotonic()
+    assert describe_code(Path()) is None
+    assert time.monotonic() - begin < 5
+
+
+def test_an_error_does_not_wait_for_a_git_that_does_not_answer(repository, monkeypatch):
+    (repository / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (repository / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(repository), prepend=os.pathsep)
+    begin = time.monotonic()
+    with pytest.raises(ZeroDivisionError), describing_code(Path()):
+        _ = 1 / 0
+    assert time.monotonic() - begin < 5
+
+
+def test_git_is_asked_while_something_else_is_done(repository):
+    git("commit", "--quiet", "--allow-empty", "--message", "first")
+    with describing_code(Path()) as describe:
+        commit = git("rev-parse", "HEAD")
+        assert describe() == {"commit": commit, "dirty": False}

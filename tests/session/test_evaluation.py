@@ -1,0 +1,180 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import CONFIG, KeepNetworks, TinySession, config_with, make_dataset, read_scalars
+
+from torchbase import BaseMetricsClass, ValidationDatasetsDict, hookimpl
+from torchbase.errors import DataError, RunDirectoryError
+from torchbase.files.bitwise import different_values
+
+
+class Errors(BaseMetricsClass):
+    def median(self, *, output, target):
+        return (output - target).abs().median()
+
+
+class Measured(TinySession):
+    """Measures a median, and draws where validation mini-batches are made."""
+
+    def init_datasets(self):
+        noisy = make_dataset(11, 0.5).with_transform(
+            lambda batch: {
+                "x": torch.tensor(batch["x"]) + 0.1 * torch.randn(len(batch["x"]), 3),
+                "y": torch.tensor(batch["y"]),
+            }
+        )
+        return make_dataset(), ValidationDatasetsDict(
+            datasets=(make_dataset(10, 0.1), noisy), only_for_demo=(False, False), names=("valid", "noisy")
+        )
+
+    def init_metrics(self):
+        return [Errors()]
+
+
+def configured(**session):
+    return {**config_with(**session), "metrics": {"Errors": ["median"]}}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_evaluation_is_what_the_curve_of_the_set_shows_with_that_epochs_network(tmp_path, workers):
+    session = Measured(configured(num_epochs=3, dataloader_num_workers=workers), tmp_path)
+    session.register(kept := KeepNetworks())
+    summary = session()
+    scalars = read_scalars(session.run_dir)
+    for name in ("valid", "noisy"):
+        assert session.evaluate(session.datasets_valid_dict[name], name) == summary.averages[f"validation-{name}"]
+    for epoch, network in kept.networks.items():
+        session.network.load_state_dict(network)
+        values = session.evaluate(session.datasets_valid_dict["valid"], "valid")
+        for value in ("loss", "median"):
+            curve = dict(scalars[f"validation-valid/{value}/epochs"])
+            assert curve[epoch] == pytest.approx(values[value], rel=1e-6)
+
+
+def test_an_evaluation_changes_and_records_nothing(tmp_path):
+    whole, session = Measured(configured(num_epochs=2), tmp_path / "a"), Measured(configured(num_epochs=2), tmp_path)
+
+    class EvaluateInBetween:
+        @hookimpl
+        def on_iteration_end(self, phase):
+            if phase.is_training:
+                was_training = session.network.training
+                session.evaluate(make_dataset(5), "other")
+                list(session.predict(make_dataset(5)))
+                assert session.network.training is was_training
+
+    session.register(EvaluateInBetween())
+    assert session().averages == whole().averages
+    assert different_values(whole.network.state_dict(), session.network.state_dict()) == []
+    assert read_scalars(session.run_dir) == read_scalars(whole.run_dir)
+
+
+def test_the_best_network_is_loaded_in_the_session_that_trained_and_in_one_that_opens_its_directory(tmp_path):
+    session = Measured(configured(num_epochs=4, learning_rate=0.5), tmp_path)
+    session.register(kept := KeepNetworks())
+    best = session().best_losses["validation-valid"]
+    later = Measured.resume(tmp_path)
+    for one in (session, later):
+        one.load_best_network()
+        kept_best = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
+        assert different_values(dict(one.network.state_dict()), dict(kept_best)) == []
+    assert any(different_values(network, dict(kept_best)) == [] for network in kept.networks.values())
+    if different_values(kept.networks[best.epoch], dict(kept_best)) == []:
+        assert later.evaluate(make_dataset(10, 0.1), "valid")["loss"] == pytest.approx(best.loss)
+
+
+def test_without_a_best_network_there_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"network\.pth isn't there: the run has kept no best network yet"):
+        Measured(configured(), tmp_path).load_best_network()
+
+
+def test_hooks_that_wrap_the_iteration_take_part_in_an_evaluation_and_others_do_not(tmp_path):
+    heard = []
+
+    class Doubles:
+        @hookimpl(wrapper=True)
+        def run_forward(self, phase):
+            loss = yield
+            phase.values["loss"] = 2 * phase.values["loss"]
+            return loss
+
+    class Listens:
+        @hookimpl
+        def on_iteration_end(self, phase):
+            heard.append(phase.name)
+
+    session = TinySession(CONFIG, tmp_path)
+    plain = session.evaluate(make_dataset(10), "valid")
+    session.register(Doubles())
+    session.register(Listens())
+    assert session.evaluate(make_dataset(10), "valid")["loss"] == pytest.approx(2 * plain["loss"])
+    assert heard == []
+
+
+def test_what_forward_pass_logs_in_an_evaluation_belongs_to_it(tmp_path):
+    class Logs(TinySession):
+        def forward_pass(self, mini_batch):
+            outputs = super().forward_pass(mini_batch)
+            self.log("largest", outputs["output"].max())
+            return outputs
+
+    class EvaluateMeanwhile:
+        @hookimpl
+        def on_epoch_end(self):
+            values.append(session.evaluate(make_dataset(10, 0.1), "valid"))
+            list(session.predict(make_dataset(10, 0.1)))
+
+    values = []
+    session = Logs(CONFIG, tmp_path)
+    session.register(EvaluateMeanwhile())
+    averages = session().averages["validation-valid"]
+    assert values[-1] == pytest.approx(averages)
+    assert "largest" in values[-1]
+    scalars = read_scalars(session.run_dir)
+    assert [step for step, _ in scalars["training/largest/iterations"]] == list(range(1, 11))
+    assert [step for step, _ in scalars["training/largest/epochs"]] == [1, 2]
+
+
+def test_predictions_come_in_the_order_of_the_dataset_and_as_a_dataset_of_it(tmp_path):
+    class WithMore(TinySession):
+        def forward_pass(self, mini_batch):
+            outputs = super().forward_pass(mini_batch)
+            return {
+                **outputs,
+                "pair": torch.stack([outputs["output"], outputs["target"]], dim=1).bfloat16(),
+                "name": mini_batch["name"],
+                "scale": torch.tensor(2.0),
+                "weights": torch.zeros(3, 8),
+            }
+
+    session = WithMore(CONFIG, tmp_path)
+    dataset = make_dataset(10)
+    parts = list(session.predict(dataset))
+    assert [len(part["output"]) for part in parts] == [4, 4, 2]
+    assert not any(part["output"].requires_grad for part in parts)
+    predicted = session.predict_dataset(dataset)
+    assert predicted.column_names == ["output", "target", "pair", "name"]
+    assert predicted["name"][:] == dataset["name"][:]
+    assert torch.equal(torch.tensor(predicted["output"][:]), torch.cat([part["output"] for part in parts]))
+    assert torch.tensor(predicted["pair"][:]).shape == (10, 2)
+    assert session.predict_dataset(dataset, ["target"]).column_names == ["target"]
+    for wrong, message in (("scale", "has no value for each sample"), ("logits", "isn't there")):
+        with pytest.raises(DataError, match=message):
+            session.predict_dataset(dataset, ["output", wrong])
+
+
+def test_validation_may_have_mini_batches_of_another_size(tmp_path):
+    sizes = set()
+
+    class Sizes(TinySession):
+        def forward_pass(self, mini_batch):
+            sizes.add((self.network.training, len(mini_batch["x"])))
+            return super().forward_pass(mini_batch)
+
+    session = Sizes(config_with(validation_mini_batch_size=7), tmp_path)
+    summary = session()
+    assert sizes == {(True, 4), (True, 2), (False, 7), (False, 3), (False, 6)}
+    usual = TinySession(CONFIG, tmp_path)
+    assert usual().averages["validation-valid"] == pytest.approx(summary.averages["validation-valid"])
+    assert different_values(usual.network.state_dict(), session.network.state_dict()) == []

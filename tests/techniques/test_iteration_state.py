@@ -1,0 +1,36 @@
+import torch
+
+from torchbase import Phase, Run
+from torchbase.techniques.iteration_state import StateBeforeIteration
+
+
+def test_an_iteration_can_be_undone_as_often_as_need_be():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    phase = Phase("training", [], is_training=True)
+    run = Run(training=phase, max_epochs=1, network=network)
+    network[0].weight.grad = torch.ones(2, 2)
+    phase.values = {"before": 1.0}
+    before = StateBeforeIteration(run, phase)
+    draws = []
+    for _ in range(3):
+        assert network[0].weight.grad.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+        assert network[0].bias.grad is None
+        assert network[1].running_mean.tolist() == [0.0, 0.0]
+        assert (phase.values, phase.outputs, phase.loss) == ({"before": 1.0}, None, None)
+        draws.append(torch.rand(()).item())
+        phase.outputs = {"output": network(torch.rand(4, 2))}
+        phase.loss = phase.outputs["output"].square().sum()
+        phase.loss.backward()
+        phase.values["loss"] = 2.0
+        assert network[1].running_mean.tolist() != [0.0, 0.0]
+        before.put_back()
+    assert len(set(draws)) == 1
+
+
+def test_of_a_validation_gradients_are_left_alone():
+    network = torch.nn.Linear(2, 2)
+    phase = Phase("validation-v", [])
+    before = StateBeforeIteration(Run(training=phase, max_epochs=1, network=network), phase)
+    network.weight.grad = torch.ones(2, 2)
+    before.put_back()
+    assert network.weight.grad is not None

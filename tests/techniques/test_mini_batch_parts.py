@@ -1,0 +1,79 @@
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torchbase.techniques.mini_batch_parts import count_samples, join_outputs, split_mini_batch
+
+Pair = namedtuple("Pair", ["x", "y"])
+
+
+def columns_of(samples):
+    return {
+        "x": torch.arange(samples * 2).reshape(samples, 2).float(),
+        "array": np.arange(samples),
+        "name": [str(number) for number in range(samples)],
+        "nested": {"y": torch.arange(samples)},
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 20), st.data())
+def test_parts_that_are_joined_again_are_the_whole(samples, data):
+    number = data.draw(st.integers(1, samples))
+    whole = columns_of(samples)
+    parts = split_mini_batch(whole, number)
+    sizes = [count_samples(part) for part in parts]
+    assert len(parts) == number
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(sizes, reverse=True) == sizes
+    joined = join_outputs(parts, sizes)
+    assert torch.equal(joined["x"], whole["x"])
+    assert joined["array"].tolist() == whole["array"].tolist()
+    assert joined["name"] == whole["name"]
+    assert torch.equal(torch.cat([part["nested"]["y"] for part in parts]), whole["nested"]["y"])
+
+
+@pytest.mark.parametrize(
+    ("mini_batch", "samples"),
+    [
+        (torch.zeros(3, 2), 3),
+        ((torch.zeros(2, 5), torch.zeros(2)), 2),
+        ([torch.zeros(4, 5), torch.zeros(4)], 4),
+        ({"scale": torch.tensor(1.0), "x": np.zeros((5, 1))}, 5),
+        ({"text": ["a", "b", "c"]}, 3),
+        ({"inner": (torch.zeros(6),)}, 6),
+        ({"number": 1}, 0),
+        (object(), 0),
+    ],
+)
+def test_the_samples_of_any_nest_are_counted(mini_batch, samples):
+    assert count_samples(mini_batch) == samples
+
+
+def test_a_pair_of_two_samples_is_a_pair_in_each_part():
+    x, y = torch.tensor([[1.0], [2.0]]), torch.tensor([3, 4])
+    for pair in ((x, y), [x, y], Pair(x, y)):
+        first, second = split_mini_batch(pair, 2)
+        assert type(first) is type(pair)
+        assert [one.tolist() for one in first] == [[[1.0]], [3]]
+        assert [one.tolist() for one in second] == [[[2.0]], [4]]
+
+
+def test_what_is_not_of_the_samples_goes_into_each_part():
+    matrix = torch.eye(3)
+    for part in split_mini_batch({"x": torch.zeros(4), "matrix": matrix, "rate": 0.5, "label": "all"}, 2):
+        assert part["matrix"] is matrix
+        assert (part["rate"], part["label"]) == (0.5, "all")
+
+
+def test_numbers_are_joined_as_means_over_the_samples_and_other_things_by_the_last():
+    parts = [
+        {"loss": torch.tensor(1.0), "share": 0.0, "note": "a"},
+        {"loss": torch.tensor(5.0), "share": 1.0, "note": "b"},
+    ]
+    joined = join_outputs(parts, [3, 1])
+    assert joined == {"loss": torch.tensor(2.0), "share": 0.25, "note": "b"}

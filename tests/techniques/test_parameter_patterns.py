@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from torchbase.errors import HookError
+from torchbase.techniques.parameter_patterns import check_is_optimized, parameters_that_fit
+
+
+def make_network():
+    return torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 1)})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("encoder.*", ["encoder.weight", "encoder.bias"]),
+        ("*.bias", ["encoder.bias", "head.bias"]),
+        ("head.weight", ["head.weight"]),
+        ("*", ["encoder.weight", "encoder.bias", "head.weight", "head.bias"]),
+    ],
+)
+def test_parameters_are_chosen_by_name(pattern, names):
+    network = make_network()
+    fitting = parameters_that_fit(network, pattern)
+    assert list(fitting) == names
+    assert all(fitting[name] is network.get_parameter(name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("head.weigth", r"fits the pattern 'head\.weigth'\. Did you mean 'head\.weight'"),
+        ("zzz", r"There are: encoder\.weight, encoder\.bias, head\.weight, head\.bias\. To fix"),
+    ],
+)
+def test_a_pattern_that_fits_nothing_is_answered_with_what_there_is(pattern, message):
+    with pytest.raises(HookError, match=message):
+        parameters_that_fit(make_network(), pattern)
+
+
+def test_a_parameter_that_no_optimizer_holds_can_not_learn():
+    network = make_network()
+    optimizer = torch.optim.SGD(network["head"].parameters(), lr=0.1)
+    check_is_optimized(parameters_that_fit(network, "head.*"), optimizer)
+    with pytest.raises(HookError, match=r"'encoder\.weight' is to be unfrozen, and the optimizer doesn't hold it"):
+        check_is_optimized(parameters_that_fit(network, "*"), optimizer)

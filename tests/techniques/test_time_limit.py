@@ -1,0 +1,84 @@
+import time
+
+import pytest
+from every_technique import check_resumes_exactly, learnt_differently, session_with
+from tiny import StopAt, TinySession
+
+from torchbase import Engine, Phase, Run, hookimpl
+from torchbase.errors import IntervalError
+from torchbase.hooks import TimeLimit
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still unless it is moved."""
+
+    class Clock:
+        now = 100.0
+
+    monkeypatch.setattr(time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+class TakesASecond:
+    """Lets an iteration of training take a second, and everything else no time."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    @hookimpl
+    def run_backward(self, loss):
+        self.clock.now += 1.0
+        loss.backward()
+
+
+def resumed(parent, *hooks):
+    session = TinySession.resume(parent)
+    for hook in hooks:
+        session.register(hook)
+    return session
+
+
+def test_the_run_ends_when_its_time_is_over_and_keeps_what_it_learnt(tmp_path, clock):
+    session = session_with(tmp_path / "limited", TakesASecond(clock), TimeLimit("7s"), num_epochs=4)
+    summary = session()
+    assert (summary.epochs_done, session._run.progress.iterations) == (1, 7)
+    assert summary.stop_reason == "its time of 7s is over"
+    stopped = session_with(tmp_path / "stopped", StopAt(7), num_epochs=4)
+    stopped()
+    assert learnt_differently(session, stopped) == []
+    longer = resumed(tmp_path / "limited", TakesASecond(clock), TimeLimit("10.5s"))
+    assert (longer().epochs_done, longer._run.progress.iterations) == (2, 11)
+
+
+def test_the_time_before_a_resume_counts_and_that_between_does_not(tmp_path, clock):
+    first = session_with(tmp_path, TakesASecond(clock), TimeLimit("7s"), StopAt(3), num_epochs=4)
+    first()
+    clock.now += 1000.0
+    second = resumed(tmp_path, TakesASecond(clock), TimeLimit("7s"))
+    assert second().stop_reason == "its time of 7s is over"
+    assert second._run.progress.iterations == 7
+    third = resumed(tmp_path, TakesASecond(clock), TimeLimit("7s"))
+    assert third().stop_reason == "its time of 7s is over"
+    assert third._run.progress.iterations == 7
+
+
+def test_a_resumed_run_goes_on_exactly(tmp_path, clock):
+    whole = check_resumes_exactly(tmp_path, lambda: [TimeLimit("9s"), TakesASecond(clock)], num_epochs=4)
+    assert whole._run.progress.iterations == 9
+
+
+def test_real_time_is_measured():
+    def step(run, phase, batch):
+        time.sleep(0.02)
+
+    run = Run(training=Phase("training", [0] * 1000, is_training=True), max_epochs=1)
+    began_at = time.monotonic()
+    Engine(step, hooks=[TimeLimit("0.1s")]).run(run)
+    assert time.monotonic() - began_at >= 0.1
+    assert 1 <= run.progress.iterations <= 5
+
+
+def test_a_limit_is_in_seconds():
+    with pytest.raises(IntervalError, match=r"isn't possible here\. To fix, give it in s"):
+        TimeLimit("2ep")

@@ -1,0 +1,200 @@
+"""What becomes of a run whose disk is full or whose directory can't be written any more."""
+
+import errno
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import CONFIG, TinySession, config_with
+
+from torchbase import hookimpl
+from torchbase.errors import RunDirectoryError
+from torchbase.hooks import JsonLines
+
+
+class FillTheDisk:
+    """Leaves no byte free once an epoch is done, and frees what it took when told to."""
+
+    def __init__(self, disk, epoch):
+        self.file, self.epoch = disk / "filler", epoch
+
+    @hookimpl
+    def on_epoch_start(self, run):
+        if run.epochs_done == self.epoch and not self.file.exists():
+            run.run_directory.writes.wait()
+            with self.file.open("wb", buffering=0) as file, suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of a megabyte, in memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = shutil.which("mount") is not None and (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False).returncode == 0
+    )
+    if not mounted:
+        pytest.skip("only root can mount a small disk; the same errors are injected in the tests below")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def weights_after(tmp_path, **session):
+    whole = TinySession(config_with(**session), tmp_path)
+    whole()
+    return whole.network.state_dict()
+
+
+def are_equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def resumed_weights(run_dir, **session):
+    resumed = TinySession(
+        config_with(**session), run_dir.parent, create_run_dir_afresh=False, source_run_dir_tag=run_dir.name
+    )
+    resumed()
+    return resumed.network.state_dict()
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before_it_to_go_on_from(small_disk, tmp_path):
+    session = TinySession(config_with(num_epochs=4), small_disk)
+    filling = FillTheDisk(small_disk, epoch=2)
+    session.register(filling)
+    with pytest.raises(RunDirectoryError, match=r"(?s)can't write .*No space left on device. Free some space"):
+        session()
+    found = session.verify()
+    assert found.is_good
+    assert found.findings[0].name.endswith("checkpoint-epoch-000002-iteration-0000000010")
+    filling.file.unlink()
+    run_dir = Path(session.run_dir)
+    assert are_equal(resumed_weights(run_dir, num_epochs=4), weights_after(tmp_path / "whole", num_epochs=4))
+
+
+def test_a_full_disk_is_warned_of_and_training_goes_on_where_that_was_chosen(small_disk, tmp_path, caplog):
+    session = TinySession(config_with(num_epochs=4, on_checkpoint_error="warn"), small_disk)
+    session.register(JsonLines())
+    session.register(FillTheDisk(small_disk, epoch=2))
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        assert session().epochs_done == 4
+    assert "Training goes on, and what was kept before stays: can't write" in caplog.text
+    for told in ("tensorboard can't write its event file", "json_lines can't write log.jsonl"):
+        assert caplog.text.count(told) == 1
+    lines = [json.loads(line) for line in Path(session.run_dir, "log.jsonl").read_text().splitlines()]
+    steps = [one["step"] for one in lines if one.get("tag") == "training/loss/epochs"]
+    assert steps in ([1, 2], [1, 2, 3])  # a page that was there already may still take some lines
+    assert session.verify().is_good
+    assert session.verify().findings[0].name.endswith("checkpoint-epoch-000002-iteration-0000000010")
+    assert are_equal(session.network.state_dict(), weights_after(tmp_path / "whole", num_epochs=4))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("policy", ["raise", "warn"])
+def test_an_error_of_the_disk_in_a_checkpoint_does_what_the_config_says(tmp_path, monkeypatch, caplog, policy, number):
+    fsync, broken = os.fsync, []
+
+    def fail(descriptor):
+        if broken and "checkpoint-" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    class Break:
+        @hookimpl
+        def on_epoch_start(self, run):
+            if run.epoch in (2, 3):
+                run.run_directory.writes.wait()
+                broken[:] = [True] * (run.epoch == 2)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    session = TinySession(config_with(num_epochs=3, on_checkpoint_error=policy), tmp_path)
+    session.register(Break())
+    if policy == "raise":
+        with pytest.raises(RunDirectoryError, match=os.strerror(number)) as caught:
+            session()
+        assert caught.value.errno == number
+    else:
+        assert session().epochs_done == 3
+        assert caplog.text.count("Training goes on") == 1
+    broken.clear()
+    found = session.verify()
+    assert found.is_good
+    epochs = [one.name.split("-")[2] for one in found.findings[:-1]]
+    assert epochs == {"raise": ["000001"], "warn": ["000003", "000002"]}[policy]
+    assert are_equal(
+        resumed_weights(Path(session.run_dir), num_epochs=3, on_checkpoint_error=policy),
+        weights_after(tmp_path / "whole", num_epochs=3),
+    )
+
+
+# Root may write where it has no permission, unless it gives that up.
+AS_ORDINARY_PEOPLE = (
+    ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] if os.geteuid() == 0 else []
+)
+PROGRAM = """
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, {tests!r})
+    from tiny import CONFIG, TinySession
+
+    from torchbase import hookimpl
+
+
+    class Forbid:
+        @hookimpl
+        def on_epoch_start(self, run):
+            if run.epoch == 2:
+                run.run_directory.writes.wait()
+                for folder in (run.run_directory.states, run.run_directory.path):
+                    folder.chmod(0o555)
+
+
+    if sys.argv[1] == "begin":
+        session = TinySession(CONFIG, "runs")
+        session.register(Forbid())
+    else:
+        session = TinySession.resume("runs")
+    session()
+"""
+
+
+@pytest.mark.skipif(bool(AS_ORDINARY_PEOPLE) and shutil.which("setpriv") is None, reason="root ignores permissions")
+def test_a_run_directory_that_became_read_only_is_a_clear_error_and_can_be_gone_on_with_later(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(PROGRAM.format(tests=str(Path(__file__).parents[1]))))
+
+    def run(word):
+        command = [*AS_ORDINARY_PEOPLE, sys.executable, str(program), word]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    begun = run("begin")
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    last_line = begun.stderr.strip().splitlines()[-1]
+    assert "RunDirectoryError: can't write" in begun.stderr, begun.stderr
+    assert "Permission denied. Choose a folder that you may read and write." in begun.stderr, last_line
+    assert begun.returncode == 1
+    refused = run("resume")
+    assert refused.returncode == 1
+    assert "RunDirectoryError: can't" in refused.stderr
+    assert "Permission denied" in refused.stderr
+    for folder in (run_dir, run_dir / "states"):
+        folder.chmod(0o755)
+    assert [path.name for path in (run_dir / "states").iterdir() if path.is_dir()] == [
+        "checkpoint-epoch-000001-iteration-0000000005"
+    ]
+    resumed = run("resume")
+    assert resumed.returncode == 0, resumed.stderr
+    best = torch.load(run_dir / "network.pth", weights_only=True)
+    whole = TinySession(CONFIG, tmp_path / "whole")
+    whole()
+    assert are_equal(best, torch.load(Path(whole.run_dir, "network.pth"), weights_only=True))

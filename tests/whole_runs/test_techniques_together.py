@@ -1,0 +1,165 @@
+"""Training techniques in company: in any order, all of them at once, and in runs that are stopped and resumed."""
+
+import random
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+import torch
+from every_technique import end_of, learnt_differently, loss_of, session_with, train_by_hand
+from tiny import StopAt, TinySession
+from torch.optim.lr_scheduler import ExponentialLR, LinearLR, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from torchbase import hooks as techniques
+from torchbase.files.bitwise import different_values
+
+
+class PictureSession(TinySession):
+    """Has something to show."""
+
+    def forward_pass(self, mini_batch):
+        return {**super().forward_pass(mini_batch), "picture": mini_batch["x"][:, None]}
+
+
+class ValidatedWithin(PictureSession):
+    """Validates within its epochs of five iterations, too."""
+
+    def init_datasets(self):
+        training, validation = super().init_datasets()
+        return training, replace(validation, every=("2it", "3it"))
+
+
+def warm_up_and_decay(optimizer):
+    return SequentialLR(optimizer, [LinearLR(optimizer, 0.1, total_iters=3), ExponentialLR(optimizer, 0.9)], [3])
+
+
+TECHNIQUES = {
+    "accumulation": lambda: techniques.GradientAccumulation(2),
+    "average": lambda: techniques.ExponentialMovingAverage(0.8, use_buffers=True),
+    "bf16": lambda: techniques.MixedPrecision("bf16"),
+    "clipping": lambda: techniques.GradientClipping(norm=0.5),
+    "compile": lambda: techniques.Compile(backend="eager"),
+    "early stopping": lambda: techniques.EarlyStopping("loss", "training", patience=2, min_delta=0.2),
+    "fp16": lambda: techniques.MixedPrecision("fp16"),
+    "freeze": lambda: techniques.Freeze("layers.0.*"),
+    "gradients": lambda: techniques.LogGradients("2it"),
+    "profile": lambda: techniques.Profile(range(3, 5)),
+    "retry": techniques.RetryOnOutOfMemory,
+    "samples": lambda: techniques.LogSamples(2, ["picture"]),
+    "schedule": lambda: techniques.LearningRateSchedule(warm_up_and_decay, "1it"),
+    "time limit": lambda: techniques.TimeLimit("1000s"),
+    "times": techniques.HookTimes,
+    "unfreeze": lambda: techniques.Unfreeze("layers.0.weight", at="1ep"),
+    "weights": lambda: techniques.LogWeights("3it"),
+}
+PAIRS = [pair for pair in combinations(TECHNIQUES, 2) if pair != ("bf16", "fp16")]
+ALL = {
+    precision: [name for name in TECHNIQUES if name not in ({"bf16", "fp16"} - {precision})]
+    for precision in ("bf16", "fp16")
+}
+LEARNERS = ["accumulation", "average", "clipping", "compile", "schedule"]  # with a precision
+
+
+def made(names):
+    return [TECHNIQUES[name]() for name in names]
+
+
+def end_without_times(session):
+    end = end_of(session)
+    end["hooks"].pop("time_limit", None)
+    return end
+
+
+def run_in_parts(parent, names, stops, kind, **config):
+    session = session_with(parent, *made(names), kind=kind, dropout=0.3, **config)
+    for stop in stops:
+        session.register(StopAt(stop))
+        session()
+        session = kind.resume(parent)
+        for hook in made(names):
+            session.register(hook)
+    session()
+    return session
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
+def test_two_of_them_do_the_same_in_either_order_and_when_resumed(tmp_path, pair):
+    whole = session_with(tmp_path / "whole", *made(pair), kind=PictureSession, dropout=0.3)
+    whole()
+    resumed = run_in_parts(tmp_path / "resumed", pair[::-1], [4], PictureSession)
+    assert different_values(end_without_times(whole), end_without_times(resumed)) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("precision", ALL)
+@pytest.mark.parametrize("kind", [PictureSession, ValidatedWithin])
+def test_all_of_them_at_once_resume_exactly_wherever_they_are_stopped_and_in_any_order(tmp_path, kind, precision, seed):
+    draw = random.Random(seed)
+    whole = session_with(tmp_path / "whole", *made(ALL[precision]), kind=kind, dropout=0.3, num_epochs=4)
+    whole()
+    names, stops = draw.sample(ALL[precision], len(ALL[precision])), sorted(draw.sample(range(1, 20), 4))
+    resumed = run_in_parts(tmp_path / "resumed", names, stops, kind, num_epochs=4)
+    assert different_values(end_without_times(whole), end_without_times(resumed)) == []
+
+
+@pytest.mark.parametrize("kind", [PictureSession, ValidatedWithin])
+def test_compiled_ahead_of_time_they_resume_exactly_too(tmp_path, kind):
+    def hooks():
+        torch.compiler.reset()  # as in a process of its own
+        return [
+            *made(["accumulation", "average", "clipping", "schedule", "fp16"]),
+            techniques.Compile(backend="aot_eager"),
+        ]
+
+    def run(parent, stops):
+        session = session_with(parent, *hooks(), kind=kind, dropout=0.3, num_epochs=3)
+        for stop in stops:
+            session.register(StopAt(stop))
+            session()
+            session = kind.resume(parent)
+            for hook in hooks():
+                session.register(hook)
+        session()
+        return session
+
+    whole, resumed = run(tmp_path / "whole", []), run(tmp_path / "resumed", [3, 7, 14])
+    assert different_values(end_of(whole), end_of(resumed)) == []
+
+
+@pytest.mark.parametrize("kind", [TinySession, ValidatedWithin])
+def test_together_they_learn_what_the_loop_by_hand_learns(tmp_path, kind):
+    scaler, parts, iterations = torch.amp.GradScaler("cpu"), {}, []
+
+    def step(session, batch):
+        if not parts:
+            parts["scheduler"] = warm_up_and_decay(session.optimizer)
+            average = get_ema_multi_avg_fn(0.8)
+            parts["averages"] = AveragedModel(session.network, multi_avg_fn=average, use_buffers=True)
+        iterations.append(batch)
+        number = (len(iterations) - 1) % 5  # of the epoch: the fifth mini-batch makes a step alone
+        with torch.autocast("cpu", torch.float16):
+            loss = loss_of(session, batch)
+        scaler.scale(loss / (1 if number == 4 else 2)).backward()
+        if number in (0, 2):
+            return
+        before = scaler.get_scale()
+        scaler.unscale_(session.optimizer)
+        torch.nn.utils.clip_grad_norm_(session.network.parameters(), 0.5)
+        scaler.step(session.optimizer)
+        scaler.update()
+        session.optimizer.zero_grad()
+        if scaler.get_scale() >= before:
+            parts["scheduler"].step()
+            parts["averages"].update_parameters(session.network)
+            parts["steps"] = parts.get("steps", 0) + 1
+
+    by_hand = train_by_hand(tmp_path, step, epochs=4)
+    session = session_with(tmp_path, *made([*LEARNERS, "fp16"]), kind=kind, num_epochs=4)
+    session()
+    assert learnt_differently(session, by_hand) == []
+    kept = end_of(session)["hooks"]
+    assert different_values(kept["exponential_moving_average"], dict(parts["averages"].state_dict())) == []
+    assert different_values(kept["mixed_precision"], scaler.state_dict()) == []
+    assert different_values(kept["learning_rate_schedule"]["scheduler"], parts["scheduler"].state_dict()) == []
+    assert 0 < parts["steps"] < 12  # some overflowed

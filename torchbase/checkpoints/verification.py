@@ -1,0 +1,208 @@
+"""Checks what a run directory keeps: that its checkpoints are whole, and that training from one repeats itself."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torchbase.checkpoints.run_state import gather
+from torchbase.checkpoints.storage import STATES_FOLDER, check_checkpoint, list_checkpoints
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
+from torchbase.errors import CheckpointError, RunDirectoryError
+from torchbase.files.bitwise import different_values
+from torchbase.files.host_copies import HostCopies
+from torchbase.files.tensors import check_tensors
+from torchbase.run_directory.config_snapshot import CONFIG_FILE
+from torchbase.run_directory.directory import NETWORK_FILE
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether a file or a checkpoint is whole.
+
+    Attributes:
+        name: Its path within the run directory.
+        problem: What is wrong with it; None if it is whole.
+    """
+
+    name: str
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of training twice from the same checkpoint.
+
+    Attributes:
+        checkpoint: The name of the checkpoint.
+        iterations: How many training iterations were done each time.
+        differences: Every value that differed afterwards, by its path; none where both agree bit for bit.
+    """
+
+    checkpoint: str
+    iterations: int
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found in a run directory.
+
+    Attributes:
+        run_dir: The path of the run directory.
+        findings: The checkpoints, the most advanced first, and the best network, if it is there.
+        replay: What came of training twice; None if it wasn't asked for.
+    """
+
+    run_dir: str
+    findings: tuple[Finding, ...]
+    replay: Replay | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether everything is whole, and agreed."""
+        return all(one.problem is None for one in self.findings) and not (self.replay and self.replay.differences)
+
+    def __str__(self) -> str:
+        """The findings, a line each."""
+        lines = [f"{one.name}: {'whole' if one.problem is None else one.problem}" for one in self.findings]
+        if not any(one.name.startswith(STATES_FOLDER) for one in self.findings):
+            lines.append("no checkpoint yet")
+        if self.replay is not None:
+            lines.append(f"replayed {self.replay.iterations} iterations from {self.replay.checkpoint} twice: ")
+            if self.replay.differences:
+                lines[-1] += f"{len(self.replay.differences)} values differ"
+                lines += [f"  {one}" for one in self.replay.differences]
+            else:
+                lines[-1] += "they agree bit for bit"
+        return "\n".join([self.run_dir, *lines])
+
+
+class ReplayableSession(Protocol):
+    """A session, as far as it is needed to train from a checkpoint."""
+
+    @property
+    def hooks(self) -> Mapping[str, object]:
+        """The registered hooks by name."""
+
+    def register(self, hook: object, name: str | None = None) -> str:
+        """Adds a hook."""
+
+    def unregister(self, name: str) -> object:
+        """Takes a hook out."""
+
+    def __call__(self) -> object:
+        """Trains."""
+
+
+def verify_run(
+    run_dir: Path, replay: int | None = None, reopen: Callable[[Path], ReplayableSession] | None = None
+) -> Verification:
+    """Checks the manifest of every checkpoint and the checksums of the best network; changes nothing.
+
+    Args:
+        run_dir: The path of the run directory.
+        replay: How many training iterations to do twice from the newest whole checkpoint, in copies of the run
+            directory; None does none.
+        reopen: Gives a session that goes on with the run in such a copy.
+
+    Returns:
+        What was found.
+
+    Raises:
+        RunDirectoryError: If it isn't the directory of a run.
+        CheckpointError: If there is no whole checkpoint to replay from.
+        ValueError: If ``replay`` is less than 1.
+    """
+    if not (run_dir / STATES_FOLDER).is_dir():
+        raise RunDirectoryError(
+            f"{run_dir} isn't the directory of a run: it has no folder '{STATES_FOLDER}'. To fix, give the folder that "
+            f"holds the run's {CONFIG_FILE}."
+        )
+    if replay is not None and replay < 1:
+        raise ValueError(f"replay={replay}: give the number of iterations to do, at least 1.")
+    findings = [_check(run_dir, path, check_checkpoint) for path in list_checkpoints(run_dir / STATES_FOLDER)]
+    whole = [one.name for one in findings if one is not None and one.problem is None]
+    findings.append(_check(run_dir, run_dir / NETWORK_FILE, check_tensors))
+    found = tuple(one for one in findings if one is not None)
+    if replay is None or reopen is None:
+        return Verification(str(run_dir), found)
+    if not whole:
+        raise CheckpointError(f"There is no whole checkpoint in {run_dir} to replay from.")
+    first, second = (_train_in_a_copy(run_dir, whole[0], replay, reopen) for _ in range(2))
+    differences = tuple(different_values(first, second))
+    return Verification(str(run_dir), found, Replay(Path(whole[0]).name, replay, differences))
+
+
+def _check(run_dir: Path, path: Path, check: Callable[[Path], object]) -> Finding | None:
+    problem = None
+    try:
+        check(path)
+    except RunDirectoryError as error:
+        problem = str(error)
+    # A run that goes on meanwhile removes its older checkpoints.
+    return Finding(str(path.relative_to(run_dir)), problem) if path.exists() else None
+
+
+def _train_in_a_copy(
+    run_dir: Path, checkpoint: str, iterations: int, reopen: Callable[[Path], ReplayableSession]
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="torchbase-replay-") as parent:
+        copy = Path(parent, run_dir.name)
+        shutil.copytree(run_dir / checkpoint, copy / checkpoint)
+        for file in (*run_dir.glob("*.json"), *(run_dir / STATES_FOLDER).glob("*.json")):
+            shutil.copy2(file, copy / file.relative_to(run_dir))
+        session = reopen(copy)
+        for name in [name for name, hook in session.hooks.items() if name == "console" or _is_a_backend(hook)]:
+            session.unregister(name)
+            session.register(_Muted(), name)
+        replaying = _Replaying(iterations)
+        session.register(replaying)
+        session()
+        return replaying.state
+
+
+def _is_a_backend(hook: object) -> bool:
+    return any(name.startswith("log_") for name in dir(hook))
+
+
+class _Muted:
+    """Stands in for a hook that logs, and takes its state without a word."""
+
+    @hookimpl
+    def on_run_start(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class _Replaying:
+    """Ends a run after some iterations, and keeps the state in which it then is."""
+
+    name = "replaying"
+
+    def __init__(self, iterations: int) -> None:
+        self._left = iterations
+        self.state: dict[str, Any] = {}
+
+    @hookimpl(tryfirst=True)
+    def on_run_start(self, run: Run) -> None:
+        run.max_epochs += self._left  # so that a run that is done goes on, too
+
+    @hookimpl
+    def on_iteration_end(self, run: Run, phase: Phase) -> None:
+        self._left -= phase.is_training
+        if self._left == 0:
+            run.request_stop("replayed")
+
+    @hookimpl
+    def on_run_end(self, run: Run) -> None:
+        self.state = HostCopies().of(gather(run))

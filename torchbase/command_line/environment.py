@@ -1,0 +1,61 @@
+"""The environment of a run in words."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torchbase.command_line.run_details import Details
+from torchbase.command_line.terminal import plain
+
+
+def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
+    """Puts into words where and with what a run was done.
+
+    Args:
+        details: What the run kept.
+
+    Yields:
+        A name and a text; what isn't known is left out.
+    """
+    environment = details.environment
+    if "python" in environment:
+        yield "python", plain(f"{environment['python']} on {environment.get('platform', 'an unknown platform')}")
+    packages = _mapping(environment, "packages")
+    if packages:
+        yield "packages", ", ".join(plain(f"{name} {version or 'not installed'}") for name, version in packages.items())
+    plugins = _mapping(environment, "plugins")
+    if plugins:
+        yield "plugins", ", ".join(_plugin(name, plugins) for name in plugins)
+    devices = _mapping(environment, "devices")
+    if devices:
+        accelerators = ", ".join(map(str, _list(devices, "accelerators"))) or "none"
+        cores, threads = devices.get("cpu_count"), devices.get("thread_count")
+        yield "devices", plain(f"CPU cores: {cores}; threads of torch: {threads}; accelerators: {accelerators}")
+    words = _list(environment, "command_line")
+    if words:
+        yield "command", plain(shlex.join(map(str, words)))
+    session = _mapping(environment, "session")
+    if session:
+        yield "session", plain(f"{session.get('class')} in {session.get('file') or session.get('module')}")
+    commit = _mapping(environment, "git")
+    if commit:
+        yield "commit", plain(f"{commit.get('commit')}{', with changes' if commit.get('dirty') else ''}")
+    for resumed in details.resumes:
+        changes = _list(resumed, "config_changes") or ["the same config"]
+        yield "resumed", plain(f"{resumed.get('time', 'at an unknown time')}: {', '.join(map(str, changes))}")
+
+
+def _mapping(environment: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = environment.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(environment: Mapping[str, Any], name: str) -> list[Any]:
+    value = environment.get(name)
+    return value if isinstance(value, list) else []
+
+
+def _plugin(name: str, plugins: Mapping[str, Any]) -> str:
+    plugin = _mapping(plugins, name)
+    package = [plugin.get("distribution") or "an unknown package", plugin.get("version") or ""]
+    return plain(f"{name} ({' '.join(map(str, package)).strip()})")

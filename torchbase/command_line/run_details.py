@@ -1,0 +1,97 @@
+"""What a single run kept beside its status and config: environment, votes and averages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torchbase.command_line.curves import curves_by_name
+from torchbase.command_line.run_records import attempt
+from torchbase.engine.votes import VOTES_FILE
+from torchbase.files.durable import read_json
+from torchbase.files.json_lines import read_lines
+from torchbase.run_directory.record import EPOCHS_FILE, Epoch, read_epochs
+
+Line = TypeVar("Line")
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a run kept.
+
+    Attributes:
+        environment: The environment in which it was begun; empty where there is none that can be read.
+        resumes: The environments in which it went on.
+        decisions: The decisions on the best network.
+        epochs: The averages, in the order in which they were measured.
+        damages: What can't be read, and why.
+    """
+
+    environment: Mapping[str, Any]
+    resumes: tuple[Mapping[str, Any], ...]
+    decisions: tuple[Mapping[str, Any], ...]
+    epochs: tuple[Epoch, ...]
+    damages: tuple[str, ...]
+
+    @cached_property
+    def curves(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
+        """The averages by name and phase."""
+        return curves_by_name(self.epochs)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose network is kept as the best one; that of the last epoch where no set votes."""
+        kept = [decision["epoch"] for decision in self.decisions if decision.get("kept") is True]
+        if kept or self.decisions:
+            return kept[-1] if kept else None
+        return self.epochs[-1].epoch if self.epochs else None
+
+    def averages_of(self, epoch: int | None) -> dict[str, Mapping[str, float]]:
+        """Gives the averages of an epoch.
+
+        Args:
+            epoch: The epoch.
+
+        Returns:
+            The averages by phase and name.
+        """
+        return {one.phase: one.averages for one in self.epochs if one.epoch == epoch}
+
+
+def read_details(run_dir: Path) -> Details:
+    """Reads what a run kept.
+
+    Args:
+        run_dir: The run directory.
+
+    Returns:
+        What can be read of it.
+    """
+    damages: list[str] = []
+    environments = {file.name: _read_environment(file, damages) for file in sorted(run_dir.glob("environment*.json"))}
+    begun = environments.pop("environment.json", {})
+    decisions = _whole(attempt(lambda: read_lines(run_dir / VOTES_FILE), damages), run_dir / VOTES_FILE, damages)
+    epochs = _whole(attempt(lambda: read_epochs(run_dir), damages), run_dir / EPOCHS_FILE, damages)
+    return Details(
+        environment=begun,
+        resumes=tuple(environments.values()),
+        decisions=tuple(one for one in decisions if isinstance(one.get("epoch"), int)),
+        epochs=tuple(epochs),
+        damages=tuple(damages),
+    )
+
+
+def _whole(lines: tuple[list[Line], int] | None, file: Path, damages: list[str]) -> list[Line]:
+    whole, damaged = lines if lines is not None else ([], 0)
+    if damaged:
+        damages.append(f"{file} is damaged: {damaged} of its lines can't be read")
+    return whole
+
+
+def _read_environment(file: Path, damages: list[str]) -> Mapping[str, Any]:
+    value = attempt(lambda: read_json(file), damages)
+    if value is None or isinstance(value, Mapping):
+        return value or {}
+    damages.append(f"{file} isn't what torchbase writes there: it holds no dictionary")
+    return {}

@@ -1,0 +1,245 @@
+"""Reads run directories, whatever state they are in: what can't be read is told, and the rest is shown."""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torchbase.checkpoints.storage import STATES_FOLDER, newest_progress
+from torchbase.errors import RunDirectoryError, did_you_mean
+from torchbase.files.durable import os_errors_explained
+from torchbase.files.json_values import NOT_GIVEN, child_path
+from torchbase.run_directory.config_snapshot import CONFIG_FILE, newest_config
+from torchbase.run_directory.lock import is_locked
+from torchbase.run_directory.record import STATUS_FILE, Best, Status, read_status
+
+DEFAULT_PARENT = Path("runs")
+KILLED, NOT_BEGUN, UNCERTAIN, UNKNOWN = "killed", "not begun", "running?", "unknown"
+_TAG = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_.+")
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """What a run directory tells of its run.
+
+    Attributes:
+        path: The run directory.
+        state: ``running``, ``finished``, ``stopped``, ``failed``, ``killed``, ``not begun``, ``running?`` or
+            ``unknown``.
+        status: What the run told of itself last; None where it told nothing that can be read.
+        config: The config that it was begun, or last resumed, with; empty where there is none that can be read.
+        epochs_done: How many epochs are done.
+        max_epochs: How many epochs it has.
+        iterations: Training iterations done.
+        notes: What the reader has to know of it.
+        damages: What can't be read, and why.
+    """
+
+    path: Path
+    state: str
+    status: Status | None
+    config: Mapping[str, Any]
+    epochs_done: int | None
+    max_epochs: int | None
+    iterations: int | None
+    notes: tuple[str, ...]
+    damages: tuple[str, ...]
+
+    @property
+    def tag(self) -> str:
+        """The name of the run directory."""
+        return self.path.name
+
+    @property
+    def best_losses(self) -> Mapping[str, Best]:
+        """The lowest loss of each validation set, by the phase's name."""
+        return self.status.best_losses if self.status is not None else {}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is in a folder of runs.
+
+    Attributes:
+        runs: The runs, in the order of their tags, which is that of their beginnings.
+        others: The names of folders that are no runs.
+    """
+
+    runs: tuple[KeptRun, ...]
+    others: tuple[str, ...]
+
+
+def read_runs(parent: Path) -> Listing:
+    """Reads all runs of a folder.
+
+    Args:
+        parent: The folder of all run directories.
+
+    Returns:
+        The runs.
+
+    Raises:
+        RunDirectoryError: If it can't be listed, or is a run directory itself.
+    """
+    with os_errors_explained("list", parent), os.scandir(parent) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    if os.path.exists(parent / CONFIG_FILE) or os.path.exists(parent / STATUS_FILE):
+        raise RunDirectoryError(
+            f"{parent} is the directory of one run, and a folder of runs was expected. To fix, give the folder above "
+            f"it, or look at the run: torchbase show {parent}"
+        )
+    runs = [name for name in names if _is_a_run(parent / name)]
+    others = sorted({*names}.difference(runs))
+    return Listing(tuple(read_run(parent / name) for name in runs), tuple(others))
+
+
+def find_run(given: str) -> Path:
+    """Finds a run directory.
+
+    Args:
+        given: Its path, or its tag where it is in the folder ``runs``.
+
+    Returns:
+        Its path.
+
+    Raises:
+        RunDirectoryError: If there is none; the message names the nearest.
+    """
+    path = Path(given)
+    if not path.is_dir() and path.name == given:
+        path = DEFAULT_PARENT / given
+    if path.is_dir():
+        if _is_a_run(path):
+            return path if path.name not in ("", "..") else path.resolve()  # it has to have a name
+        raise RunDirectoryError(
+            f"{path} isn't the directory of a run: it holds no {CONFIG_FILE} and no {STATUS_FILE}. To fix, give the "
+            "folder that holds them; `torchbase runs DIR` lists the runs of a folder."
+        )
+    parent = path.parent
+    if not parent.is_dir():
+        raise RunDirectoryError(f"There is no run {given}: the folder {parent} isn't there. To fix, check the path.")
+    with os_errors_explained("list", parent):
+        tags = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
+    hint = did_you_mean(path.name, tags) or f" `torchbase runs {parent}` lists those that there are."
+    raise RunDirectoryError(f"There is no run {path.name!r} in {parent}.{hint}")
+
+
+def read_run(path: Path) -> KeptRun:
+    """Reads what a run directory tells.
+
+    Args:
+        path: The run directory.
+
+    Returns:
+        What is known of the run.
+    """
+    damages: list[str] = []
+    status = attempt(lambda: read_status(path), damages)
+    locked = is_locked(path) if status is None or status.state == "running" else None
+    if status is not None and locked is False:  # it may have ended since it was read, and told so before it let go
+        status = attempt(lambda: read_status(path), damages)
+    config = attempt(lambda: newest_config(path), damages)
+    if config is not None and not isinstance(config, Mapping):
+        damages.append(f"{path / CONFIG_FILE} isn't a config: it holds no dictionary")
+        config = None
+    epochs_done, max_epochs, iterations = _progress_of(path, status, config or {}, damages)
+    if status is not None:
+        state = _state_of(status, locked)
+    else:
+        is_blank = not damages and epochs_done is None
+        state = "running" if locked else NOT_BEGUN if is_blank else UNKNOWN
+    notes = _notes_of(state, status, has_config=config is not None) if not damages else ()
+    return KeptRun(path, state, status, config or {}, epochs_done, max_epochs, iterations, notes, tuple(damages))
+
+
+def attempt(read: Callable[[], Content], damages: list[str]) -> Content | None:
+    """Reads something, if that can be.
+
+    Args:
+        read: Reads it.
+        damages: Where it is told if it can't be read.
+
+    Returns:
+        What was read, else None.
+    """
+    try:
+        return read()
+    except OSError as error:  # RunDirectoryError is one
+        damages.append(str(error))
+        return None
+
+
+def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives the values of a config by their paths.
+
+    Args:
+        config: The config.
+
+    Returns:
+        The values by path, such as ``session.learning_rate``; a list is one value.
+    """
+    values: dict[str, Any] = {}
+
+    def add(path: str, value: Any) -> None:
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                add(child_path(path, key), inner)
+        elif path:
+            values[path] = value
+
+    add("", config)
+    return values
+
+
+def differing_paths(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Finds where configs differ.
+
+    Args:
+        configs: The values of each config by path; one that is empty isn't known, and left out.
+
+    Returns:
+        The paths of which not all have the same value, in the order in which the configs give them.
+    """
+    known = [config for config in configs if config]
+    if not known:
+        return []
+    paths = dict.fromkeys(path for config in known for path in config)
+    # As text: lists can't be hashed, and True is not 1.
+    return [path for path in paths if len({repr(config.get(path, NOT_GIVEN)) for config in known}) > 1]
+
+
+def _is_a_run(path: Path) -> bool:
+    known = (STATUS_FILE, CONFIG_FILE, STATES_FOLDER)
+    # os.path's answer is False where one may not look; a tag says enough then.
+    return any(os.path.exists(path / name) for name in known) or _TAG.fullmatch(path.name) is not None
+
+
+def _state_of(status: Status, locked: bool | None) -> str:
+    if status.state != "running" or locked:
+        return status.state
+    return UNCERTAIN if locked is None else KILLED
+
+
+def _progress_of(
+    path: Path, status: Status | None, config: Mapping[str, Any], damages: list[str]
+) -> tuple[int | None, int | None, int | None]:
+    if status is not None:
+        return status.epochs_done, status.max_epochs, status.iterations
+    progress = attempt(lambda: newest_progress(path / STATES_FOLDER), damages)
+    epochs_done, iterations = progress if progress is not None else (None, None)
+    session = config.get("session")
+    max_epochs = session.get("num_epochs") if isinstance(session, Mapping) else None
+    return epochs_done, max_epochs if isinstance(max_epochs, int) else None, iterations
+
+
+def _notes_of(state: str, status: Status | None, *, has_config: bool) -> tuple[str, ...]:
+    if state == NOT_BEGUN:
+        return (f"it was ended before it began to train{'' if has_config else ', and before it kept its config'}",)
+    if state == UNKNOWN:
+        return (f"it keeps no {STATUS_FILE}, as where no RunRecord wrote one",)
+    if state == UNCERTAIN and status is not None:
+        return (f"whether its process still runs can't be told here; it did at {status.updated_at}",)
+    return ()

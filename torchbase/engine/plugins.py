@@ -1,0 +1,267 @@
+"""The registered hooks: their order, and the slips that are refused."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import CodeType, MappingProxyType, ModuleType, SimpleNamespace
+from typing import Any
+
+import pluggy
+
+from torchbase.engine import hookspecs
+from torchbase.engine.events import Event
+from torchbase.engine.logging_errors import LoggingErrors
+from torchbase.engine.observed_calls import CallObserver
+from torchbase.errors import HookError, did_you_mean
+from torchbase.listeners import Listener
+
+EVENT_NAMES: tuple[str, ...] = tuple(
+    name
+    for name, member in vars(hookspecs).items()
+    if inspect.isfunction(member) and hasattr(member, f"{hookspecs.PROJECT_NAME}_spec")
+)
+_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    name: tuple(inspect.signature(getattr(hookspecs, name)).parameters) for name in EVENT_NAMES
+}
+
+
+class HookRegistry:
+    """Keeps hooks by name, in the order in which they run, and tells them events.
+
+    pluggy calls the last registered first; here the hook listed first runs first, and its wrappers stand outermost. So
+    each change builds a pluggy manager anew from the list. That is rare, and telling an event is not slowed by it.
+
+    Attributes:
+        call: The events, callable by name: ``registry.call.on_run_start(run=run)``.
+    """
+
+    def __init__(
+        self,
+        hooks: Iterable[object] = (),
+        defaults: Iterable[object] = (),
+        logging_errors: LoggingErrors | None = None,
+    ) -> None:
+        """Registers hooks under their own names.
+
+        Args:
+            hooks: Hooks, in the order in which they run.
+            defaults: Hooks that come before those, and whose ``run_…`` implementations any of them may replace.
+            logging_errors: What becomes of an error in a ``log_…`` event; it is raised without this.
+
+        Raises:
+            HookError: As `register` does.
+        """
+        self.call: Any = SimpleNamespace()
+        self._logging_errors = LoggingErrors("raise") if logging_errors is None else logging_errors
+        self._hooks: dict[str, object] = {}
+        self._listeners: dict[str, tuple[Listener, ...]] = {}
+        self._defaults: frozenset[str] = frozenset()
+        named: dict[str, object] = {}
+        for hook in defaults:
+            _add(hook, name_of(hook), named)
+        default_names = frozenset(named)
+        for hook in hooks:
+            _add(hook, name_of(hook), named)
+        self._rebuild(named, default_names)
+
+    @property
+    def hooks(self) -> Mapping[str, object]:
+        """The hooks by name, in the order in which they run; read-only."""
+        return MappingProxyType(self._hooks)
+
+    @property
+    def listeners(self) -> Mapping[str, tuple[Listener, ...]]:
+        """By event, the hooks that it is told to, in the order in which they are called; read-only."""
+        return MappingProxyType(self._listeners)
+
+    def register(self, hook: object, name: str | None = None) -> str:
+        """Adds a hook behind those that are there.
+
+        Args:
+            hook: An instance, or a module, with methods marked by ``@hookimpl``.
+            name: Its name; without one its ``name`` attribute, else its class name in snake case.
+
+        Returns:
+            The name under which it is registered.
+
+        Raises:
+            HookError: If the hook is a class, has a method named like an event without the marker, marks a method
+                that is no event, takes an argument that the event doesn't have, implements nothing, has a name that
+                is taken, or does the same ``run_…`` as another hook.
+        """
+        name = name if name is not None else name_of(hook)
+        hooks = dict(self._hooks)
+        _add(hook, name, hooks)
+        self._rebuild(hooks, self._defaults)
+        return name
+
+    def unregister(self, name: str) -> object:
+        """Takes a hook out.
+
+        Args:
+            name: The name under which it is registered.
+
+        Returns:
+            The hook.
+
+        Raises:
+            HookError: If no hook has that name.
+        """
+        if name not in self._hooks:
+            raise HookError(f"No hook is named '{name}'.{_nearest(name, self._hooks)}")
+        others = {other: hook for other, hook in self._hooks.items() if other != name}
+        hook = self._hooks[name]
+        self._rebuild(others, self._defaults - {name})
+        return hook
+
+    def _rebuild(self, hooks: Mapping[str, object], defaults: frozenset[str]) -> None:
+        manager = _Manager(hookspecs.PROJECT_NAME)
+        manager.add_hookspecs(hookspecs)
+        for name, hook in reversed(list(hooks.items())):
+            try:
+                manager.register(_Implementations(hook), name=name)
+            except pluggy.PluginValidationError as error:
+                raise HookError(f"The hook '{name}' can't be registered: {error}") from error
+        observers = {name: hook for name, hook in hooks.items() if isinstance(hook, CallObserver)}
+        events = {name: Event(name, manager, defaults, self._logging_errors, observers) for name in EVENT_NAMES}
+        self._hooks.clear()  # both changed in place: a run keeps a view of them
+        self._hooks.update(hooks)
+        self._listeners.update({name: event.listeners for name, event in events.items()})
+        self._defaults = defaults
+        for name, event in events.items():
+            setattr(self.call, name, event.call)
+
+
+class _Manager(pluggy.PluginManager):
+    """Looks at no more than what is named like an event; looking at a member takes pluggy 20 µs."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        return super().parse_hookimpl_opts(plugin, name) if name in _ARGUMENTS else None
+
+    def parse_hookspec_opts(self, module_or_class: ModuleType | type, name: str) -> pluggy.HookspecOpts | None:
+        return super().parse_hookspec_opts(module_or_class, name) if name in _ARGUMENTS else None
+
+
+class _Implementations:
+    """What a hook implements, bound, as attributes of an object: there pluggy finds them at once.
+
+    On the hook itself it would look each of them up in all the classes that the hook inherits from, four times over,
+    which for the hooks of a session takes milliseconds.
+    """
+
+    def __init__(self, hook: object) -> None:
+        for name in _methods_of(hook).keys() & _ARGUMENTS.keys():
+            setattr(self, name, getattr(hook, name))
+
+
+def name_of(hook: object) -> str:
+    """Gives a hook's own name.
+
+    Args:
+        hook: An instance or a module.
+
+    Returns:
+        Its ``name`` attribute, else its class name (or the module's) in snake case.
+
+    Raises:
+        HookError: If the ``name`` attribute isn't a string with something in it.
+    """
+    if isinstance(hook, ModuleType):
+        return hook.__name__.rpartition(".")[2]
+    name = getattr(hook, "name", None)
+    if name is None:
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(hook).__name__)
+        return words.lower().lstrip("_")
+    if not isinstance(name, str) or not name:
+        raise HookError(f"The name of {_describe(hook)} has to be a string with something in it, and is {name!r}.")
+    return name
+
+
+def check_hook(hook: object) -> None:
+    """Refuses what pluggy would silently never call.
+
+    Args:
+        hook: What is to be registered.
+
+    Raises:
+        HookError: If it is a class, has a method named like an event without the marker, marks a method that is no
+            event, or implements nothing.
+    """
+    if inspect.isclass(hook):
+        raise HookError(
+            f"{hook.__name__} is a class, and a hook is an instance. To fix, register {hook.__name__}(): "
+            "were the parentheses forgotten?"
+        )
+    implemented = 0
+    for name, method in _methods_of(hook).items():
+        is_marked = getattr(method, f"{hookspecs.PROJECT_NAME}_impl", None) is not None
+        if is_marked and name not in _ARGUMENTS:
+            raise HookError(
+                f"{_describe(hook)} marks '{name}' with @hookimpl, and there is no such event."
+                f"{_nearest(name, EVENT_NAMES)}"
+            )
+        if not is_marked and name in _ARGUMENTS:
+            raise HookError(
+                f"{_describe(hook)} has a method '{name}', named like an event, that is not marked, so it would never "
+                f"be called. To fix, put @hookimpl above it."
+            )
+        if is_marked:
+            _check_arguments(hook, name)
+        implemented += is_marked
+    if not implemented:
+        raise HookError(
+            f"{_describe(hook)} implements no event, so it would never be called. To fix, mark its methods with "
+            "@hookimpl (from torchbase import hookimpl)."
+        )
+
+
+def _add(hook: object, name: str, hooks: dict[str, object]) -> None:
+    check_hook(hook)
+    if name in hooks:
+        raise HookError(
+            f"A hook named '{name}' is registered already ({_describe(hooks[name])}). "
+            f"To fix, give this one another name, register(hook, name='…'), or unregister('{name}') first."
+        )
+    for other_name, other in hooks.items():
+        if other is hook:
+            raise HookError(f"{_describe(hook)} is registered already, as '{other_name}'.")
+    hooks[name] = hook
+
+
+def _check_arguments(hook: object, event: str) -> None:
+    method, given = getattr(hook, event), _ARGUMENTS[event]
+    code = getattr(inspect.unwrap(method), "__code__", None)
+    if code is not None and set(_parameters_of(code)) <= {"self", *given}:  # a signature takes thirty times as long
+        return
+    asked = inspect.signature(method).parameters.values()
+    unknown = [one.name for one in asked if one.default is one.empty and one.name not in given]
+    if unknown:
+        raise HookError(
+            f"{_describe(hook)}.{event} asks for {', '.join(map(repr, unknown))}, and the event gives "
+            f"{', '.join(map(repr, given))}. To fix, take only what it gives, by name."
+        )
+
+
+def _parameters_of(code: CodeType) -> tuple[str, ...]:
+    with_stars = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + with_stars]
+
+
+def _methods_of(hook: object) -> dict[str, Callable[..., Any]]:
+    # Without evaluating properties: they may need what is built later. What every object has is left out.
+    members: dict[str, Any] = {}
+    for origin in (*type(hook).__mro__[-2::-1], hook):
+        members.update(getattr(origin, "__dict__", {}))
+    functions = {
+        name: member.__func__ if isinstance(member, staticmethod | classmethod) else member
+        for name, member in members.items()
+    }
+    return {name: function for name, function in functions.items() if inspect.isroutine(function)}
+
+
+def _nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+    return did_you_mean(name, known) or f" There are: {', '.join(known) or 'none'}."
+
+
+def _describe(hook: object) -> str:
+    return f"the module {hook.__name__}" if isinstance(hook, ModuleType) else f"{type(hook).__name__}"

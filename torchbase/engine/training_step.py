@@ -1,0 +1,286 @@
+"""The default way in which one iteration runs: forward, loss, backward, optimizer."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.phase import Phase
+from torchbase.engine.run import Run
+from torchbase.errors import StepError, did_you_mean
+
+ForwardPass = Callable[[Any], Mapping[str, Any]]
+
+
+class TrainingStep:
+    """Trains on a mini-batch in the training phase, and evaluates it in a validation phase."""
+
+    name = "training_step"
+
+    def __init__(
+        self,
+        forward_pass: ForwardPass,
+        loss_function: Callable[..., Any],
+        get_loss_value: Callable[..., torch.Tensor | float],
+        infer_mini_batch_size: Callable[[Any], int],
+    ) -> None:
+        """Takes what the user wrote.
+
+        Args:
+            forward_pass: From a mini-batch to a dictionary of outputs.
+            loss_function: From some of the outputs, by keyword, to the loss, shape (), or to a dictionary of the loss
+                and its parts.
+            get_loss_value: From the loss (``loss_tensor=``) to the value that is logged.
+            infer_mini_batch_size: From a mini-batch to the number of its samples.
+
+        Raises:
+            StepError: If ``loss_function`` can't be called with keywords alone.
+        """
+        self._forward_pass = forward_pass
+        self._compute_loss = KeywordFunction(loss_function)
+        self._get_loss_value = get_loss_value
+        self._infer_mini_batch_size = infer_mini_batch_size
+
+    @hookimpl
+    def on_phase_start(self, run: Run, phase: Phase) -> None:
+        """Puts the network into the mode of the phase."""
+        network_of(run).train(phase.is_training)
+
+    @hookimpl
+    def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:
+        """Runs one iteration."""
+        if not phase.is_training:
+            with torch.no_grad():
+                compute_loss(run, phase, batch)
+            return
+        run.call.run_backward(run=run, loss=compute_loss(run, phase, batch))
+        use_gradients(run)
+
+    @hookimpl
+    def run_forward(self, run: Run, phase: Phase, batch: Any) -> torch.Tensor:
+        """Computes the outputs and the loss of a mini-batch."""
+        outputs = self._forward_pass(batch)
+        if not isinstance(outputs, Mapping):
+            raise StepError(
+                f"forward_pass has to return a dictionary of outputs by name, and returned {type(outputs).__name__}. "
+                'To fix, return e.g. {"output": output, "target": target}.'
+            )
+        whole, parts = split_loss(self._compute_loss(outputs))
+        loss = check_loss(whole, phase.is_training)
+        phase.outputs = outputs
+        phase.loss = loss.detach()
+        phase.samples = self._infer_mini_batch_size(batch)
+        phase.values["loss"] = self._get_loss_value(loss_tensor=phase.loss)
+        if parts:
+            _check_names(parts, run)
+            phase.values.update(parts)
+        return loss
+
+    @hookimpl
+    def run_backward(self, run: Run, loss: torch.Tensor) -> None:
+        """Computes the gradients."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    @hookimpl
+    def run_optimizer_step(self, run: Run) -> None:
+        """Steps the optimizer and clears the gradients."""
+        optimizer = optimizer_of(run)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def compute_loss(run: Run, phase: Phase, batch: Any) -> torch.Tensor:
+    """Does the first part of an iteration by telling its events.
+
+    Args:
+        run: The run.
+        phase: The phase.
+        batch: The mini-batch, or a part of it.
+
+    Returns:
+        The loss, shape ().
+    """
+    loss: torch.Tensor = run.call.run_forward(run=run, phase=phase, batch=batch)
+    run.call.on_loss_computed(run=run, phase=phase, loss=loss)
+    return loss
+
+
+def use_gradients(run: Run) -> None:
+    """Does the last part of a training iteration by telling its events, once the gradients are computed.
+
+    Args:
+        run: The run.
+    """
+    run.call.on_gradients_ready(run=run)
+    if run.call.should_step_optimizer(run=run) is not False:
+        run.call.run_optimizer_step(run=run)
+
+
+class KeywordFunction:
+    """Calls the user's loss function with those outputs of ``forward_pass`` that it asks for by name."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Reads the function's signature.
+
+        Args:
+            function: The loss function.
+
+        Raises:
+            StepError: If a parameter can't be given by keyword.
+        """
+        parameters = inspect.signature(function).parameters.values()
+        for parameter in parameters:
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+                raise StepError(
+                    f"loss_function gets its arguments by keyword, from what forward_pass returns, and its parameter "
+                    f"'{parameter}' can't be given by keyword. To fix, write "
+                    "def loss_function(self, *, output, target)."
+                )
+        named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
+        self._function = function
+        self._takes_all = len(named) < len(parameters)
+        self._required = [one.name for one in named if one.default is one.empty]
+        self._optional = [one.name for one in named if one.default is not one.empty]
+
+    def __call__(self, outputs: Mapping[str, Any]) -> Any:
+        """Calls the function.
+
+        Args:
+            outputs: What ``forward_pass`` returned.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            StepError: If an output that the function requires is missing.
+        """
+        missing = [name for name in self._required if name not in outputs]
+        if missing:
+            raise StepError(_describe_missing(missing, list(outputs)))
+        if self._takes_all:
+            return self._function(**outputs)
+        arguments = {name: outputs[name] for name in self._required}
+        for name in self._optional:
+            if name in outputs:
+                arguments[name] = outputs[name]
+        return self._function(**arguments)
+
+
+def split_loss(given: Any) -> tuple[Any, dict[str, torch.Tensor | float]]:
+    """Takes what ``loss_function`` returned apart.
+
+    Args:
+        given: The loss, or a dictionary of the loss, under ``"loss"``, and its parts by name.
+
+    Returns:
+        The loss, and the parts, detached.
+
+    Raises:
+        StepError: If a dictionary lacks the loss, or a part is no number.
+    """
+    if isinstance(given, torch.Tensor) or not isinstance(given, Mapping):  # a tensor, nearly always
+        return given, {}
+    if "loss" not in given:
+        raise StepError(
+            "loss_function returned a dictionary without the key 'loss', from which the gradients are computed. It has "
+            f"{', '.join(map(repr, given)) or 'nothing'}. To fix, return e.g. "
+            '{"loss": reconstruction + penalty, "reconstruction": reconstruction, "penalty": penalty}.'
+        )
+    return given["loss"], {name: _part(name, value) for name, value in given.items() if name != "loss"}
+
+
+def _part(name: object, value: object) -> torch.Tensor | float:
+    if isinstance(value, torch.Tensor) and value.dim() == 0 and isinstance(name, str):
+        return value.detach()
+    if isinstance(value, int | float) and isinstance(name, str):
+        return float(value)
+    came = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+    raise StepError(
+        f"The part {name!r} of the loss has to be a number, or a tensor of shape (), under a name, and {came} came. To "
+        "fix, reduce it in loss_function, e.g. with .mean()."
+    )
+
+
+def _check_names(parts: Mapping[str, object], run: Run) -> None:
+    twice = sorted(parts.keys() & set(run.metrics.names if run.metrics is not None else ()))
+    if twice:
+        raise StepError(
+            f"The part '{twice[0]}' of the loss has the name of a metric. To fix, rename it in what loss_function "
+            "returns."
+        )
+
+
+def check_loss(loss: object, is_training: bool) -> torch.Tensor:
+    """Refuses a loss that can't be learnt from.
+
+    Args:
+        loss: What ``loss_function`` returned.
+        is_training: Whether gradients are to be computed from it.
+
+    Returns:
+        The same, typed.
+
+    Raises:
+        StepError: If it isn't a floating tensor of shape (), or has no gradient in training.
+    """
+    if not isinstance(loss, torch.Tensor):
+        raise StepError(
+            f"loss_function has to return a tensor of shape (), and returned {type(loss).__name__}. "
+            "To fix, don't call .item() or float() on the loss."
+        )
+    if loss.dim() != 0 or not loss.is_floating_point():
+        raise StepError(
+            f"loss_function has to return a floating tensor of shape (), and returned shape {tuple(loss.shape)}, "
+            f"{loss.dtype}. To fix, reduce it, e.g. with .mean()."
+        )
+    if is_training and not loss.requires_grad:
+        raise StepError(
+            "The loss has no gradient, so nothing can be learnt from it. To fix, compute it from the network's output "
+            "without .detach(), .item(), torch.no_grad() or a round trip through numpy, and check that the network has "
+            "parameters that require a gradient."
+        )
+    return loss
+
+
+def network_of(run: Run) -> torch.nn.Module:
+    """Gives the run's network.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Its network.
+
+    Raises:
+        StepError: If it has none.
+    """
+    if run.network is None:
+        raise StepError("The run has no network. To fix, give it one: Run(…, network=network).")
+    return run.network
+
+
+def optimizer_of(run: Run) -> torch.optim.Optimizer:
+    """Gives the run's optimizer.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Its optimizer.
+
+    Raises:
+        StepError: If it has none.
+    """
+    if run.optimizer is None:
+        raise StepError("The run has no optimizer. To fix, give it one: Run(…, optimizer=optimizer).")
+    return run.optimizer
+
+
+def _describe_missing(missing: list[str], returned: list[str]) -> str:
+    return (
+        f"loss_function asks for {', '.join(map(repr, missing))}, and forward_pass returned "
+        f"{', '.join(map(repr, returned)) or 'nothing'}.{did_you_mean(missing[0], returned)} "
+        "To fix, give both the same name."
+    )

@@ -1,0 +1,43 @@
+"""Numbers as a table of comma-separated values."""
+
+import csv
+import io
+from pathlib import Path
+
+from torchbase.files.append_only import GrowingFile
+from torchbase.logging_backends.file_base import FileBackend
+from torchbase.logging_backends.records import Record, Scalars
+
+FILE = "scalars.csv"
+COLUMNS = ("step", "tag", "value")
+
+
+class CsvLog(FileBackend[GrowingFile]):
+    """Writes ``scalars.csv`` into the run directory: a line a value, with the columns ``step``, ``tag`` and ``value``.
+
+    One table for all tags, since their steps count different things. To look at it::
+
+        pandas.read_csv("scalars.csv").pivot(index="step", columns="tag", values="value")
+
+    It keeps numbers only. Hyper-parameters are in ``config.json``; texts, pictures, histograms and charts are left out.
+    """
+
+    pattern = FILE
+
+    def open_file(self, folder: Path) -> GrowingFile:
+        """Opens the table, and makes it where it is missing; see `FileBackend.open_file`."""
+        file = GrowingFile(folder / FILE)
+        if file.size == 0:
+            file.append(_lines([COLUMNS]))
+        return file
+
+    def append(self, file: GrowingFile, record: Record) -> None:
+        """Appends a line for each number; see `FileBackend.append`."""
+        if isinstance(record, Scalars):
+            file.append(_lines([(record.step, tag, value) for tag, value in record.values.items()]))
+
+
+def _lines(rows: list[tuple[object, ...]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()

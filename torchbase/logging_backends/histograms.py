@@ -1,0 +1,26 @@
+"""Recording how tensors are distributed."""
+
+from collections.abc import Mapping
+
+import torch
+
+from torchbase.engine.run import Run
+
+
+def log_histograms(run: Run, kind: str, tensors: Mapping[str, torch.Tensor], unit: str, step: int) -> None:
+    """Tells the logging backends how the values of tensors are distributed.
+
+    Args:
+        run: The run.
+        kind: What they are, e.g. ``weights``; the tag is ``training/KIND/NAME/UNIT``.
+        tensors: Tensors by name, of any shape; values that are NaN or infinite are left out, for there is no place for
+            them on an axis.
+        unit: What the steps count, ``iterations`` or ``epochs``.
+        step: The iteration or epoch; the first is 1.
+    """
+    for name, tensor in tensors.items():
+        values = tensor.detach()
+        values = values.coalesce().values() if values.is_sparse else values
+        finite = values[torch.isfinite(values)]
+        if finite.numel() > 0:
+            run.call.log_histogram(run=run, tag=run.training.tag(f"{kind}/{name}", unit), values=finite, step=step)

@@ -1,0 +1,113 @@
+"""Records as lines of JSON, in a format that stays."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torchbase.engine.run import Run
+from torchbase.files.append_only import GrowingFile
+from torchbase.files.png import png
+from torchbase.logging_backends.file_base import FileBackend
+from torchbase.logging_backends.records import ChartLayout, Histogram, HyperParameters, Image, Record, Scalars, Text
+
+FILE = "log.jsonl"
+PICTURES = "log_pictures"
+FORMAT_VERSION = 1
+
+
+class JsonLines(FileBackend[GrowingFile]):
+    """Writes ``log.jsonl`` into the run directory: one JSON object a line, each value a line of its own.
+
+    ::
+
+        {"kind": "format", "version": 1}
+        {"kind": "scalar", "time": 1764.5, "tag": "training/loss/iterations", "step": 1, "value": 2.3}
+        {"kind": "text", "time": 1764.5, "tag": "note", "step": 1, "text": "**bold**"}
+        {"kind": "image", "time": 1764.5, "tag": "digit", "step": 1, "file": "log_pictures/000000000173_digit_1.png"}
+        {"kind": "figure", …}                                           as an image
+        {"kind": "histogram", "time": 1764.5, "tag": "weights", "step": 1, "edges": [0.0, …], "counts": [3, …]}
+        {"kind": "hparams", "time": 1764.5, "hparams": {"session.num_epochs": 2, …}, "metrics": {"…/epochs": 0.2, …}}
+        {"kind": "layout", "time": 1764.5, "layout": {"losses": {"loss": ["training/loss/epochs", …]}}}
+
+    ``time`` is in seconds since 1970. JSON has no number for what is NaN or infinite: these are the texts ``"NaN"``,
+    ``"Infinity"`` and ``"-Infinity"``, which ``float()`` takes. Images and figures are PNG files beside it. A reader
+    passes over a kind that it doesn't know, and over half a line at the end of a run that is going on; a change that it
+    has to know of changes the version.
+    """
+
+    pattern = FILE
+
+    def begin(self, run: Run) -> None:
+        """Takes away what is to be recorded again, pictures included; see `FileBackend.begin`."""
+        super().begin(run)
+        if self.folder is not None:
+            _remove_pictures_behind(self.folder)
+
+    def open_file(self, folder: Path) -> GrowingFile:
+        """Opens the file, and makes it where it is missing; see `FileBackend.open_file`."""
+        file = GrowingFile(folder / FILE)
+        if file.size == 0:
+            file.append(_line({"kind": "format", "version": FORMAT_VERSION}))
+        return file
+
+    def append(self, file: GrowingFile, record: Record) -> None:
+        """Appends lines, and writes a picture; see `FileBackend.append`."""
+        if isinstance(record, Image):
+            file.append(_line(_picture(file, record)))
+            return
+        for line in _lines_of(record):
+            file.append(_line(line))
+
+
+def _lines_of(record: Record) -> Iterator[dict[str, Any]]:
+    time = round(record.time, 3)
+    match record:
+        case Scalars(values, step):
+            for tag, value in values.items():
+                yield {"kind": "scalar", "time": time, "tag": tag, "step": step, "value": _plain(value)}
+        case Text(tag, text, step):
+            yield {"kind": "text", "time": time, "tag": tag, "step": step, "text": text}
+        case Histogram(tag, _, step):
+            counts, edges = record.binned()
+            yield {"kind": "histogram", "time": time, "tag": tag, "step": step, "edges": edges, "counts": counts}
+        case HyperParameters(values, metrics):
+            yield {"kind": "hparams", "time": time, "hparams": _plain(values), "metrics": _plain(metrics)}
+        case ChartLayout(layout):
+            yield {"kind": "layout", "time": time, "layout": layout}
+
+
+def _picture(file: GrowingFile, record: Image) -> dict[str, Any]:
+    # The number is the place of its line: no two have the same, and what comes again replaces what was there.
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "-", record.tag)[:80]
+    name = f"{PICTURES}/{file.size:012d}_{readable}_{record.step}.png"
+    path = file.path.parent / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(png(record.pixels))
+    kind, time = "figure" if record.is_figure else "image", round(record.time, 3)
+    return {"kind": kind, "time": time, "tag": record.tag, "step": record.step, "file": name}
+
+
+def _remove_pictures_behind(folder: Path) -> None:
+    log = folder / FILE
+    size = log.stat().st_size if log.exists() else 0
+    for path in (folder / PICTURES).glob("*_*.png"):
+        number = path.name.partition("_")[0]
+        if number.isdecimal() and int(number) >= size:
+            path.unlink()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, allow_nan=False, default=str).encode() + b"\n"

@@ -1,0 +1,253 @@
+"""What a run tells of itself in its directory, in files that are read without torch.
+
+``status.json`` says how far it is and how it ended, ``epochs.jsonl`` has the averages, a line for each phase of each
+epoch, and ``hooks.json`` the hooks in the order in which they are called.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from torchbase.errors import RunDirectoryError
+from torchbase.files.durable import read_json, replace_file
+from torchbase.files.json_lines import append_line, cut_lines, read_lines
+from torchbase.files.json_values import finite_or_text
+from torchbase.listeners import HookOrder, Listener
+
+STATUS_FILE = "status.json"
+EPOCHS_FILE = "epochs.jsonl"
+HOOKS_FILE = "hooks.json"
+FORMAT_VERSION = 1
+
+State = Literal["running", "finished", "stopped", "failed"]
+STATES: tuple[str, ...] = get_args(State)
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest loss of a validation set.
+
+    Attributes:
+        loss: The average over the set's samples.
+        epoch: The epoch after which it was measured; the first is 1.
+    """
+
+    loss: float
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is, and how it ended.
+
+    Attributes:
+        state: ``"running"``, also of a run whose process was killed; ``"finished"``, ``"stopped"`` or ``"failed"``.
+        reason: Why it was stopped, or the error that ended it, in one line; None where there is none.
+        epochs_done: How many epochs are done.
+        max_epochs: How many epochs the run has.
+        iterations: Training iterations done.
+        best_losses: The lowest loss of each validation set, by the phase's name.
+        started_at: When the run was first started, in ISO 8601 with the time zone.
+        resumed_at: When it last went on; None where it never did.
+        updated_at: When this was written.
+        process_id: The process that wrote it.
+        host: The machine of that process.
+    """
+
+    state: State
+    reason: str | None
+    epochs_done: int
+    max_epochs: int
+    iterations: int
+    best_losses: Mapping[str, Best]
+    started_at: str
+    resumed_at: str | None
+    updated_at: str
+    process_id: int
+    host: str
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The averages of one phase.
+
+    Attributes:
+        epoch: The epoch; the first is 1. A validation set that is run within the epochs has several of one.
+        phase: The name of the phase.
+        iterations: Training iterations done in the whole run.
+        averages: The averages by name.
+    """
+
+    epoch: int
+    phase: str
+    iterations: int
+    averages: Mapping[str, float]
+
+
+def write_status(folder: Path, status: Status) -> None:
+    """Replaces the status of a run.
+
+    Args:
+        folder: The run directory.
+        status: The status.
+
+    Raises:
+        RunDirectoryError: The operating system refused.
+    """
+    best_losses = {
+        phase: {"loss": finite_or_text(best.loss), "epoch": best.epoch} for phase, best in status.best_losses.items()
+    }
+    _replace(folder / STATUS_FILE, {"format_version": FORMAT_VERSION, **vars(status), "best_losses": best_losses})
+
+
+def read_status(folder: Path) -> Status | None:
+    """Reads the status of a run.
+
+    Args:
+        folder: The run directory.
+
+    Returns:
+        The status; None where the run wrote none.
+
+    Raises:
+        RunDirectoryError: If the file can't be read, or isn't a status.
+    """
+    return _read(folder / STATUS_FILE, _status_of)
+
+
+def append_epoch(folder: Path, epoch: Epoch) -> None:
+    """Appends the averages of a phase.
+
+    Args:
+        folder: The run directory.
+        epoch: The averages.
+
+    Raises:
+        RunDirectoryError: The operating system refused.
+    """
+    averages = {name: finite_or_text(value) for name, value in epoch.averages.items()}
+    append_line(folder / EPOCHS_FILE, {**vars(epoch), "averages": averages})
+
+
+def cut_epochs(folder: Path, count: int) -> None:
+    """Takes away what is to come again.
+
+    Args:
+        folder: The run directory.
+        count: How many averages stay.
+
+    Raises:
+        RunDirectoryError: The operating system refused.
+    """
+    cut_lines(folder / EPOCHS_FILE, count)
+
+
+def read_epochs(folder: Path) -> tuple[list[Epoch], int]:
+    """Reads the averages of a run.
+
+    Args:
+        folder: The run directory.
+
+    Returns:
+        The averages in the order in which they were measured, and how many lines are damaged.
+
+    Raises:
+        RunDirectoryError: The operating system refused.
+    """
+    lines, damaged = read_lines(folder / EPOCHS_FILE)
+    epochs = []
+    for line in lines:
+        try:
+            epochs.append(_epoch_of(line))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            damaged += 1
+    return epochs, damaged
+
+
+def write_hooks(folder: Path, order: HookOrder) -> None:
+    """Replaces what is told of the hooks.
+
+    Args:
+        folder: The run directory.
+        order: The hooks.
+
+    Raises:
+        RunDirectoryError: The operating system refused.
+    """
+    events = {
+        event: [{"hook": one.name, "is_wrapper": one.is_wrapper} for one in listeners]
+        for event, listeners in order.events.items()
+    }
+    _replace(folder / HOOKS_FILE, {"hooks": dict(order.classes), "events": events})
+
+
+def read_hooks(folder: Path) -> HookOrder | None:
+    """Reads what is told of the hooks.
+
+    Args:
+        folder: The run directory.
+
+    Returns:
+        The hooks; None where the run wrote nothing of them.
+
+    Raises:
+        RunDirectoryError: If the file can't be read, or isn't of that kind.
+    """
+    return _read(folder / HOOKS_FILE, _hooks_of)
+
+
+def _replace(file: Path, value: Mapping[str, Any]) -> None:
+    replace_file(file, json.dumps(value, indent=2, allow_nan=False).encode() + b"\n")
+
+
+def _read(file: Path, content_of: Callable[[Any], Content]) -> Content | None:
+    try:
+        value = read_json(file)
+    except RunDirectoryError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    try:
+        return content_of(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunDirectoryError(
+            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. Restore it, or take it away."
+        ) from error
+
+
+def _status_of(value: Any) -> Status:
+    if value["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"it is of format {value['format_version']}, and this version of torchbase reads 1")
+    if value["state"] not in STATES:
+        raise ValueError(f"the state {value['state']!r} is none of {', '.join(STATES)}")
+    return Status(
+        state=value["state"],
+        reason=None if value["reason"] is None else str(value["reason"]),
+        epochs_done=int(value["epochs_done"]),
+        max_epochs=int(value["max_epochs"]),
+        iterations=int(value["iterations"]),
+        best_losses={
+            phase: Best(float(best["loss"]), int(best["epoch"])) for phase, best in value["best_losses"].items()
+        },
+        started_at=str(value["started_at"]),
+        resumed_at=None if value["resumed_at"] is None else str(value["resumed_at"]),
+        updated_at=str(value["updated_at"]),
+        process_id=int(value["process_id"]),
+        host=str(value["host"]),
+    )
+
+
+def _epoch_of(line: Mapping[str, Any]) -> Epoch:
+    averages = {name: float(value) for name, value in line["averages"].items()}
+    return Epoch(int(line["epoch"]), str(line["phase"]), int(line["iterations"]), averages)
+
+
+def _hooks_of(value: Any) -> HookOrder:
+    events = {
+        event: tuple(Listener(str(one["hook"]), bool(one["is_wrapper"])) for one in listeners)
+        for event, listeners in value["events"].items()
+    }
+    return HookOrder({name: str(kind) for name, kind in value["hooks"].items()}, events)

@@ -1,0 +1,96 @@
+"""Tells which hook takes how long."""
+
+import logging
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Self
+
+from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.run import Run
+from torchbase.files.durable import write_durably
+
+logger = logging.getLogger("torchbase")
+
+TIMES_FILE = "hook_times.txt"
+
+
+class HookTimes:
+    """Takes the time of each hook at each event, and tells it in a table at the end of the run.
+
+    For finding out what makes a training slow. The time of a call is that of the hook itself, without what it lets
+    other hooks do; ``training_step`` at ``run_forward`` is the network's. On a GPU it is the time of the host, which
+    doesn't wait for the device. The table is also written to ``hook_times.txt`` of the run directory; of a run that was
+    resumed it tells the last part.
+
+    Example:
+        >>> hook = HookTimes()
+    """
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[str, str], list[float]] = {}  # calls, seconds
+        self._within: list[float] = []  # for each call that isn't over the seconds of the calls within it
+
+    def observe_call(self, hook: str, event: str, is_return: bool) -> "_Clock":
+        """Gives the clock of one call.
+
+        Args:
+            hook: The name of the hook.
+            event: The event.
+            is_return: Whether it is the second part of a wrapper.
+        """
+        times = self._times.setdefault((hook, event), [0, 0.0])
+        times[0] += not is_return
+        return _Clock(times, self._within)
+
+    @hookimpl
+    def on_run_start(self) -> None:
+        """Begins anew."""
+        self._times.clear()
+
+    # Last, so that what other hooks do at the end is in it.
+    @hookimpl(trylast=True)
+    def on_run_end(self, run: Run) -> None:
+        """Tells the times."""
+        self._tell(run)
+
+    @hookimpl(trylast=True)
+    def on_exception(self, run: Run) -> None:
+        """Tells the times."""
+        self._tell(run)
+
+    def _tell(self, run: Run) -> None:
+        table = _table(self._times)
+        logger.info("The time that each hook took:\n%s", table)
+        if run.run_directory is not None:
+            content = f"{table}\n".encode()
+            write_durably(run.run_directory.file(TIMES_FILE), lambda file: file.write(content))
+
+
+class _Clock:
+    def __init__(self, times: list[float], within: list[float]) -> None:
+        self._times, self._within = times, within
+
+    def __enter__(self) -> Self:
+        self._within.append(0.0)
+        self._began_at = perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seconds = perf_counter() - self._began_at
+        self._times[1] += seconds - self._within.pop()
+        if self._within:
+            self._within[-1] += seconds
+
+
+def _table(times: Mapping[tuple[str, str], list[float]]) -> str:
+    head = ("hook", "event", "calls", "ms in all", "µs a call")
+    longest_first = sorted(times.items(), key=lambda item: -item[1][1])
+    rows = [
+        (hook, event, f"{calls:,.0f}", f"{seconds * 1e3:,.1f}", f"{seconds / calls * 1e6:,.1f}")
+        for (hook, event), (calls, seconds) in longest_first
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in (head, *rows))
+    )
