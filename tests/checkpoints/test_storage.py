@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from torchbase.checkpoints.storage import (
     check_checkpoint,
+    has_results,
     keep_newest,
     list_checkpoints,
     newest_whole_checkpoint,
@@ -394,3 +395,8 @@ def test_a_writer_killed_at_any_instant_loses_nothing_that_it_announced(tmp_path
         assert result["network"] == [result["found"]]
         assert result["progress"] == result["found"]
     assert any(result["unfinished"] for result in results), "no kill fell into a write: nothing was tried"
+
+
+def test_asking_for_results_makes_no_folder(tmp_path):
+    assert not has_results(tmp_path)
+    assert list(tmp_path.iterdir()) == []

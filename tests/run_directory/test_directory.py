@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from torchbase.checkpoints.storage import write_checkpoint
+from torchbase.checkpoints.storage import has_results, write_checkpoint
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError
 from torchbase.files.durable import write_json
 from torchbase.files.tensors import write_tensors
@@ -231,36 +231,31 @@ def test_a_directory_in_which_nothing_was_kept_is_removed_with_a_warning(new, ca
     write_json(new.file("config.json"), {})
     write_json(new.file("states/seeds.json"), {})
     (new.states / ".checkpoint-epoch-000000-iteration-0000000001.0123456789abcdef.tmp").mkdir()
-    assert not new.has_kept_something
+    assert not has_results(new.path)
     with caplog.at_level(logging.WARNING, "torchbase"):
-        assert new.remove_if_nothing_kept()
+        assert new.remove_unless(has_results)
     assert not new.path.exists()
     assert list(new.path.parent.iterdir()) == []
     assert str(new.path) in caplog.text
-    assert not new.remove_if_nothing_kept()
-
-
-def test_looking_whether_something_was_kept_makes_no_folder(new):
-    assert not new.has_kept_something
-    assert list(new.path.iterdir()) == []
+    assert not new.remove_unless(has_results)
 
 
 def test_a_directory_with_a_checkpoint_is_not_removed(new, caplog):
     write_checkpoint(new.states, 0, 1, {"value": 1})
-    assert new.has_kept_something
-    assert not new.remove_if_nothing_kept()
+    assert has_results(new.path)
+    assert not new.remove_unless(has_results)
     assert new.path.is_dir()
     assert caplog.text == ""
 
 
 def test_a_directory_with_the_network_is_not_removed(new):
     write_tensors(new.file("network.pth"), {})
-    assert new.has_kept_something
-    assert not new.remove_if_nothing_kept()
+    assert has_results(new.path)
+    assert not new.remove_unless(has_results)
     assert new.path.is_dir()
 
 
 def test_an_earlier_directory_is_not_removed(new):
     found = RunDirectory.open(new.path.parent, new.tag)
-    assert not found.remove_if_nothing_kept()
+    assert not found.remove_unless(has_results)
     assert os.listdir(new.path.parent) == [new.tag]

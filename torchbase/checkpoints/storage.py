@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from torchbase.errors import CheckpointError, RunDirectoryError
 from torchbase.files import durable
+from torchbase.run_directory.names import NETWORK_FILE, STATES_FOLDER
 
 if TYPE_CHECKING:
     from torchbase.checkpoints.manifest import Manifest
 
-STATES_FOLDER = "states"  # of a run directory, which has the checkpoints and what continues the run
 _NAME = re.compile(r"checkpoint-epoch-([0-9]{6,})-iteration-([0-9]{10,})")
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 _logger = logging.getLogger("torchbase")
@@ -102,6 +102,18 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """
     progress = _progress_of_all(folder)
     return sorted(progress, key=lambda path: progress[path], reverse=True)
+
+
+def has_results(run_directory: Path) -> bool:
+    """Say whether a run has results on disk, which can be looked at or resumed from.
+
+    Args:
+        run_directory: The run directory.
+
+    Returns:
+        Whether it has a checkpoint, by its name alone, or the best network.
+    """
+    return (run_directory / NETWORK_FILE).exists() or bool(list_checkpoints(run_directory / STATES_FOLDER))
 
 
 def newest_progress(folder: Path) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torchbase.checkpoints.run_state import gather
-from torchbase.checkpoints.storage import STATES_FOLDER, check_checkpoint, list_checkpoints
+from torchbase.checkpoints.storage import check_checkpoint, list_checkpoints
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -17,7 +17,7 @@ from torchbase.files.bitwise import different_values
 from torchbase.files.host_copies import HostCopies
 from torchbase.files.tensors import check_tensors
 from torchbase.run_directory.config_snapshot import CONFIG_FILE
-from torchbase.run_directory.directory import NETWORK_FILE
+from torchbase.run_directory.names import NETWORK_FILE, STATES_FOLDER
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torchbase.checkpoints.storage import STATES_FOLDER, newest_progress
+from torchbase.checkpoints.storage import newest_progress
 from torchbase.errors import RunDirectoryError, did_you_mean
 from torchbase.files.durable import os_errors_explained
 from torchbase.files.json_values import NOT_GIVEN, child_path
 from torchbase.run_directory.config_snapshot import CONFIG_FILE, newest_config
 from torchbase.run_directory.lock import is_locked
+from torchbase.run_directory.names import STATES_FOLDER
 from torchbase.run_directory.record import STATUS_FILE, Best, Status, read_status
 
 DEFAULT_PARENT = Path("runs")

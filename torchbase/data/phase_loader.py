@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -19,14 +19,32 @@ logger = logging.getLogger("torchbase")
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-    from torchbase.run_directory.config import SessionConfig
+
+class LoaderSettings(Protocol):
+    """The settings of a session that its loaders need."""
+
+    @property
+    def mini_batch_size(self) -> int:
+        """Samples in a mini-batch."""
+
+    @property
+    def validation_mini_batch_size(self) -> int | None:
+        """Samples in a mini-batch of validation; None for as many as in training."""
+
+    @property
+    def iterations_per_epoch(self) -> int | None:
+        """Iterations in an epoch of a stream; None for one pass."""
+
+    @property
+    def dataloader_num_workers(self) -> int:
+        """Processes that read; 0 for none."""
 
 
 def phase_loader(
     dataset: "Dataset | IterableDataset",
     phase: str,
     randomness: Randomness,
-    config: "SessionConfig",
+    settings: LoaderSettings,
     *,
     is_training: bool,
     collate: Collate | None = None,
@@ -38,7 +56,7 @@ def phase_loader(
         dataset: A dataset, which is shuffled for training, or a stream, which comes as it is.
         phase: The name of the phase.
         randomness: The seed of the run.
-        config: Gives the sizes of mini-batches, the number of workers and, for training, of iterations in an epoch.
+        settings: The sizes of mini-batches, the number of workers and, for training, of iterations in an epoch.
         is_training: Whether it is the training phase. In validation an epoch is always one pass.
         collate: Makes a mini-batch of a list of samples.
         device: The device of the run. Where it is a GPU, tensors are put into pinned memory and, but for a stream,
@@ -52,10 +70,10 @@ def phase_loader(
     """
     from datasets import IterableDataset
 
-    size, workers = config.mini_batch_size, config.dataloader_num_workers
-    if not is_training and config.validation_mini_batch_size is not None:
-        size = config.validation_mini_batch_size
-    iterations = config.iterations_per_epoch if is_training else None
+    size, workers = settings.mini_batch_size, settings.dataloader_num_workers
+    if not is_training and settings.validation_mini_batch_size is not None:
+        size = settings.validation_mini_batch_size
+    iterations = settings.iterations_per_epoch if is_training else None
     is_gpu = device is not None and device.type == "cuda"
     if isinstance(dataset, IterableDataset):
         return StreamLoader(

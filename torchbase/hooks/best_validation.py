@@ -15,7 +15,7 @@ from torchbase.engine.votes import VOTES_FILE, Rule, Vote, append_decision, chec
 from torchbase.errors import HookError, RunDirectoryError, did_you_mean
 from torchbase.files.host_copies import HostCopies
 from torchbase.files.tensors import write_tensors
-from torchbase.run_directory.directory import NETWORK_FILE
+from torchbase.run_directory.names import NETWORK_FILE
 
 logger = logging.getLogger("torchbase")
 

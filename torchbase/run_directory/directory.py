@@ -6,18 +6,18 @@ import re
 import shutil
 import socket
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from torchbase.checkpoints.storage import STATES_FOLDER, list_checkpoints
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you_mean
 from torchbase.files.background_writes import BackgroundWrites
 from torchbase.files.durable import make_folder, os_errors_explained, sync_folder
 from torchbase.run_directory.lock import LOCK_FILE
+from torchbase.run_directory.names import STATES_FOLDER
 
-NETWORK_FILE = "network.pth"
 # Far longer than `is_locked` holds the lock, or a child of a killed process that is about to become another program.
 SECONDS_OF_A_GLANCE = 1.0
 _POSTFIX = re.compile(r"[A-Za-z0-9._-]+")
@@ -101,11 +101,6 @@ class RunDirectory:
         """The folder of the checkpoints and of what continues the run, made when first asked for."""
         return make_folder(self.path / STATES_FOLDER)
 
-    @property
-    def has_kept_something(self) -> bool:
-        """Whether a checkpoint or the network of the run is on disk, from which something can be learnt or resumed."""
-        return (self.path / NETWORK_FILE).exists() or bool(list_checkpoints(self.path / STATES_FOLDER))
-
     def file(self, name: str) -> Path:
         """Tell the path of a file in the directory, and make the folders that lead to it.
 
@@ -164,19 +159,22 @@ class RunDirectory:
             if not self._is_wanted:
                 self._lock.release()
 
-    def remove_if_nothing_kept(self) -> bool:
-        """Unlock and remove the directory of a run that ended before it kept anything, so that such runs don't pile up.
+    def remove_unless(self, has_results: Callable[[Path], bool]) -> bool:
+        """Unlock and remove the directory of a new run that ended without results, so that such runs don't pile up.
+
+        Args:
+            has_results: Says whether the directory of that path has results, which are never removed.
 
         Returns:
-            Whether it was removed. Only a new one is, and only without a checkpoint and a network.
+            Whether it was removed. Only a new one is.
 
         Raises:
             RunDirectoryError: The operating system refused.
         """
-        if not self.is_new or not self.path.is_dir() or self.has_kept_something:
+        if not self.is_new or not self.path.is_dir() or has_results(self.path):
             return False
-        self.writes.join()  # what is being written now may be the first thing that is kept
-        if self.has_kept_something:
+        self.writes.join()  # what is being written now may be the first result
+        if has_results(self.path):
             return False
         self.unlock()
         with os_errors_explained("remove", self.path):

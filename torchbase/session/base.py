@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import torch
 
 from torchbase import hooks as standard
+from torchbase.checkpoints.storage import has_results
 from torchbase.checkpoints.verification import Verification, verify_run
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.entry_points import load_plugin
@@ -262,6 +263,6 @@ class TrainingBaseSession(SessionEvaluation):
         try:
             yield
         except BaseException:
-            self._run_directory.remove_if_nothing_kept()
+            self._run_directory.remove_unless(has_results)
             self._run_directory.unlock()
             raise

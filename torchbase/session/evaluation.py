@@ -15,7 +15,8 @@ from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, RunDirectoryError
 from torchbase.files.tensors import check_tensors, read_tensors
 from torchbase.randomness import fence
-from torchbase.run_directory.directory import NETWORK_FILE, RunDirectory
+from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.session.building import VALIDATION_PREFIX
 from torchbase.session.parts import SessionParts
 

@@ -6,14 +6,15 @@ from typing import Any, Literal
 
 import torch
 
-from torchbase.checkpoints.storage import newest_whole_checkpoint
+from torchbase.checkpoints.storage import has_results, newest_whole_checkpoint
 from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
 from torchbase.files.durable import read_json, remove_leftovers
 from torchbase.files.tensors import check_tensors, read_tensors
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.randomness import draw_seed
 from torchbase.run_directory.config_snapshot import newest_config, newest_run
-from torchbase.run_directory.directory import NETWORK_FILE, RunDirectory
+from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.names import NETWORK_FILE
 
 DEFAULT_PARENT = "runs"
 
@@ -155,7 +156,7 @@ def choose_seed(given: int | None, run_directory: RunDirectory, allow_change: bo
     """
     file = run_directory.path / SEEDS_FILE
     if run_directory.is_new or not file.exists():
-        if run_directory.has_kept_something:
+        if has_results(run_directory.path):
             raise RunDirectoryError(f"{file} is missing, and without the seed the run can't go on. Restore it.")
         return given if given is not None else draw_seed()
     kept = int(read_json(file)["seed"])

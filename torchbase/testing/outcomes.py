@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-from torchbase.checkpoints.storage import STATES_FOLDER
 from torchbase.files.bitwise import different_values
 from torchbase.run_directory.config_snapshot import CONFIG_FILE
-from torchbase.run_directory.directory import NETWORK_FILE
+from torchbase.run_directory.names import NETWORK_FILE, STATES_FOLDER
 from torchbase.run_directory.record import EPOCHS_FILE, HOOKS_FILE, STATUS_FILE, read_epochs
 from torchbase.session.base import TrainingBaseSession
 from torchbase.session.summary import RunSummary

@@ -10,10 +10,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from torchbase.checkpoints.storage import STATES_FOLDER, newest_whole_checkpoint
+from torchbase.checkpoints.storage import newest_whole_checkpoint
 from torchbase.engine.plugins import name_of
 from torchbase.errors import HookCheckError, RunDirectoryError
 from torchbase.hooks import Console
+from torchbase.run_directory.names import STATES_FOLDER
 from torchbase.session.base import TrainingBaseSession
 from torchbase.testing.instruments import CopyAt, KillAt, Killed, StopAt, Tally, Witness, names_not_kept
 from torchbase.testing.other_process import call_in_a_process
