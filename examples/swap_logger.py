@@ -12,10 +12,8 @@ from pathlib import Path
 
 from digits import CONFIG, DigitsSession
 
-from torchbase.files.append_only import GrowingFile
 from torchbase.hooks import JsonLines
-from torchbase.logging_backends.file_base import FileBackend
-from torchbase.logging_backends.records import HyperParameters, Scalars
+from torchbase.logging_backends import AppendOnlyFile, FileBackend, HyperParameters, Scalars
 
 
 class EpochTable(FileBackend):
@@ -24,7 +22,7 @@ class EpochTable(FileBackend):
     pattern = "epochs.txt"
 
     def open_file(self, folder):
-        return GrowingFile(folder / "epochs.txt")
+        return AppendOnlyFile(folder / "epochs.txt")
 
     def append(self, file, record):
         match record:

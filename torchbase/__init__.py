@@ -1,7 +1,6 @@
 """A minimalist base for machine-learning projects in PyTorch.
 
-The public names are imported when they are first asked for: the command ``torchbase`` lies in this package, and answers
-without torch.
+The public names are imported on first access: the command ``torchbase`` lies in this package, and runs without torch.
 """
 
 import importlib
@@ -11,10 +10,17 @@ if typing.TYPE_CHECKING:
     from torchbase.data.splitting import split_iterables
     from torchbase.data.validation_datasets import ValidationDatasetsDict
     from torchbase.engine.hookspecs import hookimpl
+    from torchbase.engine.iteration_values import IterationValues
     from torchbase.engine.loop import Engine
-    from torchbase.engine.phase import Phase
-    from torchbase.engine.run import Run
+    from torchbase.engine.observed_calls import CallObserver
+    from torchbase.engine.phase import Phase, Progress
+    from torchbase.engine.run import BestLoss, Run
+    from torchbase.engine.training_step import TrainingStep
+    from torchbase.intervals import Interval
     from torchbase.metrics.base import BaseMetricsClass
+    from torchbase.randomness import Randomness
+    from torchbase.run_directory.config import Config, SessionConfig, validate_config
+    from torchbase.run_directory.directory import RunDirectory
     from torchbase.session.base import TrainingBaseSession
     from torchbase.session.summary import RunSummary
 
@@ -22,26 +28,48 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BaseMetricsClass",
+    "BestLoss",
+    "CallObserver",
+    "Config",
     "Engine",
+    "Interval",
+    "IterationValues",
     "Phase",
+    "Progress",
+    "Randomness",
     "Run",
+    "RunDirectory",
     "RunSummary",
+    "SessionConfig",
     "TrainingBaseSession",
+    "TrainingStep",
     "ValidationDatasetsDict",
     "hookimpl",
     "split_iterables",
+    "validate_config",
 ]
 
 _MODULES = {
     "BaseMetricsClass": "metrics.base",
+    "BestLoss": "engine.run",
+    "CallObserver": "engine.observed_calls",
+    "Config": "run_directory.config",
     "Engine": "engine.loop",
+    "Interval": "intervals",
+    "IterationValues": "engine.iteration_values",
     "Phase": "engine.phase",
+    "Progress": "engine.phase",
+    "Randomness": "randomness",
     "Run": "engine.run",
+    "RunDirectory": "run_directory.directory",
     "RunSummary": "session.summary",
+    "SessionConfig": "run_directory.config",
     "TrainingBaseSession": "session.base",
+    "TrainingStep": "engine.training_step",
     "ValidationDatasetsDict": "data.validation_datasets",
     "hookimpl": "engine.hookspecs",
     "split_iterables": "data.splitting",
+    "validate_config": "run_directory.config",
 }
 
 
@@ -52,10 +80,10 @@ if not typing.TYPE_CHECKING:  # else a checker would take any name for a public 
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-        globals()[name] = value  # asked for once
+        globals()[name] = value  # imported once
         return value
 
 
 def __dir__() -> list[str]:
-    """Gives the names that there are, also those that weren't asked for yet."""
+    """Returns all names, also those that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -21,6 +21,21 @@ Their messages say what is wrong, where, what came, what was expected and how to
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "HookCheckError",
+    "HookError",
+    "IntervalError",
+    "MetricsError",
+    "NonFiniteError",
+    "RunDirectoryError",
+    "RunDirectoryLockedError",
+    "StepError",
+    "TorchbaseError",
+]
+
 
 class TorchbaseError(Exception):
     """The base of every error that torchbase raises itself."""

@@ -6,7 +6,7 @@ import torch
 from tiny import TinySession, config_with
 
 from torchbase import Engine, Phase, Run, hookimpl
-from torchbase.checkpoints.run_state import gather, put_back
+from torchbase.checkpoints.run_state import gather, restore
 from torchbase.checkpoints.storage import Checkpoint
 from torchbase.engine.phase import Progress
 from torchbase.engine.training_step import TrainingStep
@@ -106,7 +106,7 @@ def test_a_fresh_run_becomes_the_one_that_was_kept(tmp_path, iterations):
     fresh = make_run(2)
     for one in fresh.network.parameters():
         one.grad = torch.ones_like(one)
-    put_back(fresh, saved)
+    restore(fresh, saved)
     assert different_values(fresh.network.state_dict(), run.network.state_dict()) == []
     assert different_values(fresh.optimizer.state_dict(), run.optimizer.state_dict()) == []
     assert different_values(gradients_of(fresh), gradients_of(run)) == []
@@ -123,7 +123,7 @@ def test_it_goes_on_as_the_one_that_never_stopped(tmp_path):
     whole = train(make_run(1))
     for phase, iterations in (("training", 5), ("training", 8), ("validation-a", 2), ("validation-b", 4)):
         fresh = make_run(2)
-        put_back(fresh, through_a_file(gather(stopped_in(phase, iterations)), tmp_path))
+        restore(fresh, through_a_file(gather(stopped_in(phase, iterations)), tmp_path))
         train(fresh)
         assert different_values(gather(fresh)["network"], gather(whole)["network"]) == []
         assert different_values(gather(fresh)["training"]["optimizer"], gather(whole)["training"]["optimizer"]) == []
@@ -153,7 +153,7 @@ def test_the_random_streams_wait_for_the_next_iteration(tmp_path):
     expected = torch.rand(3)
     fresh = make_run(6)
     torch.manual_seed(7)
-    put_back(fresh, saved)
+    restore(fresh, saved)
     assert not torch.equal(torch.rand(3), expected)
     restore_streams(fresh.random_states)
     assert torch.equal(torch.rand(3), expected)
@@ -163,7 +163,7 @@ def test_a_validation_that_was_broken_off_begins_again(tmp_path):
     run = stopped_in("validation-b", 5)
     assert run.validation[1].progress == Progress(iterations=5, mini_batches=2, done_after=4)
     fresh = make_run(2)
-    put_back(fresh, through_a_file(gather(run), tmp_path))
+    restore(fresh, through_a_file(gather(run), tmp_path))
     assert [phase.progress for phase in fresh.phases] == [
         Progress(iterations=8, mini_batches=4, is_done=True, done_after=8),
         Progress(iterations=6, mini_batches=3, is_done=True, done_after=8),
@@ -174,7 +174,7 @@ def test_a_validation_that_was_broken_off_begins_again(tmp_path):
 
 def test_a_training_that_was_broken_off_does_not(tmp_path):
     fresh = make_run(2)
-    put_back(fresh, through_a_file(gather(stopped_in("training", 6)), tmp_path))
+    restore(fresh, through_a_file(gather(stopped_in("training", 6)), tmp_path))
     assert fresh.progress == Progress(iterations=6, mini_batches=2, done_after=4)
 
 
@@ -182,7 +182,7 @@ def test_losses_of_the_run_itself_give_way_to_the_kept_ones(tmp_path):
     saved = through_a_file(gather(make_run(1)), tmp_path)
     run = train(make_run(1))
     assert run.best_losses
-    put_back(run, saved)
+    restore(run, saved)
     assert run.best_losses == {}
     assert run.epochs_done == 0
 
@@ -192,7 +192,7 @@ def test_another_network_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"(?s)The network kept in .* doesn't fit .*0\.weight.*To fix, resume with"
     ):
-        put_back(make_run(1, width=5), saved)
+        restore(make_run(1, width=5), saved)
 
 
 def test_another_optimizer_is_refused_with_what_to_do(tmp_path):
@@ -200,14 +200,14 @@ def test_another_optimizer_is_refused_with_what_to_do(tmp_path):
     run = make_run(1)
     run.optimizer = torch.optim.Adam(run.network[0].parameters())
     with pytest.raises(CheckpointError, match=r"The optimizer kept in .* doesn't fit .* To fix, resume with the code"):
-        put_back(run, saved)
+        restore(run, saved)
 
 
 def test_a_phase_that_was_not_there_begins_anew_with_a_warning(tmp_path, caplog):
     saved = through_a_file(gather(stopped_in("training", 5)), tmp_path)
     fresh = make_run(2, names=("a", "new"))
     with caplog.at_level(logging.WARNING, "torchbase"):
-        put_back(fresh, saved)
+        restore(fresh, saved)
     assert f"{tmp_path.name} holds nothing of validation-new, which begins anew." in caplog.text
     assert "validation-a" not in caplog.text
     assert fresh.validation[1].progress == Progress()
@@ -219,14 +219,14 @@ def test_the_training_loader_goes_on_where_it_was(tmp_path):
     run = stopped_in("training", 6, loader=Stream())
     saved = through_a_file(gather(run), tmp_path)
     fresh = make_run(2, loader=Stream())
-    put_back(fresh, saved)
+    restore(fresh, saved)
     assert fresh.training.loader.given == run.training.loader.given == 6
 
 
 def test_a_loader_that_takes_no_state_is_warned_of(tmp_path, caplog):
     saved = through_a_file(gather(stopped_in("training", 6, loader=Stream())), tmp_path)
     with caplog.at_level(logging.WARNING, "torchbase"):
-        put_back(make_run(2), saved)
+        restore(make_run(2), saved)
     assert "holds a state of the training loader, and this one takes none" in caplog.text
 
 

@@ -4,10 +4,30 @@ import importlib
 import inspect
 import pkgutil
 import re
+from pathlib import Path
 
 import pytest
 
 import torchbase
+
+ROOT = Path(__file__).parents[2]
+# What users may import from; everything else may move.
+PLACES = (
+    "torchbase",
+    "torchbase.data",
+    "torchbase.errors",
+    "torchbase.hooks",
+    "torchbase.logging_backends",
+    "torchbase.metrics",
+    "torchbase.testing",
+    "torchbase.utils",
+    "torchbase.utils.metrics_instances",
+)
+WRITTEN_FOR_USERS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.py")),
+]
 
 MODULES = [importlib.import_module(one.name) for one in pkgutil.walk_packages(torchbase.__path__, "torchbase.")] + [
     torchbase
@@ -64,6 +84,47 @@ PUBLIC_CALLABLES = public_callables()
 def test_public_names_are_sorted_and_there(module):
     assert module.__all__ == sorted(set(module.__all__), key=order)
     assert all(hasattr(module, name) for name in module.__all__)
+
+
+def test_only_these_places_have_public_names():
+    assert sorted(module.__name__ for module in WITH_PUBLIC_NAMES) == sorted(PLACES)
+
+
+def documented_in_the_reference():
+    """The objects that the reference documents, each as often as it does."""
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    found = []
+    for directive in re.finditer(r"^\.\. auto(\w+):: ([\w.]+)\n((?: {3}.*\n)*)", text, re.MULTILINE):
+        kind, name, options = directive.groups()
+        if kind == "module":
+            module = importlib.import_module(name)
+            excluded = re.findall(r":exclude-members: (.*)", options)
+            left_out = set(excluded[0].split(", ")) if excluded else set()
+            assert left_out <= set(module.__all__), f"{name} has no {left_out - set(module.__all__)}"
+            found += [getattr(module, one) for one in module.__all__ if one not in left_out]
+        else:
+            found.append(getattr(torchbase, name))  # the reference has them under currentmodule:: torchbase
+    return found
+
+
+def test_each_public_name_is_documented_once_in_the_reference():
+    documented = [id(one) for one in documented_in_the_reference()]
+    public = {id(getattr(module, name)): f"{module.__name__}.{name}" for module, name in PUBLIC}
+    assert [name for one, name in public.items() if documented.count(one) != 1] == []
+    assert set(documented) <= public.keys()
+
+
+@pytest.mark.parametrize("file", WRITTEN_FOR_USERS, ids=lambda file: file.name)
+def test_what_users_read_imports_public_names_alone(file):
+    imports = re.findall(
+        r"^\s*from (torchbase[\w.]*) import ([\w, ]+|\([^)]*\))", file.read_text("utf-8"), re.MULTILINE
+    )
+    for module, names in imports:
+        if module.partition(".")[0] != "torchbase":  # a package whose name begins like ours
+            continue
+        assert module in PLACES
+        places = {*importlib.import_module(module).__all__, *(one.rpartition(".")[2] for one in PLACES)}
+        assert {name.split(" as ")[0] for name in re.findall(r"\w+(?: as \w+)?", names)} <= places
 
 
 def test_the_package_exports_what_it_imports():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torchbase.data import stream_shards
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
-from torchbase.data.stream_shards import goes_on_exactly
+from torchbase.data.stream_shards import resumes_exactly
 from torchbase.data.streaming import StreamLoader
 from torchbase.errors import DataError
 from torchbase.randomness import Randomness
@@ -440,4 +440,4 @@ def test_a_state_of_another_stream_is_refused_in_the_middle_of_an_epoch(other):
 
 @pytest.mark.parametrize("state", [{}, {"examples_iterable": None}, {"examples_iterable": {"type": "Unheard"}}])
 def test_a_state_of_an_unknown_kind_is_not_trusted(state):
-    assert not goes_on_exactly(state, 3)
+    assert not resumes_exactly(state, 3)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from torchbase.engine.votes import Decision, Vote, append_decision, check_rule, cut_decisions, decide, is_better
+from torchbase.engine.votes import Decision, Vote, append_decision, check_rule, decide, is_better, truncate_decisions
 from torchbase.errors import HookError
 
 
@@ -61,14 +61,14 @@ def test_what_is_no_rule_is_refused(rule):
 
 def test_decisions_are_lines_of_which_the_last_can_be_cut_away(tmp_path):
     file = tmp_path / "votes.jsonl"
-    cut_decisions(file, 1)
+    truncate_decisions(file, 1)
     assert not file.exists()
     for epoch in (1, 2, 3):
         vote = Vote("validation-a", float("nan"), 0.5, False)
         append_decision(file, Decision(epoch, 10 * epoch, epoch == 2, "because", (vote,)))
     with file.open("a") as lines:
         lines.write('{"epoch": 4, "ke')  # as a killed process leaves it
-    cut_decisions(file, 2)
+    truncate_decisions(file, 2)
     written = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["epoch"] for line in written] == [1, 2]
     assert written[1] == {

@@ -3,12 +3,12 @@ import os
 
 import pytest
 
-from torchbase.files.append_only import GrowingFile, cut_back, file_sizes
+from torchbase.files.append_only import AppendOnlyFile, file_sizes, truncate_files
 
 
 def test_a_file_is_made_and_appended_to_when_it_is_opened_again(tmp_path):
     for text in (b"one", b"two"):
-        file = GrowingFile(tmp_path / "log")
+        file = AppendOnlyFile(tmp_path / "log")
         assert file.size == (tmp_path / "log").stat().st_size
         file.append(text)
         assert file.size == len(b"one") * (1 if text == b"one" else 2)
@@ -18,7 +18,7 @@ def test_a_file_is_made_and_appended_to_when_it_is_opened_again(tmp_path):
 
 def test_a_file_that_is_abandoned_ends_with_what_was_flushed_last(tmp_path):
     (tmp_path / "log").write_bytes(b"before ")
-    file = GrowingFile(tmp_path / "log")
+    file = AppendOnlyFile(tmp_path / "log")
     file.append(b"flushed")
     file.flush()
     file.append(b"lost" * 10_000)
@@ -29,7 +29,7 @@ def test_a_file_that_is_abandoned_ends_with_what_was_flushed_last(tmp_path):
 
 def test_a_file_in_a_folder_that_is_gone_can_not_be_opened(tmp_path):
     with pytest.raises(FileNotFoundError):
-        GrowingFile(tmp_path / "gone" / "log")
+        AppendOnlyFile(tmp_path / "gone" / "log")
 
 
 def test_files_are_cut_back_to_what_they_were_and_later_ones_removed(tmp_path, caplog):
@@ -42,6 +42,6 @@ def test_files_are_cut_back_to_what_they_were_and_later_ones_removed(tmp_path, c
     (tmp_path / "other.txt").write_bytes(b"y" * 9)
     os.truncate(tmp_path / "short.log", 2)
     with caplog.at_level(logging.WARNING, "torchbase"):
-        cut_back(tmp_path, "*.log", sizes)
+        truncate_files(tmp_path, "*.log", sizes)
     assert file_sizes(tmp_path, "*") == {"a.log": 5, "b.log": 5, "other.txt": 9, "short.log": 2}
     assert caplog.messages == [f"{tmp_path / 'short.log'} lost its last 3 bytes, and with them some values."]

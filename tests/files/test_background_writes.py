@@ -223,7 +223,7 @@ def test_what_is_to_be_done_afterwards_is_done_when_nothing_is_written_any_more(
     writes, may_end, done = BackgroundWrites(), threading.Event(), []
     if is_writing:
         writes.submit("checkpoint", lambda: (may_end.wait(10), done.append("written")))
-    writes.afterwards(partial(done.append, "afterwards"))
+    writes.call_when_written(partial(done.append, "afterwards"))
     assert done == ([] if is_writing else ["afterwards"])
     may_end.set()
     deadline = time.monotonic() + 10

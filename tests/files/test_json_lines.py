@@ -6,21 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchbase.errors import RunDirectoryError
-from torchbase.files.json_lines import append_line, cut_lines, read_lines
+from torchbase.files.json_lines import append_line, read_lines, truncate_lines
 
 
 def test_lines_are_read_back_and_cut_back(tmp_path):
     file = tmp_path / "lines.jsonl"
     assert read_lines(file) == ([], 0)
-    cut_lines(file, 0)
+    truncate_lines(file, 0)
     assert not file.exists()
     for number in range(4):
         append_line(file, {"number": number, "text": "a\nb\r\u2028"})
     assert [line["number"] for line in read_lines(file)[0]] == [0, 1, 2, 3]
     inode = file.stat().st_ino
-    cut_lines(file, 4)
+    truncate_lines(file, 4)
     assert file.stat().st_ino == inode  # nothing to cut, nothing written
-    cut_lines(file, 2)
+    truncate_lines(file, 2)
     assert [line["number"] for line in read_lines(file)[0]] == [0, 1]
 
 
@@ -32,14 +32,14 @@ def test_whatever_stands_behind_its_own_lines_is_cut_and_they_are_read(tmp_path_
     with file.open("ab") as opened:
         opened.write(after)
     assert {"number": 1} in read_lines(file)[0]
-    cut_lines(file, 1)
+    truncate_lines(file, 1)
     assert file.read_bytes() == b'{"number": 1}\n'
 
 
 def test_half_a_line_is_cut_also_where_it_would_be_one_of_those_that_stay(tmp_path):
     file = tmp_path / "lines.jsonl"
     file.write_bytes(b'{"number": 1}\n{"num')
-    cut_lines(file, 5)
+    truncate_lines(file, 5)
     assert file.read_bytes() == b'{"number": 1}\n'
 
 

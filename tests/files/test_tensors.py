@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from torchbase.errors import RunDirectoryError
 from torchbase.files import durable
-from torchbase.files.tensors import is_surely_readable, read_tensors, write_tensors
+from torchbase.files.tensors import is_loadable, read_tensors, write_tensors
 from torchbase.randomness import capture_streams
 
 
@@ -120,7 +120,7 @@ def test_what_is_surely_readable_is_read(tmp_path_factory, value):
     try:
         read_tensors(path)
     except RunDirectoryError:
-        assert not is_surely_readable(value)
+        assert not is_loadable(value)
 
 
 def test_the_state_of_a_training_is_surely_readable():
@@ -129,7 +129,7 @@ def test_the_state_of_a_training_is_surely_readable():
     network(torch.ones(4, 2)).sum().backward()
     optimizer.step()
     for state in (network.state_dict(), optimizer.state_dict(), capture_streams()):
-        assert is_surely_readable(state)
+        assert is_loadable(state)
 
 
 def a_list_in_itself():
@@ -164,7 +164,7 @@ def a_dictionary_with(attribute):
     ],
 )
 def test_what_may_be_unreadable_is_not_surely_readable(value):
-    assert not is_surely_readable(value)
+    assert not is_loadable(value)
 
 
 @pytest.mark.parametrize("how", ["torch", "plain"])

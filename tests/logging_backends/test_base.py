@@ -8,8 +8,9 @@ import torch
 from matplotlib.figure import Figure
 from tiny import CONFIG, TinySession, config_with
 
-from torchbase import Engine, Phase, Run, hookimpl, record_thread
+from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.hooks import LogValues
+from torchbase.logging_backends import writer_thread
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.logging_backends.records import ChartLayout, Histogram, HyperParameters, Image, Scalars, Text
 
@@ -332,7 +333,7 @@ def test_a_backend_that_hangs_is_an_error_where_errors_are_to_be_raised():
 
 
 def test_where_too_much_waits_for_a_backend_that_hangs_records_are_left_out(monkeypatch, caplog):
-    monkeypatch.setattr(record_thread, "MAXIMUM_BYTES_WAITING", 2**16)
+    monkeypatch.setattr(writer_thread, "MAXIMUM_BYTES_WAITING", 2**16)
     may_end = threading.Event()
 
     class Hanging(Memory):

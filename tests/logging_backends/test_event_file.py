@@ -15,8 +15,8 @@ def file_sizes(folder):
     return append_only.file_sizes(folder, PATTERN)
 
 
-def cut_back(folder, sizes):
-    append_only.cut_back(folder, PATTERN, sizes)
+def truncate_files(folder, sizes):
+    append_only.truncate_files(folder, PATTERN, sizes)
 
 
 def scalars_in(folder):
@@ -95,7 +95,7 @@ def test_what_was_recorded_after_a_point_is_taken_away_and_recorded_again(tmp_pa
     file.close()
     write_steps(tmp_path, 4)
     assert [step for step, _ in scalars_in(tmp_path)["a"]] == [1, 2, 3, 4]
-    cut_back(tmp_path, sizes)
+    truncate_files(tmp_path, sizes)
     assert file_sizes(tmp_path) == sizes
     assert scalars_in(tmp_path) == {"a": [(1, 1.0), (2, 2.0)]}
     write_steps(tmp_path, 3, 4)
@@ -108,7 +108,7 @@ def test_to_go_back_to_the_beginning_is_to_take_every_file_away_but_the_users_ow
     users = {path: path.read_bytes() for path in tmp_path.iterdir()}
     write_steps(tmp_path, 1)
     assert len(file_sizes(tmp_path)) == 1
-    cut_back(tmp_path, {})
+    truncate_files(tmp_path, {})
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == users
 
 
@@ -117,7 +117,7 @@ def test_a_file_that_became_shorter_is_warned_of_and_left(tmp_path, caplog):
     ((name, size),) = file_sizes(tmp_path).items()
     os.truncate(tmp_path / name, size - 5)
     with caplog.at_level(logging.WARNING, "torchbase"):
-        cut_back(tmp_path, {name: size})
+        truncate_files(tmp_path, {name: size})
     assert f"{tmp_path / name} lost its last 5 bytes" in caplog.text
     assert file_sizes(tmp_path) == {name: size - 5}
 

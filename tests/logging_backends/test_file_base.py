@@ -9,7 +9,7 @@ from tiny import TinySession, config_with
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.checkpoints.storage import newest_whole_checkpoint
-from torchbase.files.append_only import GrowingFile
+from torchbase.files.append_only import AppendOnlyFile
 from torchbase.logging_backends.file_base import FileBackend
 from torchbase.logging_backends.records import Scalars
 
@@ -20,7 +20,7 @@ class Table(FileBackend):
     pattern = "table.txt"
 
     def open_file(self, folder):
-        return GrowingFile(folder / "table.txt")
+        return AppendOnlyFile(folder / "table.txt")
 
     def append(self, file, record):
         if isinstance(record, Scalars):

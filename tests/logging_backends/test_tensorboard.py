@@ -17,7 +17,7 @@ from tiny import CONFIG, StopAt, TinySession, config_with, read_scalars
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.checkpoints.storage import newest_whole_checkpoint
-from torchbase.files.append_only import cut_back, file_sizes
+from torchbase.files.append_only import file_sizes, truncate_files
 from torchbase.hooks import LogValues, TensorBoard
 from torchbase.logging_backends.event_file import PATTERN
 from torchbase.run_directory.directory import RunDirectory
@@ -292,7 +292,7 @@ def test_its_state_is_how_long_the_files_are_without_a_validation_that_was_broke
         session.register(At(phase, iteration, stop))
         session()
         kept = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["training"]["hooks"]["tensorboard"]
-        cut_back(Path(session.run_dir), PATTERN, kept["sizes"])
+        truncate_files(Path(session.run_dir), PATTERN, kept["sizes"])
         assert file_sizes(Path(session.run_dir), PATTERN) == kept["sizes"]
         return {tag: len(values) for tag, values in read_scalars(session.run_dir).items()}
 

@@ -6,11 +6,11 @@ import warnings
 import pytest
 
 from torchbase.logging_backends import writer_thread
-from torchbase.logging_backends.writer_thread import RecordThread
+from torchbase.logging_backends.writer_thread import WriterThread
 
 
 def thread_of(handle, end_block=lambda: None, patience=10.0):
-    return RecordThread("for a test", handle, end_block, patience)
+    return WriterThread("for a test", handle, end_block, patience)
 
 
 class Valve:

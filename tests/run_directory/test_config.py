@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from torchbase.errors import ConfigError
-from torchbase.run_directory.config import Config, SessionConfig, choose_device, differences, validate_config
+from torchbase.files.json_values import differences
+from torchbase.run_directory.config import Config, SessionConfig, choose_device, validate_config
 
 SESSION = {"device_name": "cpu", "num_epochs": 3, "mini_batch_size": 4, "learning_rate": 0.1}
 

@@ -13,10 +13,10 @@ from torchbase.run_directory.record import (
     Epoch,
     Status,
     append_epoch,
-    cut_epochs,
     read_epochs,
     read_hooks,
     read_status,
+    truncate_epochs,
     write_hooks,
     write_status,
 )
@@ -101,7 +101,7 @@ def test_averages_that_come_again_are_cut_away(tmp_path, kept):
     assert read_epochs(tmp_path) == (EPOCHS, 0)
     with (tmp_path / "epochs.jsonl").open("a") as lines:
         lines.write('{"epoch": 3, "pha')  # as a killed process leaves it
-    cut_epochs(tmp_path, kept)
+    truncate_epochs(tmp_path, kept)
     assert read_epochs(tmp_path) == (EPOCHS[:kept], 0)
 
 

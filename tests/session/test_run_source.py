@@ -9,7 +9,7 @@ from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
 from torchbase.files.durable import write_json
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.run_directory.directory import RunDirectory
-from torchbase.session.run_source import choose_seed, find_run, kept_config
+from torchbase.session.run_source import choose_seed, find_run, saved_config
 
 
 class BestAtFirst(TinySession):
@@ -122,7 +122,7 @@ def test_a_tag_of_no_run_is_an_error(tmp_path, tag):
 
 def test_a_run_that_was_ended_before_it_kept_its_config_cannot_go_on(tmp_path):
     directory = RunDirectory.create(tmp_path)
-    for go_on in (lambda: kept_config(directory.path), lambda: TinySession.resume(tmp_path, directory.tag)):
+    for go_on in (lambda: saved_config(directory.path), lambda: TinySession.resume(tmp_path, directory.tag)):
         with pytest.raises(RunDirectoryError, match=rf"{directory.tag} was ended before it kept its config"):
             go_on()
     with pytest.raises(RunDirectoryError, match="There is no run to go on with"):
@@ -131,9 +131,9 @@ def test_a_run_that_was_ended_before_it_kept_its_config_cannot_go_on(tmp_path):
 
 def test_the_kept_config_is_the_newest(tmp_path):
     write_json(tmp_path / "config.json", CONFIG)
-    assert kept_config(tmp_path) == CONFIG
+    assert saved_config(tmp_path) == CONFIG
     write_json(tmp_path / "config_2026-11-01.json", config_with(num_epochs=7))
-    assert kept_config(tmp_path) == config_with(num_epochs=7)
+    assert saved_config(tmp_path) == config_with(num_epochs=7)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import CONFIG, TinyNetwork, TinySession
 
-from torchbase.techniques.buffers import KeptBuffers, network_as_it_was
+from torchbase.techniques.buffers import SavedBuffers, network_restored
 
 
 class MovingMean(TinyNetwork):
@@ -24,11 +24,11 @@ MovingMean.__name__ = "TinyNetwork"
 def test_buffers_are_put_back_however_they_were_changed():
     network = MovingMean()
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    kept = KeptBuffers(network)
+    kept = SavedBuffers(network)
     for _ in range(2):
         network(torch.randn(4, 3))
     assert all(not torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
-    kept.put_back()
+    kept.restore()
     assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
     assert len(before) == 4
 
@@ -52,7 +52,7 @@ def test_a_network_is_put_back_module_by_module():
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
     network[1].eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with network_as_it_was(network):
+    with network_restored(network):
         network.train()
         network(torch.randn(4, 2))
         network.eval()

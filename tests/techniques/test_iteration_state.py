@@ -23,7 +23,7 @@ def test_an_iteration_can_be_undone_as_often_as_need_be():
         phase.loss.backward()
         phase.values["loss"] = 2.0
         assert network[1].running_mean.tolist() != [0.0, 0.0]
-        before.put_back()
+        before.restore()
     assert len(set(draws)) == 1
 
 
@@ -32,5 +32,5 @@ def test_of_a_validation_gradients_are_left_alone():
     phase = Phase("validation-v", [])
     before = StateBeforeIteration(Run(training=phase, max_epochs=1, network=network), phase)
     network.weight.grad = torch.ones(2, 2)
-    before.put_back()
+    before.restore()
     assert network.weight.grad is not None

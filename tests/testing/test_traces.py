@@ -3,7 +3,7 @@ from hooks_to_check import CountsWithoutState, DrawsBeforeForward, GradientNorms
 
 from torchbase import Phase, Run
 from torchbase.testing import HookTrial
-from torchbase.testing.traces import Parting, Point, Trace, find_parting
+from torchbase.testing.traces import Divergence, Point, Trace, find_divergence
 
 
 def traces_of(make_hook):
@@ -15,13 +15,13 @@ def traces_of(make_hook):
 
 def test_runs_that_are_the_same_do_not_part():
     without, with_hook = traces_of(GradientNorms)
-    assert find_parting(without, with_hook) is None
+    assert find_divergence(without, with_hook) is None
     # 10 training iterations with 4 points, 10 of validation with 3, and the end.
     assert len(without.points) == 10 * 4 + 10 * 3 + 1
 
 
 def test_the_first_point_at_which_runs_differ_is_found():
-    parting = find_parting(*traces_of(DrawsBeforeForward))
+    parting = find_divergence(*traces_of(DrawsBeforeForward))
     assert parting.before == Point("on_iteration_start", "training", 1)
     assert parting.at == Point("on_loss_computed", "training", 1)
     assert set(parting.what) == {("loss", ""), ("random streams", "torch")}
@@ -30,7 +30,7 @@ def test_the_first_point_at_which_runs_differ_is_found():
 
 
 def test_what_is_learnt_is_looked_at():
-    parting = find_parting(*traces_of(CountsWithoutState))
+    parting = find_divergence(*traces_of(CountsWithoutState))
     assert str(parting.at) == "on_gradients_ready of training iteration 2"
     assert parting.what == (("optimizer", "param_groups.0.lr"),)
 
@@ -40,7 +40,7 @@ def test_the_events_between_two_points_are_those_that_a_hook_may_have_used():
 
     def between(before, at):
         start = None if before is None else Point(before, "training", 1)
-        return Parting(start, Point(at, "training", 2), ()).events_between(events)
+        return Divergence(start, Point(at, "training", 2), ()).events_between(events)
 
     assert between(None, "on_iteration_start") == ["on_epoch_start", "run_iteration", "log_scalars"]
     assert between("on_iteration_start", "on_loss_computed") == ["run_iteration", "run_forward", "log_scalars"]
@@ -71,6 +71,6 @@ def test_tensors_of_any_kind_have_a_checksum():
         run.optimizer = torch.optim.SGD([torch.zeros(1)])
         run.training.progress.iterations = 1
         trace.on_iteration_end(run, run.training)
-    parting = find_parting(first, second)
+    parting = find_divergence(first, second)
     assert parting.at == point
     assert [name for _, name in parting.what] == ["sparse", "narrow", "turned"]

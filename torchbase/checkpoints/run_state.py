@@ -48,7 +48,7 @@ def gather(run: Run) -> dict[str, Any]:
     }
 
 
-def put_back(run: Run, saved: Checkpoint) -> None:
+def restore(run: Run, saved: Checkpoint) -> None:
     """Puts a run into the state of a checkpoint.
 
     Args:

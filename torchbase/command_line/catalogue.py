@@ -33,7 +33,7 @@ def read_catalogue() -> list[EventDescription]:
     Returns:
         The events in the order of the loop.
     """
-    source = resources.files("torchbase").joinpath("hookspecs.py").read_text(encoding="utf-8")
+    source = resources.files("torchbase").joinpath("engine", "hookspecs.py").read_text(encoding="utf-8")
     return [
         _describe(one)
         for one in ast.parse(source).body

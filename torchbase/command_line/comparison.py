@@ -6,7 +6,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from torchbase.command_line.run_details import Details
-from torchbase.command_line.run_records import KeptRun, differing_paths, flattened
+from torchbase.command_line.run_records import SavedRun, differing_paths, flattened
 from torchbase.command_line.terminal import NOTHING, config_value, number, plain, short_names
 from torchbase.files.json_values import NOT_GIVEN
 from torchbase.run_directory.record import Best
@@ -38,13 +38,13 @@ class Comparison:
         parts: Rows by the title of their part.
     """
 
-    runs: Sequence[KeptRun]
+    runs: Sequence[SavedRun]
     details: Sequence[Details]
     labels: Sequence[str]
     parts: Mapping[str, Sequence[Row]]
 
 
-def compare_runs(runs: Sequence[KeptRun], details: Sequence[Details]) -> Comparison:
+def compare_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> Comparison:
     """Puts runs side by side.
 
     Args:
@@ -69,7 +69,7 @@ def _label(position: int) -> str:
     return (_label(beyond - 1) if beyond else "") + ascii_uppercase[letter]
 
 
-def _rows_of_runs(runs: Sequence[KeptRun], details: Sequence[Details]) -> list[Row]:
+def _rows_of_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> list[Row]:
     def count(value: int | None) -> str:
         return NOTHING if value is None else f"{value:,}"
 
@@ -88,7 +88,7 @@ def _rows_of_configs(configs: Sequence[Mapping[str, Any]]) -> list[Row]:
     ]
 
 
-def _rows_of_losses(runs: Sequence[KeptRun]) -> list[Row]:
+def _rows_of_losses(runs: Sequence[SavedRun]) -> list[Row]:
     def cell(best: Best | None) -> str:
         return NOTHING if best is None else f"{number(best.loss)} @{best.epoch}"
 

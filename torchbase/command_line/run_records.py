@@ -23,7 +23,7 @@ Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
-class KeptRun:
+class SavedRun:
     """What a run directory tells of its run.
 
     Attributes:
@@ -69,7 +69,7 @@ class Listing:
         others: The names of folders that are no runs.
     """
 
-    runs: tuple[KeptRun, ...]
+    runs: tuple[SavedRun, ...]
     others: tuple[str, ...]
 
 
@@ -128,7 +128,7 @@ def find_run(given: str) -> Path:
     raise RunDirectoryError(f"There is no run {path.name!r} in {parent}.{hint}")
 
 
-def read_run(path: Path) -> KeptRun:
+def read_run(path: Path) -> SavedRun:
     """Reads what a run directory tells.
 
     Args:
@@ -153,7 +153,7 @@ def read_run(path: Path) -> KeptRun:
         is_blank = not damages and epochs_done is None
         state = "running" if locked else NOT_BEGUN if is_blank else UNKNOWN
     notes = _notes_of(state, status, has_config=config is not None) if not damages else ()
-    return KeptRun(path, state, status, config or {}, epochs_done, max_epochs, iterations, notes, tuple(damages))
+    return SavedRun(path, state, status, config or {}, epochs_done, max_epochs, iterations, notes, tuple(damages))
 
 
 def attempt(read: Callable[[], Content], damages: list[str]) -> Content | None:

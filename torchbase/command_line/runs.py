@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchbase.command_line.run_records import DEFAULT_PARENT, KeptRun, Listing, differing_paths, flattened, read_runs
+from torchbase.command_line.run_records import DEFAULT_PARENT, Listing, SavedRun, differing_paths, flattened, read_runs
 from torchbase.command_line.run_table import Column, RunTable
 from torchbase.command_line.terminal import (
     NOTHING,
@@ -71,7 +71,11 @@ def list_runs(given: argparse.Namespace) -> int:
 
 
 def _write_table(
-    parent: Path, listing: Listing, runs: Sequence[KeptRun], configs: Mapping[Path, Mapping[str, Any]], paths: list[str]
+    parent: Path,
+    listing: Listing,
+    runs: Sequence[SavedRun],
+    configs: Mapping[Path, Mapping[str, Any]],
+    paths: list[str],
 ) -> None:
     console = make_console()
     notes = _notes_of(runs)
@@ -89,7 +93,7 @@ def _write_table(
     write_notes(console, notes)
 
 
-def _columns_of_runs(runs: Sequence[KeptRun], widest_tag: int) -> list[Column]:
+def _columns_of_runs(runs: Sequence[SavedRun], widest_tag: int) -> list[Column]:
     names = short_names(dict.fromkeys(phase for run in runs for phase in run.best_losses))
     return [
         Column("run", [cropped(plain(run.tag), widest_tag) for run in runs]),
@@ -108,7 +112,7 @@ def _columns_of_runs(runs: Sequence[KeptRun], widest_tag: int) -> list[Column]:
 
 
 def _columns_of_configs(
-    runs: Sequence[KeptRun], configs: Mapping[Path, Mapping[str, Any]], paths: Sequence[str], widest: int
+    runs: Sequence[SavedRun], configs: Mapping[Path, Mapping[str, Any]], paths: Sequence[str], widest: int
 ) -> list[Column]:
     columns = []
     for path in paths:
@@ -124,7 +128,7 @@ def _head_of(path: str, paths: Sequence[str]) -> str:
     return short if sum(other.rpartition(".")[2] == short for other in paths) == 1 else path
 
 
-def _epochs_of(run: KeptRun) -> str:
+def _epochs_of(run: SavedRun) -> str:
     done, of = ("?" if count is None else str(count) for count in (run.epochs_done, run.max_epochs))
     return f"{done}/{of}"
 
@@ -135,14 +139,14 @@ def _losses(bests: Sequence[Best | None]) -> list[str]:
     return [nothing if one is None else f"{number(one.loss)} @{str(one.epoch).ljust(digits)}" for one in bests]
 
 
-def _notes_of(runs: Sequence[KeptRun]) -> list[str]:
+def _notes_of(runs: Sequence[SavedRun]) -> list[str]:
     notes = [*(f"{run.tag}: {damage}" for run in runs for damage in run.damages)]
     notes += [f"{run.tag}: {note}" for run in runs for note in run.notes]
     more = len(notes) - NOTES_SHOWN
     return notes if more <= 0 else [*notes[:NOTES_SHOWN], f"and {more} notes more (--json has all)"]
 
 
-def _sorted(runs: Sequence[KeptRun], configs: Mapping[Path, Mapping[str, Any]], key: str) -> list[KeptRun]:
+def _sorted(runs: Sequence[SavedRun], configs: Mapping[Path, Mapping[str, Any]], key: str) -> list[SavedRun]:
     known = _values_by_key(runs, configs)
     if key not in known:
         hint = did_you_mean(key, known) or f" There are: {', '.join(known)}."
@@ -152,9 +156,9 @@ def _sorted(runs: Sequence[KeptRun], configs: Mapping[Path, Mapping[str, Any]], 
 
 
 def _values_by_key(
-    runs: Sequence[KeptRun], configs: Mapping[Path, Mapping[str, Any]]
-) -> dict[str, Callable[[KeptRun], object]]:
-    values: dict[str, Callable[[KeptRun], object]] = {
+    runs: Sequence[SavedRun], configs: Mapping[Path, Mapping[str, Any]]
+) -> dict[str, Callable[[SavedRun], object]]:
+    values: dict[str, Callable[[SavedRun], object]] = {
         "run": lambda run: run.tag,
         "state": lambda run: run.state,
         "epochs": lambda run: run.epochs_done,
@@ -169,11 +173,11 @@ def _values_by_key(
     return values
 
 
-def _loss_of(phase: str) -> Callable[[KeptRun], object]:
+def _loss_of(phase: str) -> Callable[[SavedRun], object]:
     return lambda run: run.best_losses[phase].loss if phase in run.best_losses else None
 
 
-def _value_of(path: str, configs: Mapping[Path, Mapping[str, Any]]) -> Callable[[KeptRun], object]:
+def _value_of(path: str, configs: Mapping[Path, Mapping[str, Any]]) -> Callable[[SavedRun], object]:
     return lambda run: configs[run.path].get(path)
 
 
@@ -184,7 +188,7 @@ def _rank(value: object) -> tuple[int, float, str]:
     return (2, 0.0, "") if value is None or isinstance(value, float) else (1, 0.0, str(value))
 
 
-def _as_json(run: KeptRun, config: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+def _as_json(run: SavedRun, config: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     status = run.status
     return {
         "run": run.tag,

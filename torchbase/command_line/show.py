@@ -12,7 +12,7 @@ from rich.text import Text
 from torchbase.command_line.curves import go_through_magnitudes, scale_of
 from torchbase.command_line.environment import describe_environment
 from torchbase.command_line.run_details import Details, read_details
-from torchbase.command_line.run_records import KeptRun, find_run, flattened, read_run
+from torchbase.command_line.run_records import SavedRun, find_run, flattened, read_run
 from torchbase.command_line.terminal import (
     HEAD,
     NOTHING,
@@ -109,7 +109,7 @@ def _pairs(pairs: Iterable[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def _how_it_went(run: KeptRun, details: Details) -> Table:
+def _how_it_went(run: SavedRun, details: Details) -> Table:
     status = run.status
     counts = run.epochs_done, run.max_epochs, run.iterations
     done, of, iterations = ("?" if count is None else f"{count:,}" for count in counts)

@@ -10,3 +10,23 @@ any number of workers and after any resume. Nothing here knows of networks.
 Begin with `torchbase.data.phase_loader`, which chooses a loader; then read `torchbase.data.order` and
 `torchbase.data.columns`.
 """
+
+from torchbase.data.checking import check_columns
+from torchbase.data.columns import ColumnReader
+from torchbase.data.loader import MiniBatchLoader
+from torchbase.data.splitting import split_iterables, split_to_train_valid_test
+from torchbase.data.streaming import StreamLoader
+from torchbase.data.typed_dict import TypedDict, TypedDictIterable
+from torchbase.data.validation_datasets import ValidationDatasetsDict
+
+__all__ = [
+    "ColumnReader",
+    "MiniBatchLoader",
+    "StreamLoader",
+    "TypedDict",
+    "TypedDictIterable",
+    "ValidationDatasetsDict",
+    "check_columns",
+    "split_iterables",
+    "split_to_train_valid_test",
+]

@@ -121,7 +121,7 @@ class _ShardReader:
         batch = collate_rows(rows) if collate is None else collated(collate, rows)
         self._number += 1
         state = self._stream.state_dict()
-        is_exact = goes_on_exactly(state, self._number * self._source.mini_batch_size)
+        is_exact = resumes_exactly(state, self._number * self._source.mini_batch_size)
         return ShardAnswer(self._shard, batch, state if is_exact else None, self._has_ended)
 
     def _next_examples(self, number: int) -> list[Any]:
@@ -131,7 +131,7 @@ class _ShardReader:
         return list(islice(self._examples, source.mini_batch_size))
 
 
-def goes_on_exactly(state: Mapping[str, Any], examples: int) -> bool:
+def resumes_exactly(state: Mapping[str, Any], examples: int) -> bool:
     """Tells whether a stream that loads a state goes on as if it had never stopped.
 
     That is so where nothing was read ahead, which is to say that every counter in the state stands at the examples that

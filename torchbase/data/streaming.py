@@ -117,7 +117,13 @@ class StreamLoader:
         return asdict(self._position)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes what `state_dict` gave; the next epoch that is asked for goes on there, if it is that one."""
+        """Restores the position in the stream.
+
+        The next epoch that is read begins there, if it is the epoch of the position.
+
+        Args:
+            state: What `state_dict` returned.
+        """
         self._position = StreamPosition(**deepcopy(dict(state)))
         self._rest_of_pass = None
 

@@ -200,7 +200,7 @@ class _PhaseLoop:
             progress.iterations += 1
             progress.mini_batches += 1
             call.on_iteration_end(run=run, phase=phase)
-            phase.put_values_aside()
+            phase.store_values()
             phase.outputs = phase.loss = None  # so that their memory is free before the next forward pass
             if block.is_due():
                 run.read_values()

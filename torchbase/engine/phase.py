@@ -118,7 +118,7 @@ class Phase:
         """
         return f"{self.name}/{name}/{unit}"
 
-    def put_values_aside(self) -> None:
+    def store_values(self) -> None:
         """Moves the values of the iteration that is done to the block, where they wait to be read."""
         if self.values:
             self.block.append(self.progress.iterations, self.progress.mini_batches, self.samples, self.values)

@@ -174,7 +174,7 @@ class Run:
         To be called from `on_iteration_end` or between iterations; what is logged afterwards comes with the next block.
         """
         for phase in self.phases:
-            phase.put_values_aside()
+            phase.store_values()
             rows = phase.block.read()
             if rows:
                 self.call.on_values_read(run=self, phase=phase, rows=rows)

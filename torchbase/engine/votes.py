@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torchbase.errors import HookError, did_you_mean
-from torchbase.files.json_lines import append_line, cut_lines
+from torchbase.files.json_lines import append_line, truncate_lines
 from torchbase.files.json_values import finite_or_text
 
 VOTES_FILE = "votes.jsonl"
@@ -127,7 +127,7 @@ def append_decision(file: Path, decision: Decision) -> None:
     append_line(file, content)
 
 
-def cut_decisions(file: Path, decisions: int) -> None:
+def truncate_decisions(file: Path, decisions: int) -> None:
     """Takes away the decisions that are to be made again, and half a line that a killed process left.
 
     Args:
@@ -137,7 +137,7 @@ def cut_decisions(file: Path, decisions: int) -> None:
     Raises:
         RunDirectoryError: The operating system refused.
     """
-    cut_lines(file, decisions)
+    truncate_lines(file, decisions)
 
 
 def _describe(vote: Vote) -> str:

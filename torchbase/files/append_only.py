@@ -22,7 +22,7 @@ def file_sizes(folder: Path, pattern: str) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in sorted(folder.glob(pattern))}
 
 
-def cut_back(folder: Path, pattern: str, sizes: Mapping[str, int]) -> None:
+def truncate_files(folder: Path, pattern: str, sizes: Mapping[str, int]) -> None:
     """Takes away what was appended after a point to which the run goes back, so that no step is there twice.
 
     Args:
@@ -42,7 +42,7 @@ def cut_back(folder: Path, pattern: str, sizes: Mapping[str, int]) -> None:
             logger.warning("%s lost its last %d bytes, and with them some values.", folder / name, sizes[name] - size)
 
 
-class GrowingFile:
+class AppendOnlyFile:
     """Appends to a file, which never ends with half a record for longer than it takes to notice it.
 
     Attributes:

@@ -95,7 +95,7 @@ class BackgroundWrites:
         if thread is not None:
             thread.join()
 
-    def afterwards(self, action: Callable[[], object]) -> None:
+    def call_when_written(self, action: Callable[[], object]) -> None:
         """Does something once nothing is being written: at once, or in a thread.
 
         Args:

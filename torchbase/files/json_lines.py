@@ -27,7 +27,7 @@ def append_line(file: Path, value: dict[str, Any]) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def cut_lines(file: Path, count: int) -> None:
+def truncate_lines(file: Path, count: int) -> None:
     """Takes away lines that are to come again, and half a line that a killed process left.
 
     Args:

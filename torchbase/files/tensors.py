@@ -50,12 +50,12 @@ def save_tensors(file: BinaryIO, value: Any, path: Path) -> None:
     except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
         raise RunDirectoryError(f"can't write {path}: {error}. {_WHAT_IS_KEPT}") from error
     file.flush()
-    if not is_surely_readable(value):
+    if not is_loadable(value):
         # Better refused now than found unreadable when the run is to go on. Mapped, no tensor's content is read.
         _load(Path(file.name), path, "cpu", mapped=True)
 
 
-def is_surely_readable(value: Any, levels: int = 12) -> bool:
+def is_loadable(value: Any, levels: int = 12) -> bool:
     """Tell whether `read_tensors` takes a value for sure; of any other it has to be tried, which takes far longer.
 
     Args:
@@ -70,7 +70,7 @@ def is_surely_readable(value: Any, levels: int = 12) -> bool:
     if kind not in (list, tuple, dict, OrderedDict):
         return kind in _READABLE
     parts = value if kind in (list, tuple) else (*value, *value.values(), *getattr(value, "__dict__", {}).values())
-    return levels > 0 and all(is_surely_readable(one, levels - 1) for one in parts)
+    return levels > 0 and all(is_loadable(one, levels - 1) for one in parts)
 
 
 def read_tensors(path: Path, map_location: str | torch.device = "cpu") -> Any:

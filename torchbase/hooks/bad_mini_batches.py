@@ -32,7 +32,7 @@ class IndexedLoader(Protocol):
         """
 
 
-def keep_bad_mini_batch(run: Run, phase: Phase, mini_batch: int, reason: str) -> str:
+def save_bad_mini_batch(run: Run, phase: Phase, mini_batch: int, reason: str) -> str:
     """Keeps a mini-batch of the current epoch, with the rows of its samples.
 
     ``bad_mini_batches/PHASE-epoch-…-mini-batch-….pth`` is read with ``torch.load(path, weights_only=True)``. The first

@@ -11,7 +11,16 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import BestLoss, Run
 from torchbase.engine.training_step import network_of
-from torchbase.engine.votes import VOTES_FILE, Rule, Vote, append_decision, check_rule, cut_decisions, decide, is_better
+from torchbase.engine.votes import (
+    VOTES_FILE,
+    Rule,
+    Vote,
+    append_decision,
+    check_rule,
+    decide,
+    is_better,
+    truncate_decisions,
+)
 from torchbase.errors import HookError, RunDirectoryError, did_you_mean
 from torchbase.files.host_copies import HostCopies
 from torchbase.files.tensors import write_tensors
@@ -64,7 +73,7 @@ class BestValidation:
                 NETWORK_FILE,
             )
         if run.run_directory is not None:
-            cut_decisions(run.run_directory.file(VOTES_FILE), self._decisions)
+            truncate_decisions(run.run_directory.file(VOTES_FILE), self._decisions)
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.utils import get_total_norm
 
-from torchbase.checkpoints.run_state import gather, put_back
+from torchbase.checkpoints.run_state import gather, restore
 from torchbase.checkpoints.storage import keep_newest, newest_whole_checkpoint, write_checkpoint
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
@@ -64,7 +64,7 @@ class Checkpoint:
             return
         saved = newest_whole_checkpoint(run.run_directory.states)
         if saved is not None:
-            put_back(run, saved)
+            restore(run, saved)
             self._kept = _position(run)
             logger.info("Resumed from %s: %d epochs are done.", saved.path.name, run.epochs_done)
 

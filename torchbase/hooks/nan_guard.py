@@ -8,7 +8,7 @@ from torchbase.engine.iteration_values import IterationValues
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import NonFiniteError
-from torchbase.hooks.bad_mini_batches import keep_bad_mini_batch
+from torchbase.hooks.bad_mini_batches import save_bad_mini_batch
 
 
 class NanGuard:
@@ -24,7 +24,7 @@ class NanGuard:
         for row in rows:
             loss = row.values.get("loss", 0.0)
             if not math.isfinite(loss):
-                kept = keep_bad_mini_batch(run, phase, row.mini_batch, f"its loss is {loss}")
+                kept = save_bad_mini_batch(run, phase, row.mini_batch, f"its loss is {loss}")
                 raise NonFiniteError(
                     f"The loss is {loss} in {phase.name}: epoch {run.epoch}, iteration {row.iteration} (mini-batch "
                     f"{row.mini_batch} of the epoch). {kept} No checkpoint was written from the network since. To fix, "

@@ -13,8 +13,8 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import NonFiniteError
-from torchbase.hooks.bad_mini_batches import keep_bad_mini_batch
-from torchbase.techniques.buffers import KeptBuffers
+from torchbase.hooks.bad_mini_batches import save_bad_mini_batch
+from torchbase.techniques.buffers import SavedBuffers
 
 logger = logging.getLogger("torchbase")
 
@@ -45,12 +45,12 @@ class NanSkip:
         if not phase.is_training:
             return (yield)
         network = network_of(run)
-        buffers = KeptBuffers(network)
+        buffers = SavedBuffers(network)
         gradients = [(one, None if one.grad is None else one.grad.clone()) for one in network.parameters()]
         try:
             result = yield
         except _NonFiniteMiniBatchError as error:
-            buffers.put_back()
+            buffers.restore()
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             phase.values, phase.outputs, phase.loss = {}, None, None
@@ -95,7 +95,7 @@ class NanSkip:
         self._tell(run, phase, phase.progress.mini_batches + 1, reason, " It is left out.")
 
     def _tell(self, run: Run, phase: Phase, mini_batch: int, reason: str, what_is_done: str) -> None:
-        kept = keep_bad_mini_batch(run, phase, mini_batch, reason)
+        kept = save_bad_mini_batch(run, phase, mini_batch, reason)
         where = f"mini-batch {mini_batch} of epoch {run.epoch} of {phase.name}"
         logger.warning("In %s %s.%s %s", where, reason, what_is_done, kept)
         if self._then_stop:

@@ -13,7 +13,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import fence, seed_streams
-from torchbase.techniques.buffers import network_as_it_was
+from torchbase.techniques.buffers import network_restored
 
 
 @runtime_checkable
@@ -41,7 +41,7 @@ class Rehearsal:
             return
         seen: dict[str, set[str]] = {}
         for phase in run.phases:
-            with fence(run.device), network_as_it_was(network_of(run)):
+            with fence(run.device), network_restored(network_of(run)):
                 if run.randomness is not None:
                     seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)
                 for batch in _first_mini_batch(phase):

@@ -20,8 +20,8 @@ from torchbase.run_directory.record import (
     State,
     Status,
     append_epoch,
-    cut_epochs,
     read_status,
+    truncate_epochs,
     write_hooks,
     write_status,
 )
@@ -56,7 +56,7 @@ class RunRecord:
         self._folder = run.run_directory.path
         self._note_the_start(self._folder)
         with self._disk_errors_told():
-            cut_epochs(self._folder, self._lines)
+            truncate_epochs(self._folder, self._lines)
         with self._disk_errors_told():
             write_hooks(self._folder, order_of(run.hooks, run.listeners))
         self._write_status(run, "running")

@@ -10,7 +10,20 @@ Begin with `torchbase.logging_backends.base`, which says what a backend implemen
 package gives the names that authors of a backend need.
 """
 
+from torchbase.files.append_only import AppendOnlyFile
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.logging_backends.file_base import FileBackend
+from torchbase.logging_backends.records import ChartLayout, Graph, Histogram, HyperParameters, Image, Scalars, Text
 
-__all__ = ["FileBackend", "LoggingBackend"]
+__all__ = [
+    "AppendOnlyFile",
+    "ChartLayout",
+    "FileBackend",
+    "Graph",
+    "Histogram",
+    "HyperParameters",
+    "Image",
+    "LoggingBackend",
+    "Scalars",
+    "Text",
+]

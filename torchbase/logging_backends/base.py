@@ -171,7 +171,11 @@ class LoggingBackend(ABC):
         self.hand_over(ChartLayout(copied, time.time()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Waits until everything that was logged is written, so that no checkpoint is ahead of it."""
+        """Waits until everything that was logged is written, so that no checkpoint is ahead of it.
+
+        Returns:
+            An empty dictionary; a backend that has a state extends it.
+        """
         if self._recording is not None:
             self._recording.wait()
         return {}

@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from torchbase.files.append_only import GrowingFile
+from torchbase.files.append_only import AppendOnlyFile
 from torchbase.logging_backends.file_base import FileBackend
 from torchbase.logging_backends.records import Record, Scalars
 
@@ -12,7 +12,7 @@ FILE = "scalars.csv"
 COLUMNS = ("step", "tag", "value")
 
 
-class CsvLog(FileBackend[GrowingFile]):
+class CsvLog(FileBackend[AppendOnlyFile]):
     """Writes ``scalars.csv`` into the run directory: a line a value, with the columns ``step``, ``tag`` and ``value``.
 
     One table for all tags, since their steps count different things. To look at it::
@@ -24,14 +24,14 @@ class CsvLog(FileBackend[GrowingFile]):
 
     pattern = FILE
 
-    def open_file(self, folder: Path) -> GrowingFile:
+    def open_file(self, folder: Path) -> AppendOnlyFile:
         """Opens the table, and makes it where it is missing; see `FileBackend.open_file`."""
-        file = GrowingFile(folder / FILE)
+        file = AppendOnlyFile(folder / FILE)
         if file.size == 0:
             file.append(_lines([COLUMNS]))
         return file
 
-    def append(self, file: GrowingFile, record: Record) -> None:
+    def append(self, file: AppendOnlyFile, record: Record) -> None:
         """Appends a line for each number; see `FileBackend.append`."""
         if isinstance(record, Scalars):
             file.append(_lines([(record.step, tag, value) for tag, value in record.values.items()]))

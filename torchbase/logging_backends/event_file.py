@@ -14,14 +14,14 @@ from typing import Any
 
 import google_crc32c
 
-from torchbase.files.append_only import GrowingFile
+from torchbase.files.append_only import AppendOnlyFile
 
 PREFIX = "events.out.tfevents."
 SUFFIX = ".torchbase"  # tells these files from those that a user's own writer puts beside them
 PATTERN = f"{PREFIX}*{SUFFIX}"
 
 
-class EventFile(GrowingFile):
+class EventFile(AppendOnlyFile):
     """Appends events to a new ``events.out.tfevents.*`` file."""
 
     def __init__(self, folder: Path) -> None:

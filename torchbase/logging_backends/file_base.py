@@ -8,11 +8,11 @@ from typing import Any, Generic, TypeVar
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
-from torchbase.files.append_only import GrowingFile, cut_back, file_sizes
+from torchbase.files.append_only import AppendOnlyFile, file_sizes, truncate_files
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.logging_backends.records import Record
 
-File = TypeVar("File", bound=GrowingFile)
+File = TypeVar("File", bound=AppendOnlyFile)
 
 
 class FileBackend(LoggingBackend, Generic[File]):
@@ -36,10 +36,13 @@ class FileBackend(LoggingBackend, Generic[File]):
 
     @abstractmethod
     def open_file(self, folder: Path) -> File:
-        """Opens the file to append to, and makes it where it is missing.
+        """Opens the file to append to, and creates it where it is missing.
 
         Args:
             folder: The run directory.
+
+        Returns:
+            The open file.
         """
 
     @abstractmethod
@@ -66,7 +69,7 @@ class FileBackend(LoggingBackend, Generic[File]):
         if sizes is None and run.progress.iterations == 0:  # a run that was killed before its first checkpoint
             sizes = {}
         if self.folder is not None and sizes is not None:
-            cut_back(self.folder, self.pattern, sizes)
+            truncate_files(self.folder, self.pattern, sizes)
 
     def open(self, run: Run) -> None:
         """Opens the file.

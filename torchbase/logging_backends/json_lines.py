@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torchbase.engine.run import Run
-from torchbase.files.append_only import GrowingFile
+from torchbase.files.append_only import AppendOnlyFile
 from torchbase.files.png import png
 from torchbase.logging_backends.file_base import FileBackend
 from torchbase.logging_backends.records import ChartLayout, Histogram, HyperParameters, Image, Record, Scalars, Text
@@ -18,7 +18,7 @@ PICTURES = "log_pictures"
 FORMAT_VERSION = 1
 
 
-class JsonLines(FileBackend[GrowingFile]):
+class JsonLines(FileBackend[AppendOnlyFile]):
     """Writes ``log.jsonl`` into the run directory: one JSON object a line, each value a line of its own.
 
     ::
@@ -46,14 +46,14 @@ class JsonLines(FileBackend[GrowingFile]):
         if self.folder is not None:
             _remove_pictures_behind(self.folder)
 
-    def open_file(self, folder: Path) -> GrowingFile:
+    def open_file(self, folder: Path) -> AppendOnlyFile:
         """Opens the file, and makes it where it is missing; see `FileBackend.open_file`."""
-        file = GrowingFile(folder / FILE)
+        file = AppendOnlyFile(folder / FILE)
         if file.size == 0:
             file.append(_line({"kind": "format", "version": FORMAT_VERSION}))
         return file
 
-    def append(self, file: GrowingFile, record: Record) -> None:
+    def append(self, file: AppendOnlyFile, record: Record) -> None:
         """Appends lines, and writes a picture; see `FileBackend.append`."""
         if isinstance(record, Image):
             file.append(_line(_picture(file, record)))
@@ -79,7 +79,7 @@ def _lines_of(record: Record) -> Iterator[dict[str, Any]]:
             yield {"kind": "layout", "time": time, "layout": layout}
 
 
-def _picture(file: GrowingFile, record: Image) -> dict[str, Any]:
+def _picture(file: AppendOnlyFile, record: Image) -> dict[str, Any]:
     # The number is the place of its line: no two have the same, and what comes again replaces what was there.
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", record.tag)[:80]
     name = f"{PICTURES}/{file.size:012d}_{readable}_{record.step}.png"

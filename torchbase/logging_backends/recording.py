@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torchbase.engine.run import Run
 from torchbase.logging_backends.records import Record, size_of
-from torchbase.logging_backends.writer_thread import RecordThread
+from torchbase.logging_backends.writer_thread import WriterThread
 
 _BYTES_OF_AN_ACTION = 100
 
@@ -56,7 +56,7 @@ class Recording:
         self._is_open = False
         self._failed_at: float | None = None
         self._error: Exception | None = None
-        self._thread: RecordThread[Record | Callable[[], object]] = RecordThread(
+        self._thread: WriterThread[Record | Callable[[], object]] = WriterThread(
             f"torchbase {name}", self._handle, self._end_block, writer.seconds_of_patience
         )
         self.do(partial(writer.begin, run))

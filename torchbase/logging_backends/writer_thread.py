@@ -17,7 +17,7 @@ ITEMS_IN_A_ROW = 256
 Item = TypeVar("Item")
 
 
-class RecordThread(Generic[Item]):
+class WriterThread(Generic[Item]):
     """Takes items in their order and lets one thread handle them, in blocks.
 
     The thread looks for items twice a second rather than at each: a thread that wakes up wants the interpreter, and the
@@ -165,17 +165,17 @@ class RecordThread(Generic[Item]):
             yield
 
 
-def _register_at_fork(thread: RecordThread[Any]) -> None:
+def _register_at_fork(thread: WriterThread[Any]) -> None:
     if hasattr(os, "register_at_fork"):  # not on Windows, which doesn't fork
         # What was registered stays registered for ever, so it must not keep the thread's items.
         reference = weakref.ref(thread)
-        end = partial(_call, reference, RecordThread.end_fork)
+        end = partial(_call, reference, WriterThread.end_fork)
         os.register_at_fork(
-            before=partial(_call, reference, RecordThread.begin_fork), after_in_parent=end, after_in_child=end
+            before=partial(_call, reference, WriterThread.begin_fork), after_in_parent=end, after_in_child=end
         )
 
 
-def _call(reference: "weakref.ref[RecordThread[Any]]", method: Callable[[RecordThread[Any]], None]) -> None:
+def _call(reference: "weakref.ref[WriterThread[Any]]", method: Callable[[WriterThread[Any]], None]) -> None:
     thread = reference()
     if thread is not None:
         method(thread)

@@ -12,6 +12,7 @@ Begin with `torchbase.metrics.base`, then read `torchbase.metrics.regression`, t
 
 from torchbase.metrics.base import BaseMetricsClass
 from torchbase.metrics.binary_classification import BinaryClassificationMetrics
+from torchbase.metrics.epoch_kinds import EpochState, accumulated, figure_over_samples, mean_over_samples
 from torchbase.metrics.image_reconstruction import ImageReconstructionMetrics
 from torchbase.metrics.image_segmentation import ImageSegmentationMetrics
 from torchbase.metrics.multiclass_classification import MulticlassClassificationMetrics
@@ -21,9 +22,13 @@ from torchbase.metrics.torch_metrics import TorchMetrics
 __all__ = [
     "BaseMetricsClass",
     "BinaryClassificationMetrics",
+    "EpochState",
     "ImageReconstructionMetrics",
     "ImageSegmentationMetrics",
     "MulticlassClassificationMetrics",
     "RegressionMetrics",
     "TorchMetrics",
+    "accumulated",
+    "figure_over_samples",
+    "mean_over_samples",
 ]

@@ -27,9 +27,11 @@ class EpochState(ABC):
 
     @abstractmethod
     def update(self, *arguments: Any, **outputs: Any) -> None:
-        """Takes the values of a mini-batch, by keyword, under the names of the metric's arguments.
+        """Adds the values of a mini-batch.
 
-        A metric that is declared with ``prepare`` gives what that returned, in their place.
+        Args:
+            *arguments: What ``prepare`` returned, for a metric that is declared with it; else nothing.
+            **outputs: Without ``prepare``, the values by the names of the metric's arguments.
         """
 
     def merge(self, other: Self) -> bool:
@@ -54,7 +56,11 @@ class EpochState(ABC):
         return dict(vars(self))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the attributes that `state_dict` gave."""
+        """Restores the attributes.
+
+        Args:
+            state: What `state_dict` returned.
+        """
         vars(self).update(state)
 
 

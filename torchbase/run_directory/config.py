@@ -10,17 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from torchbase.errors import ConfigError, nearest_name
 from torchbase.files.json_values import (
-    NOT_GIVEN,
-    Difference,
     child_path,
     described,
-    differences,
     json_form,
     json_mistakes,
 )
 from torchbase.intervals import Interval
-
-__all__ = ["NOT_GIVEN", "Config", "Difference", "SessionConfig", "choose_device", "differences", "validate_config"]
 
 _SECTIONS = {
     "session": "a dict with at least device_name, num_epochs, mini_batch_size and learning_rate",

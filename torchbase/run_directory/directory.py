@@ -152,7 +152,7 @@ class RunDirectory:
         Nothing happens when this object hasn't locked it.
         """
         self._is_wanted = False
-        self.writes.afterwards(self._release_unless_wanted_again)
+        self.writes.call_when_written(self._release_unless_wanted_again)
 
     def _release_unless_wanted_again(self) -> None:
         with self._wanted_lock:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from torchbase.errors import RunDirectoryError
 from torchbase.files.durable import read_json, replace_file
-from torchbase.files.json_lines import append_line, cut_lines, read_lines
+from torchbase.files.json_lines import append_line, read_lines, truncate_lines
 from torchbase.files.json_values import finite_or_text
 from torchbase.listeners import HookOrder, Listener
 
@@ -132,7 +132,7 @@ def append_epoch(folder: Path, epoch: Epoch) -> None:
     append_line(folder / EPOCHS_FILE, {**vars(epoch), "averages": averages})
 
 
-def cut_epochs(folder: Path, count: int) -> None:
+def truncate_epochs(folder: Path, count: int) -> None:
     """Takes away what is to come again.
 
     Args:
@@ -142,7 +142,7 @@ def cut_epochs(folder: Path, count: int) -> None:
     Raises:
         RunDirectoryError: The operating system refused.
     """
-    cut_lines(folder / EPOCHS_FILE, count)
+    truncate_lines(folder / EPOCHS_FILE, count)
 
 
 def read_epochs(folder: Path) -> tuple[list[Epoch], int]:

@@ -22,7 +22,7 @@ from torchbase.randomness import Randomness, fence
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.session import building
 from torchbase.session.evaluation import SessionEvaluation
-from torchbase.session.run_source import Runs, choose_seed, find_run, kept_config
+from torchbase.session.run_source import Runs, choose_seed, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
 
 WHAT_RUNS_THE_RUN = frozenset(
@@ -109,7 +109,7 @@ class TrainingBaseSession(SessionEvaluation):
             RunDirectoryError: If there is no such run, or it was ended before it kept its config.
         """
         directory = find_run(runs_parent_dir, tag)
-        config = kept_config(directory)
+        config = saved_config(directory)
         return cls(
             config,
             runs_parent_dir=directory.parent,

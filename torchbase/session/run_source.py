@@ -118,7 +118,7 @@ def find_run(parent: str | Path | None, tag: str | None) -> Path:
     return RunDirectory.open(parent, tag if tag is not None else newest_run(parent)).path
 
 
-def kept_config(run_directory: Path) -> dict[str, Any]:
+def saved_config(run_directory: Path) -> dict[str, Any]:
     """Reads the config that a run kept.
 
     Args:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 
-class KeptBuffers:
+class SavedBuffers:
     """A copy of all buffers of a network."""
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -21,7 +21,7 @@ class KeptBuffers:
             for name, buffer in module.named_buffers(recurse=False)
         ]
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Gives each buffer its former values, also where another tensor has taken its place meanwhile."""
         with torch.no_grad():
             for module, name, buffer, former in self._kept:
@@ -29,7 +29,7 @@ class KeptBuffers:
 
 
 @contextmanager
-def network_as_it_was(network: torch.nn.Module) -> Iterator[None]:
+def network_restored(network: torch.nn.Module) -> Iterator[None]:
     """Puts the buffers of a network, and the mode of each of its modules, back as they were.
 
     Args:
@@ -38,10 +38,10 @@ def network_as_it_was(network: torch.nn.Module) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    modes, buffers = [(module, module.training) for module in network.modules()], KeptBuffers(network)
+    modes, buffers = [(module, module.training) for module in network.modules()], SavedBuffers(network)
     try:
         yield
     finally:
         for module, is_training in modes:
             module.training = is_training
-        buffers.put_back()
+        buffers.restore()

@@ -6,7 +6,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.randomness import capture_streams, restore_streams
-from torchbase.techniques.buffers import KeptBuffers
+from torchbase.techniques.buffers import SavedBuffers
 
 
 class StateBeforeIteration:
@@ -21,14 +21,14 @@ class StateBeforeIteration:
         """
         network = network_of(run)
         self._run, self._phase = run, phase
-        self._streams, self._buffers = capture_streams(run.device), KeptBuffers(network)
+        self._streams, self._buffers = capture_streams(run.device), SavedBuffers(network)
         self._gradients = [(one, _copy(one.grad)) for one in network.parameters()] if phase.is_training else []
         self._values = dict(phase.values)
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Puts them back, as often as need be."""
         restore_streams(self._streams, self._run.device)
-        self._buffers.put_back()
+        self._buffers.restore()
         for parameter, gradient in self._gradients:
             parameter.grad = _copy(gradient)
         self._phase.values, self._phase.outputs, self._phase.loss = dict(self._values), None, None

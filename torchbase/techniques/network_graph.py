@@ -12,7 +12,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.randomness import fence
-from torchbase.techniques.buffers import network_as_it_was
+from torchbase.techniques.buffers import network_restored
 
 logger = logging.getLogger("torchbase")
 
@@ -50,7 +50,7 @@ class NetworkGraph:
             )
             return
         values = dict(phase.values)
-        with fence(run.device), network_as_it_was(run.network), torch.no_grad():
+        with fence(run.device), network_restored(run.network), torch.no_grad():
             run.call.log_graph(run=run, network=run.network, inputs=inputs)
         phase.values = values
 

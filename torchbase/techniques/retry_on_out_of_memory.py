@@ -110,7 +110,7 @@ def _compute_in_parts(
     samples, number = count_samples(batch), 1
     while number < samples:
         number = min(2 * number, samples)
-        before.put_back()
+        before.restore()
         try:
             loss = _compute_parts(run, phase, split_mini_batch(batch, number), has_backward)
         except torch.OutOfMemoryError as error:

@@ -6,7 +6,7 @@ from torchbase.checkpoints.run_state import Stateful
 from torchbase.engine.plugins import EVENT_NAMES
 from torchbase.files.bitwise import different_values
 from torchbase.testing.outcomes import listed
-from torchbase.testing.traces import MODE, RANDOM_STREAMS, Trace, find_parting
+from torchbase.testing.traces import MODE, RANDOM_STREAMS, Trace, find_divergence
 from torchbase.testing.trial import HookTrial
 from torchbase.testing.tried_run import TriedRun
 
@@ -25,7 +25,7 @@ def why_it_does_not_only_observe(trial: HookTrial) -> str:
     without, with_hook = Trace(), Trace()
     trial.run(with_hook=False, watched_by=[without])
     trial.run(watched_by=[with_hook])
-    parting = find_parting(without, with_hook)
+    parting = find_divergence(without, with_hook)
     if parting is None:
         return (
             "Nothing that an iteration works with differs. To fix, look for what the hook changes in `run` and "
@@ -113,7 +113,7 @@ def events_of(hook: object) -> list[str]:
 
 
 def _where(trial: HookTrial, expected: Trace, got: Trace) -> str:
-    parting = find_parting(expected, got)
+    parting = find_divergence(expected, got)
     if parting is None:
         return ""
     since = "from the start" if parting.before is None else f"after {parting.before}"

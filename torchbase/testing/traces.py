@@ -92,7 +92,7 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """Where two runs part.
 
     Attributes:
@@ -126,7 +126,7 @@ class Parting:
         return [event for event in events if event in told or event.startswith(EVERYWHERE)]
 
 
-def find_parting(expected: Trace, got: Trace) -> Parting | None:
+def find_divergence(expected: Trace, got: Trace) -> Divergence | None:
     """Finds where a run parts from another.
 
     Args:
@@ -144,7 +144,7 @@ def find_parting(expected: Trace, got: Trace) -> Parting | None:
         names = different_values(sums, other)
         if names:
             parts = (name.partition(".") for name in names)
-            return Parting(before, point, tuple((part, name) for part, _, name in parts))
+            return Divergence(before, point, tuple((part, name) for part, _, name in parts))
         before = point
     return None
 

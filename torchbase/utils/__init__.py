@@ -1,21 +1,36 @@
-"""The parts that a project builds its data and metrics from, under one name.
+"""The parts that a project builds its data and metrics from, and what reads a finished run, under one name.
 
-This room defines nothing: it re-exports names of ``data`` and ``metrics``. The ready-made families of metrics are
-in `torchbase.utils.metrics_instances`.
+This room defines nothing: it re-exports names of other rooms. The ready-made families of metrics are in
+`torchbase.utils.metrics_instances`.
 """
 
+from torchbase.checkpoints.storage import Checkpoint, list_checkpoints, read_checkpoint
+from torchbase.checkpoints.verification import Finding, Replay, Verification, verify_run
 from torchbase.data.checking import check_columns
 from torchbase.data.splitting import split_iterables, split_to_train_valid_test
 from torchbase.data.typed_dict import TypedDict, TypedDictIterable
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.metrics import BaseMetricsClass
+from torchbase.run_directory.record import Best, Epoch, Status, read_epochs, read_status
 
 __all__ = [
     "BaseMetricsClass",
+    "Best",
+    "Checkpoint",
+    "Epoch",
+    "Finding",
+    "Replay",
+    "Status",
     "TypedDict",
     "TypedDictIterable",
     "ValidationDatasetsDict",
+    "Verification",
     "check_columns",
+    "list_checkpoints",
+    "read_checkpoint",
+    "read_epochs",
+    "read_status",
     "split_iterables",
     "split_to_train_valid_test",
+    "verify_run",
 ]
