@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from tiny import CONFIG, StopAt, TinySession, config_with
@@ -49,6 +50,22 @@ def shades(session):
 def test_the_first_line_tells_the_format():
     # What people read by: it has to stay, or get another version.
     assert '{"kind": "format", "version": 1}' in JsonLines.__doc__
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_has_the_pixels_that_were_logged(channels, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (channels, 5, 7), dtype=np.uint8)
+
+    class Picture:
+        @hookimpl
+        def on_run_end(self, run):
+            run.call.log_image(run=run, tag="pixels", image=pixels, step=1)
+
+    session = new_session(tmp_path, Picture())
+    session()
+    (record,) = [one for one in records_of(session) if one.get("tag") == "pixels"]
+    with Image.open(Path(session.run_dir, record["file"])) as image:
+        assert np.array_equal(np.asarray(image).reshape(5, 7, channels), pixels.transpose(1, 2, 0))
 
 
 def test_each_line_is_an_object_with_the_documented_keys(tmp_path):

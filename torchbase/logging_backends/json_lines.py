@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from torchbase.engine.run import Run
 from torchbase.files.append_only import AppendOnlyFile
-from torchbase.files.png import png
 from torchbase.logging_backends.file_base import FileBackend
 from torchbase.logging_backends.records import ChartLayout, Histogram, HyperParameters, Image, Record, Scalars, Text
 
@@ -85,9 +86,16 @@ def _picture(file: AppendOnlyFile, record: Image) -> dict[str, Any]:
     name = f"{PICTURES}/{file.size:012d}_{readable}_{record.step}.png"
     path = file.path.parent / name
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(png(record.pixels))
+    _write_png(path, record.pixels)
     kind, time = "figure" if record.is_figure else "image", round(record.time, 3)
     return {"kind": kind, "time": time, "tag": record.tag, "step": record.step, "file": name}
+
+
+def _write_png(path: Path, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    from PIL import Image as Picture
+
+    is_grey = pixels.shape[2] == 1
+    Picture.fromarray(pixels[:, :, 0] if is_grey else pixels).save(path, "PNG")
 
 
 def _remove_pictures_behind(folder: Path) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 from torchbase.errors import MetricsError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = np.ndarray[Any, Any]
@@ -41,7 +40,7 @@ def draw_confusion_matrix(
             "The figure confusion_matrix needs Matplotlib, which is not installed. To fix, run: python -m pip install "
             "matplotlib"
         ) from error
-    from sklearn.metrics import confusion_matrix
+    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
     matrix = confusion_matrix(
         ground_truth,
@@ -52,25 +51,14 @@ def draw_confusion_matrix(
     side = min(4 + 0.4 * len(class_names), 16)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1 if are_rows_normalized else max(1, matrix.max()))
-    figure.colorbar(image, label="share of the row" if are_rows_normalized else "decisions")
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("ground truth")
-    _name_classes(axes, class_names)
-    if len(class_names) <= MOST_CLASSES_WITH_NUMBERS:
-        _write_numbers(axes, matrix, are_rows_normalized)
+    ConfusionMatrixDisplay(matrix, display_labels=class_names).plot(
+        ax=axes,
+        cmap="Blues",
+        include_values=len(class_names) <= MOST_CLASSES_WITH_NUMBERS,
+        values_format=".2f" if are_rows_normalized else "d",
+        xticks_rotation="vertical" if max(map(len, class_names)) > 2 else "horizontal",
+        im_kw={"vmin": 0, "vmax": 1 if are_rows_normalized else max(1, matrix.max())},
+    )
+    if len(class_names) > MOST_CLASSES_WITH_NAMES:
+        axes.set(xticks=[], yticks=[])
     return figure
-
-
-def _name_classes(axes: "Axes", class_names: Sequence[str]) -> None:
-    if len(class_names) <= MOST_CLASSES_WITH_NAMES:
-        places = range(len(class_names))
-        axes.set_xticks(places, class_names, rotation=90 if max(map(len, class_names)) > 2 else 0)
-        axes.set_yticks(places, class_names)
-
-
-def _write_numbers(axes: "Axes", matrix: Array, are_shares: bool) -> None:
-    for (row, column), number in np.ndenumerate(matrix):
-        is_dark = number > matrix.max() / 2
-        text = f"{number:.2f}" if are_shares else f"{number:d}"
-        axes.text(column, row, text, ha="center", va="center", color="white" if is_dark else "black")
