@@ -32,15 +32,7 @@ FLOORS = [
 MODULES_BESIDE_THE_ROOMS = 5
 MAXIMUM_LINES = 300
 CATALOGUES = {"torchbase.engine.hookspecs"}  # a list of events, as long as there are many
-LATE = {"PIL", "datasets", "matplotlib", "mlflow", "pydantic", "scipy", "sklearn", "tensorboard", "torchmetrics"} | {"wandb"}
-    "PIL",
-    "datasets",
-    "matplotlib",
-    "mlflow",
-    "pydantic",
-    "scipy",
-    "sklearn",
-    "tensorboard",
+LATE = {"PIL", "datasets", "matplotlib", "mlflow", "pydantic", "scipy", "sklearn", "tensorboard"} | {
     "torchmetrics",
     "wandb",
 }
