@@ -1,4 +1,4 @@
-"""What README.md and docs list is what there is: events, default hooks, keys of the config."""
+"""What the docs list is what there is: events, default hooks, keys of the config."""
 
 import ast
 import inspect
@@ -16,7 +16,6 @@ from torchbase.logging_backends.base import LoggingBackend
 from torchbase.run_directory.config import SessionConfig
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 CATALOGUE = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
 SIGNATURE = re.compile(r"```python\n(def \w+\([^`]*?\) -> .+?: \.\.\.)\n```")
 
@@ -97,41 +96,20 @@ def test_the_loop_of_the_catalogue_names_each_event_of_the_loop_with_its_argumen
     assert told == expected
 
 
-def test_the_readme_lists_each_event_in_the_order_of_hookspecs():
-    rows = table(section(README, "Hooks"))
-    assert [unquoted(row[0]) for row in rows] == list(EVENT_NAMES)
-    for name, when, answer in rows:
-        assert when, name
-        assert ("ignored" in answer) == unquoted(name).startswith(("on_", "log_")), name
-        assert ("one hook does it" in answer) == unquoted(name).startswith("run_"), name
-
-
 @pytest.mark.parametrize("event", EVENT_NAMES)
 def test_each_event_is_in_a_test(event):
     tests = [path for path in (ROOT / "tests").rglob("*.py") if "contract" not in path.parts]
     assert any(re.search(rf"\b{event}\b", path.read_text(encoding="utf-8")) for path in tests)
 
 
-@pytest.mark.parametrize(("page", "title"), [("README.md", "Config"), ("docs/config.md", "session")])
-def test_a_page_lists_each_key_of_the_session_section_with_its_default(page, title):
-    rows = table(section((ROOT / page).read_text(encoding="utf-8"), title))
+def test_the_page_on_the_config_lists_each_key_of_the_session_section_with_its_default():
+    rows = table(section((ROOT / "docs" / "config.md").read_text(encoding="utf-8"), "session"))
     expected = {
         name: "required" if one.default is PydanticUndefined else f"`{one.default!r}`"
         for name, one in SessionConfig.model_fields.items()
     }
     assert {unquoted(row[0]): row[1] for row in rows} == expected
     assert all(row[2] for row in rows)
-
-
-def test_the_design_names_each_module():
-    house = section((ROOT / "docs" / "design.md").read_text(encoding="utf-8"), "The house")
-    modules = [*(ROOT / "torchbase").glob("*.py"), *(ROOT / "torchbase" / "data").glob("[!_]*.py")]
-    assert [path.name for path in sorted(modules) if f"`{path.name}`" not in house] == []
-
-
-def test_the_readme_lists_the_default_hooks_in_their_order(tmp_path):
-    rows = table(section(README, "Default hooks"))
-    assert [unquoted(row[0]) for row in rows] == [type(hook).__name__ for hook in default_hooks(tmp_path)]
 
 
 def marks_of(hook):

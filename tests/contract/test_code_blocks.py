@@ -1,12 +1,17 @@
-"""The code in README.md and docs runs as it stands.
+"""The code in README.md and docs runs as it is written, and prints what the pages show.
 
-The python blocks of a file run one after the other, in one namespace and a temporary folder. A block under the comment
-``<!-- raises: NAME -->`` has to end with that error; a text block that follows it is what Python prints of the error.
+The python blocks of a page run one after the other, in one namespace and a temporary folder. A block below the comment
+``<!-- raises: NAME -->`` has to raise that error; a text block that follows it is what Python prints of the error. A
+console block is what the python block before it prints on stdout and stderr, except for numbers and paths of runs. In
+both, a line that is indented by four spaces continues the line above, and ``…`` on a line of its own in a console block
+stands for any number of lines.
 """
 
+import logging
 import re
 import traceback
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +20,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RAISES = re.compile(r"<!-- raises: (\w+) -->\n\Z")
+LANGUAGES = {"python", "text", "console", "bash", "{toctree}", "{eval-rst}"}
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]\d+)?")
+RUN_DIRECTORY = re.compile(r"\S*/runs/\S+")
 INSTALL_AND_TRAIN = "python -m pip install -c constraints.txt -e . && python examples/digits.py"
 TEST = "python -m pip install nox && nox -s tests"
 
@@ -38,7 +46,7 @@ def blocks_of(page):
 
 
 def run(block, page, namespace):
-    # Padded, so that a traceback tells the line of the page.
+    # Padded, so that a traceback names the line of the page.
     exec(compile("\n" * block.line + block.code, str(page), "exec"), namespace)
 
 
@@ -52,47 +60,90 @@ def error_of(block, page, namespace):
     pytest.fail(f"{page.name}:{block.line} raised no {block.error}")
 
 
+def joined(shown):
+    """The text of a block, with each continued line joined to the line that it continues."""
+    return re.sub(r"\n {4,}", " ", shown)
+
+
+def normalized(printed):
+    """What a program printed, without what differs from run to run."""
+    text = NUMBER.sub("0", RUN_DIRECTORY.sub("RUN", printed))
+    return "".join(f"{' '.join(line.split())}\n" for line in text.splitlines())
+
+
+def pattern_of(shown):
+    lines = normalized(joined(shown)).splitlines()
+    return "".join(r"(?:.*\n)*" if line == "…" else f"{re.escape(line)}\n" for line in lines)
+
+
 def check_error(block, following, page, namespace):
     error = error_of(block, page, namespace)
     if following is not None and following.language == "text":
-        assert "".join(traceback.format_exception_only(error)) == following.code
+        assert "".join(traceback.format_exception_only(error)) == joined(following.code)
+
+
+def check_printed(following, page, printed):
+    if following is not None and following.language == "console":
+        matches = re.fullmatch(pattern_of(following.code), normalized(printed))
+        assert matches, f"{page.name}:{following.line} doesn't show what the block before it prints:\n{printed}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_python_blocks_of_a_page_run_in_their_order(page, tmp_path, monkeypatch):
+def test_the_python_blocks_of_a_page_run_in_order_and_print_what_it_shows(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("torchbase"), "propagate", False)  # as where no logging is set up
     blocks = blocks_of(page)
     namespace = {"__name__": page.stem}
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
-        if block.language == "python" and block.error is None:
+        if block.language != "python":
+            continue
+        capsys.readouterr()
+        if block.error is None:
             run(block, page, namespace)
-        elif block.language == "python":
+        else:
             check_error(block, following, page, namespace)
+        printed = capsys.readouterr()
+        check_printed(following, page, printed.out + printed.err)
 
 
-def test_every_raises_comment_stands_right_above_a_python_block():
+def test_a_console_block_that_differs_in_a_word_is_noticed():
+    shown = "epoch 1/6  loss 0.5, accuracy 0.25\n    | valid: loss 1e-05  0.1 s\n…\nstopped\n"
+    printed = "epoch 2/6  loss 1,024, accuracy 1 | valid: loss 3  0.0 s\n{}stopped\n"
+    assert re.fullmatch(pattern_of(shown), normalized(printed.format("")))
+    assert re.fullmatch(pattern_of(shown), normalized(printed.format("one line\nanother\n")))
+    for other in (printed.replace("valid", "train"), printed.replace("stopped", "ended"), printed.replace(" | ", "\n")):
+        assert not re.fullmatch(pattern_of(shown), normalized(other.format("")))
+
+
+def test_every_console_block_follows_a_python_block():
+    for page in PAGES:
+        languages = [block.language for block in blocks_of(page)]
+        assert {before for before, one in pairwise(languages) if one == "console"} <= {"python"}, page.name
+
+
+def test_every_raises_comment_is_right_above_a_python_block():
     for page in PAGES:
         marked = [block for block in blocks_of(page) if block.error is not None]
         assert page.read_text(encoding="utf-8").count("<!-- raises:") == len(marked)
         assert {block.language for block in marked} <= {"python"}
 
 
-def test_every_block_says_what_language_it_is_in():
+def test_every_block_names_its_language():
     for page in PAGES:
         for block in blocks_of(page):
-            assert block.language in {"python", "text", "bash", "{toctree}", "{eval-rst}"}, f"{page.name}:{block.line}"
+            assert block.language in LANGUAGES, f"{page.name}:{block.line}"
 
 
-def test_the_readme_gives_the_two_commands():
+def test_the_readme_has_the_two_commands():
     commands = [block.code.strip() for block in blocks_of(ROOT / "README.md") if block.language == "bash"]
     assert commands[:2] == [INSTALL_AND_TRAIN, TEST]
 
 
-def test_the_continuous_integration_tests_by_the_command_of_the_readme():
+def test_the_continuous_integration_runs_the_test_command_of_the_readme():
     assert TEST in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-def test_the_files_that_the_commands_name_are_there():
+def test_the_files_that_the_commands_name_exist():
     assert (ROOT / "constraints.txt").is_file()
     assert (ROOT / "examples" / "digits.py").is_file()
     assert (ROOT / "noxfile.py").is_file()
