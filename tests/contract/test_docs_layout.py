@@ -1,5 +1,6 @@
 """The pages fit a screen, and what they name exists."""
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STOP = re.compile(r"^- \*\*Read:\*\* (.*?)(?=^- )", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"[(`]((?:torchbase|tests|examples|benchmarks)/[\w/.-]+)[)`]")
 MAXIMUM_COLUMNS = 88  # what the column of the docs' theme shows without scrolling
 
@@ -32,3 +34,14 @@ def test_no_line_of_code_is_wider_than_the_column(page):
 def test_the_files_that_a_page_names_exist(page):
     named = PATH.findall(page.read_text(encoding="utf-8"))
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_what_the_tour_reads_exists():
+    stops = STOP.findall((ROOT / "docs" / "how_it_works.md").read_text(encoding="utf-8"))
+    assert len(stops) == 10
+    for stop in stops:
+        files = re.findall(r"`(torchbase/[\w/]+)\.py`((?:,\s*`[\w.]+`)+)", stop)
+        assert files
+        for path, names in files:
+            for name in re.findall(r"`([\w.]+)`", names):
+                assert pkgutil.resolve_name(f"{path.replace('/', '.')}:{name}")

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -98,6 +99,11 @@ def test_each_room_says_what_it_is_for(room):
     text = ast.get_docstring(ast.parse(MODULES[f"torchbase.{room}"].read_text(encoding="utf-8")))
     assert room == "utils" or all(word in text for word in ("For: ", "In: ", "Out: ", "Begin with "))
     assert len(text.splitlines()) <= 16
+
+
+def test_contributors_find_the_rooms_in_the_order_of_their_floors():
+    rooms = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("<!-- end of the rooms -->")[0]
+    assert re.findall(r"^\| `torchbase/(\w+)` \|", rooms, re.MULTILINE) == FLOORS[1:]
 
 
 HOOK_MODULES = {getattr(hooks, name).__module__ for name in hooks.__all__}
