@@ -11,6 +11,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"torchbase {release}"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 
 default_role = "py:obj"  # a name between single backticks in a docstring is a link where there is such an object
 autoclass_content = "both"  # the arguments stand at __init__
