@@ -94,7 +94,7 @@ def test_the_python_blocks_of_a_page_run_in_order_and_print_what_it_shows(page, 
     monkeypatch.setattr(logging.getLogger("torchbase"), "propagate", False)  # as where no logging is set up
     blocks = blocks_of(page)
     namespace = {"__name__": page.stem}
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, following in zip(blocks, [*blocks, None][1:], strict=True):
         if block.language != "python":
             continue
         capsys.readouterr()
