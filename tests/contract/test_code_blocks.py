@@ -3,8 +3,8 @@
 The python blocks of a page run one after the other, in one namespace and a temporary folder. A block below the comment
 ``<!-- raises: NAME -->`` has to raise that error; a text block that follows it is what Python prints of the error. A
 console block is what the python block before it prints on stdout and stderr, but numbers with a decimal point and the
-paths of runs may differ. In both, a line that is indented by four spaces continues the line above, and ``…`` on a line of its own in a console block
-stands for any number of lines.
+paths of runs may differ. In both, a line that is indented by four spaces continues the line above, and ``…`` on a line
+of its own in a console block stands for any number of lines.
 """
 
 import logging
