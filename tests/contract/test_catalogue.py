@@ -97,15 +97,6 @@ def test_the_loop_of_the_catalogue_names_each_event_of_the_loop_with_its_argumen
     assert told == expected
 
 
-def test_the_readme_lists_each_event_in_the_order_of_hookspecs():
-    rows = table(section(README, "Hooks"))
-    assert [unquoted(row[0]) for row in rows] == list(EVENT_NAMES)
-    for name, when, answer in rows:
-        assert when, name
-        assert ("ignored" in answer) == unquoted(name).startswith(("on_", "log_")), name
-        assert ("one hook does it" in answer) == unquoted(name).startswith("run_"), name
-
-
 @pytest.mark.parametrize("event", EVENT_NAMES)
 def test_each_event_is_in_a_test(event):
     tests = [path for path in (ROOT / "tests").rglob("*.py") if "contract" not in path.parts]
@@ -127,11 +118,6 @@ def test_the_design_names_each_module():
     house = section((ROOT / "docs" / "design.md").read_text(encoding="utf-8"), "The house")
     modules = [*(ROOT / "torchbase").glob("*.py"), *(ROOT / "torchbase" / "data").glob("[!_]*.py")]
     assert [path.name for path in sorted(modules) if f"`{path.name}`" not in house] == []
-
-
-def test_the_readme_lists_the_default_hooks_in_their_order(tmp_path):
-    rows = table(section(README, "Default hooks"))
-    assert [unquoted(row[0]) for row in rows] == [type(hook).__name__ for hook in default_hooks(tmp_path)]
 
 
 def marks_of(hook):
