@@ -1,4 +1,4 @@
-"""The run: the argument of every event but one, with its phases and its progress.
+"""The run, which is passed to the hooks of nearly every event, with its phases and its progress.
 
 Plain dataclasses. The engine and the training step write them, hooks read them.
 """
