@@ -7,18 +7,20 @@ from types import ModuleType
 from torchbase.errors import HookError
 
 
-def check_installed(package: str, who: str) -> None:
+def check_installed(package: str, needed_by: str) -> None:
     """Checks that a package is installed, before a run starts.
 
     Args:
         package: The name of the package. The extra of torchbase that installs it has the same name.
-        who: The name of the hook that needs it, for the message.
+        needed_by: The name of the hook that needs the package, for the message.
 
     Raises:
         HookError: If the package isn't installed.
     """
     if find_spec(package) is None:
-        raise HookError(f"{who} needs the package '{package}', which isn't installed. To fix, {_install(package)}.")
+        raise HookError(
+            f"{needed_by} needs the package '{package}', which isn't installed. To fix, {_install(package)}."
+        )
 
 
 def load(package: str, module: str | None = None) -> ModuleType:

@@ -1,6 +1,6 @@
 import inspect
 
-from torchbase.command_line.catalogue import ANSWERS, read_catalogue
+from torchbase.command_line.catalogue import RETURN_VALUES, read_catalogue
 from torchbase.engine import hookspecs
 from torchbase.engine.plugins import EVENT_NAMES
 
@@ -17,4 +17,4 @@ def test_the_catalogue_equals_the_specifications():
 
 def test_the_return_values_of_each_kind_of_event_are_explained():
     kinds = {f"{name.partition('_')[0]}_" for name in EVENT_NAMES}
-    assert all(any(kind in line for line in ANSWERS) for kind in kinds)
+    assert all(any(kind in line for line in RETURN_VALUES) for kind in kinds)

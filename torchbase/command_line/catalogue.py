@@ -4,7 +4,7 @@ import ast
 from dataclasses import dataclass
 from importlib import resources
 
-ANSWERS = (
+RETURN_VALUES = (
     "on_…, log_…: return values are ignored",
     "compute_…: the dictionaries of all hooks are merged",
     "is_…, should_…: the first return value that is not None wins",
