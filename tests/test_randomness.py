@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from torchbase.randomness import (
     Randomness,
     SeedSeries,
-    as_tensors,
     capture_streams,
     derive_seed,
     draw_seed,
     fence,
-    from_tensors,
+    pack_streams,
     restore_streams,
     seed_streams,
+    unpack_streams,
 )
 
 
@@ -35,10 +35,10 @@ def test_all_streams_draw_the_same_numbers_after_the_same_seed():
 
 def test_captured_states_restore_all_streams_also_from_a_file(tmp_path):
     draw_from_all()
-    torch.save(as_tensors(capture_streams()), tmp_path / "states.pth")
+    torch.save(pack_streams(capture_streams()), tmp_path / "states.pth")
     expected = [draw_from_all() for _ in range(3)]
     seed_streams(99)
-    restore_streams(from_tensors(torch.load(tmp_path / "states.pth", weights_only=True)))
+    restore_streams(unpack_streams(torch.load(tmp_path / "states.pth", weights_only=True)))
     assert [draw_from_all() for _ in range(3)] == expected
 
 

@@ -107,7 +107,7 @@ def seed_streams(seed: int, device: torch.device | None = None) -> None:
         seed_all(seed)
 
 
-def seeding_of(device: torch.device | None) -> Callable[[int], None]:
+def make_seed_function(device: torch.device | None) -> Callable[[int], None]:
     """Returns `seed_streams` for one device, for code that seeds in every iteration.
 
     Args:
@@ -168,22 +168,22 @@ def restore_streams(states: RandomStates, device: torch.device | None = None) ->
         torch.get_device_module(device).set_rng_state(states["accelerator"], device)
 
 
-def as_tensors(states: RandomStates) -> RandomStates:
+def pack_streams(states: RandomStates) -> RandomStates:
     """Packs captured states for a file: the hundreds of numbers of ``random`` become one tensor.
 
     Args:
         states: The return value of `capture_streams`.
 
     Returns:
-        Tensors and plain values, for `from_tensors`, or for a file that is loaded with ``weights_only=True``.
+        Tensors and plain values, for `unpack_streams`, or for a file that is loaded with ``weights_only=True``.
     """
     version, words, gauss = states["random"]
     key = torch.from_numpy(np.array(words, dtype=np.uint32))
     return {**states, "random": {"version": version, "key": key, "gauss": gauss}}
 
 
-def from_tensors(states: RandomStates) -> RandomStates:
-    """Unpacks states that `as_tensors` packed, for `restore_streams`."""
+def unpack_streams(states: RandomStates) -> RandomStates:
+    """Unpacks states that `pack_streams` packed, for `restore_streams`."""
     packed = states["random"]
     return {**states, "random": (packed["version"], tuple(packed["key"].tolist()), packed["gauss"])}
 
