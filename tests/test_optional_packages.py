@@ -8,7 +8,7 @@ from torchbase.optional_packages import check_installed, load
 
 
 @pytest.mark.parametrize(("package", "hook"), [("mlflow", MLflow), ("wandb", Wandb)])
-def test_a_hook_whose_package_is_missing_says_what_to_install(monkeypatch, package, hook):
+def test_a_hook_with_a_missing_package_says_what_to_install(monkeypatch, package, hook):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(HookError) as caught:
         hook()
@@ -18,13 +18,13 @@ def test_a_hook_whose_package_is_missing_says_what_to_install(monkeypatch, packa
     )
 
 
-def test_what_is_installed_is_imported():
+def test_an_installed_package_is_imported():
     check_installed("json", "A test")
     assert load("json").dumps([1]) == "[1]"
     assert load("json", "json.decoder").JSONDecoder
 
 
-def test_what_can_not_be_imported_says_so(monkeypatch):
+def test_a_package_that_cannot_be_imported_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "json.tool", None)
     with pytest.raises(HookError, match=r"The package 'json' can't be imported: .*To fix, run: pip install"):
         load("json", "json.tool")

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from torchbase.randomness import (
     Randomness,
     SeedSeries,
-    as_tensors,
     capture_streams,
     derive_seed,
     draw_seed,
     fence,
-    from_tensors,
+    pack_streams,
     restore_streams,
     seed_streams,
+    unpack_streams,
 )
 
 
@@ -24,7 +24,7 @@ def draw_from_all():
     return random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(()).item()
 
 
-def test_the_same_seed_gives_the_same_numbers_in_every_stream():
+def test_all_streams_draw_the_same_numbers_after_the_same_seed():
     seed_streams(3)
     first = draw_from_all()
     seed_streams(3)
@@ -33,24 +33,24 @@ def test_the_same_seed_gives_the_same_numbers_in_every_stream():
     assert all(a != b for a, b in zip(draw_from_all(), first, strict=True))
 
 
-def test_captured_states_bring_every_stream_back_also_through_a_file(tmp_path):
+def test_captured_states_restore_all_streams_also_from_a_file(tmp_path):
     draw_from_all()
-    torch.save(as_tensors(capture_streams()), tmp_path / "states.pth")
+    torch.save(pack_streams(capture_streams()), tmp_path / "states.pth")
     expected = [draw_from_all() for _ in range(3)]
     seed_streams(99)
-    restore_streams(from_tensors(torch.load(tmp_path / "states.pth", weights_only=True)))
+    restore_streams(unpack_streams(torch.load(tmp_path / "states.pth", weights_only=True)))
     assert [draw_from_all() for _ in range(3)] == expected
 
 
-def test_captured_states_do_not_change_while_the_streams_go_on():
+def test_captured_states_do_not_change_when_the_streams_advance():
     states = capture_streams()
     expected = draw_from_all()
-    np.random.rand(1000)  # goes past the end of numpy's block of 624 words, where the state is written anew
+    np.random.rand(1000)  # more than numpy's block of 624 words, after which numpy rewrites its state
     restore_streams(states)
     assert draw_from_all() == expected
 
 
-def test_a_fence_hides_what_is_drawn_inside_even_after_an_error():
+def test_a_fence_restores_the_streams_even_after_an_error():
     seed_streams(5)
     expected = draw_from_all()
     seed_streams(5)
@@ -59,7 +59,7 @@ def test_a_fence_hides_what_is_drawn_inside_even_after_an_error():
     assert draw_from_all() == expected
 
 
-def test_seeding_for_a_purpose_leaves_the_streams_as_they_were():
+def test_seeding_for_a_purpose_restores_the_streams_afterwards():
     seed_streams(5)
     expected = draw_from_all()
     seed_streams(5)
@@ -80,12 +80,12 @@ def test_derived_seeds_are_valid_and_repeatable(seed, purpose):
     assert derived == derive_seed(seed, *purpose)
 
 
-def test_derived_seeds_differ_where_anything_differs():
+def test_derived_seeds_differ_if_any_argument_differs():
     purposes = [("a",), ("a", 1), ("a", "1"), ("a1",), (1, "a"), ("a", 1, 1), ("a", 11)]
     assert len({derive_seed(0, *purpose) for purpose in purposes} | {derive_seed(1, "a")}) == len(purposes) + 1
 
 
-def test_derived_seeds_stay_the_same_from_version_to_version():
+def test_derived_seeds_are_the_same_in_all_versions():
     assert derive_seed(0, "order", "training", 1) == 8312517496763115110
 
 
@@ -94,11 +94,11 @@ def test_drawn_seeds_differ():
 
 
 @given(st.integers(0, 2**63 - 1), st.lists(st.text() | st.integers(), max_size=3), st.integers(0, 2**40))
-def test_a_series_gives_the_seeds_that_are_derived_one_by_one(seed, purpose, number):
+def test_a_series_equals_the_derived_seeds(seed, purpose, number):
     assert SeedSeries(seed, *purpose).at(number) == derive_seed(seed, *purpose, number)
 
 
 @given(st.lists(st.integers(0, 300), max_size=20))
-def test_a_series_gives_the_same_seeds_in_any_order(numbers):
+def test_a_series_is_the_same_in_any_order(numbers):
     series = SeedSeries(7, "iteration")
     assert [series.at(number) for number in numbers] == [derive_seed(7, "iteration", number) for number in numbers]

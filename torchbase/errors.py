@@ -1,21 +1,21 @@
-"""The errors that torchbase raises, so that a caller can catch one kind or all of them.
+"""The exceptions that torchbase raises. A caller can catch one kind, or all by `TorchbaseError`.
 
 ::
 
     TorchbaseError
     ├── ConfigError (ValueError)          the config dictionary
     ├── DataError (ValueError)            datasets, mini-batches and how they are read
-    ├── StepError (ValueError)            what forward_pass and loss_function returned
-    ├── MetricsError (ValueError)         the choice of metrics, before training
-    ├── HookError (ValueError)            a slip in registering a hook, or in what it returned
-    ├── HookCheckError (AssertionError)   what a check of `torchbase.testing` found
-    ├── IntervalError (ValueError)        an interval that can't be read, or makes no sense where it stands
-    ├── NonFiniteError (ArithmeticError)
-    └── RunDirectoryError (OSError)       what is kept of a run
-        ├── RunDirectoryLockedError       another process writes it
-        └── CheckpointError               no checkpoint to load, or a damaged one
+    ├── StepError (ValueError)            return values of forward_pass and loss_function
+    ├── MetricsError (ValueError)         the choice of metrics
+    ├── HookError (ValueError)            a hook that can't be registered, or its return value
+    ├── HookCheckError (AssertionError)   a failed check of `torchbase.testing`
+    ├── IntervalError (ValueError)        an interval that can't be parsed, or isn't allowed here
+    ├── NonFiniteError (ArithmeticError)  a loss or a parameter that is NaN or infinite
+    └── RunDirectoryError (OSError)       the run directory
+        ├── RunDirectoryLockedError       another process is writing to it
+        └── CheckpointError               a missing or damaged checkpoint
 
-Their messages say what is wrong, where, what came, what was expected and how to mend it.
+The messages say what is wrong, where, what was received, what was expected and how to fix it.
 """
 
 from collections.abc import Iterable
@@ -38,35 +38,35 @@ __all__ = [
 
 
 class TorchbaseError(Exception):
-    """The base of every error that torchbase raises itself."""
+    """The base class of all exceptions of torchbase."""
 
 
 class ConfigError(TorchbaseError, ValueError):
-    """The config dictionary is wrong, or differs from the run that it is to continue."""
+    """The config dictionary is invalid, or differs from that of the run to resume."""
 
 
 class DataError(TorchbaseError, ValueError):
-    """A dataset, a split or a mini-batch is not what it has to be."""
+    """A dataset, a split or a mini-batch is invalid."""
 
 
 class StepError(TorchbaseError, ValueError):
-    """``forward_pass`` or ``loss_function`` returned what one iteration can't use."""
+    """``forward_pass`` or ``loss_function`` returned an invalid value, or has invalid parameters."""
 
 
 class MetricsError(TorchbaseError, ValueError):
-    """The metrics that the config asks for can't be computed."""
+    """The metrics in the config can't be computed."""
 
 
 class HookError(TorchbaseError, ValueError):
-    """A hook was registered wrongly, or returned what its event can't use."""
+    """A hook can't be registered, has invalid arguments, or returned an invalid value."""
 
 
 class HookCheckError(TorchbaseError, AssertionError):
-    """A hook doesn't keep what a check of `torchbase.testing` asks of it."""
+    """A hook fails a check of `torchbase.testing`."""
 
 
 class IntervalError(TorchbaseError, ValueError):
-    """An interval such as ``"100it"`` can't be read, or makes no sense where it stands."""
+    """An interval such as ``"100it"`` can't be parsed, or has a unit that isn't allowed here."""
 
 
 class NonFiniteError(TorchbaseError, ArithmeticError):
@@ -74,40 +74,40 @@ class NonFiniteError(TorchbaseError, ArithmeticError):
 
 
 class RunDirectoryError(TorchbaseError, OSError):
-    """A run directory can't be made, found, read or written."""
+    """A run directory can't be created, found, read or written."""
 
 
 class RunDirectoryLockedError(RunDirectoryError):
-    """Another session writes this run directory."""
+    """Another session is writing to this run directory."""
 
 
 class CheckpointError(RunDirectoryError):
-    """There is no whole checkpoint, or one is damaged."""
+    """There is no complete checkpoint, or a checkpoint is damaged."""
 
 
 def nearest_name(name: object, known: Iterable[str]) -> str | None:
-    """Finds what was probably meant by a name that is unknown.
+    """Finds the known name that is most similar to an unknown name.
 
     Args:
         name: The unknown name.
-        known: The names that there are.
+        known: The known names.
 
     Returns:
-        The nearest known name, or None if none is near.
+        The most similar name, or None if no name is similar.
     """
     nearest = get_close_matches(str(name), list(known), n=1)
     return nearest[0] if nearest else None
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Asks in a message whether the nearest known name was meant.
+    """Returns a suggestion for an error message about an unknown name.
 
     Args:
         name: The unknown name.
-        known: The names that there are.
+        known: The known names.
 
     Returns:
-        The question with a space before it, or "" if no name is near.
+        A question with a space before it, such as ``" Did you mean 'loss'?"``, or "" if no name is similar.
     """
     nearest = nearest_name(name, known)
     return f" Did you mean {nearest!r}?" if nearest is not None else ""

@@ -1,4 +1,4 @@
-"""How often something is done: every so many iterations, epochs or seconds."""
+"""Intervals: every n iterations, epochs or seconds."""
 
 import re
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ _FORM = "a number with a unit, it (iterations), ep (epochs) or s (seconds), such
 
 @dataclass(frozen=True)
 class Interval:
-    """Every so many iterations, epochs or seconds.
+    """Every n iterations, epochs or seconds.
 
     Attributes:
-        count: How many, above 0; a whole number but for seconds.
+        count: The number n, above 0; an integer, except for seconds.
         unit: ``"it"`` for training iterations counted over the whole run, ``"ep"`` for epochs, ``"s"`` for seconds.
 
     Raises:
-        IntervalError: If the count or the unit is none of these.
+        IntervalError: If the count or the unit is invalid.
 
     Example:
         >>> Interval.parse("100it")
@@ -32,53 +32,55 @@ class Interval:
     unit: Unit
 
     def __post_init__(self) -> None:
-        """Checks what was given."""
+        """Checks the count and the unit."""
         if self.unit not in ("it", "ep", "s"):
-            raise IntervalError(f"The unit of an interval has to be 'it', 'ep' or 's', and {self.unit!r} came.")
+            raise IntervalError(f"The unit of an interval has to be 'it', 'ep' or 's', but is {self.unit!r}.")
         is_number = isinstance(self.count, int | float) and not isinstance(self.count, bool)
         if not is_number or not 0 < self.count < float("inf"):
-            raise IntervalError(f"An interval has to be longer than 0, and {self.count!r}{self.unit} came.")
+            raise IntervalError(f"An interval has to be longer than 0 and finite, but is {self.count!r}{self.unit}.")
         if self.unit != "s" and not isinstance(self.count, int):
-            raise IntervalError(f"Iterations and epochs come in whole numbers, and {self.count!r}{self.unit} came.")
+            raise IntervalError(
+                f"An interval in iterations or epochs has to be an integer, but is {self.count!r}{self.unit}."
+            )
 
     @classmethod
     def parse(cls, given: "str | Interval", *, units: tuple[Unit, ...] = ("it", "ep", "s")) -> Self:
-        """Reads an interval as a user writes it.
+        """Parses an interval as a user writes it.
 
         Args:
             given: A number with a unit, such as ``"100it"``, ``"2ep"`` or ``"60s"``, or an interval.
-            units: The units that make sense where it is used.
+            units: The allowed units.
 
         Returns:
             The interval.
 
         Raises:
-            IntervalError: If it can't be read, or has another unit.
+            IntervalError: If the text can't be parsed, or the unit isn't allowed.
         """
         if isinstance(given, Interval):
             interval = cls(given.count, given.unit)
         else:
             found = _TEXT.fullmatch(given.strip()) if isinstance(given, str) else None
             if found is None:
-                raise IntervalError(f"An interval has to be {_FORM}, and {given!r} came.")
+                raise IntervalError(f"An interval has to be {_FORM}, but is {given!r}.")
             count: float = float(found["count"]) if "." in found["count"] else int(found["count"])
             interval = cls(count, found["unit"])  # type: ignore[arg-type]
         if interval.unit not in units:
-            raise IntervalError(f"{interval} isn't possible here. To fix, give it in {' or '.join(units)}.")
+            raise IntervalError(f"{interval} isn't possible here. To fix, use the unit {' or '.join(units)}.")
         return interval
 
     def __str__(self) -> str:
         return f"{self.count}{self.unit}"
 
     def is_due_after(self, *, iterations: int | None = None, epochs: int | None = None) -> bool:
-        """Tells whether it ends with an iteration or an epoch.
+        """Whether the interval ends after an iteration or an epoch.
 
         Args:
-            iterations: The training iterations that are done in the whole run, where one has just ended.
-            epochs: The epochs that are done, or the epoch that is being done, where it is about epochs.
+            iterations: The number of training iterations in the whole run; None after an epoch.
+            epochs: The number of epochs; None after an iteration.
 
         Returns:
-            Whether it is counted in iterations, or in epochs, and the number given is a multiple of it.
+            Whether the number in the unit of the interval is passed, above 0 and a multiple of the count.
         """
         done = iterations if self.unit == "it" else epochs if self.unit == "ep" else None
         return done is not None and done > 0 and done % self.count == 0

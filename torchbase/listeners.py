@@ -1,4 +1,4 @@
-"""Which hooks an event is told to, and in which order."""
+"""The hooks of each event, in the order in which they are called, without the hooks themselves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from types import ModuleType
 
 @dataclass(frozen=True)
 class Listener:
-    """A hook that an event is told to.
+    """A hook that implements an event.
 
     Attributes:
         name: The name under which it is registered.
-        is_wrapper: Whether it goes around what the listeners behind it do.
+        is_wrapper: Whether it wraps the listeners after it.
     """
 
     name: str
@@ -20,11 +20,12 @@ class Listener:
 
 @dataclass(frozen=True)
 class HookOrder:
-    """The hooks of an engine, described.
+    """A description of the hooks of an engine.
 
     Attributes:
-        classes: By the name of each hook, in the order of their registration, its class or module.
-        events: By event, the hooks that it is told to, in the order in which they are called; no event without any.
+        classes: The class or module of each hook by the name of the hook, in the order of registration.
+        events: The hooks of each event, in the order in which they are called, by event. Events without hooks are
+            left out.
     """
 
     classes: Mapping[str, str]
@@ -35,17 +36,17 @@ def order_of(hooks: Mapping[str, object], listeners: Mapping[str, tuple[Listener
     """Describes the hooks of an engine.
 
     Args:
-        hooks: The hooks by name, in the order of their registration.
-        listeners: By event, the hooks that it is told to.
+        hooks: The hooks by name, in the order of registration.
+        listeners: The hooks of each event, in the order in which they are called, by event.
 
     Returns:
         The description.
     """
-    classes = {name: _kind_of(hook) for name, hook in hooks.items()}
-    return HookOrder(classes, {event: told for event, told in listeners.items() if told})
+    classes = {name: _class_name_of(hook) for name, hook in hooks.items()}
+    return HookOrder(classes, {event: called for event, called in listeners.items() if called})
 
 
-def _kind_of(hook: object) -> str:
+def _class_name_of(hook: object) -> str:
     if isinstance(hook, ModuleType):
         return hook.__name__
     return f"{type(hook).__module__}.{type(hook).__qualname__}"

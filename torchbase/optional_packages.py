@@ -1,4 +1,4 @@
-"""Packages that only one of the hooks needs, and that are installed by those who use it."""
+"""Optional packages, which only one hook needs: checks that they are installed, and imports them."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -7,18 +7,20 @@ from types import ModuleType
 from torchbase.errors import HookError
 
 
-def check_installed(package: str, who: str) -> None:
-    """Refuses what can't work, before a run begins.
+def check_installed(package: str, needed_by: str) -> None:
+    """Checks that a package is installed, before a run starts.
 
     Args:
-        package: The name of the package, which is also that of the extra of torchbase that installs it.
-        who: What needs it, for the message.
+        package: The name of the package. The extra of torchbase that installs it has the same name.
+        needed_by: The name of the hook that needs the package, for the message.
 
     Raises:
-        HookError: If it isn't installed.
+        HookError: If the package isn't installed.
     """
     if find_spec(package) is None:
-        raise HookError(f"{who} needs the package '{package}', which isn't installed. To fix, {_install(package)}.")
+        raise HookError(
+            f"{needed_by} needs the package '{package}', which isn't installed. To fix, {_install(package)}."
+        )
 
 
 def load(package: str, module: str | None = None) -> ModuleType:
@@ -26,13 +28,13 @@ def load(package: str, module: str | None = None) -> ModuleType:
 
     Args:
         package: The name of the package.
-        module: The module; the package itself without one.
+        module: The full name of the module. By default the package itself.
 
     Returns:
         The module.
 
     Raises:
-        HookError: If it can't be imported.
+        HookError: If the module can't be imported.
     """
     try:
         return import_module(package if module is None else module)

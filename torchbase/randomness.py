@@ -1,9 +1,9 @@
-"""Seeds, and the random streams that a training program draws from.
+"""Seeds, and the global random streams.
 
-Everything random of a run derives from one seed: each purpose (building the network, the order of an epoch, the
-augmentation of a mini-batch) gets a seed of its own by name, so that none of them depends on how much another drew.
-The global streams (``random``, numpy's legacy generator, torch's default generator and the run's accelerator) can be
-seeded, captured, restored, and fenced: put back as they were after a piece of code that may draw from them.
+All randomness of a run is derived from one seed. Each purpose (building the network, the order of an epoch, the
+augmentation of a mini-batch) has its own seed, derived by name, so it doesn't depend on how much other code draws. The
+global streams (``random``, numpy's legacy generator, torch's default generator and the accelerator of the run) can be
+seeded, captured and restored. `fence` restores them after code that may draw from them.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ _SEEDS_IN_BLOCK = 64
 
 
 def draw_seed() -> int:
-    """Draws a fresh seed from the operating system.
+    """Draws a random seed from the operating system.
 
     Returns:
-        A whole number from 0 to 2**32 - 1.
+        An integer from 0 to 2**32 - 1.
     """
     return secrets.randbelow(2**32)
 
@@ -38,28 +38,28 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
     Args:
         seed: The seed of the run.
-        *purpose: What the seed is for, from the general to the particular, e.g. ``"order", "training", 3``.
+        *purpose: The purpose, from general to specific, such as ``"order", "training", 3``.
 
     Returns:
-        A whole number from 0 to 2**63 - 1; the same for the same arguments on every machine.
+        An integer from 0 to 2**63 - 1, the same for the same arguments on every machine.
     """
     text = json.dumps([seed, *purpose])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 class SeedSeries:
-    """The seeds of one purpose by number, each as `derive_seed` gives it, for what needs one at every iteration.
+    """The seeds of one purpose by number, equal to those of `derive_seed`, for a new seed in every iteration.
 
-    They are derived in blocks: beside a training, code that runs once now and then takes ten times as long as code that
-    runs many times at once.
+    They are derived in blocks. During training, code that runs once per iteration takes ten times as long as code that
+    runs many times in a row.
     """
 
     def __init__(self, seed: int, *purpose: str | int) -> None:
-        """Prepares what the seeds have in common.
+        """Prepares the part that all seeds share.
 
         Args:
             seed: The seed of the run.
-            *purpose: What the seeds are for, without the number.
+            *purpose: The purpose, without the number.
         """
         beginning = json.dumps([seed, *purpose, 0]).removesuffix("0]")
         self._beginning = hashlib.blake2b(beginning.encode(), digest_size=8)
@@ -67,26 +67,26 @@ class SeedSeries:
         self._first = 0
 
     def at(self, number: int) -> int:
-        """Gives ``derive_seed(seed, *purpose, number)``."""
+        """Returns ``derive_seed(seed, *purpose, number)``."""
         position = number - self._first
         if not 0 <= position < len(self._block):
             self._first, position = number, 0
-            self._block = [self._derive(number + ahead) for ahead in range(_SEEDS_IN_BLOCK)]
+            self._block = [self._derive(number + offset) for offset in range(_SEEDS_IN_BLOCK)]
         return self._block[position]
 
     def _derive(self, number: int) -> int:
-        whole = self._beginning.copy()
-        whole.update(b"%d]" % number)
-        return int.from_bytes(whole.digest(), "big") >> 1
+        complete = self._beginning.copy()
+        complete.update(b"%d]" % number)
+        return int.from_bytes(complete.digest(), "big") >> 1
 
 
 def seed_host_streams(seed: int) -> None:
-    """Seeds the global streams of ``random``, numpy and torch on the host; takes about 7 µs.
+    """Seeds the global streams of ``random``, numpy and torch on the host, in about 7 µs.
 
-    ``torch.manual_seed`` isn't used: it visits every backend and so costs a hundred times as much.
+    It doesn't call ``torch.manual_seed``, which seeds every backend and takes a hundred times as long.
 
     Args:
-        seed: A whole number of at least 0.
+        seed: An integer of at least 0.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -94,11 +94,11 @@ def seed_host_streams(seed: int) -> None:
 
 
 def seed_streams(seed: int, device: torch.device | None = None) -> None:
-    """Seeds every global stream.
+    """Seeds all global streams.
 
     Args:
-        seed: A whole number of at least 0.
-        device: The run's device; where it is an accelerator, the streams of all accelerators of its kind are seeded.
+        seed: An integer of at least 0.
+        device: The device of the run. If it is an accelerator, the streams of all accelerators of its kind are seeded.
     """
     seed_host_streams(seed)
     if _is_accelerator(device):
@@ -107,26 +107,27 @@ def seed_streams(seed: int, device: torch.device | None = None) -> None:
         seed_all(seed)
 
 
-def seeding_of(device: torch.device | None) -> Callable[[int], None]:
-    """Gives `seed_streams` of one device, for who seeds at every iteration.
+def make_seed_function(device: torch.device | None) -> Callable[[int], None]:
+    """Returns `seed_streams` for one device, for code that seeds in every iteration.
 
     Args:
-        device: The run's device.
+        device: The device of the run.
 
     Returns:
-        A function of the seed. It doesn't ask the device for its type each time, which takes as long as to seed torch.
+        A function of the seed. It doesn't read the type of the device in each call, which takes as long as seeding
+        torch.
     """
     return partial(seed_streams, device=device) if _is_accelerator(device) else seed_host_streams
 
 
 def capture_streams(device: torch.device | None = None) -> RandomStates:
-    """Reads the state of every global stream.
+    """Captures the state of all global streams.
 
     Args:
-        device: The run's device; its own stream is read too where it is an accelerator.
+        device: The device of the run. If it is an accelerator, the state of its stream is included.
 
     Returns:
-        Tensors and plain values, for `restore_streams` and for a file that is read with ``weights_only=True``.
+        Tensors and plain values, for `restore_streams`, or for a file that is loaded with ``weights_only=True``.
     """
     numpy_state: dict[str, Any] = dict(np.random.get_state(legacy=False))
     states = {
@@ -146,11 +147,11 @@ def capture_streams(device: torch.device | None = None) -> RandomStates:
 
 
 def restore_streams(states: RandomStates, device: torch.device | None = None) -> None:
-    """Puts every global stream back into a captured state.
+    """Restores all global streams.
 
     Args:
-        states: What `capture_streams` returned.
-        device: The run's device. A state of an accelerator's stream is left out where the device isn't one.
+        states: The return value of `capture_streams`.
+        device: The device of the run. The state of an accelerator is ignored if the device isn't one.
     """
     random.setstate(states["random"])
     numpy_state = states["numpy"]
@@ -167,32 +168,32 @@ def restore_streams(states: RandomStates, device: torch.device | None = None) ->
         torch.get_device_module(device).set_rng_state(states["accelerator"], device)
 
 
-def as_tensors(states: RandomStates) -> RandomStates:
-    """Puts captured states into few parts, for a file: the hundreds of numbers of ``random`` into one tensor.
+def pack_streams(states: RandomStates) -> RandomStates:
+    """Packs captured states for a file: the hundreds of numbers of ``random`` become one tensor.
 
     Args:
-        states: What `capture_streams` returned.
+        states: The return value of `capture_streams`.
 
     Returns:
-        Tensors and plain values, for `from_tensors` and for a file that is read with ``weights_only=True``.
+        Tensors and plain values, for `unpack_streams`, or for a file that is loaded with ``weights_only=True``.
     """
     version, words, gauss = states["random"]
     key = torch.from_numpy(np.array(words, dtype=np.uint32))
     return {**states, "random": {"version": version, "key": key, "gauss": gauss}}
 
 
-def from_tensors(states: RandomStates) -> RandomStates:
-    """Gives the states back that `as_tensors` was given, for `restore_streams`."""
-    kept = states["random"]
-    return {**states, "random": (kept["version"], tuple(kept["key"].tolist()), kept["gauss"])}
+def unpack_streams(states: RandomStates) -> RandomStates:
+    """Unpacks states that `pack_streams` packed, for `restore_streams`."""
+    packed = states["random"]
+    return {**states, "random": (packed["version"], tuple(packed["key"].tolist()), packed["gauss"])}
 
 
 @contextmanager
 def fence(device: torch.device | None = None) -> Iterator[None]:
-    """Puts the global streams back as they were, whatever the code inside draws.
+    """Restores the global streams after the code inside, however much it draws.
 
     Args:
-        device: The run's device; its own stream is fenced too where it is an accelerator.
+        device: The device of the run. If it is an accelerator, its stream is restored, too.
 
     Yields:
         Nothing.
@@ -206,10 +207,10 @@ def fence(device: torch.device | None = None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Randomness:
-    """The one seed that everything random of a run derives from.
+    """The seed from which all randomness of a run is derived.
 
     Attributes:
-        seed: A whole number of at least 0.
+        seed: An integer of at least 0.
     """
 
     seed: int
@@ -219,16 +220,16 @@ class Randomness:
         return derive_seed(self.seed, *purpose)
 
     def series(self, *purpose: str | int) -> SeedSeries:
-        """Gives the seeds of one purpose by number; see `SeedSeries`."""
+        """Returns the seeds of one purpose by number; see `SeedSeries`."""
         return SeedSeries(self.seed, *purpose)
 
     @contextmanager
     def seeded(self, *purpose: str | int, device: torch.device | None = None) -> Iterator[None]:
-        """Seeds the global streams for one purpose, and puts them back afterwards.
+        """Seeds the global streams for one purpose, and restores them afterwards.
 
         Args:
-            *purpose: What the streams are for, from the general to the particular.
-            device: The run's device.
+            *purpose: The purpose, from general to specific.
+            device: The device of the run.
 
         Yields:
             Nothing.

@@ -1,11 +1,11 @@
 import inspect
 
-from torchbase.command_line.catalogue import ANSWERS, read_catalogue
+from torchbase.command_line.catalogue import RETURN_VALUES, read_catalogue
 from torchbase.engine import hookspecs
 from torchbase.engine.plugins import EVENT_NAMES
 
 
-def test_it_is_that_of_hookspecs():
+def test_the_catalogue_equals_the_specifications():
     events = read_catalogue()
     assert [event.name for event in events] == list(EVENT_NAMES)
     for event in events:
@@ -15,6 +15,6 @@ def test_it_is_that_of_hookspecs():
         assert event.summary == " ".join(paragraph.split()).replace("``", "`")
 
 
-def test_each_kind_of_event_has_its_answer_explained():
+def test_the_return_values_of_each_kind_of_event_are_explained():
     kinds = {f"{name.partition('_')[0]}_" for name in EVENT_NAMES}
-    assert all(any(kind in answer for answer in ANSWERS) for kind in kinds)
+    assert all(any(kind in line for line in RETURN_VALUES) for kind in kinds)

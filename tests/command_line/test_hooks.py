@@ -61,8 +61,8 @@ def test_the_catalogue_has_each_event_in_the_order_of_the_loop(command):
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[1 : 1 + len(EVENT_NAMES)]] == list(EVENT_NAMES)
     assert "on_iteration_end       run, phase" in out
-    assert "An iteration is done and counted; its outputs and loss are still there." in out
-    assert "is_…, should_…: the first answer that isn't None counts" in out
+    assert "Called after each iteration, while its outputs and loss are still available." in out
+    assert "is_…, should_…: the first return value that is not None wins" in out
 
 
 def test_the_catalogue_fits_the_terminal(command, monkeypatch):

@@ -1,13 +1,12 @@
-"""What the docs list is what there is: events, default hooks, keys of the config."""
+"""The documented events, hooks and config keys match the source, where Sphinx doesn't generate them."""
 
-import ast
+import importlib
 import inspect
 import re
 from pathlib import Path
 
 import pytest
 from pydantic_core import PydanticUndefined
-from tiny import TinySession, config_with
 
 from torchbase import hooks
 from torchbase.engine import hookspecs
@@ -16,12 +15,13 @@ from torchbase.logging_backends.base import LoggingBackend
 from torchbase.run_directory.config import SessionConfig
 
 ROOT = Path(__file__).parents[2]
-CATALOGUE = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
-SIGNATURE = re.compile(r"```python\n(def \w+\([^`]*?\) -> .+?: \.\.\.)\n```")
+ROOMS_OF_HOOKS = ("hooks", "techniques", "logging_backends")
+LOGGING_EVENTS = [name for name in EVENT_NAMES if name.startswith("log_")]
+LOOP_EVENTS = [name for name in EVENT_NAMES if name not in LOGGING_EVENTS]
 
 
 def section(text, title):
-    """What stands under a heading, down to the next heading of its level or above."""
+    """The text under a heading, down to the next heading of the same or a higher level."""
     (heading,) = re.findall(rf"^(#+) {re.escape(title)}$", text, re.MULTILINE)
     after = text.split(f"\n{heading} {title}\n")[1]
     return re.split(rf"^#{{1,{len(heading)}}} ", after, flags=re.MULTILINE)[0]
@@ -37,63 +37,61 @@ def unquoted(cell):
     return cell.strip("`")
 
 
-def default_hooks(tmp_path):
-    return TinySession(config_with(deterministic=True), tmp_path).default_hooks()
+def arguments_of(event):
+    return list(inspect.signature(getattr(hookspecs, event)).parameters)
 
 
-def test_the_catalogue_has_a_section_for_each_event_in_the_order_of_hookspecs():
-    assert re.findall(r"^### (\w+)$", CATALOGUE, re.MULTILINE) == list(EVENT_NAMES)
+def implements(kind, event):
+    return hasattr(getattr(kind, event, None), "torchbase_impl")
 
 
-def signature_of(definition):
-    """The arguments and the result of a function's source, as text; quotes around a type mean nothing."""
-    return f"({ast.unparse(definition.args)}) -> {ast.unparse(definition.returns)}".replace("'", "")
+def hooks_of_the_package():
+    """The module of each hook, by the class name of the hook."""
+    found = {}
+    for room in ROOMS_OF_HOOKS:
+        for path in sorted((ROOT / "torchbase" / room).glob("[!_]*.py")):
+            module = importlib.import_module(f"torchbase.{room}.{path.stem}")
+            for name, kind in inspect.getmembers(module, inspect.isclass):
+                is_public_here = kind.__module__ == module.__name__ and not name.startswith("_")
+                is_hook = any(implements(kind, event) for event in EVENT_NAMES)
+                if is_public_here and is_hook and not inspect.isabstract(kind):
+                    found[name] = path
+    return found
 
 
-SPECIFICATIONS = {
-    one.name: one for one in ast.parse(inspect.getsource(hookspecs)).body if isinstance(one, ast.FunctionDef)
-}
-
-
-@pytest.mark.parametrize("event", EVENT_NAMES)
-def test_the_catalogue_shows_the_exact_signature_of_an_event(event):
-    (source,) = SIGNATURE.findall(section(CATALOGUE, event))
-    (definition,) = ast.parse(source).body
-    assert definition.name == event
-    assert signature_of(definition) == signature_of(SPECIFICATIONS[event])
-
-
-@pytest.mark.parametrize("event", EVENT_NAMES)
-def test_the_catalogue_explains_each_argument_of_an_event(event):
-    explained = re.findall(r"^- `(\w+)`: \S", section(CATALOGUE, event), re.MULTILINE)
-    assert explained == list(inspect.signature(getattr(hookspecs, event)).parameters)
-
-
-WHAT_BECOMES_OF_ANSWERS = {
-    "on": "Answers are ignored.",
-    "log": "Answers are ignored.",
-    "compute": "The dictionaries of all hooks together",
-    "is": "The first answer that isn't None counts",
-    "should": "The first answer that isn't None counts",
-    "run": "One hook does it",
-}
+HOOKS = hooks_of_the_package()
 
 
 @pytest.mark.parametrize("event", EVENT_NAMES)
-def test_the_catalogue_says_what_becomes_of_an_answer(event):
-    described = " ".join(section(CATALOGUE, event).split())
-    assert WHAT_BECOMES_OF_ANSWERS[event.partition("_")[0]] in described
+def test_the_docstring_of_an_event_explains_each_argument(event):
+    docstring = inspect.getdoc(getattr(hookspecs, event))
+    section_of_arguments = docstring.partition("\nArgs:\n")[2].partition("\nReturns:\n")[0]
+    assert re.findall(r"^    (\w+): \S", section_of_arguments, re.MULTILINE) == arguments_of(event)
 
 
-def test_the_loop_of_the_catalogue_names_each_event_of_the_loop_with_its_arguments():
-    loop = section(CATALOGUE, "The loop")
-    told = {name: arguments.split(", ") for name, arguments in re.findall(r"(\w+_\w+)\(([^)]*)\)", loop)}
-    expected = {
-        event: list(inspect.signature(getattr(hookspecs, event)).parameters)
-        for event in EVENT_NAMES
-        if not event.startswith("log_")
-    }
-    assert told == expected
+@pytest.mark.parametrize("event", EVENT_NAMES)
+def test_the_docstring_of_an_event_explains_a_return_value_that_is_used(event):
+    specification = getattr(hookspecs, event)
+    is_used = inspect.signature(specification).return_annotation is not None
+    assert ("\nReturns:\n" in inspect.getdoc(specification)) == is_used
+
+
+def test_the_drawing_of_the_loop_has_each_event_of_the_loop_with_its_arguments():
+    drawing = hookspecs.__doc__.split("\n::\n")[1].split("\n\nThe ")[0]
+    drawn = {name: arguments.split(", ") for name, arguments in re.findall(r"(\w+_\w+)\(([^)]*)\)", drawing)}
+    assert drawn == {event: arguments_of(event) for event in LOOP_EVENTS}
+
+
+def test_the_package_fires_each_event_of_the_loop():
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "torchbase").rglob("*.py")]
+    fired = {event for source in sources for event in re.findall(r"\bcall\.(\w+)\(", source)}
+    assert [event for event in LOOP_EVENTS if event not in fired] == []
+
+
+@pytest.mark.parametrize("event", LOGGING_EVENTS)
+def test_a_logging_backend_implements_each_event_for_logging(event):
+    backends = [kind for kind in vars(hooks).values() if inspect.isclass(kind) and issubclass(kind, LoggingBackend)]
+    assert any(implements(kind, event) for kind in backends)
 
 
 @pytest.mark.parametrize("event", EVENT_NAMES)
@@ -102,8 +100,46 @@ def test_each_event_is_in_a_test(event):
     assert any(re.search(rf"\b{event}\b", path.read_text(encoding="utf-8")) for path in tests)
 
 
-def test_the_page_on_the_config_lists_each_key_of_the_session_section_with_its_default():
-    rows = table(section((ROOT / "docs" / "config.md").read_text(encoding="utf-8"), "session"))
+def test_each_hook_of_the_package_is_public():
+    assert HOOKS.keys() == set(hooks.__all__)
+
+
+@pytest.mark.parametrize("path", HOOKS.values(), ids=HOOKS.keys())
+def test_each_hook_has_a_file_of_tests(path):
+    assert (ROOT / "tests" / path.parent.name / f"test_{path.name}").is_file()
+
+
+def test_the_page_on_hooks_generates_its_lists():
+    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\.\. ([\w-]+):: *([\w.]*)$", page, re.MULTILINE) == [
+        ("automodule", "torchbase.engine.hookspecs"),
+        ("events", "loop"),
+        ("events", "logging"),
+        ("default-hooks", ""),
+        ("other-hooks", ""),
+    ]
+
+
+def test_the_page_on_techniques_has_an_example_of_each_hook_that_it_lists():
+    page = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
+    listed = re.findall(r"`(\w+)`", " ".join(row[1] for row in table(page.partition("\n## ")[0])))
+    assert listed
+    assert set(listed) <= set(hooks.__all__)
+    for name in listed:
+        (title,) = re.findall(rf"^## (.*\b{name}\b.*)$", page, re.MULTILINE)
+        assert f"{name}(" in "".join(re.findall(r"```python\n(.*?)```", section(page, title), re.DOTALL)), name
+
+
+def test_the_page_on_writing_a_hook_recommends_events_that_exist():
+    page = (ROOT / "docs" / "writing_a_hook.md").read_text(encoding="utf-8")
+    recommended = re.findall(r"`(\w+_\w+)`", " ".join(row[1] for row in table(section(page, "Choose the event"))))
+    assert recommended
+    assert set(recommended) <= set(EVENT_NAMES)
+
+
+@pytest.mark.parametrize(("page", "title"), [("docs/config.md", "session")])
+def test_a_page_lists_each_key_of_the_session_section_with_its_default(page, title):
+    rows = table(section((ROOT / page).read_text(encoding="utf-8"), title))
     expected = {
         name: "required" if one.default is PydanticUndefined else f"`{one.default!r}`"
         for name, one in SessionConfig.model_fields.items()
@@ -112,51 +148,7 @@ def test_the_page_on_the_config_lists_each_key_of_the_session_section_with_its_d
     assert all(row[2] for row in rows)
 
 
-def marks_of(hook):
-    """By event that a hook implements, where it asks to stand."""
-    marks = {}
-    for name in EVENT_NAMES:
-        options = getattr(getattr(type(hook), name, None), "torchbase_impl", None)
-        if options is not None:
-            marks[name] = " (first)" if options["tryfirst"] else " (last)" if options["trylast"] else ""
-    return marks
-
-
-def test_the_catalogue_lists_what_each_default_hook_listens_to(tmp_path):
-    session = TinySession(config_with(deterministic=True), tmp_path)
-    rows = table(section(CATALOGUE, "The default hooks"))
-    assert [unquoted(row[0]) for row in rows] == list(session.hooks)[2:]
-    for (_, class_name, events), hook in zip(rows, list(session.hooks.values())[2:], strict=True):
-        assert re.match(r"`(\w+)`", class_name)[1] == type(hook).__name__
-        listed = dict(re.findall(r"`(\w+…?)`( \(\w+\))?", events))
-        if "log_…" in listed:  # stands for all of them
-            mark = listed.pop("log_…")
-            listed |= {name: mark for name in EVENT_NAMES if name.startswith("log_")}
-        assert listed == marks_of(hook)
-
-
-def test_the_page_of_techniques_shows_each_hook_that_is_no_default(tmp_path):
-    text = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
-    own = {type(hook).__name__ for hook in default_hooks(tmp_path)} | {"NanSkip"}  # which a config puts in place
-    # These have a page of their own, that of the logging backends.
-    own |= {name for name in hooks.__all__ if issubclass(getattr(hooks, name), LoggingBackend)} | {"NetworkGraph"}
-    listed = re.findall(r"`(\w+)`", " ".join(row[1] for row in table(text.partition("\n## ")[0])))
-    assert sorted(listed) == sorted(set(hooks.__all__) - own)
-    for name in listed:
-        (title,) = re.findall(rf"^## (.*\b{name}\b.*)$", text, re.MULTILINE)
-        assert f"{name}(" in "".join(re.findall(r"```python\n(.*?)```", section(text, title), re.DOTALL)), name
-
-
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_the_links_of_a_page_lead_to_files(page):
     links = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_the_page_on_hooks_finds_an_event_for_each_wish():
-    page = (ROOT / "docs" / "writing_a_hook.md").read_text(encoding="utf-8")
-    rows = table(section(page, "Choose the event"))
-    named = [name for _, cell in rows for name in re.findall(r"`(\w+)`", cell)]
-    assert set(named) <= set(EVENT_NAMES)
-    passed_over = {"on_phase_start", "on_loss_computed"}  # rarely the answer to a wish
-    assert set(EVENT_NAMES) - set(named) == passed_over

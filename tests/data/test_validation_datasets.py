@@ -175,8 +175,8 @@ def test_says_how_often_each_set_is_validated_on():
 @pytest.mark.parametrize(
     ("every", "message"),
     [
-        ("60s", r"every\[0\]: 60s isn't possible here. To fix, give it in it or ep"),
-        (("1ep", "often"), r"every\[1\]: An interval has to be .* and 'often' came"),
+        ("60s", r"every\[0\]: 60s isn't possible here. To fix, use the unit it or ep"),
+        (("1ep", "often"), r"every\[1\]: An interval has to be .* but is 'often'"),
         (("1ep",), "2 datasets, 2 only_for_demo, 2 names, 1 every"),
         (3, "every has to be a tuple or list, but a int came"),
     ],

@@ -16,30 +16,30 @@ def registry_of(*hooks):
     return registry
 
 
-class Answer:
-    def __init__(self, answer):
-        self.answer = answer
+class Returns:
+    def __init__(self, value):
+        self.value = value
 
     @hookimpl
     def should_stop(self):
-        return self.answer
+        return self.value
 
     @hookimpl
     def on_epoch_end(self):
-        return self.answer
+        return self.value
 
     @hookimpl
     def compute_phase_metrics(self):
-        return self.answer
+        return self.value
 
 
-class Does:
+class StepsOptimizer:
     def __init__(self, result=None):
-        self.times, self.result = 0, result
+        self.calls, self.result = 0, result
 
     @hookimpl
     def run_optimizer_step(self, run):
-        self.times += 1
+        self.calls += 1
         return self.result
 
 
@@ -56,71 +56,73 @@ class Failing:
         raise KeyError("lost")
 
 
-def test_an_event_that_nobody_implements_does_nothing():
+def test_an_event_without_hooks_does_nothing():
     call = HookRegistry().call
     assert call.on_epoch_end(run=None) is None
     assert call.should_stop(run=None) is None
     assert call.compute_phase_metrics(run=None, phase=None) == {}
 
 
-@pytest.mark.parametrize(("answers", "decision"), [((None, False, True), False), ((None, None), None), ((True,), True)])
-def test_the_first_answer_that_is_not_none_decides(answers, decision):
-    assert registry_of(*map(Answer, answers)).call.should_stop(run=None) is decision
+@pytest.mark.parametrize(("values", "decision"), [((None, False, True), False), ((None, None), None), ((True,), True)])
+def test_the_first_return_value_that_is_not_none_wins(values, decision):
+    assert registry_of(*map(Returns, values)).call.should_stop(run=None) is decision
 
 
 def test_computed_dictionaries_are_merged():
-    call = registry_of(Answer({"a": 1.0}), Answer({"b": 2.0})).call
+    call = registry_of(Returns({"a": 1.0}), Returns({"b": 2.0})).call
     assert call.compute_phase_metrics(run=None, phase=None) == {"a": 1.0, "b": 2.0}
 
 
-def test_a_value_given_twice_is_an_error_that_names_it_and_the_hooks():
-    call = registry_of(Answer({"a": 1.0}), Answer({"a": 1.0})).call
-    with pytest.raises(HookError, match=r"'a' was given by two of the hooks 'Answer0', 'Answer1'"):
+def test_a_value_that_two_hooks_return_is_an_error_with_its_name_and_the_hooks():
+    call = registry_of(Returns({"a": 1.0}), Returns({"a": 1.0})).call
+    with pytest.raises(HookError, match=r"'a' was returned by two of the hooks 'Returns0', 'Returns1'"):
         call.compute_phase_metrics(run=None, phase=None)
 
 
-def test_a_computed_value_that_is_no_dictionary_is_an_error():
-    with pytest.raises(HookError, match="takes a dictionary from each hook, and got float"):
-        registry_of(Answer(1.0)).call.compute_phase_metrics(run=None, phase=None)
+def test_a_computed_value_that_is_not_a_dictionary_is_an_error():
+    with pytest.raises(HookError, match="has to return a dictionary, and one of 'Returns0' returned float"):
+        registry_of(Returns(1.0)).call.compute_phase_metrics(run=None, phase=None)
 
 
-def test_what_nobody_does_is_an_error_that_says_what_to_register():
-    with pytest.raises(HookError, match=r"No hook does run_iteration.*training_step"):
+def test_firing_a_run_event_without_hook_is_an_error_that_says_what_to_register():
+    with pytest.raises(HookError, match=r"No hook implements run_iteration.*training_step"):
         HookRegistry().call.run_iteration(run=None, phase=None, batch=None)
 
 
-def test_a_registered_doer_takes_the_place_of_a_default_even_if_it_returns_nothing():
-    default, replacement = Does(), Does()
+def test_a_registered_hook_replaces_a_default_even_if_it_returns_none():
+    default, replacement = StepsOptimizer(), StepsOptimizer()
     registry = HookRegistry(defaults=[default])
     registry.call.run_optimizer_step(run=None)
     registry.register(replacement, "replacement")
     registry.call.run_optimizer_step(run=None)
-    assert (default.times, replacement.times) == (1, 1)
+    assert (default.calls, replacement.calls) == (1, 1)
     registry.unregister("replacement")
     registry.call.run_optimizer_step(run=None)
-    assert (default.times, replacement.times) == (2, 1)
+    assert (default.calls, replacement.calls) == (2, 1)
 
 
-def test_a_replaced_default_is_still_wrapped():
+def test_the_hook_that_replaces_a_default_is_wrapped():
     class Wrapper:
         @hookimpl(wrapper=True)
         def run_optimizer_step(self):
             result = yield
             return f"wrapped {result}"
 
-    registry = HookRegistry(defaults=[Does("default")])
+    registry = HookRegistry(defaults=[StepsOptimizer("default")])
     registry.register(Wrapper())
     assert registry.call.run_optimizer_step(run=None) == "wrapped default"
-    registry.register(Does("replacement"), "replacement")
+    registry.register(StepsOptimizer("replacement"), "replacement")
     assert registry.call.run_optimizer_step(run=None) == "wrapped replacement"
 
 
-def test_two_hooks_that_do_the_same_are_refused():
-    with pytest.raises(HookError, match=r"'Does0' and 'Does1' both do run_optimizer_step.*wrapper=True"):
-        registry_of(Does(), Does())
+def test_two_hooks_that_implement_the_same_run_event_are_refused():
+    with pytest.raises(
+        HookError, match=r"'StepsOptimizer0' and 'StepsOptimizer1' both implement run_optimizer_step.*wrapper=True"
+    ):
+        registry_of(StepsOptimizer(), StepsOptimizer())
 
 
-def test_a_lone_doer_is_called_straight_with_any_part_of_the_arguments():
+def test_a_run_event_passes_the_arguments_that_its_hook_takes():
     class Partial:
         @hookimpl
         def run_forward(self, batch):
@@ -130,13 +132,13 @@ def test_a_lone_doer_is_called_straight_with_any_part_of_the_arguments():
 
 
 @pytest.mark.parametrize("event", ["on_epoch_end", "run_optimizer_step"])
-def test_an_error_keeps_its_type_and_names_hook_and_event(event):
+def test_an_error_keeps_its_type_and_a_note_names_hook_and_event(event):
     with pytest.raises(KeyError, match="lost") as caught:
         getattr(registry_of(Failing()).call, event)(run=None)
     assert caught.value.__notes__ == [f"in the hook 'Failing0', at {event}"]
 
 
-def test_of_two_hooks_of_one_class_the_one_that_failed_is_named():
+def test_the_note_names_the_hook_that_failed_among_hooks_of_one_class():
     class Sometimes:
         def __init__(self, fails):
             self.fails = fails
@@ -151,7 +153,7 @@ def test_of_two_hooks_of_one_class_the_one_that_failed_is_named():
     assert caught.value.__notes__ == ["in the hook 'Sometimes1', at on_epoch_end"]
 
 
-def test_an_error_that_passes_through_several_events_is_named_once_by_the_innermost():
+def test_an_error_that_passes_through_several_events_has_one_note_with_the_innermost():
     class Outer:
         def __init__(self):
             self.registry = None
@@ -192,7 +194,7 @@ class Broken:
 
 
 def call_with_broken(policy, error, *hooks):
-    """The events of a registry of which the second hook can't record."""
+    """Returns the events of a registry whose second hook raises an error, and two hooks that record."""
     first, last = Records(), Records()
     registry = HookRegistry((first,), logging_errors=LoggingErrors(policy))
     registry.register(Broken(error), "mine")
@@ -201,18 +203,18 @@ def call_with_broken(policy, error, *hooks):
     return registry.call, first, last
 
 
-def test_an_error_in_recording_is_told_once_and_every_other_hook_records(caplog):
+def test_an_error_in_a_log_event_is_warned_about_once_and_all_other_hooks_record(caplog):
     call, first, last = call_with_broken("warn", ConnectionError("gone"))
     with caplog.at_level(logging.WARNING, "torchbase"):
         for step in (1, 2):
             call.log_scalars(run=None, scalars={}, step=step)
     assert first.steps == last.steps == [1, 2]
-    (told,) = caplog.messages
-    assert told.startswith("mine can't record what log_scalars tells, so some values will be missing there; training")
-    assert "goes on: ConnectionError: gone" in told
+    (warning,) = caplog.messages
+    assert warning.startswith("mine can't record log_scalars, so some values will be missing there; training continues")
+    assert "ConnectionError: gone" in warning
 
 
-def test_an_error_in_recording_is_raised_where_errors_are_to_be():
+def test_an_error_in_a_log_event_is_raised_if_the_policy_is_raise():
     call, *_ = call_with_broken("raise", ConnectionError("gone"))
     with pytest.raises(ConnectionError, match="gone") as caught:
         call.log_scalars(run=None, scalars={}, step=1)
@@ -220,13 +222,13 @@ def test_an_error_in_recording_is_raised_where_errors_are_to_be():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
-def test_what_ends_a_program_ends_it_in_recording_too(error):
+def test_an_exception_that_exits_the_program_is_raised_in_a_log_event(error):
     call, *_ = call_with_broken("warn", error)
     with pytest.raises(type(error)):
         call.log_scalars(run=None, scalars={}, step=1)
 
 
-class Around:
+class Wrapper:
     def __init__(self):
         self.errors = []
 
@@ -239,24 +241,24 @@ class Around:
             raise
 
 
-def test_a_wrapper_sees_an_error_in_recording_before_it_is_told(caplog):
-    around = Around()
-    call, first, _ = call_with_broken("warn", ConnectionError("gone"), around)
+def test_a_wrapper_sees_an_error_in_a_log_event_before_the_warning(caplog):
+    wrapper = Wrapper()
+    call, first, _ = call_with_broken("warn", ConnectionError("gone"), wrapper)
     call.log_scalars(run=None, scalars={}, step=1)
     assert first.steps == [1]
-    assert len(around.errors) == 1
-    assert caplog.messages[0].startswith("mine can't record what log_scalars tells")
+    assert len(wrapper.errors) == 1
+    assert caplog.messages[0].startswith("mine can't record log_scalars")
 
 
-@pytest.mark.filterwarnings("ignore:Argument")  # pluggy warns of it as well
-@pytest.mark.parametrize("hooks", [(), (Around(),)])
-def test_a_mistake_of_who_tells_it_is_raised(hooks):
+@pytest.mark.filterwarnings("ignore:Argument")  # pluggy warns about it, too
+@pytest.mark.parametrize("hooks", [(), (Wrapper(),)])
+def test_a_missing_argument_of_the_caller_is_raised(hooks):
     call, *_ = call_with_broken("warn", ConnectionError("gone"), *hooks)
     with pytest.raises((KeyError, pluggy.HookCallError), match="scalars"):
         call.log_scalars(run=None, numbers={}, step=1)
 
 
-def test_other_events_know_nothing_of_that():
+def test_errors_in_other_events_are_raised_whatever_the_policy():
     registry = HookRegistry((FailingOnly(),), logging_errors=LoggingErrors("warn"))
     with pytest.raises(KeyError):
         registry.call.on_epoch_end(run=None)

@@ -6,7 +6,7 @@ from torchbase.engine import iteration_values
 from torchbase.engine.iteration_values import MAXIMUM_ITERATIONS_IN_A_BLOCK, ValueBlock
 
 
-def test_values_come_back_with_their_own_iteration_whatever_their_type():
+def test_values_of_all_types_are_read_with_their_iteration():
     block = ValueBlock()
     block.append(11, 1, 32, {"loss": torch.tensor(0.5), "count": torch.tensor(3), "rate": 0.25})
     block.append(12, 2, 5, {"loss": torch.tensor(0.1, dtype=torch.float64)})
@@ -22,7 +22,7 @@ def test_values_come_back_with_their_own_iteration_whatever_their_type():
     ]
 
 
-def test_a_block_is_empty_after_it_was_read():
+def test_a_block_is_empty_after_reading():
     block = ValueBlock()
     block.append(1, 1, 1, {"loss": torch.tensor(0.5)})
     assert len(block.read()) == 1
@@ -37,7 +37,7 @@ def test_a_block_is_due_when_it_is_full():
     assert block.is_due()
 
 
-def test_a_block_is_due_when_its_first_value_has_waited(monkeypatch):
+def test_a_block_is_due_when_its_first_value_is_old(monkeypatch):
     monkeypatch.setattr(iteration_values, "MAXIMUM_SECONDS_IN_A_BLOCK", 0.01)
     block = ValueBlock()
     assert not block.is_due()

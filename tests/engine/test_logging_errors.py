@@ -8,37 +8,37 @@ from torchbase.engine.logging_errors import LoggingErrors
 from torchbase.hooks import LogValues
 
 
-class Straight:
-    """A backend that implements an event itself, without the base of backends."""
+class DirectBackend:
+    """A backend that implements an event directly, without `LoggingBackend`."""
 
     @hookimpl
     def log_scalars(self, scalars, step):
         raise ConnectionError("gone")
 
 
-def test_a_session_goes_on_by_default_and_tells_of_each_backend_once(tmp_path, caplog):
+def test_a_session_continues_by_default_and_warns_once_per_backend(tmp_path, caplog):
     session = TinySession(CONFIG, tmp_path)
-    session.register(Straight())
-    session.register(Straight(), "other")
+    session.register(DirectBackend())
+    session.register(DirectBackend(), "other")
     with caplog.at_level(logging.WARNING, "torchbase"):
         assert session().epochs_done == 2
-    assert [message.split(" can't record ")[0] for message in caplog.messages] == ["straight", "other"]
-    whole = TinySession(CONFIG, tmp_path)
-    assert session._run.training.averages == {**whole().averages}["training"]
+    assert [message.split(" can't record ")[0] for message in caplog.messages] == ["direct_backend", "other"]
+    undisturbed = TinySession(CONFIG, tmp_path)
+    assert session._run.training.averages == {**undisturbed().averages}["training"]
 
 
-def test_a_session_ends_with_the_error_where_that_was_chosen(tmp_path):
+def test_a_session_ends_with_the_error_if_the_policy_is_raise(tmp_path):
     session = TinySession(config_with(on_logging_error="raise"), tmp_path)
-    session.register(Straight())
+    session.register(DirectBackend())
     with pytest.raises(ConnectionError, match="gone") as caught:
         session()
-    assert "in the hook 'straight', at log_scalars" in caught.value.__notes__
+    assert "in the hook 'direct_backend', at log_scalars" in caught.value.__notes__
 
 
-def test_an_engine_ends_by_default_and_goes_on_where_that_was_chosen(caplog):
+def test_an_engine_ends_by_default_and_continues_if_the_policy_is_warn(caplog):
     def run_with(**policy):
         run = Run(training=Phase("training", range(3), is_training=True), max_epochs=1)
-        Engine(lambda run, phase, batch: run.log("v", 1.0), [LogValues(), Straight()], **policy).run(run)
+        Engine(lambda run, phase, batch: run.log("v", 1.0), [LogValues(), DirectBackend()], **policy).run(run)
         return run.epochs_done
 
     with pytest.raises(ConnectionError):
@@ -48,7 +48,7 @@ def test_an_engine_ends_by_default_and_goes_on_where_that_was_chosen(caplog):
     assert len(caplog.messages) == 1
 
 
-def test_another_run_is_told_of_anew(caplog):
+def test_the_next_run_warns_again(caplog):
     errors = LoggingErrors("warn")
     for _ in range(2):
         errors.warn_once("mine", "mine can't write", ValueError("no"))

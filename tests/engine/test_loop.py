@@ -12,7 +12,7 @@ from torchbase.intervals import Interval
 
 
 def make_spy(events=EVENT_NAMES):
-    """A hook that notes every event with the phase it belongs to; wrappers note both sides."""
+    """Returns a hook that records every event with its phase, and the list of records; wrappers record both sides."""
     calls = []
 
     def implementation(event):
@@ -43,8 +43,8 @@ def make_spy(events=EVENT_NAMES):
         exec(text, scope)
         return hookimpl(wrapper=event.startswith("run_"))(scope[event])
 
-    told = [event for event in events if event != "on_setup_start" and not event.startswith("log_")]
-    return type("Spy", (), {event: implementation(event) for event in told})(), calls
+    recorded = [event for event in events if event != "on_setup_start" and not event.startswith("log_")]
+    return type("Spy", (), {event: implementation(event) for event in recorded})(), calls
 
 
 def small_run(max_epochs=1, batches=2, validation=("valid",)):
@@ -68,7 +68,7 @@ def small_step(run):
     )
 
 
-def test_the_whole_order_of_events():
+def test_the_order_of_all_events():
     run = small_run(batches=1)
     spy, calls = make_spy()
     Engine(defaults=[small_step(run)], hooks=[spy]).run(run)
@@ -114,11 +114,11 @@ def test_the_whole_order_of_events():
     ]
 
 
-def test_the_order_of_events_where_a_set_is_validated_on_within_an_epoch():
+def test_the_order_of_events_with_validation_within_training():
     run = small_run(batches=3)
     run.validation[0].every = Interval(2, "it")
-    told = {"on_phase_start", "on_iteration_start", "on_phase_end", "is_best_epoch", "on_epoch_end"}
-    spy, calls = make_spy([event for event in EVENT_NAMES if event in told])
+    recorded = {"on_phase_start", "on_iteration_start", "on_phase_end", "is_best_epoch", "on_epoch_end"}
+    spy, calls = make_spy([event for event in EVENT_NAMES if event in recorded])
     Engine(defaults=[small_step(run)], hooks=[spy]).run(run)
     assert calls == [
         "on_phase_start training",
@@ -139,7 +139,7 @@ def test_the_order_of_events_where_a_set_is_validated_on_within_an_epoch():
     ]
 
 
-def test_a_set_is_validated_on_behind_every_nth_iteration_of_the_run_and_at_its_end():
+def test_validation_within_training_runs_after_every_nth_iteration_and_at_the_end_of_the_run():
     seen = []
 
     def step(run, phase, batch):
@@ -153,7 +153,7 @@ def test_a_set_is_validated_on_behind_every_nth_iteration_of_the_run_and_at_its_
     assert seen == [of_a[0], of_b[0], of_a[1], of_b[1], of_a[2], of_a[3], of_b[2]]
 
 
-def test_a_set_that_was_just_validated_on_is_not_at_the_end_of_the_run():
+def test_a_validation_set_that_just_ran_does_not_run_again_at_the_end_of_the_run():
     done = []
     validation = (Phase("validation-a", [1], every=Interval(5, "it")),)
     run = Run(Phase("training", range(5), is_training=True), max_epochs=2, validation=validation)
@@ -162,7 +162,7 @@ def test_a_set_that_was_just_validated_on_is_not_at_the_end_of_the_run():
     assert run.epochs_done == 2
 
 
-def test_a_stop_within_a_validation_within_an_epoch_can_be_gone_on_from():
+def test_a_run_resumes_after_a_stop_in_a_validation_within_training():
     seen = []
 
     class Stop:
@@ -187,7 +187,7 @@ def test_a_stop_within_a_validation_within_an_epoch_can_be_gone_on_from():
     assert run.epochs_done == 1
 
 
-def test_a_set_that_is_done_is_not_done_again_where_the_one_behind_it_was_stopped():
+def test_a_finished_validation_set_does_not_run_again_if_the_next_one_was_stopped():
     seen = []
 
     class Stop:
@@ -208,10 +208,10 @@ def test_a_set_that_is_done_is_not_done_again_where_the_one_behind_it_was_stoppe
     assert "".join(seen) == "gga" + "bb" + "gg" + "abb"
 
 
-def test_values_logged_behind_a_validation_within_an_epoch_belong_to_the_training():
+def test_values_logged_after_a_validation_within_training_belong_to_training():
     read = []
 
-    class LogAndNote:
+    class LogAndRecord:
         @hookimpl
         def on_iteration_start(self, run):
             run.log("progress", run.progress.iterations)
@@ -222,12 +222,12 @@ def test_values_logged_behind_a_validation_within_an_epoch_belong_to_the_trainin
 
     validation = (Phase("validation-a", [1], every=Interval(2, "it")),)
     run = Run(Phase("training", range(3), is_training=True), max_epochs=1, validation=validation)
-    Engine(lambda run, phase, batch: None, [LogAndNote()]).run(run)
+    Engine(lambda run, phase, batch: None, [LogAndRecord()]).run(run)
     training, valid = "training", "validation-a"
     assert read == [(training, 0), (training, 1), (valid, 2), (training, 2), (valid, 3)]
 
 
-def test_a_function_is_all_that_an_engine_needs():
+def test_an_engine_needs_only_a_function():
     seen = []
     engine = Engine(lambda run, phase, batch: seen.append((run.epoch, phase.name, batch)))
     run = Run(
@@ -246,12 +246,12 @@ def test_a_function_is_all_that_an_engine_needs():
     assert run.stop_reason is None
 
 
-def test_an_engine_without_anything_to_do_says_so():
-    with pytest.raises(HookError, match="No hook does run_iteration"):
+def test_an_engine_without_an_iteration_raises_an_error():
+    with pytest.raises(HookError, match="No hook implements run_iteration"):
         Engine().run(Run(training=Phase("training", [1], is_training=True), max_epochs=1))
 
 
-def test_a_finished_run_trains_nothing_more():
+def test_a_finished_run_does_not_train_again():
     seen = []
     engine = Engine(lambda run, phase, batch: seen.append(batch))
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=1)
@@ -263,7 +263,7 @@ def test_a_finished_run_trains_nothing_more():
     assert seen == [1, 1]
 
 
-def test_a_stop_that_is_asked_for_comes_before_the_next_iteration_and_can_be_gone_on_from():
+def test_a_requested_stop_comes_before_the_next_iteration_and_the_run_resumes():
     seen = []
 
     def step(run, phase, batch):
@@ -295,16 +295,16 @@ def test_a_hook_can_end_the_run_between_epochs():
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=5)
     Engine(lambda run, phase, batch: None, hooks=[Stop()]).run(run)
     assert run.epochs_done == 2
-    assert run.stop_reason == "a hook decided so between two epochs"
+    assert run.stop_reason == "a hook returned True from should_stop"
 
 
-def test_an_error_is_told_keeps_its_type_and_says_where_it_happened():
-    told = []
+def test_an_error_is_passed_to_on_exception_and_has_a_note_on_where_it_was_raised():
+    errors = []
 
     class Listener:
         @hookimpl
         def on_exception(self, run, error):
-            told.append(error)
+            errors.append(error)
 
     def step(run, phase, batch):
         if run.progress.iterations == 4:
@@ -313,12 +313,12 @@ def test_an_error_is_told_keeps_its_type_and_says_where_it_happened():
     run = Run(training=Phase("training", [1, 2, 3], is_training=True), max_epochs=3)
     with pytest.raises(KeyError, match="column") as caught:
         Engine(step, hooks=[Listener()]).run(run)
-    assert told == [caught.value]
+    assert errors == [caught.value]
     assert caught.value.__notes__ == ["in training, epoch 2, after 1 mini-batches of this epoch"]
     assert run.current_phase is None
 
 
-def test_values_of_iterations_come_in_blocks_each_with_its_own_iteration():
+def test_values_are_read_in_blocks_each_with_its_iteration():
     rows = []
 
     class Reader:
@@ -354,7 +354,7 @@ def test_a_value_logged_between_phases_belongs_to_the_epoch():
     assert logged == [({"training/rate/epochs": 0.5}, 1), ({"training/rate/epochs": 0.5}, 2)]
 
 
-def test_a_value_of_several_elements_is_refused():
+def test_logging_a_tensor_of_several_elements_is_refused():
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=1)
     with pytest.raises(StepError, match=r"run.log\('value', …\).*shape \(3,\).*reduce it"):
         run.log("value", torch.zeros(3))
@@ -379,11 +379,11 @@ def test_a_logged_tensor_may_change_afterwards():
     assert [row.values["total"] for row in rows] == [1.0, 2.0, 3.0]
 
 
-def test_outputs_and_loss_are_there_at_the_end_of_an_iteration_and_gone_after_it():
+def test_outputs_and_loss_are_available_at_the_end_of_an_iteration_and_released_after_it():
     run = small_run()
     seen = []
 
-    class Looker:
+    class Inspector:
         @hookimpl
         def on_iteration_start(self, phase):
             assert phase.outputs is None
@@ -393,33 +393,33 @@ def test_outputs_and_loss_are_there_at_the_end_of_an_iteration_and_gone_after_it
         def on_iteration_end(self, phase):
             seen.append((phase.outputs["y"].shape, phase.loss.requires_grad, phase.samples))
 
-    Engine(defaults=[small_step(run)], hooks=[Looker()]).run(run)
+    Engine(defaults=[small_step(run)], hooks=[Inspector()]).run(run)
     assert seen == [((4, 1), False, 4)] * 3
 
 
-def test_a_loader_that_can_seek_is_told_the_epoch_and_where_to_begin():
-    asked = []
+def test_a_seekable_loader_is_called_with_the_epoch_and_the_start():
+    arguments = []
 
     class Loader:
         def mini_batches(self, epoch, start):
-            asked.append((epoch, start))
+            arguments.append((epoch, start))
             return iter(range(start, 3))
 
     run = Run(training=Phase("training", Loader(), is_training=True), max_epochs=2)
     run.epoch, run.progress.mini_batches = 1, 2
     seen = []
     Engine(lambda run, phase, batch: seen.append(batch)).run(run)
-    assert asked == [(1, 2), (2, 0)]
+    assert arguments == [(1, 2), (2, 0)]
     assert seen == [2, 0, 1, 2]
 
 
-def test_events_before_the_run_is_given_to_an_engine_are_refused():
+def test_events_before_the_run_is_passed_to_an_engine_are_refused():
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=1)
-    with pytest.raises(HookError, match=r"No hook can be told of 'log_scalars'.*To fix, call engine.run"):
+    with pytest.raises(HookError, match=r"The event 'log_scalars' can't fire.*To fix, call engine.run"):
         run.call.log_scalars(run=run, scalars={}, step=1)
 
 
-def test_hooks_can_be_registered_while_it_runs():
+def test_hooks_can_be_registered_during_a_run():
     seen = []
 
     class Late:
@@ -440,7 +440,7 @@ def test_hooks_can_be_registered_while_it_runs():
     assert "late" in run.hooks
 
 
-def test_a_loader_that_gives_nothing_is_an_error():
+def test_a_loader_without_mini_batches_is_an_error():
     run = Run(training=Phase("training", iter([1, 2]), is_training=True), max_epochs=2)
-    with pytest.raises(DataError, match=r"The loader of training gave no mini-batch in epoch 2.*not a generator"):
+    with pytest.raises(DataError, match=r"The loader of training returned no mini-batch in epoch 2.*not a generator"):
         Engine(lambda run, phase, batch: None).run(run)

@@ -20,21 +20,21 @@ def run_with(**votes_by_name):
         ({"valid": True}, "training", "training"),
     ],
 )
-def test_the_phase_is_the_named_one_or_the_only_one_that_can_be_meant(votes, name, expected):
+def test_the_phase_is_the_named_phase_or_the_only_candidate(votes, name, expected):
     assert phase_to_monitor(run_with(**votes), name).name == expected
 
 
-def test_of_several_sets_none_is_chosen_for_the_user():
-    with pytest.raises(HookError, match=r"several validation sets.*phase='validation-a'; there are: .*validation-b"):
+def test_several_validation_sets_without_a_name_are_an_error():
+    with pytest.raises(HookError, match=r"several validation sets.*phase='validation-a'\. Available: .*validation-b"):
         phase_to_monitor(run_with(a=True, b=True), None)
 
 
-def test_a_phase_that_is_not_there_is_answered_with_those_that_are():
-    with pytest.raises(HookError, match=r"no phase 'valid' to monitor\. There are: training, validation-valid"):
+def test_an_unknown_phase_is_an_error_that_lists_the_phases():
+    with pytest.raises(HookError, match=r"no phase 'valid' to monitor\. Available: training, validation-valid"):
         phase_to_monitor(run_with(valid=True), "valid")
 
 
-def test_a_value_that_is_not_there_is_answered_with_the_nearest():
+def test_an_unknown_value_is_an_error_that_suggests_the_most_similar():
     phase = Phase("validation-v", [], averages={"loss": 2.0, "accuracy": 0.5})
     assert monitored_value(phase, "accuracy") == 0.5
     with pytest.raises(HookError, match=r"no average named 'acuracy' to monitor\. Did you mean 'accuracy'"):

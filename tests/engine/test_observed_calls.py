@@ -22,15 +22,15 @@ class Observer:
             self.seen.append(f"{hook} raises {type(error).__name__}")
             raise
         finally:
-            self.seen.append(f"{hook} is left")
+            self.seen.append(f"{hook} exits")
 
     @hookimpl
     def on_run_end(self):
-        self.seen.append("observer hears on_run_end")
+        self.seen.append("observer called")
 
 
-class Does:
-    name = "does"
+class StepsOptimizer:
+    name = "steps"
 
     @hookimpl
     def run_optimizer_step(self, run):
@@ -49,21 +49,21 @@ class Does:
         return {"phase": phase}
 
 
-class Around:
-    name = "around"
+class Wrapper:
+    name = "wrapper"
 
     @hookimpl(wrapper=True)
     def run_optimizer_step(self, run):
-        return f"around {(yield)}"
+        return f"wrapped {(yield)}"
 
     @hookimpl(wrapper=True)
     def should_stop(self):
         return not (yield)
 
 
-def test_each_call_of_each_kind_of_hook_is_observed_and_answers_as_before():
-    plain = HookRegistry([Does(), Around()]).call
-    registry = HookRegistry([Does(), Around(), observer := Observer()])
+def test_calls_of_all_kinds_of_events_are_observed_and_return_the_same():
+    plain = HookRegistry([StepsOptimizer(), Wrapper()]).call
+    registry = HookRegistry([StepsOptimizer(), Wrapper(), observer := Observer()])
     assert isinstance(observer, CallObserver)
     for event, arguments in (
         ("run_optimizer_step", {"run": 1}),
@@ -72,52 +72,52 @@ def test_each_call_of_each_kind_of_hook_is_observed_and_answers_as_before():
     ):
         assert getattr(registry.call, event)(**arguments) == getattr(plain, event)(**arguments)
     assert observer.seen[:6] == [
-        "around begins run_optimizer_step",
-        "around is left",
-        "does begins run_optimizer_step",
-        "does is left",
-        "around returns run_optimizer_step",
-        "around is left",
+        "wrapper begins run_optimizer_step",
+        "wrapper exits",
+        "steps begins run_optimizer_step",
+        "steps exits",
+        "wrapper returns run_optimizer_step",
+        "wrapper exits",
     ]
 
 
-def test_a_call_without_wrappers_is_observed_too():
-    registry = HookRegistry([Does(), observer := Observer()])
+def test_a_call_without_wrappers_is_observed():
+    registry = HookRegistry([StepsOptimizer(), observer := Observer()])
     assert registry.call.run_optimizer_step(run=1) == "stepped 1"
-    assert observer.seen == ["does begins run_optimizer_step", "does is left"]
+    assert observer.seen == ["steps begins run_optimizer_step", "steps exits"]
 
 
-def test_an_error_keeps_its_type_and_names_the_hook():
-    registry = HookRegistry([observer := Observer(), Does()])
+def test_an_error_keeps_its_type_and_a_note_names_the_hook():
+    registry = HookRegistry([observer := Observer(), StepsOptimizer()])
     with pytest.raises(KeyError, match="lost") as caught:
         registry.call.on_run_end(run=None)
-    assert caught.value.__notes__ == ["in the hook 'does', at on_run_end"]
+    assert caught.value.__notes__ == ["in the hook 'steps', at on_run_end"]
     assert observer.seen == [
-        "observer hears on_run_end",
-        "does begins on_run_end",
-        "does raises KeyError",
-        "does is left",
+        "observer called",
+        "steps begins on_run_end",
+        "steps raises KeyError",
+        "steps exits",
     ]
 
 
-def test_an_error_goes_through_a_wrapper():
+def test_an_error_passes_through_a_wrapper():
     class Fails:
         @hookimpl
         def run_optimizer_step(self, run):
             raise ZeroDivisionError
 
-    class Mends:
+    class Handles:
         @hookimpl(wrapper=True)
         def run_optimizer_step(self):
             try:
                 return (yield)
             except ZeroDivisionError:
-                return "mended"
+                return "handled"
 
-    assert HookRegistry([Fails(), Mends(), Observer()]).call.run_optimizer_step(run=1) == "mended"
+    assert HookRegistry([Fails(), Handles(), Observer()]).call.run_optimizer_step(run=1) == "handled"
 
 
-def test_a_wrapper_that_yields_twice_or_never_is_told_of_as_without_an_observer():
+def test_a_wrapper_that_yields_twice_or_never_raises_the_same_error_as_without_an_observer():
     class Twice:
         @hookimpl(wrapper=True)
         def run_optimizer_step(self):
@@ -133,11 +133,11 @@ def test_a_wrapper_that_yields_twice_or_never_is_told_of_as_without_an_observer(
     for hook, message in ((Twice(), "has second yield"), (Never(), "did not yield")):
         for others in ([], [Observer()]):
             with pytest.raises(RuntimeError, match=message):
-                HookRegistry([Does(), hook, *others]).call.run_optimizer_step(run=1)
+                HookRegistry([StepsOptimizer(), hook, *others]).call.run_optimizer_step(run=1)
 
 
-def test_when_it_is_unregistered_calls_are_as_they_were():
-    registry = HookRegistry([Does(), observer := Observer()])
+def test_calls_are_not_observed_after_the_observer_is_unregistered():
+    registry = HookRegistry([StepsOptimizer(), observer := Observer()])
     registry.unregister("observer")
     assert registry.call.run_optimizer_step(run=1) == "stepped 1"
     assert observer.seen == []

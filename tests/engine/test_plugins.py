@@ -32,7 +32,7 @@ class Named:
         pass
 
 
-def test_hooks_run_in_the_order_in_which_they_are_listed():
+def test_hooks_are_called_in_the_order_of_registration():
     calls = []
     registry = HookRegistry()
     for label in "abc":
@@ -42,7 +42,7 @@ def test_hooks_run_in_the_order_in_which_they_are_listed():
     assert list(registry.hooks) == ["a", "b", "c"]
 
 
-def test_a_hook_that_wants_to_be_first_or_last_is():
+def test_tryfirst_and_trylast_change_the_order():
     calls = []
 
     class First(Recorder):
@@ -62,45 +62,45 @@ def test_a_hook_that_wants_to_be_first_or_last_is():
     assert calls == ["first", "a", "b", "last"]
 
 
-def test_of_two_wrappers_the_one_listed_first_stands_outermost():
+def test_the_wrapper_registered_first_is_outermost():
     calls = []
 
     def wrapper(label):
         class Wrapper:
             @hookimpl(wrapper=True)
             def run_phase(self):
-                calls.append(f"{label} begins")
+                calls.append(f"{label} before")
                 result = yield
-                calls.append(f"{label} ends")
+                calls.append(f"{label} after")
                 return result
 
         return Wrapper()
 
-    class Doer:
+    class RunsPhase:
         @hookimpl
         def run_phase(self):
-            calls.append("done")
+            calls.append("called")
 
     registry = HookRegistry()
-    registry.register(Doer())
+    registry.register(RunsPhase())
     registry.register(wrapper("outer"), "outer")
     registry.register(wrapper("inner"), "inner")
     registry.call.run_phase(run=None, phase=None)
-    assert calls == ["outer begins", "inner begins", "done", "inner ends", "outer ends"]
+    assert calls == ["outer before", "inner before", "called", "inner after", "outer after"]
 
 
 @pytest.mark.parametrize(
     ("hook", "name"),
     [(HTTPLogWriter(), "http_log_writer"), (Named(), "my_name"), (types.ModuleType("package.some_hook"), "some_hook")],
 )
-def test_a_hook_is_named_by_its_attribute_else_by_its_class(hook, name):
+def test_the_default_name_is_the_attribute_or_the_class_name(hook, name):
     assert name_of(hook) == name
 
 
-def test_a_name_that_is_no_text_is_refused():
+def test_a_name_that_is_not_a_string_is_refused():
     hook = Named()
     hook.name = 3
-    with pytest.raises(HookError, match=r"name of Named .* is 3"):
+    with pytest.raises(HookError, match=r"name of Named is 3"):
         HookRegistry().register(hook)
 
 
@@ -114,7 +114,7 @@ def test_a_module_can_be_a_hook():
     assert calls == [7]
 
 
-def test_unregistering_gives_the_hook_back_and_silences_it():
+def test_unregistering_returns_the_hook_and_it_is_not_called_any_more():
     calls = []
     hook = Recorder(calls, "a")
     registry = HookRegistry()
@@ -125,12 +125,12 @@ def test_unregistering_gives_the_hook_back_and_silences_it():
     assert not registry.hooks
 
 
-def test_the_listed_hooks_cannot_be_changed_behind_the_registry():
+def test_the_mapping_of_hooks_is_read_only():
     with pytest.raises(TypeError):
         HookRegistry().hooks["a"] = object()
 
 
-def test_unregistering_an_unknown_name_names_the_nearest():
+def test_unregistering_an_unknown_name_suggests_the_most_similar():
     registry = HookRegistry()
     registry.register(Named())
     with pytest.raises(HookError, match=r"No hook is named 'my_nam'. Did you mean 'my_name'?"):
@@ -138,11 +138,11 @@ def test_unregistering_an_unknown_name_names_the_nearest():
 
 
 def test_a_class_is_refused():
-    with pytest.raises(HookError, match=r"Named is a class.*Named\(\).*parentheses"):
+    with pytest.raises(HookError, match=r"Named is a class.*add parentheses: Named\(\)"):
         HookRegistry().register(Named)
 
 
-def test_a_method_without_the_marker_is_refused():
+def test_a_method_that_is_not_marked_is_refused():
     class Forgotten:
         def on_epoch_end(self, run):
             pass
@@ -162,16 +162,18 @@ def test_a_misspelt_event_is_refused():
 
 
 def test_an_argument_that_the_event_lacks_is_refused():
-    class Asking:
+    class TakesBatch:
         @hookimpl
         def on_epoch_end(self, run, batch):
             pass
 
-    with pytest.raises(HookError, match=r"Asking\.on_epoch_end asks for 'batch', and the event gives 'run'"):
-        HookRegistry().register(Asking())
+    with pytest.raises(
+        HookError, match=r"TakesBatch\.on_epoch_end requires 'batch', but the arguments of the event are 'run'"
+    ):
+        HookRegistry().register(TakesBatch())
 
 
-def test_a_hook_that_implements_nothing_is_refused():
+def test_a_hook_without_any_event_is_refused():
     with pytest.raises(HookError, match="object implements no event"):
         HookRegistry().register(object())
 
@@ -180,7 +182,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes():
     registry = HookRegistry()
     first = Named()
     registry.register(first)
-    with pytest.raises(HookError, match=r"'my_name' is registered already.*another name"):
+    with pytest.raises(HookError, match=r"'my_name' is already registered.*another name"):
         registry.register(Named())
     assert registry.hooks == {"my_name": first}
 
@@ -189,7 +191,7 @@ def test_the_same_hook_twice_is_refused():
     registry = HookRegistry()
     hook = Named()
     registry.register(hook)
-    with pytest.raises(HookError, match="Named is registered already, as 'my_name'"):
+    with pytest.raises(HookError, match="Named is already registered, as 'my_name'"):
         registry.register(hook, "another")
 
 
@@ -240,7 +242,7 @@ def test_static_and_class_methods_and_functions_of_the_instance_are_called():
     assert calls == [("static", 1), ("OfAllKinds", 2), ("instance", 3)]
 
 
-def test_what_is_inherited_is_called_and_what_is_overridden_is_not():
+def test_inherited_methods_are_called_and_overridden_methods_are_not():
     class Base:
         @hookimpl
         def on_run_start(self, run):
@@ -263,23 +265,23 @@ def test_what_is_inherited_is_called_and_what_is_overridden_is_not():
 
 
 @pytest.mark.parametrize("marks", [(hookimpl,), (hookimpl, functools.wraps(lambda self, *, batch: None))])
-def test_an_argument_by_keyword_that_the_event_lacks_is_refused(marks):
+def test_a_keyword_argument_that_the_event_lacks_is_refused(marks):
     def on_epoch_end(self, *, batch):
         pass
 
     for mark in reversed(marks):
         on_epoch_end = mark(on_epoch_end)
-    with pytest.raises(HookError, match="asks for 'batch', and the event gives 'run'"):
-        HookRegistry([type("Asking", (), {"on_epoch_end": on_epoch_end})()])
+    with pytest.raises(HookError, match="requires 'batch', but the arguments of the event are 'run'"):
+        HookRegistry([type("TakesBatch", (), {"on_epoch_end": on_epoch_end})()])
 
 
 @pytest.mark.parametrize("function", [lambda self, *everything: None, lambda self, run, **everything: None])
-def test_a_method_that_takes_whatever_comes_is_refused_since_nothing_would(function):
-    with pytest.raises(HookError, match="asks for 'everything', and the event gives 'run'"):
+def test_variable_arguments_are_refused_since_pluggy_would_pass_nothing(function):
+    with pytest.raises(HookError, match="requires 'everything', but the arguments of the event are 'run'"):
         HookRegistry([type("Greedy", (), {"on_epoch_end": hookimpl(function)})()])
 
 
-def test_an_argument_with_a_default_that_the_event_lacks_is_taken():
+def test_an_argument_with_a_default_that_the_event_lacks_is_allowed():
     class Patient:
         @hookimpl
         def should_stop(self, run, patience=3):
@@ -288,20 +290,20 @@ def test_an_argument_with_a_default_that_the_event_lacks_is_taken():
     assert HookRegistry([Patient()]).call.should_stop(run=None) == 3
 
 
-def test_the_events_are_those_of_the_catalogue():
+def test_the_event_names_are_those_of_the_specifications():
     assert EVENT_NAMES[0] == "on_setup_start"
     assert "log_scalars" in EVENT_NAMES
     assert {name.partition("_")[0] for name in EVENT_NAMES} == {"on", "run", "is", "should", "compute", "log"}
 
 
-def test_hooks_given_at_once_run_behind_the_defaults():
+def test_hooks_of_the_constructor_are_called_after_the_defaults():
     registry = HookRegistry([Recorder([], "a")], defaults=[Named()])
     assert list(registry.hooks) == ["my_name", "recorder"]
-    with pytest.raises(HookError, match="'my_name' is registered already"):
+    with pytest.raises(HookError, match="'my_name' is already registered"):
         HookRegistry([Named()], defaults=[Named()])
 
 
-class Doer:
+class RunsPhase:
     def __init__(self, name):
         self.name = name
 
@@ -310,13 +312,13 @@ class Doer:
         pass
 
 
-class Wrapper(Doer):
+class Wrapper(RunsPhase):
     @hookimpl(wrapper=True)
     def run_phase(self):
         return (yield)
 
 
-def test_the_listeners_of_an_event_are_told_in_the_order_of_their_calls():
+def test_the_listeners_of_an_event_are_in_the_order_of_their_calls():
     class First(Recorder):
         @hookimpl(tryfirst=True)
         def on_epoch_end(self, run):
@@ -334,17 +336,17 @@ def test_the_listeners_of_an_event_are_told_in_the_order_of_their_calls():
     for name, kind in (("a", Last), ("b", Recorder), ("c", First), ("d", Last), ("e", Recorder), ("f", First)):
         registry.register(kind(calls, name), name)
     registry.call.on_epoch_end(run=None)
-    assert [one.name for one in listeners["on_epoch_end"]] == calls  # a view, which follows what is registered
+    assert [one.name for one in listeners["on_epoch_end"]] == calls  # a view, which shows later changes
     assert not any(one.is_wrapper for one in listeners["on_epoch_end"])
     registry.unregister("c")
     assert "c" not in [one.name for one in listeners["on_epoch_end"]]
 
 
-def test_of_those_that_do_the_same_only_the_one_that_does_it_is_listed():
-    registry = HookRegistry(defaults=[Doer("default")])
+def test_the_listeners_of_a_run_event_leave_out_replaced_defaults():
+    registry = HookRegistry(defaults=[RunsPhase("default")])
     registry.register(Wrapper("outer"))
     assert registry.listeners["run_phase"] == (Listener("outer", True), Listener("default", False))
-    registry.register(Doer("mine"))
+    registry.register(RunsPhase("mine"))
     registry.register(Wrapper("inner"))
     names = [one.name for one in registry.listeners["run_phase"]]
     assert names == ["outer", "inner", "mine"]

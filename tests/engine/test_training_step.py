@@ -40,7 +40,7 @@ def loss(*, y):
     return y.square().mean()
 
 
-def test_it_learns_exactly_what_a_loop_by_hand_learns():
+def test_it_trains_to_the_same_weights_as_a_hand_written_loop():
     run = train(forward, loss, epochs=3)
     torch.manual_seed(0)
     network = torch.nn.Linear(2, 1)
@@ -57,16 +57,16 @@ def test_it_learns_exactly_what_a_loop_by_hand_learns():
 def test_the_network_is_in_the_mode_of_the_phase_and_validation_has_no_gradients():
     seen = []
 
-    class Looker:
+    class Inspector:
         @hookimpl
         def on_loss_computed(self, run, phase, loss):
             seen.append((phase.name, run.network.training, loss.requires_grad))
 
-    train(forward, loss, hooks=[Looker()])
+    train(forward, loss, hooks=[Inspector()])
     assert set(seen) == {("training", True, True), ("validation-v", False, False)}
 
 
-def test_gradients_accumulate_while_a_hook_holds_the_optimizer_back():
+def test_gradients_accumulate_if_a_hook_returns_false_from_should_step_optimizer():
     class EveryThird:
         @hookimpl
         def should_step_optimizer(self, run):
@@ -82,7 +82,7 @@ def test_gradients_accumulate_while_a_hook_holds_the_optimizer_back():
     assert torch.equal(run.network.weight, network.weight)
 
 
-def test_a_wrapper_goes_around_the_forward_pass():
+def test_a_wrapper_wraps_the_forward_pass():
     class Autocast:
         @hookimpl(wrapper=True)
         def run_forward(self):
@@ -91,12 +91,12 @@ def test_a_wrapper_goes_around_the_forward_pass():
 
     types = []
 
-    def forward_and_look(network, batch):
+    def forward_and_record(network, batch):
         y = network(batch["x"])
         types.append(y.dtype)
         return {"y": y}
 
-    train(forward_and_look, lambda *, y: y.float().square().mean(), hooks=[Autocast()])
+    train(forward_and_record, lambda *, y: y.float().square().mean(), hooks=[Autocast()])
     assert set(types) == {torch.bfloat16}
 
 
@@ -104,15 +104,15 @@ def test_a_wrapper_goes_around_the_forward_pass():
     ("forward_pass", "message"),
     [
         (lambda network, batch: network(batch["x"]), "forward_pass has to return a dictionary.*returned Tensor"),
-        (lambda network, batch: {}, "loss_function asks for 'y', and forward_pass returned nothing"),
+        (lambda network, batch: {}, "loss_function requires 'y', but forward_pass returned nothing"),
         (
             lambda network, batch: {"yy": network(batch["x"])},
-            "asks for 'y', and forward_pass returned 'yy'. Did you mean 'yy'?",
+            "requires 'y', but forward_pass returned 'yy'. Did you mean 'yy'?",
         ),
-        (lambda network, batch: {"y": network(batch["x"]).detach()}, "The loss has no gradient"),
+        (lambda network, batch: {"y": network(batch["x"]).detach()}, "The loss does not require a gradient"),
     ],
 )
-def test_wrong_outputs_are_refused(forward_pass, message):
+def test_invalid_outputs_are_refused(forward_pass, message):
     with pytest.raises(StepError, match=message):
         train(forward_pass, loss)
 
@@ -123,21 +123,21 @@ def test_wrong_outputs_are_refused(forward_pass, message):
         (lambda *, y: y.square(), r"shape \(3, 1\), torch.float32.*\.mean\(\)"),
         (lambda *, y: 0.5, "returned float.*don't call .item"),
         (lambda *, y: y.sum().long(), r"shape \(\), torch.int64"),
-        (lambda y, /: y.mean(), "'y' can't be given by keyword"),
-        (lambda *ys: ys[0].mean(), r"'\*ys' can't be given by keyword"),
+        (lambda y, /: y.mean(), "'y' can't be passed by keyword"),
+        (lambda *ys: ys[0].mean(), r"'\*ys' can't be passed by keyword"),
     ],
 )
-def test_wrong_losses_are_refused(loss_function, message):
+def test_invalid_losses_are_refused(loss_function, message):
     with pytest.raises(StepError, match=message):
         train(forward, loss_function)
 
 
-def test_a_mapping_that_makes_values_up_hides_no_output_that_is_missing():
+def test_a_missing_output_is_an_error_even_if_the_mapping_has_defaults():
     with pytest.raises(StepError, match="'target'"):
         KeywordFunction(lambda *, target: target)(defaultdict(int, output=1))
 
 
-def test_a_function_gets_what_it_asks_for_by_name_and_defaults_where_it_is_missing():
+def test_a_function_is_called_with_the_outputs_that_it_names_and_its_defaults():
     outputs = {"a": 1, "b": 2, "c": 3}
     assert KeywordFunction(lambda *, a, c: (a, c))(outputs) == (1, 3)
     assert KeywordFunction(lambda *, a, d=7: (a, d))(outputs) == (1, 7)
@@ -147,7 +147,7 @@ def test_a_function_gets_what_it_asks_for_by_name_and_defaults_where_it_is_missi
 
 @pytest.mark.parametrize("missing", ["network", "optimizer"])
 def test_a_run_without_network_or_optimizer_is_refused(missing):
-    with pytest.raises(StepError, match=f"The run has no {missing}. To fix, give it one"):
+    with pytest.raises(StepError, match=f"The run has no {missing}. To fix, pass it"):
         train(forward, loss, **{missing: None})
 
 
@@ -158,7 +158,7 @@ class WithParts(TinySession):
         return {"loss": error + penalty, "error": error, "penalty": penalty, "factor": 0.1}
 
 
-def test_the_parts_of_a_loss_are_recorded_and_averaged_like_it(tmp_path):
+def test_the_parts_of_a_loss_are_recorded_and_averaged_like_the_loss(tmp_path):
     session = WithParts(config_with(), tmp_path)
     averages = session().averages
     for phase in ("training", "validation-valid", "validation-demo"):
@@ -173,19 +173,19 @@ def test_the_parts_of_a_loss_are_recorded_and_averaged_like_it(tmp_path):
     ("returned", "message"),
     [
         ({"error": 1.0}, "without the key 'loss'"),
-        ({}, "It has nothing"),
-        ({"loss": "the loss", "error": torch.zeros(3)}, r"The part 'error' of the loss.*shape \(3,\) came"),
-        ({"loss": "the loss", "error": "big"}, "and str came"),
+        ({}, "It has the keys none"),
+        ({"loss": "the loss", "error": torch.zeros(3)}, r"The part 'error' of the loss.*shape \(3,\)"),
+        ({"loss": "the loss", "error": "big"}, "but is str"),
     ],
 )
-def test_what_is_no_loss_with_parts_is_refused(tmp_path, returned, message):
-    class Wrong(TinySession):
+def test_invalid_parts_of_a_loss_are_refused(tmp_path, returned, message):
+    class Invalid(TinySession):
         def loss_function(self, *, output, target):
             loss = (output - target).square().mean()
             return {name: loss if value == "the loss" else value for name, value in returned.items()}
 
     with pytest.raises(StepError, match=message):
-        Wrong(config_with(), tmp_path)()
+        Invalid(config_with(), tmp_path)()
 
 
 def test_a_part_with_the_name_of_a_metric_is_refused(tmp_path):

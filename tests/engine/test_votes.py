@@ -19,16 +19,16 @@ from torchbase.errors import HookError
         (float("-inf"), 1.0, "min", True),
     ],
 )
-def test_what_is_better(value, best, mode, expected):
+def test_is_better(value, best, mode, expected):
     assert is_better(value, best, mode) is expected
 
 
-def votes_of(*answers):
-    return [Vote(f"validation-{number}", 0.5, None, answer) for number, answer in enumerate(answers)]
+def make_votes(*are_for):
+    return [Vote(f"validation-{number}", 0.5, None, is_for) for number, is_for in enumerate(are_for)]
 
 
 @pytest.mark.parametrize(
-    ("rule", "answers", "is_kept"),
+    ("rule", "are_for", "is_kept"),
     [
         ("unanimous", (True, True, True), True),
         ("unanimous", (True, True, False), False),
@@ -41,12 +41,12 @@ def votes_of(*answers):
         (lambda votes: votes["validation-1"], (True, False), False),
     ],
 )
-def test_rules(rule, answers, is_kept):
+def test_rules(rule, are_for, is_kept):
     check_rule(rule)
-    assert decide(rule, 3, 30, votes_of(*answers), "loss").is_kept is is_kept
+    assert decide(rule, 3, 30, make_votes(*are_for), "loss").is_kept is is_kept
 
 
-def test_the_reason_names_who_is_against_and_why():
+def test_the_reason_names_the_sets_that_vote_against_and_their_values():
     votes = [Vote("validation-a", 0.5, 0.75, True), Vote("validation-b", 0.25, 0.125, False)]
     assert decide("unanimous", 2, 20, votes, "loss").reason == (
         "unanimous: 1 of 2 sets have their best loss so far; not validation-b (0.25, 0.125 before)"
@@ -54,12 +54,12 @@ def test_the_reason_names_who_is_against_and_why():
 
 
 @pytest.mark.parametrize("rule", ["unanimus", "", None, 3])
-def test_what_is_no_rule_is_refused(rule):
+def test_an_unknown_rule_is_refused(rule):
     with pytest.raises(HookError, match="has to be one of 'unanimous', 'majority', 'any', or a function"):
         check_rule(rule)
 
 
-def test_decisions_are_lines_of_which_the_last_can_be_cut_away(tmp_path):
+def test_decisions_are_appended_as_lines_and_can_be_truncated(tmp_path):
     file = tmp_path / "votes.jsonl"
     truncate_decisions(file, 1)
     assert not file.exists()

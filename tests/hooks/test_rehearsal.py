@@ -60,7 +60,7 @@ def test_a_loss_without_a_gradient_is_found_before_training(tmp_path):
         def loss_function(self, *, output, target):
             return (output - target).square().mean().detach()
 
-    assert "has no gradient" in str(fail_of(Wrong, tmp_path, StepError))
+    assert "does not require a gradient" in str(fail_of(Wrong, tmp_path, StepError))
 
 
 def test_a_missing_key_of_a_metric_is_found_before_training(tmp_path):

@@ -323,7 +323,7 @@ def train_on_a_full_disk(tmp_path, caplog, epoch):
     with caplog.at_level(logging.WARNING, "torchbase"):
         summary = session()
     (told,) = [record.message for record in caplog.records if "tensorboard can't write" in record.message]
-    assert f"its event file in {session.run_dir}, so some values will be missing there; training goes on" in told
+    assert f"its event file in {session.run_dir}, so some values will be missing there; training continues" in told
     assert "No space left on device" in told
     whole = TinySession(config_with(num_epochs=3), tmp_path)
     assert summary.averages == whole().averages

@@ -375,7 +375,7 @@ def test_a_loss_function_with_positional_arguments_is_refused_before_a_directory
         def loss_function(self, output, target, /):
             return output.mean()
 
-    with pytest.raises(StepError, match="'output' can't be given by keyword"):
+    with pytest.raises(StepError, match="'output' can't be passed by keyword"):
         Wrong(CONFIG, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -80,5 +80,5 @@ def test_real_time_is_measured():
 
 
 def test_a_limit_is_in_seconds():
-    with pytest.raises(IntervalError, match=r"isn't possible here\. To fix, give it in s"):
+    with pytest.raises(IntervalError, match=r"isn't possible here\. To fix, use the unit s"):
         TimeLimit("2ep")

@@ -12,7 +12,7 @@ from torchbase.engine.phase import Phase, Progress, SeekableLoader
 from torchbase.engine.run import BestLoss, Run
 from torchbase.engine.training_step import network_of, optimizer_of
 from torchbase.errors import CheckpointError
-from torchbase.randomness import as_tensors, capture_streams, from_tensors
+from torchbase.randomness import capture_streams, pack_streams, unpack_streams
 
 logger = logging.getLogger("torchbase")
 
@@ -90,7 +90,7 @@ def restore(run: Run, saved: Checkpoint) -> None:
             phase.progress, phase.averages = Progress(**phase_kept["progress"]), dict(phase_kept["averages"])
     _put_back_hooks(run, saved)
     _put_back_loader(run, saved)
-    run.random_states = from_tensors(kept["random"])
+    run.random_states = unpack_streams(kept["random"])
 
 
 def _state_of_optimizer(run: Run) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _state_of_run(run: Run) -> dict[str, Any]:
         "epochs_done": run.epochs_done,
         "best_losses": {name: asdict(best) for name, best in run.best_losses.items()},
         "phases": {phase.name: _progress_of(phase) for phase in run.phases},
-        "random": as_tensors(capture_streams(run.device)),
+        "random": pack_streams(capture_streams(run.device)),
         "loader": None if loader is None else loader.state_dict(),
     }
 

@@ -1,14 +1,14 @@
-"""The catalogue of events, read from the source of `torchbase.engine.hookspecs`: importing it would import torch."""
+"""The catalogue of events, read from the source of `torchbase.engine.hookspecs`, since importing it imports torch."""
 
 import ast
 from dataclasses import dataclass
 from importlib import resources
 
-ANSWERS = (
-    "on_…, log_…: answers are ignored",
+RETURN_VALUES = (
+    "on_…, log_…: return values are ignored",
     "compute_…: the dictionaries of all hooks are merged",
-    "is_…, should_…: the first answer that isn't None counts",
-    "run_…: one hook does it, and wrappers go around it",
+    "is_…, should_…: the first return value that is not None wins",
+    "run_…: one hook does the work, and its return value is used",
 )
 
 
@@ -17,9 +17,9 @@ class EventDescription:
     """An event.
 
     Attributes:
-        name: Its name.
-        arguments: What it gives to the hooks.
-        summary: When it is told, or what it asks for, in a sentence or two.
+        name: The name.
+        arguments: The names of its arguments.
+        summary: The first paragraph of its docstring: when it fires or what its hooks do.
     """
 
     name: str
@@ -28,16 +28,16 @@ class EventDescription:
 
 
 def read_catalogue() -> list[EventDescription]:
-    """Reads the events.
+    """Reads the descriptions of all events.
 
     Returns:
         The events in the order of the loop.
     """
     source = resources.files("torchbase").joinpath("engine", "hookspecs.py").read_text(encoding="utf-8")
     return [
-        _describe(one)
-        for one in ast.parse(source).body
-        if isinstance(one, ast.FunctionDef) and one.decorator_list  # each is marked as a specification
+        _describe(definition)
+        for definition in ast.parse(source).body
+        if isinstance(definition, ast.FunctionDef) and definition.decorator_list  # decorated with hookspec
     ]
 
 

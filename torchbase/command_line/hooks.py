@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from torchbase.command_line.catalogue import ANSWERS, read_catalogue
+from torchbase.command_line.catalogue import RETURN_VALUES, read_catalogue
 from torchbase.command_line.run_records import find_run, read_run
 from torchbase.command_line.terminal import HEAD, Trimmed, make_console, make_table, plain, write_notes
 from torchbase.errors import HookError, RunDirectoryError, TorchbaseError
@@ -71,7 +71,7 @@ def _write_catalogue(console: Console) -> None:
     for event in read_catalogue():
         table.add_row(event.name, ", ".join(event.arguments), event.summary)
     console.print(Trimmed(table))
-    write_notes(console, ANSWERS)
+    write_notes(console, RETURN_VALUES)
 
 
 def _write_order(console: Console, order: HookOrder) -> None:

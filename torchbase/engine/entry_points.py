@@ -1,4 +1,4 @@
-"""Hooks that installed packages offer: found by name, made, and told apart by their packages."""
+"""Plugins: hooks that installed packages provide by entry points."""
 
 from importlib.metadata import EntryPoint, entry_points
 
@@ -9,34 +9,35 @@ ENTRY_POINT_GROUP = "torchbase.hooks"
 
 
 def load_plugin(name: str) -> object:
-    """Makes a hook that an installed package offers under the entry-point group ``torchbase.hooks``.
+    """Creates a hook from an entry point in the group ``torchbase.hooks``.
 
     Args:
-        name: The name of the entry point. It refers to a class, or a function, that is called without arguments.
+        name: The name of the entry point. It refers to a class or a function, which is called without arguments.
 
     Returns:
         The hook.
 
     Raises:
-        HookError: If no installed package offers one of that name, or several do; if it can't be imported or made, with
-            the error that was raised as its cause; if what it gives can't be registered.
+        HookError: If no installed package, or more than one, provides the entry point. If it can't be imported or
+            called; the original error is the cause. If its return value can't be registered.
     """
-    offer = _find_offer(name)
-    package = f"{offer.dist.name} {offer.dist.version}" if offer.dist is not None else "a package without a name"
-    plugin = f"The plugin '{name}' of {package} ({offer.value})"
+    entry_point = _find_entry_point(name)
+    distribution = entry_point.dist
+    package = f"{distribution.name} {distribution.version}" if distribution is not None else "a package without a name"
+    plugin = f"The plugin '{name}' of {package} ({entry_point.value})"
     try:
-        factory = offer.load()
-    except Exception as error:  # a module may raise anything
+        factory = entry_point.load()
+    except Exception as error:  # importing a module may raise anything
         raise HookError(
-            f"{plugin} can't be imported: {type(error).__name__}: {error}. To fix, install what it needs, or another "
-            "version of it, or take its name out of session.plugins."
+            f"{plugin} can't be imported: {type(error).__name__}: {error}. To fix, install the packages that it needs "
+            "or another version of it, or remove its name from session.plugins."
         ) from error
     try:
         hook: object = factory()
     except Exception as error:
         raise HookError(
-            f"{plugin} can't be made: {type(error).__name__}: {error}. It is called without arguments. To fix, give "
-            "each of them a default; settings are read from run.config when the run starts."
+            f"{plugin} can't be created: {type(error).__name__}: {error}. It is called without arguments. To fix, add "
+            "a default to each of its parameters, and read settings from run.config when the run starts."
         ) from error
     try:
         check_hook(hook)
@@ -46,34 +47,35 @@ def load_plugin(name: str) -> object:
 
 
 def describe_plugin(name: str) -> dict[str, str | None]:
-    """Tells which installed package offers a plugin.
+    """Describes where a plugin comes from.
 
     Args:
         name: The name of the entry point.
 
     Returns:
-        Its ``distribution`` and ``version``, None where it has no metadata, and what the entry point refers to, as
-        ``object``; ready for JSON.
+        A dictionary for JSON: the ``distribution`` and its ``version``, None if the package has no metadata, and the
+        ``object`` that the entry point refers to.
 
     Raises:
-        HookError: If no installed package offers one of that name, or several do.
+        HookError: If no installed package, or more than one, provides the entry point.
     """
-    offer = _find_offer(name)
-    name_and_version = (None, None) if offer.dist is None else (offer.dist.name, offer.dist.version)
-    return {"distribution": name_and_version[0], "version": name_and_version[1], "object": offer.value}
+    entry_point = _find_entry_point(name)
+    distribution = entry_point.dist
+    name_and_version = (None, None) if distribution is None else (distribution.name, distribution.version)
+    return {"distribution": name_and_version[0], "version": name_and_version[1], "object": entry_point.value}
 
 
-def _find_offer(name: str) -> EntryPoint:
-    offered = entry_points(group=ENTRY_POINT_GROUP)
-    found = list(offered.select(name=name))
+def _find_entry_point(name: str) -> EntryPoint:
+    installed = entry_points(group=ENTRY_POINT_GROUP)
+    found = list(installed.select(name=name))
     if not found:
-        known = sorted(offered.names)
-        there_are = did_you_mean(name, known) or f" There are: {', '.join(known) or 'none'}."
+        known = sorted(installed.names)
+        suggestion = did_you_mean(name, known) or f" Available plugins: {', '.join(known) or 'none'}."
         raise HookError(
-            f"No installed package offers a plugin '{name}'.{there_are} "
-            "To fix, install the package, or take the name out of session.plugins."
+            f"No installed package provides the plugin '{name}'.{suggestion} "
+            "To fix, install the package, or remove the name from session.plugins."
         )
     if len(found) > 1:
         packages = ", ".join(one.dist.name if one.dist is not None else one.value for one in found)
-        raise HookError(f"Several packages offer a plugin '{name}': {packages}. To fix, uninstall all but one.")
+        raise HookError(f"Several packages provide the plugin '{name}': {packages}. To fix, uninstall all but one.")
     return found[0]

@@ -1,9 +1,9 @@
-"""One event: how it is told to the hooks that implement it.
+"""One event: how the hooks that implement it are called.
 
-pluggy tells it; here its answers are put together as the event's kind says, errors get the name of the hook that
-raised them, and what needs no telling is not told: an event that nobody implements is a function that does nothing, and
-where no answer is to be put together and no wrapper stands around, the hooks are called straight. An error in a
-``log_…`` event may be told in a warning, and the hooks behind the one that raised it are told all the same.
+pluggy calls the hooks. An `Event` adds three things. It uses the return values as the first word of the event's name
+requires. It adds the name of the hook to an error. And it avoids work: an event without hooks is a function that does
+nothing, and if return values are ignored and there is no wrapper, the hooks are called without pluggy. In a ``log_…``
+event an error may become a warning; the hooks after the one that raised it are still called.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
@@ -25,10 +25,10 @@ class Event:
     """An event and the hooks that implement it.
 
     Attributes:
-        name: The event's name, whose first word says what becomes of the answers.
-        listeners: The hooks that are told, in the order in which they are called; of those that do the same ``run_…``,
-            the one that does it.
-        call: Tells the event; takes its arguments by keyword.
+        name: The name of the event. Its first word determines how return values are used.
+        listeners: The hooks in the order in which they are called. For a ``run_…`` event, without the defaults that
+            another hook replaces.
+        call: Fires the event. Takes its arguments by keyword.
     """
 
     def __init__(
@@ -39,17 +39,17 @@ class Event:
         logging_errors: LoggingErrors,
         observers: Mapping[str, CallObserver] = MappingProxyType({}),
     ) -> None:
-        """Prepares the telling of one event.
+        """Chooses how the hooks are called.
 
         Args:
-            name: The event's name.
+            name: The name of the event.
             manager: pluggy's manager, with all hooks registered.
-            defaults: The names of the hooks whose ``run_…`` implementations others may replace.
-            logging_errors: What becomes of an error in a ``log_…`` event.
-            observers: By name, those of the hooks that stand around each call of the others.
+            defaults: The names of the hooks whose ``run_…`` implementations other hooks may replace.
+            logging_errors: How an error in a ``log_…`` event is handled.
+            observers: The hooks that observe each call of the other hooks, by name.
 
         Raises:
-            HookError: If two hooks that are no defaults do the same ``run_…``.
+            HookError: If two hooks that aren't defaults implement the same ``run_…`` event.
         """
         self.name = name
         self._caller: Callable[..., Any] = getattr(manager.hook, name)
@@ -58,13 +58,13 @@ class Event:
         self._implementations = getattr(manager.hook, name).get_hookimpls()
         self._functions = {one.plugin_name: one.function for one in self._implementations}
         for observer in observers.values():
-            self._observe(observer, but=observers)
+            self._observe(observer, except_for=observers)
         self.listeners = tuple(_listener(one) for one in reversed(self._implementations))
         self.call = self._choose_call(manager)
 
-    def _observe(self, observer: CallObserver, but: Collection[str]) -> None:
+    def _observe(self, observer: CallObserver, except_for: Collection[str]) -> None:
         for one in self._implementations:
-            if one.plugin_name not in but:
+            if one.plugin_name not in except_for:
                 one.function = observed(one.function, observer, one.plugin_name, self.name, _is_wrapper(one))
 
     def _choose_call(self, manager: pluggy.PluginManager) -> Callable[..., Any]:
@@ -77,60 +77,62 @@ class Event:
             return _do_nothing
         has_wrapper = any(_is_wrapper(one) for one in self._implementations)
         if kind == "log" and self._logging_errors.policy == "warn":
-            return self._log_as_one if has_wrapper else self._logging_each()
-        return self._telling_each() if kind in ("on", "log") and not has_wrapper else self._tell
+            return self._log_through_wrappers if has_wrapper else self._make_log_call()
+        return self._make_direct_call() if kind in ("on", "log") and not has_wrapper else self._call_hooks
 
     def _choose_run(self, manager: pluggy.PluginManager) -> Callable[..., Any]:
-        doers = [one for one in self._implementations if not _is_wrapper(one)]
-        if not doers:
-            return self._miss
-        chosen = [one for one in doers if one.plugin_name not in self._defaults] or doers[-1:]
+        candidates = [one for one in self._implementations if not _is_wrapper(one)]
+        if not candidates:
+            return self._raise_without_hook
+        chosen = [one for one in candidates if one.plugin_name not in self._defaults] or candidates[-1:]
         if len(chosen) > 1:
             names = " and ".join(f"'{one.plugin_name}'" for one in reversed(chosen))
             raise HookError(
-                f"{names} both do {self.name}, and only one hook can. To fix, unregister one of them, or make one a "
-                "wrapper around the other: @hookimpl(wrapper=True)."
+                f"{names} both implement {self.name}, and only one hook can. To fix, unregister one of them, or make "
+                "one a wrapper around the other: @hookimpl(wrapper=True)."
             )
-        left_out = {one.plugin_name for one in doers if one is not chosen[0]}
-        self.listeners = tuple(one for one in self.listeners if one.is_wrapper or one.name not in left_out)
-        if len(self._implementations) == len(doers) and self._takes_everything(manager, chosen[0]):
+        replaced = {one.plugin_name for one in candidates if one is not chosen[0]}
+        self.listeners = tuple(one for one in self.listeners if one.is_wrapper or one.name not in replaced)
+        if len(self._implementations) == len(candidates) and self._takes_all_arguments(manager, chosen[0]):
             self._caller = chosen[0].function
         else:
-            others = [one.plugin for one in doers if one is not chosen[0]]
+            others = [one.plugin for one in candidates if one is not chosen[0]]
             self._caller = manager.subset_hook_caller(self.name, others)
-        return self._tell
+        return self._call_hooks
 
-    def _takes_everything(self, manager: pluggy.PluginManager, implementation: pluggy.HookImpl) -> bool:
+    def _takes_all_arguments(self, manager: pluggy.PluginManager, implementation: pluggy.HookImpl) -> bool:
         specification = getattr(manager.hook, self.name).spec
         return specification is not None and set(implementation.argnames) == set(specification.argnames)
 
-    def _tell(self, **arguments: Any) -> Any:
+    def _call_hooks(self, **arguments: Any) -> Any:
         try:
             return self._caller(**arguments)
         except BaseException as error:
-            self._name_the_hook(error)
+            self._add_hook_name(error)
             raise
 
-    def _telling_each(self) -> Callable[..., None]:
-        # What pluggy does where no answer counts and there is no wrapper; it keeps the last to be called first.
-        functions = [(one.function, _taking(one.argnames)) for one in reversed(self._implementations)]
+    def _make_direct_call(self) -> Callable[..., None]:
+        # Does what pluggy does when return values are ignored and there is no wrapper. pluggy's list is reversed.
+        functions = [(one.function, _argument_getter(one.argnames)) for one in reversed(self._implementations)]
 
-        def tell(**arguments: Any) -> None:
+        def call(**arguments: Any) -> None:
             try:
-                for function, take in functions:
-                    function(*take(arguments))
+                for function, get_values in functions:
+                    function(*get_values(arguments))
             except BaseException as error:
-                self._name_the_hook(error)
+                self._add_hook_name(error)
                 raise
 
-        return tell
+        return call
 
-    def _logging_each(self) -> Callable[..., None]:
-        hooks = [(one.plugin_name, one.function, _taking(one.argnames)) for one in reversed(self._implementations)]
+    def _make_log_call(self) -> Callable[..., None]:
+        hooks = [
+            (one.plugin_name, one.function, _argument_getter(one.argnames)) for one in reversed(self._implementations)
+        ]
 
         def log(**arguments: Any) -> None:
-            for name, function, take in hooks:
-                values = take(arguments)  # a mistake in these is that of who tells it
+            for name, function, get_values in hooks:
+                values = get_values(arguments)  # outside of try: a missing argument is the caller's error
                 try:
                     function(*values)
                 except Exception as error:
@@ -138,61 +140,61 @@ class Event:
 
         return log
 
-    def _log_as_one(self, **arguments: Any) -> None:
-        # An error passes through the wrappers, and ends the telling.
+    def _log_through_wrappers(self, **arguments: Any) -> None:
+        # An error passes through the wrappers, and the hooks after it are not called.
         try:
             self._caller(**arguments)
-        except pluggy.HookCallError:  # who tells it left an argument out
+        except pluggy.HookCallError:  # a missing argument is the caller's error
             raise
         except Exception as error:
-            self._warn(self._find_the_hook(error.__traceback__) or f"one of {self._names()}", error)
+            self._warn(self._find_hook(error.__traceback__) or f"one of {self._names()}", error)
 
     def _warn(self, hook: str, error: Exception) -> None:
-        self._logging_errors.warn_once(hook, f"{hook} can't record what {self.name} tells", error)
+        self._logging_errors.warn_once(hook, f"{hook} can't record {self.name}", error)
 
     def _compute(self, **arguments: Any) -> dict[str, Any]:
         merged: dict[str, Any] = {}
-        for answer in self._tell(**arguments):
-            if not isinstance(answer, Mapping):
+        for result in self._call_hooks(**arguments):
+            if not isinstance(result, Mapping):
                 raise HookError(
-                    f"{self.name} takes a dictionary from each hook, and got {type(answer).__name__} from one of "
-                    f"{self._names()}. To fix, return a dictionary of names to numbers."
+                    f"{self.name} has to return a dictionary, and one of {self._names()} returned "
+                    f"{type(result).__name__}. To fix, return a dictionary of names to numbers."
                 )
-            twice = sorted(merged.keys() & answer.keys())
-            if twice:
+            duplicates = sorted(merged.keys() & result.keys())
+            if duplicates:
                 raise HookError(
-                    f"{self.name}: '{twice[0]}' was given by two of the hooks {self._names()}. "
-                    "To fix, name it differently in one of them."
+                    f"{self.name}: '{duplicates[0]}' was returned by two of the hooks {self._names()}. "
+                    "To fix, rename it in one of them."
                 )
-            merged.update(answer)
+            merged.update(result)
         return merged
 
-    def _miss(self, **arguments: Any) -> Any:
+    def _raise_without_hook(self, **arguments: Any) -> Any:
         raise HookError(
-            f"No hook does {self.name}. To fix, register one that implements it; a session registers 'training_step' "
-            "for the work of an iteration, and an engine takes a function, Engine(run_iteration)."
+            f"No hook implements {self.name}. To fix, register a hook that does. A session registers 'training_step' "
+            "for the work of an iteration; an engine takes a function, Engine(run_iteration)."
         )
 
     def _names(self) -> str:
         return ", ".join(f"'{one.plugin_name}'" for one in reversed(self._implementations))
 
-    def _name_the_hook(self, error: BaseException) -> None:
+    def _add_hook_name(self, error: BaseException) -> None:
         if any(note.startswith(NOTE) for note in getattr(error, "__notes__", ())):
             return
-        name = self._find_the_hook(error.__traceback__)
+        name = self._find_hook(error.__traceback__)
         if name is not None and name not in self._defaults:
             error.add_note(f"{NOTE} '{name}', at {self.name}")
 
-    def _find_the_hook(self, traceback: TracebackType | None) -> str | None:
+    def _find_hook(self, traceback: TracebackType | None) -> str | None:
         found = None
         while traceback is not None:
-            of_this_code = [one for one in self._implementations if self._is_code_of(one, traceback.tb_frame)]
-            if len(of_this_code) > 1:  # hooks of one class; to look at variables keeps them, and what they hold, alive
+            matches = [one for one in self._implementations if self._is_code_of(one, traceback.tb_frame)]
+            if len(matches) > 1:  # hooks of one class; only then, since reading f_locals keeps the variables alive
                 first_argument = traceback.tb_frame.f_code.co_varnames[:1]
                 owners = [traceback.tb_frame.f_locals.get(name) for name in first_argument]
-                of_this_code = [one for one in of_this_code if any(self._owner_of(one) is owner for owner in owners)]
-            if of_this_code:
-                found = str(of_this_code[0].plugin_name)  # the innermost: errors of others pass through a wrapper
+                matches = [one for one in matches if any(self._owner_of(one) is owner for owner in owners)]
+            if matches:
+                found = str(matches[0].plugin_name)  # the innermost, since an error also passes through wrappers
             traceback = traceback.tb_next
         return found
 
@@ -211,11 +213,11 @@ def _is_wrapper(implementation: pluggy.HookImpl) -> bool:
     return bool(implementation.wrapper or implementation.hookwrapper)
 
 
-def _taking(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
-    if len(names) == 1:
+def _argument_getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    if len(names) == 1:  # itemgetter of one name doesn't return a tuple
         (name,) = names
         return lambda arguments: (arguments[name],)
-    return itemgetter(*names) if names else lambda arguments: ()  # itemgetter(name) gives no tuple
+    return itemgetter(*names) if names else lambda arguments: ()
 
 
 def _do_nothing(**arguments: Any) -> None:

@@ -1,7 +1,7 @@
-"""The values of single iterations, kept on their device and read in blocks.
+"""The values of iterations, stored on their device and read in blocks.
 
-Reading a loss at every iteration would make the host wait for the device each time. Here the values of many iterations
-come to the host in one transfer; each still belongs to its own iteration.
+Reading the loss in every iteration would synchronize with the device each time. A block copies the values of many
+iterations to the host in one transfer, and each value still belongs to its iteration.
 """
 
 import time
@@ -16,13 +16,13 @@ MAXIMUM_SECONDS_IN_A_BLOCK = 1.0
 
 
 class IterationValues(NamedTuple):
-    """What one iteration gave, on the host.
+    """The values of one iteration, on the host.
 
     Attributes:
         iteration: The iteration, counted over the whole run within its phase; the first is 1.
         mini_batch: The mini-batch, counted within its epoch; the first is 1.
-        samples: How many samples the mini-batch held.
-        values: The loss and whatever else was logged in this iteration, by name.
+        samples: The number of samples in the mini-batch.
+        values: The loss and all else that was logged in this iteration, by name.
     """
 
     iteration: int
@@ -36,34 +36,34 @@ class ValueBlock:
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, int, dict[str, torch.Tensor | float]]] = []
-        self._begun_at = 0.0
+        self._started_at = 0.0
 
     def append(self, iteration: int, mini_batch: int, samples: int, values: dict[str, torch.Tensor | float]) -> None:
-        """Keeps the values of one iteration.
+        """Stores the values of one iteration.
 
         Args:
             iteration: The iteration, counted over the whole run within its phase; the first is 1.
             mini_batch: The mini-batch, counted within its epoch; the first is 1.
-            samples: How many samples the mini-batch held.
+            samples: The number of samples in the mini-batch.
             values: Numbers, or tensors of shape () on any device.
         """
         if not self._rows:
-            self._begun_at = time.monotonic()
+            self._started_at = time.monotonic()
         self._rows.append((iteration, mini_batch, samples, values))
 
     def is_due(self) -> bool:
-        """Tells whether it is time to read: many iterations are waiting, or the first has waited for a second."""
+        """Whether the block should be read: 64 iterations are stored, or the first was stored a second ago."""
         rows = self._rows
         return bool(rows) and (
             len(rows) >= MAXIMUM_ITERATIONS_IN_A_BLOCK
-            or time.monotonic() - self._begun_at >= MAXIMUM_SECONDS_IN_A_BLOCK
+            or time.monotonic() - self._started_at >= MAXIMUM_SECONDS_IN_A_BLOCK
         )
 
     def read(self) -> list[IterationValues]:
-        """Brings the waiting values to the host, one transfer a device and type, and empties the block.
+        """Copies the stored values to the host, with one transfer per device and dtype, and empties the block.
 
         Returns:
-            One entry an iteration, in their order.
+            One entry per iteration, in order.
         """
         rows, self._rows = self._rows, []
         tensors = [value for row in rows for value in row[3].values() if isinstance(value, torch.Tensor)]
@@ -88,7 +88,7 @@ def _read_scalars(tensors: Sequence[torch.Tensor]) -> list[float]:
         positions_of_kind[tensor.device, tensor.dtype].append(position)
     numbers = [0.0] * len(tensors)
     for positions in positions_of_kind.values():
-        together = torch.stack([tensors[position] for position in positions]).tolist()
-        for position, number in zip(positions, together, strict=True):
+        values = torch.stack([tensors[position] for position in positions]).tolist()
+        for position, number in zip(positions, values, strict=True):
             numbers[position] = float(number)
     return numbers

@@ -1,4 +1,4 @@
-"""What becomes of an error in a logging backend: the training goes on, or it ends with the error."""
+"""How errors in logging backends are handled: training continues, or ends with the error."""
 
 import logging
 from typing import Literal
@@ -9,10 +9,10 @@ logger = logging.getLogger("torchbase")
 
 
 class LoggingErrors:
-    """The policy of a run, and which backends it has told of already.
+    """The policy of a run, and the backends that it has warned about.
 
     Attributes:
-        policy: ``"raise"`` lets an error end the training, ``"warn"`` lets the training go on.
+        policy: With ``"raise"`` an error ends training, with ``"warn"`` training continues.
     """
 
     def __init__(self, policy: LoggingErrorPolicy) -> None:
@@ -22,25 +22,25 @@ class LoggingErrors:
             policy: See the attribute.
         """
         self.policy: LoggingErrorPolicy = policy
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def forget(self) -> None:
-        """Lets each backend be told of once more: another run begins."""
-        self._told.clear()
+        """Clears the list of backends at the start of a run, so each can be warned about again."""
+        self._warned.clear()
 
     def warn_once(self, backend: str, problem: str, error: Exception) -> None:
-        """Tells of the first error of a backend; of a dead server every record would bring one.
+        """Warns about the first error of a backend. If a server is down, every record would raise one.
 
         Args:
             backend: The name under which the backend is registered.
-            problem: What it can't do, e.g. ``"csv_log can't write scalars.csv"``.
-            error: What was raised.
+            problem: What it can't do, such as ``"csv_log can't write scalars.csv"``.
+            error: The exception.
         """
-        if backend not in self._told:
-            self._told.add(backend)
+        if backend not in self._warned:
+            self._warned.add(backend)
             logger.warning(
-                "%s, so some values will be missing there; training goes on: %s: %s (This is said once. To see "
-                "where it was raised, set on_logging_error to 'raise'.)",
+                "%s, so some values will be missing there; training continues: %s: %s (This warning is shown once. "
+                "To see where the error was raised, set on_logging_error to 'raise'.)",
                 problem,
                 type(error).__name__,
                 error,

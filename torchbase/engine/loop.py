@@ -1,6 +1,6 @@
-"""The loop and nothing else: epochs of phases of iterations, and the hooks that are told of them.
+"""The loop: epochs, phases and iterations, with the hooks that are called in each.
 
-An engine needs no session, no file and no network: give it a function for one iteration and a run.
+An engine needs no session, no file and no network. It needs a function for one iteration, and a run.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ RunIteration = Callable[[Run, Phase, Any], object]
 
 
 class Engine:
-    """Runs epochs of iterations and tells registered hooks what happens; `torchbase.engine.hookspecs` shows the loop.
+    """Runs epochs of iterations and calls the registered hooks. `torchbase.engine.hookspecs` draws the loop.
 
     Example:
         ::
@@ -40,16 +40,16 @@ class Engine:
         defaults: Iterable[object] = (),
         on_logging_error: LoggingErrorPolicy = "raise",
     ) -> None:
-        """Makes an engine.
+        """Creates an engine.
 
         Args:
-            run_iteration: What is done with one mini-batch, called as ``run_iteration(run, phase, batch)``. Without
-                it a hook has to implement ``run_iteration``.
-            hooks: Hooks to register, in the order in which they are to run.
-            defaults: Hooks that come before those, and whose ``run_…`` implementations any of them may replace.
-            on_logging_error: What an error in a logging backend does, be it raised in a ``log_…`` event or in a thread
-                of the backend: ``"raise"`` ends the run with it, like an error in any other hook, since who makes an
-                engine chose each of its hooks; ``"warn"`` tells of it once, and the run goes on, as a session has it.
+            run_iteration: A function that processes one mini-batch, called as ``run_iteration(run, phase, batch)``.
+                If it is None, a hook has to implement ``run_iteration``.
+            hooks: Hooks to register, in the order in which they are called.
+            defaults: Hooks that are called before ``hooks``. Other hooks may replace their ``run_…`` implementations.
+            on_logging_error: How an error in a logging backend is handled, whether it is raised in a ``log_…`` event or
+                in a thread of the backend. ``"raise"`` ends the run with the error, as for any other hook. ``"warn"``
+                logs one warning per backend, and the run continues; a session does this.
 
         Raises:
             HookError: If a hook can't be registered; see `register`.
@@ -60,37 +60,37 @@ class Engine:
 
     @property
     def hooks(self) -> Mapping[str, object]:
-        """The registered hooks by name, in the order in which they run; read-only."""
+        """The registered hooks by name, in the order in which they are called; read-only."""
         return self._registry.hooks
 
     @property
     def listeners(self) -> Mapping[str, tuple[Listener, ...]]:
-        """By event, the hooks that it is told to, in the order in which they are called; read-only."""
+        """The hooks of each event, in the order in which they are called, by event; read-only."""
         return self._registry.listeners
 
     @property
     def call(self) -> HookCalls:
-        """The events, callable by name."""
+        """The events by name; calling one fires it."""
         calls: HookCalls = self._registry.call
         return calls
 
     def register(self, hook: object, name: str | None = None) -> str:
-        """Adds a hook behind those that are there.
+        """Adds a hook after those that are registered.
 
         Args:
             hook: An instance, or a module, with methods marked by ``@hookimpl``.
-            name: Its name; without one its ``name`` attribute, else its class name in snake case.
+            name: The name of the hook. By default its attribute ``name``, or its class name in snake case.
 
         Returns:
-            The name under which it is registered.
+            The name under which the hook is registered.
 
         Raises:
-            HookError: If it can't be called as it stands, or its name is taken; the message says how to mend it.
+            HookError: If a method of the hook could never be called, or the name is taken.
         """
         return self._registry.register(hook, name)
 
     def unregister(self, name: str) -> object:
-        """Takes a hook out.
+        """Removes a hook.
 
         Args:
             name: The name under which it is registered.
@@ -104,13 +104,13 @@ class Engine:
         return self._registry.unregister(name)
 
     def run(self, run: Run) -> None:
-        """Runs what is left of a run.
+        """Runs the remaining epochs of a run.
 
         Args:
-            run: What to run; it is changed in place and says afterwards how it ended.
+            run: The run, which is changed in place.
 
         Raises:
-            Exception: Whatever a hook or the iteration raises, with notes on where it happened.
+            Exception: Any exception of a hook or an iteration, with notes that say where it was raised.
         """
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
         run.is_between_iterations, run.logging_errors = False, self._logging_errors
@@ -127,32 +127,32 @@ class Engine:
             run.current_phase = None
 
     def run_phase(self, run: Run, phase: Phase) -> None:
-        """Runs a single phase, outside of an epoch: an evaluation, say.
+        """Runs a single phase outside of an epoch, for example an evaluation.
 
         Args:
-            run: The run; ``run.epoch`` says of which epoch the phase's mini-batches are.
-            phase: The phase; afterwards it holds its averages.
+            run: The run. ``run.epoch`` is the epoch whose mini-batches the phase reads.
+            phase: The phase. Its ``averages`` are set.
 
         Raises:
-            Exception: Whatever a hook or the iteration raises, with notes on where it happened.
+            Exception: Any exception of a hook or an iteration, with notes that say where it was raised.
         """
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
         run.call.run_phase(run=run, phase=phase)
 
     def _should_stop(self, run: Run) -> bool:
         if run.epoch == run.epochs_done and run.call.should_stop(run=run):
-            run.request_stop("a hook decided so between two epochs")
+            run.request_stop("a hook returned True from should_stop")
         return run.stop_reason is not None
 
     def _run_epoch(self, run: Run) -> None:
-        if run.epoch == run.epochs_done:  # else a checkpoint was taken in the middle of this epoch
+        if run.epoch == run.epochs_done:  # else the run resumes in the middle of this epoch
             run.epoch += 1
             for phase in run.phases:
                 phase.progress.mini_batches, phase.progress.is_done = 0, False
         run.call.on_epoch_start(run=run)
         for phase in run.phases_due:
             if run.stop_reason is None and not run.has_done(phase):
-                _run_anew(run, phase)
+                _run_from_start_if_done(run, phase)
         if all(run.has_done(phase) for phase in run.phases_due):
             _decide_whether_best(run)
             run.epochs_done += 1
@@ -160,7 +160,7 @@ class Engine:
 
 
 class _PhaseLoop:
-    """The engine's own way of running a phase."""
+    """The default hook that runs a phase."""
 
     name = "engine"
 
@@ -186,13 +186,15 @@ class _PhaseLoop:
         call, progress, block = run.call, phase.progress, phase.block
         has_validation_within = phase.is_training and any(one.is_within_training for one in run.validation)
         run.is_between_iterations = True
-        if has_validation_within and progress.mini_batches > 0:  # a run may go on right before a validation
+        if has_validation_within and progress.mini_batches > 0:  # a run may resume right before a validation
             self._validate_within(run, phase)
             if run.stop_reason is not None:
                 return
         for batch in phase.mini_batches(run.epoch):
-            run.is_between_iterations = not phase.is_training  # a validation begins again, wherever it is broken off
-            if run.random_states is not None:  # as late as can be: making the iterator may have drawn from them
+            run.is_between_iterations = (
+                not phase.is_training
+            )  # an interrupted validation restarts, so any point is fine
+            if run.random_states is not None:  # as late as possible: creating the iterator may have drawn from them
                 restore_streams(run.random_states, run.device)
                 run.random_states = None
             call.on_iteration_start(run=run, phase=phase, batch=batch)
@@ -211,8 +213,8 @@ class _PhaseLoop:
                 return
         if progress.mini_batches == 0:
             raise DataError(
-                f"The loader of {phase.name} gave no mini-batch in epoch {run.epoch}. To fix, look whether its data is "
-                "empty, or give something that can be iterated in every epoch: a list or a DataLoader, not a generator."
+                f"The loader of {phase.name} returned no mini-batch in epoch {run.epoch}. To fix, check whether its "
+                "data is empty, or pass an iterable for every epoch: a list or a DataLoader, not a generator."
             )
         progress.is_done, progress.done_after = True, run.progress.iterations
 
@@ -223,7 +225,7 @@ class _PhaseLoop:
         run.read_values()
         for phase in due:
             if run.stop_reason is None:
-                _run_anew(run, phase)
+                _run_from_start_if_done(run, phase)
         if run.stop_reason is None or not run.phases_due_within_training:
             _decide_whether_best(run)
         run.current_phase = training
@@ -231,8 +233,8 @@ class _PhaseLoop:
         run.is_between_iterations = True
 
 
-def _run_anew(run: Run, phase: Phase) -> None:
-    if phase.progress.is_done:  # within this epoch, some iterations ago
+def _run_from_start_if_done(run: Run, phase: Phase) -> None:
+    if phase.progress.is_done:  # some iterations ago, in this epoch
         phase.progress.mini_batches, phase.progress.is_done = 0, False
     run.call.run_phase(run=run, phase=phase)
 
@@ -243,7 +245,7 @@ def _decide_whether_best(run: Run) -> None:
 
 
 class _IterationFunction:
-    """A function as the hook that does one iteration."""
+    """A hook that runs an iteration by a function."""
 
     name = "run_iteration"
 

@@ -1,4 +1,4 @@
-"""Letting a hook stand around every call of the other hooks, to take the time of it, say."""
+"""Lets a hook observe every call of the other hooks, for example to measure its time."""
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
@@ -8,63 +8,65 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class CallObserver(Protocol):
-    """A hook that stands around each call of the others. Where there is none, calls are as they are."""
+    """A hook that observes each call of the other hooks. Without an observer, calls have no overhead."""
 
     def observe_call(self, hook: str, event: str, is_return: bool) -> AbstractContextManager[object]:
-        """Gives what stands around one call.
+        """Returns a context manager for one call of a hook.
 
         Args:
             hook: The name of the hook that is called.
-            event: The event.
-            is_return: Whether it is the second part of a wrapper, behind its ``yield``.
+            event: The name of the event.
+            is_return: Whether the call is the second part of a wrapper, after its ``yield``.
 
         Returns:
-            A context, which is left when the call returns or raises; calls within it are observed by themselves.
+            A context manager. It is entered before the call, and exited when the call returns or raises. A call
+            within this call gets its own context manager.
         """
 
 
 def observed(
     function: Callable[..., Any], observer: CallObserver, hook: str, event: str, is_wrapper: bool
 ) -> Callable[..., Any]:
-    """Puts an observer around the calls of a hook's method.
+    """Wraps a method of a hook, so an observer sees its calls.
 
     Args:
         function: The method.
         observer: The observer.
         hook: The name of the hook.
         event: The event.
-        is_wrapper: Whether the method is a generator that goes around others; those are not within the observed parts.
+        is_wrapper: Whether the method is a generator that wraps other hooks. The parts before and after its ``yield``
+            are observed, the other hooks between them are not.
 
     Returns:
-        A function in the place of the method.
+        A function that replaces the method.
     """
-    begins = partial(observer.observe_call, hook, event, False)
-    returns = partial(observer.observe_call, hook, event, True)
+    observe_begin = partial(observer.observe_call, hook, event, False)
+    observe_return = partial(observer.observe_call, hook, event, True)
 
     @wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
-        with begins():
+        with observe_begin():
             return function(*arguments, **named)
 
     @wraps(function)
-    def go_around(*arguments: Any, **named: Any) -> Generator[Any, Any, Any]:
+    def wrap(*arguments: Any, **named: Any) -> Generator[Any, Any, Any]:
         generator = function(*arguments, **named)
-        with begins():
+        with observe_begin():
             try:
                 yielded = next(generator)
             except StopIteration as stopped:
                 return stopped.value
         try:
-            answer = yield yielded
+            result = yield yielded
         except BaseException as error:
-            go_on = partial(generator.throw, error)
+            resume = partial(generator.throw, error)
         else:
-            go_on = partial(generator.send, answer)
-        with returns():
+            resume = partial(generator.send, result)
+        with observe_return():
             try:
-                yielded = go_on()
+                yielded = resume()
             except StopIteration as stopped:
                 return stopped.value
-        yield yielded  # a second time, which pluggy refuses
+        yield yielded  # a second yield, which pluggy refuses
 
-    return go_around if is_wrapper else call
+    return wrap if is_wrapper else call

@@ -1,4 +1,4 @@
-"""One pass over one set of data: what gives its mini-batches, and how far it is."""
+"""A phase: one pass over one dataset, with its loader and its progress."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,26 +15,26 @@ EVERY_EPOCH = Interval(1, "ep")
 
 @runtime_checkable
 class SeekableLoader(Protocol):
-    """A loader that knows its epochs and can begin in the middle of one."""
+    """A loader that can start in the middle of any epoch."""
 
     def mini_batches(self, epoch: int, start: int) -> Iterator[Any]:
-        """Gives the mini-batches of an epoch.
+        """Iterates over the mini-batches of an epoch.
 
         Args:
             epoch: The epoch; the first is 1.
-            start: How many of its mini-batches to pass over, without reading them.
+            start: The number of mini-batches to skip without reading them.
         """
 
 
 @dataclass
 class Progress:
-    """How far a phase is.
+    """The progress of a phase.
 
     Attributes:
-        iterations: Iterations done in the whole run.
-        mini_batches: Mini-batches done in this epoch.
-        is_done: Whether the phase has been through all mini-batches of this epoch.
-        done_after: How many training iterations were done when it last was.
+        iterations: The number of finished iterations in the whole run.
+        mini_batches: The number of finished mini-batches in this epoch.
+        is_done: Whether all mini-batches of this epoch are finished.
+        done_after: The number of finished training iterations when the phase was last done.
     """
 
     iterations: int = 0
@@ -45,11 +45,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class ValueNames:
-    """The names of the values that a phase gives, so far as a single mini-batch shows them.
+    """The names of the values of a phase, as found by running a single mini-batch.
 
     Attributes:
-        of_iterations: Those of an iteration.
-        of_epochs: Those of an epoch.
+        of_iterations: The names of the values of an iteration.
+        of_epochs: The names of the averages of an epoch.
     """
 
     of_iterations: tuple[str, ...]
@@ -58,23 +58,23 @@ class ValueNames:
 
 @dataclass
 class Phase:
-    """One pass over one set of data in each epoch: training, or one of the validation sets.
+    """One pass over one dataset in each epoch: training, or one of the validation sets.
 
     Attributes:
-        name: ``training``, or ``validation-NAME``. Its values are logged under this name.
-        loader: What gives the mini-batches of an epoch. Any iterable will do; a `SeekableLoader` is resumed in the
-            middle of an epoch without reading what came before.
-        is_training: Whether the network learns from it.
-        votes: Whether it takes part in the decision on the best network.
-        every: How often a validation phase is run: at the end of every n-th epoch, or in the training phase, behind
-            every n-th training iteration of the run; and at the end of the last epoch.
-        progress: How far it is.
-        outputs: What ``forward_pass`` returned for the current mini-batch; None between iterations.
+        name: ``training``, or ``validation-NAME``. The values of the phase are logged under this name.
+        loader: An iterable of the mini-batches of an epoch. A `SeekableLoader` resumes in the middle of an epoch
+            without reading the mini-batches before.
+        is_training: Whether the network is trained in this phase.
+        votes: Whether the phase votes on the best network.
+        every: How often a validation phase runs: after every n-th epoch, or within training, after every n-th training
+            iteration of the run. It also runs at the end of the last epoch.
+        progress: The progress of the phase.
+        outputs: The outputs that ``forward_pass`` returned for the current mini-batch; None between iterations.
         loss: The loss of the current mini-batch, detached, shape (); None between iterations.
-        samples: How many samples the current mini-batch holds.
-        values: What is logged of the current iteration, by name: numbers, or tensors of shape () on their device.
-        averages: The averages of the last epoch that is done, by name.
-        value_names: How its values will be named, as the rehearsal saw it; None where it wasn't rehearsed.
+        samples: The number of samples in the current mini-batch.
+        values: The logged values of the current iteration, by name: numbers, or tensors of shape () on their device.
+        averages: The averages of the last finished pass, by name.
+        value_names: The names that the values will have, as the rehearsal found them; None without a rehearsal.
     """
 
     name: str
@@ -92,13 +92,13 @@ class Phase:
     block: ValueBlock = field(default_factory=ValueBlock, repr=False)
 
     def mini_batches(self, epoch: int) -> Iterator[Any]:
-        """Gives the mini-batches of an epoch that are still to be done.
+        """Returns the remaining mini-batches of an epoch.
 
         Args:
             epoch: The epoch; the first is 1.
 
         Returns:
-            An iterator that begins where `progress` stands.
+            An iterator that starts after the finished mini-batches.
         """
         if isinstance(self.loader, SeekableLoader):
             return self.loader.mini_batches(epoch, self.progress.mini_batches)
@@ -106,20 +106,20 @@ class Phase:
 
     @property
     def is_within_training(self) -> bool:
-        """Whether it is run within the training phase, and its curves count training iterations."""
+        """Whether the phase runs within training. The steps of its curves are then training iterations."""
         return self.every.unit == "it"
 
     def tag(self, name: str, unit: str) -> str:
-        """Gives the tag under which a value is logged.
+        """Returns the tag under which a value is logged.
 
         Args:
-            name: The name of the value, e.g. ``loss``.
-            unit: What the steps count: ``iterations`` of the phase, ``epochs``, or ``training_iterations``.
+            name: The name of the value, such as ``loss``.
+            unit: The unit of the steps: ``iterations`` of the phase, ``epochs``, or ``training_iterations``.
         """
         return f"{self.name}/{name}/{unit}"
 
     def store_values(self) -> None:
-        """Moves the values of the iteration that is done to the block, where they wait to be read."""
+        """Moves the values of the finished iteration to the block, which is read later."""
         if self.values:
             self.block.append(self.progress.iterations, self.progress.mini_batches, self.samples, self.values)
             self.values = {}

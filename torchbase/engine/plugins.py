@@ -1,4 +1,4 @@
-"""The registered hooks: their order, and the slips that are refused."""
+"""The registry of hooks: their order, and the checks when one is registered."""
 
 import inspect
 import re
@@ -26,13 +26,14 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 
 
 class HookRegistry:
-    """Keeps hooks by name, in the order in which they run, and tells them events.
+    """Stores hooks by name, in the order in which they are called, and fires events.
 
-    pluggy calls the last registered first; here the hook listed first runs first, and its wrappers stand outermost. So
-    each change builds a pluggy manager anew from the list. That is rare, and telling an event is not slowed by it.
+    pluggy calls the hook that was registered last first. Here the hook registered first is called first, and its
+    wrappers are outermost. So each change builds a new pluggy manager from the list. Changes are rare, and firing an
+    event takes no longer.
 
     Attributes:
-        call: The events, callable by name: ``registry.call.on_run_start(run=run)``.
+        call: The events by name; calling one fires it: ``registry.call.on_run_start(run=run)``.
     """
 
     def __init__(
@@ -44,12 +45,12 @@ class HookRegistry:
         """Registers hooks under their own names.
 
         Args:
-            hooks: Hooks, in the order in which they run.
-            defaults: Hooks that come before those, and whose ``run_…`` implementations any of them may replace.
-            logging_errors: What becomes of an error in a ``log_…`` event; it is raised without this.
+            hooks: Hooks, in the order in which they are called.
+            defaults: Hooks that are called before ``hooks``. Other hooks may replace their ``run_…`` implementations.
+            logging_errors: How an error in a ``log_…`` event is handled. By default it is raised.
 
         Raises:
-            HookError: As `register` does.
+            HookError: If a hook can't be registered; see `register`.
         """
         self.call: Any = SimpleNamespace()
         self._logging_errors = LoggingErrors("raise") if logging_errors is None else logging_errors
@@ -66,28 +67,28 @@ class HookRegistry:
 
     @property
     def hooks(self) -> Mapping[str, object]:
-        """The hooks by name, in the order in which they run; read-only."""
+        """The hooks by name, in the order in which they are called; read-only."""
         return MappingProxyType(self._hooks)
 
     @property
     def listeners(self) -> Mapping[str, tuple[Listener, ...]]:
-        """By event, the hooks that it is told to, in the order in which they are called; read-only."""
+        """The hooks of each event, in the order in which they are called, by event; read-only."""
         return MappingProxyType(self._listeners)
 
     def register(self, hook: object, name: str | None = None) -> str:
-        """Adds a hook behind those that are there.
+        """Adds a hook after those that are registered.
 
         Args:
             hook: An instance, or a module, with methods marked by ``@hookimpl``.
-            name: Its name; without one its ``name`` attribute, else its class name in snake case.
+            name: The name of the hook. By default its attribute ``name``, or its class name in snake case.
 
         Returns:
-            The name under which it is registered.
+            The name under which the hook is registered.
 
         Raises:
-            HookError: If the hook is a class, has a method named like an event without the marker, marks a method
-                that is no event, takes an argument that the event doesn't have, implements nothing, has a name that
-                is taken, or does the same ``run_…`` as another hook.
+            HookError: If the hook is a class. If a method is named like an event and not marked, or marked and not
+                named like an event. If a method requires an argument that the event doesn't have. If no event is
+                implemented. If the name is taken. If another hook implements the same ``run_…`` event.
         """
         name = name if name is not None else name_of(hook)
         hooks = dict(self._hooks)
@@ -96,7 +97,7 @@ class HookRegistry:
         return name
 
     def unregister(self, name: str) -> object:
-        """Takes a hook out.
+        """Removes a hook.
 
         Args:
             name: The name under which it is registered.
@@ -124,7 +125,7 @@ class HookRegistry:
                 raise HookError(f"The hook '{name}' can't be registered: {error}") from error
         observers = {name: hook for name, hook in hooks.items() if isinstance(hook, CallObserver)}
         events = {name: Event(name, manager, defaults, self._logging_errors, observers) for name in EVENT_NAMES}
-        self._hooks.clear()  # both changed in place: a run keeps a view of them
+        self._hooks.clear()  # both are changed in place, since a run has a view of them
         self._hooks.update(hooks)
         self._listeners.update({name: event.listeners for name, event in events.items()})
         self._defaults = defaults
@@ -133,7 +134,7 @@ class HookRegistry:
 
 
 class _Manager(pluggy.PluginManager):
-    """Looks at no more than what is named like an event; looking at a member takes pluggy 20 µs."""
+    """Inspects only members that are named like events, since inspecting a member takes pluggy 20 µs."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         return super().parse_hookimpl_opts(plugin, name) if name in _ARGUMENTS else None
@@ -143,10 +144,10 @@ class _Manager(pluggy.PluginManager):
 
 
 class _Implementations:
-    """What a hook implements, bound, as attributes of an object: there pluggy finds them at once.
+    """The bound methods of a hook that implement events, as attributes of one object.
 
-    On the hook itself it would look each of them up in all the classes that the hook inherits from, four times over,
-    which for the hooks of a session takes milliseconds.
+    pluggy finds them here at once. On the hook it would search all base classes four times for each method, which takes
+    milliseconds for the hooks of a session.
     """
 
     def __init__(self, hook: object) -> None:
@@ -155,16 +156,16 @@ class _Implementations:
 
 
 def name_of(hook: object) -> str:
-    """Gives a hook's own name.
+    """Returns the default name of a hook.
 
     Args:
         hook: An instance or a module.
 
     Returns:
-        Its ``name`` attribute, else its class name (or the module's) in snake case.
+        The attribute ``name`` of an instance, or its class name in snake case. The name of a module.
 
     Raises:
-        HookError: If the ``name`` attribute isn't a string with something in it.
+        HookError: If the attribute ``name`` isn't a string, or is empty.
     """
     if isinstance(hook, ModuleType):
         return hook.__name__.rpartition(".")[2]
@@ -173,37 +174,39 @@ def name_of(hook: object) -> str:
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(hook).__name__)
         return words.lower().lstrip("_")
     if not isinstance(name, str) or not name:
-        raise HookError(f"The name of {_describe(hook)} has to be a string with something in it, and is {name!r}.")
+        raise HookError(
+            f"The attribute name of {_describe(hook)} is {name!r}, but has to be a string that is not empty. To fix, "
+            "set it to a string, or remove it."
+        )
     return name
 
 
 def check_hook(hook: object) -> None:
-    """Refuses what pluggy would silently never call.
+    """Refuses a hook with a part that pluggy would silently never call.
 
     Args:
-        hook: What is to be registered.
+        hook: The hook to register.
 
     Raises:
-        HookError: If it is a class, has a method named like an event without the marker, marks a method that is no
-            event, or implements nothing.
+        HookError: If the hook is a class. If a method is named like an event and not marked, or marked and not named
+            like an event. If a method requires an argument that the event doesn't have. If no event is implemented.
     """
     if inspect.isclass(hook):
         raise HookError(
-            f"{hook.__name__} is a class, and a hook is an instance. To fix, register {hook.__name__}(): "
-            "were the parentheses forgotten?"
+            f"{hook.__name__} is a class, and a hook has to be an instance. To fix, add parentheses: {hook.__name__}()."
         )
     implemented = 0
     for name, method in _methods_of(hook).items():
         is_marked = getattr(method, f"{hookspecs.PROJECT_NAME}_impl", None) is not None
         if is_marked and name not in _ARGUMENTS:
             raise HookError(
-                f"{_describe(hook)} marks '{name}' with @hookimpl, and there is no such event."
+                f"{_describe(hook)} marks '{name}' with @hookimpl, but there is no such event."
                 f"{_nearest(name, EVENT_NAMES)}"
             )
         if not is_marked and name in _ARGUMENTS:
             raise HookError(
-                f"{_describe(hook)} has a method '{name}', named like an event, that is not marked, so it would never "
-                f"be called. To fix, put @hookimpl above it."
+                f"{_describe(hook)} has a method '{name}' that is named like an event but not marked, so it would "
+                "never be called. To fix, put @hookimpl above it."
             )
         if is_marked:
             _check_arguments(hook, name)
@@ -219,26 +222,27 @@ def _add(hook: object, name: str, hooks: dict[str, object]) -> None:
     check_hook(hook)
     if name in hooks:
         raise HookError(
-            f"A hook named '{name}' is registered already ({_describe(hooks[name])}). "
-            f"To fix, give this one another name, register(hook, name='…'), or unregister('{name}') first."
+            f"A hook named '{name}' is already registered ({_describe(hooks[name])}). "
+            f"To fix, use another name, register(hook, name='…'), or call unregister('{name}') first."
         )
     for other_name, other in hooks.items():
         if other is hook:
-            raise HookError(f"{_describe(hook)} is registered already, as '{other_name}'.")
+            raise HookError(f"{_describe(hook)} is already registered, as '{other_name}'.")
     hooks[name] = hook
 
 
 def _check_arguments(hook: object, event: str) -> None:
-    method, given = getattr(hook, event), _ARGUMENTS[event]
+    method, available = getattr(hook, event), _ARGUMENTS[event]
     code = getattr(inspect.unwrap(method), "__code__", None)
-    if code is not None and set(_parameters_of(code)) <= {"self", *given}:  # a signature takes thirty times as long
+    # First the code object, since inspect.signature takes thirty times as long.
+    if code is not None and set(_parameters_of(code)) <= {"self", *available}:
         return
-    asked = inspect.signature(method).parameters.values()
-    unknown = [one.name for one in asked if one.default is one.empty and one.name not in given]
+    parameters = inspect.signature(method).parameters.values()
+    unknown = [one.name for one in parameters if one.default is one.empty and one.name not in available]
     if unknown:
         raise HookError(
-            f"{_describe(hook)}.{event} asks for {', '.join(map(repr, unknown))}, and the event gives "
-            f"{', '.join(map(repr, given))}. To fix, take only what it gives, by name."
+            f"{_describe(hook)}.{event} requires {', '.join(map(repr, unknown))}, but the arguments of the event are "
+            f"{', '.join(map(repr, available))}. To fix, take only these arguments, by name."
         )
 
 
@@ -248,7 +252,7 @@ def _parameters_of(code: CodeType) -> tuple[str, ...]:
 
 
 def _methods_of(hook: object) -> dict[str, Callable[..., Any]]:
-    # Without evaluating properties: they may need what is built later. What every object has is left out.
+    # Without evaluating properties, which may need attributes that are set later, and without the members of object.
     members: dict[str, Any] = {}
     for origin in (*type(hook).__mro__[-2::-1], hook):
         members.update(getattr(origin, "__dict__", {}))
@@ -260,7 +264,7 @@ def _methods_of(hook: object) -> dict[str, Callable[..., Any]]:
 
 
 def _nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    return did_you_mean(name, known) or f" There are: {', '.join(known) or 'none'}."
+    return did_you_mean(name, known) or f" Available: {', '.join(known) or 'none'}."
 
 
 def _describe(hook: object) -> str:

@@ -1,4 +1,4 @@
-"""What a hook is given: the run, its phases, and how far it is.
+"""The run, which is passed to the hooks of nearly every event, with its phases and its progress.
 
 Plain dataclasses. The engine and the training step write them, hooks read them.
 """
@@ -19,10 +19,10 @@ from torchbase.run_directory.directory import RunDirectory
 
 
 class HookCalls(Protocol):
-    """The events, callable by name: ``run.call.log_scalars(run=run, scalars={...}, step=1)``."""
+    """The events by name; calling one fires it: ``run.call.log_scalars(run=run, scalars={...}, step=1)``."""
 
     def __getattr__(self, event: str) -> Callable[..., Any]:
-        """Gives what tells an event to the hooks that implement it."""
+        """Returns a function that calls the hooks of an event."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class BestLoss:
     """The lowest loss of a validation set so far.
 
     Attributes:
-        loss: The average over the set's samples.
-        epoch: The epoch after which, or within which, it was measured; the first is 1.
-        iteration: How many training iterations were done then.
+        loss: The average over the samples of the set.
+        epoch: The epoch in which it was measured; the first is 1.
+        iteration: The number of training iterations that were finished then.
     """
 
     loss: float
@@ -43,38 +43,38 @@ class BestLoss:
 class _NotRunning:
     def __getattr__(self, event: str) -> Callable[..., Any]:
         raise HookError(
-            f"No hook can be told of '{event}': the run has not been given to an engine yet. "
+            f"The event '{event}' can't fire, since the run has not been passed to an engine yet. "
             "To fix, call engine.run(run)."
         )
 
 
 @dataclass
 class Run:
-    """A training run: what is trained, on what, and how far it is.
+    """A training run: the network, the data and the progress.
 
     Attributes:
         training: The training phase.
-        max_epochs: How many epochs the run has; it ends earlier when a hook asks for it.
-        validation: The validation phases, in the order in which they run after each training phase.
-        network: The network, without any wrapper; None where the Engine is used alone.
-        optimizer: The optimizer of the network, likewise.
-        metrics: Computes the chosen metrics from what ``forward_pass`` returned, of a mini-batch and of an epoch.
-        device: Where the network lives.
-        config: The config dictionary as it was given, in the form in which JSON keeps it.
-        run_directory: What keeps the run on disk (`torchbase.run_directory.directory.RunDirectory`).
-        randomness: The seed of the run; without one, the random streams are left alone.
-        epoch: The epoch that is being run, or was run last; the first is 1, and 0 stands before it.
-        epochs_done: How many epochs are done, validation included.
-        best_losses: The lowest loss of each validation phase so far, by the phase's name.
-        stop_reason: Why the run is to stop before its last epoch; None when it isn't.
-        current_phase: The phase that is running, if any.
-        is_between_iterations: Whether the state of the run is whole: every hook was told of all that is done, and the
-            next iteration hasn't begun. The engine sets it.
-        random_states: Random streams to put in place right before the next iteration; a checkpoint gives them.
-        logging_errors: What becomes of the errors of logging backends. The engine sets it.
-        hooks: The registered hooks by name, in the order in which they run. The engine sets it.
-        listeners: By event, the hooks that it is told to, in the order in which they are called. The engine sets it.
-        call: The events, callable by name. The engine sets it.
+        max_epochs: The number of epochs. The run ends earlier if a hook requests it.
+        validation: The validation phases, in the order in which they run after training.
+        network: The network, without any wrapper; None if the engine is used without a network.
+        optimizer: The optimizer of the network, or None.
+        metrics: Computes the chosen metrics of a mini-batch or an epoch from the outputs of ``forward_pass``.
+        device: The device of the network.
+        config: The config dictionary as the user passed it, converted to JSON types.
+        run_directory: The directory of the run (`torchbase.run_directory.directory.RunDirectory`).
+        randomness: The seed of the run. If it is None, the random streams are not seeded.
+        epoch: The current epoch, or the last one between epochs. The first is 1; before it, this is 0.
+        epochs_done: The number of finished epochs, validation included.
+        best_losses: The lowest loss of each validation phase so far, by the name of the phase.
+        stop_reason: Why the run stops before its last epoch, or None.
+        current_phase: The phase that is running, or None.
+        is_between_iterations: Whether the state of the run is complete: all hooks of the last iteration have been
+            called, and the next iteration hasn't started. The engine sets it.
+        random_states: The random streams to restore right before the next iteration, from a checkpoint, or None.
+        logging_errors: How errors of logging backends are handled. The engine sets it.
+        hooks: The registered hooks by name, in the order in which they are called. The engine sets it.
+        listeners: The hooks of each event, in the order in which they are called, by event. The engine sets it.
+        call: The events by name; calling one fires it. The engine sets it.
     """
 
     training: Phase
@@ -106,61 +106,61 @@ class Run:
 
     @property
     def phases_due(self) -> tuple[Phase, ...]:
-        """Those that this epoch has: training, and the validation phases that belong to its end."""
+        """The phases of this epoch: training, and the validation phases that are due at its end."""
         is_last = self.epoch == self.max_epochs
         due = [phase for phase in self.validation if is_last or phase.every.is_due_after(epochs=self.epoch)]
         return (self.training, *due)
 
     @property
     def phases_due_within_training(self) -> tuple[Phase, ...]:
-        """The validation phases that are to be run before the next training iteration."""
+        """The validation phases that run before the next training iteration."""
         done = self.progress.iterations
         due = [phase for phase in self.validation if phase.every.is_due_after(iterations=done)]
         return tuple(phase for phase in due if phase.progress.done_after != done)
 
     def has_done(self, phase: Phase) -> bool:
-        """Tells whether nothing is left to do of a phase in this epoch.
+        """Whether a phase is finished in this epoch.
 
         Args:
             phase: One of the phases that are due.
         """
-        is_of_now = not phase.is_within_training or phase.progress.done_after == self.progress.iterations
-        return phase.progress.is_done and is_of_now
+        is_current = not phase.is_within_training or phase.progress.done_after == self.progress.iterations
+        return phase.progress.is_done and is_current
 
     def curve(self, phase: Phase) -> tuple[str, int]:
-        """Tells where the values of a phase that is done stand on its curves.
+        """Returns the step at which the averages of a finished phase are logged.
 
         Args:
             phase: The phase.
 
         Returns:
-            What the steps of its curves count, ``epochs`` or ``training_iterations``, and the step.
+            The unit of the steps, ``epochs`` or ``training_iterations``, and the step.
         """
         return ("training_iterations", self.progress.iterations) if phase.is_within_training else ("epochs", self.epoch)
 
     @property
     def progress(self) -> Progress:
-        """How far the training phase is."""
+        """The progress of the training phase."""
         return self.training.progress
 
     def log(self, name: str, value: torch.Tensor | float) -> None:
-        """Logs a value: of the current iteration where there is one, else of the training at the current epoch.
+        """Logs a value of the current iteration or, between phases, of the current epoch.
 
-        The value of an iteration stays on its device until a block of iterations is read; it is also averaged over
-        the epoch.
+        The value of an iteration stays on its device until a block of iterations is read. It is also averaged over the
+        epoch.
 
         Args:
-            name: The name of the value; its tag is ``PHASE/NAME/iterations`` or ``training/NAME/epochs``.
-            value: A number, or a tensor of one element.
+            name: The name of the value. Its tag is ``PHASE/NAME/iterations`` or ``training/NAME/epochs``.
+            value: A number, or a tensor with one element.
 
         Raises:
-            StepError: If a tensor of several elements is given.
+            StepError: If a tensor doesn't have exactly one element.
         """
         if isinstance(value, torch.Tensor):
             if value.numel() != 1:
                 raise StepError(
-                    f"run.log('{name}', …) takes a number or a tensor of one element, and got a tensor of shape "
-                    f"{tuple(value.shape)}. To fix, reduce it first, e.g. with .mean()."
+                    f"run.log('{name}', …) takes a number or a tensor with one element, and got a tensor of shape "
+                    f"{tuple(value.shape)}. To fix, reduce it first, for example with .mean()."
                 )
             value = value.detach().reshape(()).clone()
         if self.current_phase is not None:
@@ -169,9 +169,9 @@ class Run:
             self.call.log_scalars(run=self, scalars={self.training.tag(name, "epochs"): float(value)}, step=self.epoch)
 
     def read_values(self) -> None:
-        """Brings the values of finished iterations to the host and gives them to the hooks.
+        """Copies the values of finished iterations to the host and fires `on_values_read`.
 
-        To be called from `on_iteration_end` or between iterations; what is logged afterwards comes with the next block.
+        Call it in `on_iteration_end` or between iterations. Values that are logged later are in the next block.
         """
         for phase in self.phases:
             phase.store_values()
@@ -180,11 +180,11 @@ class Run:
                 self.call.on_values_read(run=self, phase=phase, rows=rows)
 
     def request_stop(self, reason: str) -> None:
-        """Asks the run to end before the next iteration.
+        """Requests that the run stops before the next iteration.
 
         Args:
-            reason: Why, for the summary, e.g. ``"the loss of 'valid' has not improved for 5 epochs"``. The first
-                reason stays.
+            reason: The reason, for the summary, such as ``"the loss of 'valid' has not improved for 5 epochs"``. If
+                several are passed, the first is recorded.
         """
         if self.stop_reason is None:
             self.stop_reason = reason

@@ -1,4 +1,4 @@
-"""The default way in which one iteration runs: forward, loss, backward, optimizer."""
+"""The default implementation of an iteration: forward pass, loss, backward pass, optimizer step."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ ForwardPass = Callable[[Any], Mapping[str, Any]]
 
 
 class TrainingStep:
-    """Trains on a mini-batch in the training phase, and evaluates it in a validation phase."""
+    """Trains on a mini-batch in the training phase, and computes its loss in a validation phase."""
 
     name = "training_step"
 
@@ -26,17 +26,17 @@ class TrainingStep:
         get_loss_value: Callable[..., torch.Tensor | float],
         infer_mini_batch_size: Callable[[Any], int],
     ) -> None:
-        """Takes what the user wrote.
+        """Stores the functions that the user wrote.
 
         Args:
-            forward_pass: From a mini-batch to a dictionary of outputs.
-            loss_function: From some of the outputs, by keyword, to the loss, shape (), or to a dictionary of the loss
-                and its parts.
-            get_loss_value: From the loss (``loss_tensor=``) to the value that is logged.
-            infer_mini_batch_size: From a mini-batch to the number of its samples.
+            forward_pass: Takes a mini-batch, returns a dictionary of outputs.
+            loss_function: Takes some of the outputs by keyword, returns the loss, shape (), or a dictionary of the
+                loss and its parts.
+            get_loss_value: Takes the loss as ``loss_tensor``, returns the value to log.
+            infer_mini_batch_size: Takes a mini-batch, returns the number of its samples.
 
         Raises:
-            StepError: If ``loss_function`` can't be called with keywords alone.
+            StepError: If ``loss_function`` can't be called with keyword arguments only.
         """
         self._forward_pass = forward_pass
         self._compute_loss = KeywordFunction(loss_function)
@@ -45,7 +45,7 @@ class TrainingStep:
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
-        """Puts the network into the mode of the phase."""
+        """Switches the network to training or evaluation mode."""
         network_of(run).train(phase.is_training)
 
     @hookimpl
@@ -92,7 +92,7 @@ class TrainingStep:
 
 
 def compute_loss(run: Run, phase: Phase, batch: Any) -> torch.Tensor:
-    """Does the first part of an iteration by telling its events.
+    """Runs the first part of an iteration: fires `run_forward` and `on_loss_computed`.
 
     Args:
         run: The run.
@@ -108,7 +108,7 @@ def compute_loss(run: Run, phase: Phase, batch: Any) -> torch.Tensor:
 
 
 def use_gradients(run: Run) -> None:
-    """Does the last part of a training iteration by telling its events, once the gradients are computed.
+    """Runs the last part of a training iteration, after the backward pass: fires the events up to the optimizer step.
 
     Args:
         run: The run.
@@ -119,23 +119,23 @@ def use_gradients(run: Run) -> None:
 
 
 class KeywordFunction:
-    """Calls the user's loss function with those outputs of ``forward_pass`` that it asks for by name."""
+    """Calls the user's loss function with the outputs of ``forward_pass`` that its parameters name."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        """Reads the function's signature.
+        """Reads the signature of the function.
 
         Args:
             function: The loss function.
 
         Raises:
-            StepError: If a parameter can't be given by keyword.
+            StepError: If a parameter can't be passed by keyword.
         """
         parameters = inspect.signature(function).parameters.values()
         for parameter in parameters:
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
                 raise StepError(
-                    f"loss_function gets its arguments by keyword, from what forward_pass returns, and its parameter "
-                    f"'{parameter}' can't be given by keyword. To fix, write "
+                    f"loss_function is called with outputs of forward_pass by keyword, but its parameter "
+                    f"'{parameter}' can't be passed by keyword. To fix, write "
                     "def loss_function(self, *, output, target)."
                 )
         named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
@@ -148,13 +148,13 @@ class KeywordFunction:
         """Calls the function.
 
         Args:
-            outputs: What ``forward_pass`` returned.
+            outputs: The outputs that ``forward_pass`` returned.
 
         Returns:
-            What the function returned.
+            The return value of the function.
 
         Raises:
-            StepError: If an output that the function requires is missing.
+            StepError: If an output for a required parameter is missing.
         """
         missing = [name for name in self._required if name not in outputs]
         if missing:
@@ -168,62 +168,61 @@ class KeywordFunction:
         return self._function(**arguments)
 
 
-def split_loss(given: Any) -> tuple[Any, dict[str, torch.Tensor | float]]:
-    """Takes what ``loss_function`` returned apart.
+def split_loss(returned: Any) -> tuple[Any, dict[str, torch.Tensor | float]]:
+    """Splits the return value of ``loss_function`` into the loss and its parts.
 
     Args:
-        given: The loss, or a dictionary of the loss, under ``"loss"``, and its parts by name.
+        returned: The loss, or a dictionary of the loss, under ``"loss"``, and its parts by name.
 
     Returns:
         The loss, and the parts, detached.
 
     Raises:
-        StepError: If a dictionary lacks the loss, or a part is no number.
+        StepError: If a dictionary lacks the loss, or a part is not a number.
     """
-    if isinstance(given, torch.Tensor) or not isinstance(given, Mapping):  # a tensor, nearly always
-        return given, {}
-    if "loss" not in given:
+    if isinstance(returned, torch.Tensor) or not isinstance(returned, Mapping):  # a tensor first, the usual case
+        return returned, {}
+    if "loss" not in returned:
         raise StepError(
             "loss_function returned a dictionary without the key 'loss', from which the gradients are computed. It has "
-            f"{', '.join(map(repr, given)) or 'nothing'}. To fix, return e.g. "
+            f"the keys {', '.join(map(repr, returned)) or 'none'}. To fix, return for example "
             '{"loss": reconstruction + penalty, "reconstruction": reconstruction, "penalty": penalty}.'
         )
-    return given["loss"], {name: _part(name, value) for name, value in given.items() if name != "loss"}
+    return returned["loss"], {name: _check_part(name, value) for name, value in returned.items() if name != "loss"}
 
 
-def _part(name: object, value: object) -> torch.Tensor | float:
+def _check_part(name: object, value: object) -> torch.Tensor | float:
     if isinstance(value, torch.Tensor) and value.dim() == 0 and isinstance(name, str):
         return value.detach()
     if isinstance(value, int | float) and isinstance(name, str):
         return float(value)
-    came = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+    received = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
     raise StepError(
-        f"The part {name!r} of the loss has to be a number, or a tensor of shape (), under a name, and {came} came. To "
-        "fix, reduce it in loss_function, e.g. with .mean()."
+        f"The part {name!r} of the loss has to be a number or a tensor of shape (), with a string as its name, but is "
+        f"{received}. To fix, reduce it in loss_function, for example with .mean()."
     )
 
 
 def _check_names(parts: Mapping[str, object], run: Run) -> None:
-    twice = sorted(parts.keys() & set(run.metrics.names if run.metrics is not None else ()))
-    if twice:
+    duplicates = sorted(parts.keys() & set(run.metrics.names if run.metrics is not None else ()))
+    if duplicates:
         raise StepError(
-            f"The part '{twice[0]}' of the loss has the name of a metric. To fix, rename it in what loss_function "
-            "returns."
+            f"The part '{duplicates[0]}' of the loss has the name of a metric. To fix, rename it in loss_function."
         )
 
 
 def check_loss(loss: object, is_training: bool) -> torch.Tensor:
-    """Refuses a loss that can't be learnt from.
+    """Refuses a loss that can't be trained on.
 
     Args:
-        loss: What ``loss_function`` returned.
-        is_training: Whether gradients are to be computed from it.
+        loss: The loss that ``loss_function`` returned.
+        is_training: Whether gradients are computed from it.
 
     Returns:
-        The same, typed.
+        The same loss.
 
     Raises:
-        StepError: If it isn't a floating tensor of shape (), or has no gradient in training.
+        StepError: If it isn't a floating-point tensor of shape (). If it doesn't require a gradient in training.
     """
     if not isinstance(loss, torch.Tensor):
         raise StepError(
@@ -232,55 +231,55 @@ def check_loss(loss: object, is_training: bool) -> torch.Tensor:
         )
     if loss.dim() != 0 or not loss.is_floating_point():
         raise StepError(
-            f"loss_function has to return a floating tensor of shape (), and returned shape {tuple(loss.shape)}, "
-            f"{loss.dtype}. To fix, reduce it, e.g. with .mean()."
+            f"loss_function has to return a floating-point tensor of shape (), and returned shape {tuple(loss.shape)}, "
+            f"{loss.dtype}. To fix, reduce it, for example with .mean()."
         )
     if is_training and not loss.requires_grad:
         raise StepError(
-            "The loss has no gradient, so nothing can be learnt from it. To fix, compute it from the network's output "
-            "without .detach(), .item(), torch.no_grad() or a round trip through numpy, and check that the network has "
-            "parameters that require a gradient."
+            "The loss does not require a gradient, so the network can't be trained. To fix, compute it from the "
+            "network's output without .detach(), .item(), torch.no_grad() or a conversion to numpy, and check that the "
+            "network has parameters that require a gradient."
         )
     return loss
 
 
 def network_of(run: Run) -> torch.nn.Module:
-    """Gives the run's network.
+    """Returns the network of a run.
 
     Args:
         run: The run.
 
     Returns:
-        Its network.
+        The network.
 
     Raises:
-        StepError: If it has none.
+        StepError: If the run has no network.
     """
     if run.network is None:
-        raise StepError("The run has no network. To fix, give it one: Run(…, network=network).")
+        raise StepError("The run has no network. To fix, pass it: Run(…, network=network).")
     return run.network
 
 
 def optimizer_of(run: Run) -> torch.optim.Optimizer:
-    """Gives the run's optimizer.
+    """Returns the optimizer of a run.
 
     Args:
         run: The run.
 
     Returns:
-        Its optimizer.
+        The optimizer.
 
     Raises:
-        StepError: If it has none.
+        StepError: If the run has no optimizer.
     """
     if run.optimizer is None:
-        raise StepError("The run has no optimizer. To fix, give it one: Run(…, optimizer=optimizer).")
+        raise StepError("The run has no optimizer. To fix, pass it: Run(…, optimizer=optimizer).")
     return run.optimizer
 
 
 def _describe_missing(missing: list[str], returned: list[str]) -> str:
     return (
-        f"loss_function asks for {', '.join(map(repr, missing))}, and forward_pass returned "
+        f"loss_function requires {', '.join(map(repr, missing))}, but forward_pass returned "
         f"{', '.join(map(repr, returned)) or 'nothing'}.{did_you_mean(missing[0], returned)} "
-        "To fix, give both the same name."
+        "To fix, use the same name in both."
     )

@@ -1,4 +1,4 @@
-"""The votes of the validation sets on the best network: who is for it, what is decided, and why."""
+"""The votes of the validation sets on the best network, the decision and its reason."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,13 @@ RULES: dict[str, Callable[[Sequence[bool]], bool]] = {
 
 @dataclass(frozen=True)
 class Vote:
-    """The vote of one set.
+    """The vote of one validation set.
 
     Attributes:
-        phase: The phase of the set.
-        value: What it measured.
-        best_before: The best that it had measured before; None if nothing.
-        is_for: Whether its value is better.
+        phase: The name of the phase of the set.
+        value: The monitored value.
+        best_before: The best value so far, without this one; None if this is the first.
+        is_for: Whether the value is better than the best so far.
     """
 
     phase: str
@@ -38,14 +38,14 @@ class Vote:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided after an epoch.
+    """A decision on whether the network is the best so far.
 
     Attributes:
         epoch: The epoch.
-        iteration: How many training iterations were done.
-        is_kept: Whether the network is kept.
-        reason: Why, in words.
-        votes: The votes of the sets that were validated on.
+        iteration: The number of finished training iterations.
+        is_kept: Whether the network is saved as the best.
+        reason: The reason, in words.
+        votes: The votes of the validation sets.
     """
 
     epoch: int
@@ -56,7 +56,7 @@ class Decision:
 
 
 def check_rule(rule: Rule) -> None:
-    """Refuses what is no rule.
+    """Checks the rule of `BestValidation`.
 
     Args:
         rule: The name of a rule, or a function.
@@ -66,18 +66,19 @@ def check_rule(rule: Rule) -> None:
     """
     if not callable(rule) and rule not in RULES:
         raise HookError(
-            f"The rule of BestValidation is {rule!r}, and has to be one of {', '.join(map(repr, RULES))}, or a "
-            f"function of the votes, a dictionary from phases to True or False.{did_you_mean(rule, RULES)}"
+            f"The rule of BestValidation is {rule!r}, but has to be one of {', '.join(map(repr, RULES))}, or a "
+            f"function that takes the votes, a dictionary of phase names to True or False."
+            f"{did_you_mean(rule, RULES)}"
         )
 
 
 def is_better(value: float, best: float | None, mode: Literal["min", "max"]) -> bool:
-    """Tells whether a value is better than the best before it; NaN never is.
+    """Whether a value is better than the best so far. NaN never is.
 
     Args:
         value: The value.
-        best: The best before it, if any.
-        mode: Whether lower or higher is better.
+        best: The best so far, or None.
+        mode: ``"min"`` if lower is better, ``"max"`` if higher is better.
     """
     if math.isnan(value):
         return False
@@ -90,9 +91,9 @@ def decide(rule: Rule, epoch: int, iteration: int, votes: Sequence[Vote], monito
     Args:
         rule: The name of a rule, or a function of the votes.
         epoch: The epoch.
-        iteration: How many training iterations are done.
+        iteration: The number of finished training iterations.
         votes: At least one vote.
-        monitor: The name of what the sets measured.
+        monitor: The name of the monitored value.
 
     Returns:
         The decision.
@@ -108,14 +109,14 @@ def decide(rule: Rule, epoch: int, iteration: int, votes: Sequence[Vote], monito
 
 
 def append_decision(file: Path, decision: Decision) -> None:
-    """Appends a line of JSON.
+    """Appends a decision to a file, as a line of JSON.
 
     Args:
-        file: The file of the decisions.
+        file: The file.
         decision: The decision.
 
     Raises:
-        RunDirectoryError: The operating system refused.
+        RunDirectoryError: If the file can't be written.
     """
     content: dict[str, Any] = {
         "epoch": decision.epoch,
@@ -128,14 +129,14 @@ def append_decision(file: Path, decision: Decision) -> None:
 
 
 def truncate_decisions(file: Path, decisions: int) -> None:
-    """Takes away the decisions that are to be made again, and half a line that a killed process left.
+    """Truncates a file to its first decisions, and removes an incomplete line of a killed process.
 
     Args:
-        file: The file of the decisions, which may be missing.
-        decisions: How many there were at the point to which the run goes back.
+        file: The file, which may be missing.
+        decisions: The number of decisions at the checkpoint from which the run resumes.
 
     Raises:
-        RunDirectoryError: The operating system refused.
+        RunDirectoryError: If the file can't be written.
     """
     truncate_lines(file, decisions)
 

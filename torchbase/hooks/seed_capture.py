@@ -6,7 +6,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.files.durable import read_json, write_json
-from torchbase.randomness import Randomness, SeedSeries, seed_streams, seeding_of
+from torchbase.randomness import Randomness, SeedSeries, make_seed_function, seed_streams
 from torchbase.run_directory.directory import RunDirectory
 
 SEEDS_FILE = "states/seeds.json"
@@ -33,7 +33,7 @@ class SeedCapture:
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Prepares the seeds of the phase's iterations."""
         self._series = run.randomness.series("iteration", phase.name) if run.randomness is not None else None
-        self._seed = seeding_of(run.device)
+        self._seed = make_seed_function(run.device)
 
     # Last, so that what other hooks draw at the start of an iteration doesn't count.
     @hookimpl(trylast=True)
