@@ -9,7 +9,7 @@ from tiny import CONFIG, TinySession, config_with, make_dataset
 
 from torchbase import Phase, Run
 from torchbase.errors import NonFiniteError
-from torchbase.hooks.bad_mini_batches import FOLDER, MAXIMUM_KEPT, save_bad_mini_batch
+from torchbase.hooks.bad_mini_batches import FOLDER, MAXIMUM_SAVED, save_bad_mini_batch
 from torchbase.run_directory.directory import RunDirectory
 
 
@@ -44,7 +44,7 @@ def test_what_is_kept_is_what_the_shuffled_loader_gave(tmp_path, epoch, mini_bat
     said = save_bad_mini_batch(run, run.training, mini_batch, "its loss is nan")
     file = run.run_directory.path / FOLDER / f"training-epoch-{epoch:06d}-mini-batch-{mini_batch:08d}.pth"
     kept = torch.load(file, weights_only=True)
-    assert said == f"Its samples are the rows {kept['rows']} of training; it is kept in {file}."
+    assert said == f"Its samples are the rows {kept['rows']} of training; it is saved in {file}."
     assert [kept[name] for name in ("phase", "epoch", "mini_batch", "reason")] == [
         "training",
         epoch,
@@ -62,15 +62,15 @@ def test_what_is_kept_is_what_the_shuffled_loader_gave(tmp_path, epoch, mini_bat
 def test_the_first_ten_of_a_run_are_kept(tmp_path):
     run = run_with(TinySession(CONFIG, tmp_path).dataloader_train, tmp_path)
     said = []
-    for number in range(MAXIMUM_KEPT + 2):
+    for number in range(MAXIMUM_SAVED + 2):
         run.epoch = 1 + number // 5
         said.append(save_bad_mini_batch(run, run.training, 1 + number % 5, "its loss is nan"))
     folder = run.run_directory.path / FOLDER
-    assert all("it is kept in" in one for one in said[:10])
-    assert all(one.endswith(f"it isn't kept: {folder} holds 10 already.") for one in said[10:])
+    assert all("it is saved in" in one for one in said[:10])
+    assert all(one.endswith(f"it was not saved, because {folder} already holds 10 files.") for one in said[10:])
     assert len(kept_in(run)) == 10
     run.epoch = 2
-    assert "it is kept in" in save_bad_mini_batch(run, run.training, 5, "again")  # it is one of the ten
+    assert "it is saved in" in save_bad_mini_batch(run, run.training, 5, "again")  # it is one of the ten
     assert torch.load(folder / kept_in(run)[-1], weights_only=True)["reason"] == "again"
 
 
@@ -81,7 +81,7 @@ def test_the_first_ten_of_a_run_are_kept(tmp_path):
 )
 def test_of_a_loader_that_cannot_read_it_again_nothing_is_kept(tmp_path, loader):
     run = run_with(loader, tmp_path)
-    assert save_bad_mini_batch(run, run.training, 1, "nan") == "It isn't kept, because its loader can't read it again."
+    assert save_bad_mini_batch(run, run.training, 1, "nan") == "It was not saved, because its loader can't reread it."
     assert kept_in(run) == []
 
 
@@ -91,7 +91,7 @@ def test_a_mini_batch_of_a_stream_is_not_kept(tmp_path):
             return make_dataset().to_iterable_dataset(), super().init_datasets()[1]
 
     run = run_with(Streaming(CONFIG, tmp_path).dataloader_train, tmp_path)
-    assert save_bad_mini_batch(run, run.training, 1, "nan").startswith("It isn't kept")
+    assert save_bad_mini_batch(run, run.training, 1, "nan").startswith("It was not saved")
     assert kept_in(run) == []
 
 
@@ -118,7 +118,7 @@ class Picture:
 )
 def test_what_a_file_cannot_hold_is_described_in_it(tmp_path, mini_batch, expected):
     run = run_with(OneMiniBatch(mini_batch), tmp_path)
-    assert "the rows [3, 1] of training; it is kept in" in save_bad_mini_batch(run, run.training, 1, "nan")
+    assert "the rows [3, 1] of training; it is saved in" in save_bad_mini_batch(run, run.training, 1, "nan")
     (name,) = kept_in(run)
     assert torch.load(run.run_directory.path / FOLDER / name, weights_only=True)["values"] == expected
 
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_written_is_told_with_the_rows(tmp_path):
     run = run_with(OneMiniBatch({"x": torch.zeros(1)}), tmp_path)
     (run.run_directory.path / FOLDER / "training-epoch-000001-mini-batch-00000001.pth").mkdir(parents=True)
     said = save_bad_mini_batch(run, run.training, 1, "nan")
-    assert said.startswith("Its samples are the rows [3, 1] of training; it could not be kept: can't write")
+    assert said.startswith("Its samples are the rows [3, 1] of training; it could not be saved: can't write")
 
 
 def test_the_error_that_ends_a_run_names_the_file_of_its_mini_batch(tmp_path):
@@ -156,7 +156,7 @@ def test_what_can_not_be_kept_does_not_hide_the_error_that_ends_the_run(tmp_path
 
     session = Poisoned(config_with(), tmp_path)
     Path(session.run_dir, FOLDER).write_text("in the way of the folder")
-    with pytest.raises(NonFiniteError, match="it could not be kept: can't make the folder"):
+    with pytest.raises(NonFiniteError, match="it could not be saved: can't make the folder"):
         session()
 
 
@@ -167,14 +167,14 @@ def test_a_mini_batch_that_can_not_be_read_again_is_told_of(tmp_path):
 
     run = run_with(Once({}), tmp_path)
     assert save_bad_mini_batch(run, run.training, 1, "nan") == (
-        "It isn't kept, because reading it again failed: KeyError: 'gone'."
+        "It was not saved, because rereading it failed: KeyError: 'gone'."
     )
 
 
 def test_numbers_and_arrays_of_numpy_are_kept(tmp_path):
     values = {"number": np.float64(1.5), "array": np.arange(3), "texts": np.array(["a", "b"])}
     run = run_with(OneMiniBatch(values), tmp_path)
-    assert "it is kept in" in save_bad_mini_batch(run, run.training, 1, "nan")
+    assert "it is saved in" in save_bad_mini_batch(run, run.training, 1, "nan")
     (file,) = (run.run_directory.path / FOLDER).iterdir()
     kept = torch.load(file, weights_only=True)["values"]
     assert kept["number"] == 1.5

@@ -165,10 +165,10 @@ def test_a_monitor_that_is_not_there_is_named_with_the_nearest(tmp_path):
         voting(tmp_path, {"monitor": "sice"})()
 
 
-@pytest.mark.parametrize("arguments", [{"mode": "maximum"}, {"rule": "most"}])
-def test_what_can_not_be_meant_is_refused_at_once(arguments):
-    with pytest.raises(HookError, match="has to be"):
-        BestValidation(**arguments)
+@pytest.mark.parametrize(("name", "value"), [("mode", "maximum"), ("rule", "most")])
+def test_an_invalid_mode_or_rule_raises_at_once(name, value):
+    with pytest.raises(HookError, match=rf"The {name} of BestValidation.*'{value}'"):
+        BestValidation(**{name: value})
 
 
 @pytest.mark.parametrize("stop", ["training 3", "training 5", "validation-near 3", "validation-far 4", "training 12"])

@@ -122,7 +122,7 @@ def test_an_unknown_tag_is_refused_with_the_nearest_known_one(tmp_path, rehearsa
     layout = {"losses": {"loss": ["training/loss/epochs", "validation-vald/loss/epochs"], "other": ["nonsense"]}}
     message, iterations = fail_with(Charts(layout), tmp_path, rehearsal=rehearsal)
     lines = message.splitlines()
-    assert lines[0] == "Charts names tags that nothing logs:"
+    assert lines[0] == "The layout of Charts contains tags that nothing logs:"
     assert lines[1] == (
         "  'validation-vald/loss/epochs', in the chart 'loss' of 'losses'. Did you mean 'validation-valid/loss/epochs'?"
     )
@@ -192,5 +192,5 @@ def test_it_works_with_an_engine_alone():
 
 @pytest.mark.parametrize("layout", ["losses", {"losses": ["a"]}, {"losses": {"loss": "training/loss/epochs"}}])
 def test_a_layout_of_another_form_is_refused_at_once(layout):
-    with pytest.raises(HookError, match="Charts takes lists of tags by category and chart, and got"):
+    with pytest.raises(HookError, match="Charts expects lists of tags by category and chart, but got"):
         Charts(layout)

@@ -190,8 +190,8 @@ def test_the_warning_says_where_it_is_and_what_was_wrong(tmp_path, caplog):
     for (epoch, mini_batch), file in zip(((1, first), (2, second - 5)), files, strict=True):
         kept = torch.load(file, weights_only=True)
         assert (
-            f"In mini-batch {mini_batch} of epoch {epoch} of training its loss is nan. It is left out. Its samples are "
-            f"the rows {kept['rows']} of training; it is kept in {file}."
+            f"In mini-batch {mini_batch} of epoch {epoch} of training its loss is nan. It is skipped. Its samples are "
+            f"the rows {kept['rows']} of training; it is saved in {file}."
         ) in caplog.text
         assert BAD_ROW in kept["values"]["name"]
 
@@ -200,7 +200,7 @@ def test_the_warning_names_the_parameter_whose_gradient_is_bad(tmp_path, caplog)
     session = NanGradient(config_with(nan_policy="skip"), tmp_path)
     with caplog.at_level(logging.WARNING, "torchbase"):
         session()
-    assert re.search(r"the gradient of 'layers\.\d\.\w+' holds NaN or infinity\. It is left out", caplog.text)
+    assert re.search(r"the gradient of 'layers\.\d\.\w+' holds NaN or infinity\. It is skipped", caplog.text)
 
 
 @pytest.mark.parametrize("kind", [NanLoss, NanGradient, NanInData])
@@ -292,7 +292,7 @@ def train_on(losses):
 
 
 def test_the_hundredth_in_a_row_is_an_error():
-    with pytest.raises(NonFiniteError, match=r"100 mini-batches of training in a row were left out.* its loss is nan"):
+    with pytest.raises(NonFiniteError, match=r"100 mini-batches of training in a row were skipped.* its loss is nan"):
         train_on([1.0] + [math.nan] * 100)
 
 

@@ -42,7 +42,7 @@ def test_a_mistake_in_validation_is_found_before_training_and_names_columns_type
     error = fail_of(Lacking, tmp_path, KeyError, dataloader_num_workers=workers)
     assert error.__notes__[0] == (
         "before training, with the first mini-batch of validation-valid: x: torch.float32 of shape (4, 3), "
-        "name: list of 4 str; training has ['y'] beside these"
+        "name: list of 4 str; training also has ['y']"
     )
 
 

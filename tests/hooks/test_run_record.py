@@ -253,8 +253,8 @@ def test_a_disk_that_refuses_is_warned_of_once_and_training_goes_on(tmp_path, ca
     assert summary.averages == TinySession(config_with(num_epochs=3), tmp_path)().averages
     told = [record.message for record in caplog.records if "can't be written" in record.message]
     assert len(told) == 1
-    assert f"What `torchbase show` tells of the run in {session.run_dir} can't be written" in told[0]
-    assert "training goes on" in told[0]
+    assert f"The record of the run in {session.run_dir} can't be written" in told[0]
+    assert "training continues" in told[0]
 
 
 def test_a_disk_that_is_full_for_a_while_leaves_whole_lines(tmp_path, monkeypatch):
@@ -283,7 +283,7 @@ def test_a_damaged_status_does_not_keep_a_run_from_going_on(tmp_path, caplog):
     Path(session.run_dir, "status.json").write_bytes(b'{"state": ')
     go_on(session, num_epochs=2)()
     assert status_of(session).epochs_done == 2
-    assert "When the run was begun is told anew" in caplog.text
+    assert "The start time of the run is lost and set to now" in caplog.text
 
 
 def test_it_does_nothing_in_an_iteration():
