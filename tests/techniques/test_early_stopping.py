@@ -56,7 +56,7 @@ def test_the_run_ends_when_nothing_has_improved_for_a_while(values, arguments, e
     ("values", "reason"),
     [
         ([2.5, 3, 3], "the loss of validation-v has not improved on 2.5 for 1 passes in a row"),
-        ([NAN, 3, 3], "the loss of validation-v was never a number for 1 passes in a row"),
+        ([NAN, 3, 3], "the loss of validation-v was NaN for 1 passes in a row"),
     ],
 )
 def test_the_summary_says_why(values, reason):

@@ -49,7 +49,7 @@ def test_two_patterns_can_be_frozen(tmp_path):
 
 
 def test_what_can_not_be_meant_is_refused_before_training(tmp_path):
-    with pytest.raises(HookError, match=r"fits the pattern 'layer\.0\.weight'\. Did you mean 'layers\.0\.weight'"):
+    with pytest.raises(HookError, match=r"matches the pattern 'layer\.0\.weight'\. Did you mean 'layers\.0\.weight'"):
         session_with(tmp_path, Freeze("layer.0.weight"))()
     with pytest.raises(IntervalError, match="isn't possible here"):
         Freeze("*", until="10it")

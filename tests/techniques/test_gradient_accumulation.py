@@ -138,5 +138,5 @@ def test_a_hook_that_would_always_step_is_not_asked_before_the_mini_batches_are_
 
 @pytest.mark.parametrize("mini_batches", [0, -1, 1.5, True, "2"])
 def test_what_is_no_number_of_mini_batches_is_refused(mini_batches):
-    with pytest.raises(HookError, match="at least 1, and got"):
+    with pytest.raises(HookError, match="at least 1, but got"):
         GradientAccumulation(mini_batches)

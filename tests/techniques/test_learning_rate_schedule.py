@@ -274,9 +274,9 @@ def plateau(optimizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"make_scheduler": plateau}, r"ReduceLROnPlateau came with monitor=None.*monitor='loss'"),
-        ({"make_scheduler": SCHEDULERS["StepLR"], "monitor": "loss"}, "StepLR came with monitor='loss'"),
-        ({"make_scheduler": lambda optimizer: 0.1}, "it made float"),
+        ({"make_scheduler": plateau}, r"ReduceLROnPlateau can't be used with monitor=None.*monitor='loss'"),
+        ({"make_scheduler": SCHEDULERS["StepLR"], "monitor": "loss"}, "StepLR can't be used with monitor='loss'"),
+        ({"make_scheduler": lambda optimizer: 0.1}, "the function returned float"),
         ({"make_scheduler": plateau, "monitor": "loss", "phase": "validation-vallid"}, "mean 'validation-valid'"),
         ({"make_scheduler": plateau, "monitor": "lost"}, r"no average named 'lost' to monitor\. Did you mean 'loss'"),
     ],
@@ -289,5 +289,5 @@ def test_what_can_not_be_meant_is_refused_where_it_shows(tmp_path, arguments, me
 def test_intervals_that_make_no_sense_are_refused_at_once():
     with pytest.raises(IntervalError, match="isn't possible here"):
         LearningRateSchedule(plateau, every="3s")
-    with pytest.raises(HookError, match="monitored at the end of epochs"):
+    with pytest.raises(HookError, match="monitor a value only at the end of epochs"):
         LearningRateSchedule(plateau, every="1it", monitor="loss")

@@ -44,5 +44,5 @@ def test_event_files_hold_the_histograms_and_a_resumed_run_goes_on_exactly(tmp_p
 def test_what_can_not_be_meant_is_refused(tmp_path):
     with pytest.raises(IntervalError, match="isn't possible here"):
         LogWeights("5s")
-    with pytest.raises(HookError, match="No parameter of TinyNetwork fits"):
+    with pytest.raises(HookError, match="No parameter of TinyNetwork matches"):
         session_with(tmp_path, LogWeights(pattern="encoder.*"))()

@@ -64,7 +64,7 @@ def test_an_error_ends_it(tmp_path):
 
 @pytest.mark.parametrize("iterations", [range(5, 5), range(3), range(1, 9, 2), range(9, 1, -1)])
 def test_what_are_no_iterations_one_behind_the_other_is_refused(iterations):
-    with pytest.raises(HookError, match="a range of iterations from 1"):
+    with pytest.raises(HookError, match="a range of consecutive iterations"):
         Profile(iterations)
 
 

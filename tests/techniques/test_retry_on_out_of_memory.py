@@ -255,7 +255,7 @@ def test_what_filled_the_memory_is_let_go_before_it_tries_again():
 
 def test_a_single_sample_that_does_not_fit_ends_the_run(tmp_path):
     session = limited(tmp_path, 0)
-    with pytest.raises(torch.OutOfMemoryError, match=r"4 samples of training doesn't fit .* not even sample by sample"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"4 samples of training doesn't fit .* even one sample at a time"):
         session()
 
 
@@ -276,10 +276,12 @@ def test_it_says_what_it_did(tmp_path, caplog):
     session = limited(tmp_path, 2, num_epochs=1)
     with caplog.at_level(logging.INFO, "torchbase"):
         session()
-    assert "4 samples of training didn't fit into memory together; done in 2 parts." in caplog.text
+    assert "4 samples of training don't fit into memory; computed in 2 parts." in caplog.text
 
 
 def test_iterations_of_another_kind_are_refused():
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=1)
-    with pytest.raises(HookError, match=r"as TrainingStep does them, and here 'run_iteration' does"):
+    with pytest.raises(
+        HookError, match=r"that training_step runs, but in this run 'run_iteration' implements run_iteration"
+    ):
         Engine(lambda run, phase, batch: None, hooks=[RetryOnOutOfMemory()]).run(run)

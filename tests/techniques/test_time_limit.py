@@ -43,7 +43,7 @@ def test_the_run_ends_when_its_time_is_over_and_keeps_what_it_learnt(tmp_path, c
     session = session_with(tmp_path / "limited", TakesASecond(clock), TimeLimit("7s"), num_epochs=4)
     summary = session()
     assert (summary.epochs_done, session._run.progress.iterations) == (1, 7)
-    assert summary.stop_reason == "its time of 7s is over"
+    assert summary.stop_reason == "the time limit of 7s is reached"
     stopped = session_with(tmp_path / "stopped", StopAt(7), num_epochs=4)
     stopped()
     assert learnt_differently(session, stopped) == []
@@ -56,10 +56,10 @@ def test_the_time_before_a_resume_counts_and_that_between_does_not(tmp_path, clo
     first()
     clock.now += 1000.0
     second = resumed(tmp_path, TakesASecond(clock), TimeLimit("7s"))
-    assert second().stop_reason == "its time of 7s is over"
+    assert second().stop_reason == "the time limit of 7s is reached"
     assert second._run.progress.iterations == 7
     third = resumed(tmp_path, TakesASecond(clock), TimeLimit("7s"))
-    assert third().stop_reason == "its time of 7s is over"
+    assert third().stop_reason == "the time limit of 7s is reached"
     assert third._run.progress.iterations == 7
 
 

@@ -54,5 +54,5 @@ def test_what_was_frozen_by_hand_can_be_unfrozen_where_the_optimizer_holds_it(tm
 def test_what_can_not_be_meant_is_refused(tmp_path):
     with pytest.raises(IntervalError, match="isn't possible here"):
         Unfreeze("*", at="10s")
-    with pytest.raises(HookError, match=r"fits the pattern 'layers\.9\.\*'"):
+    with pytest.raises(HookError, match=r"matches the pattern 'layers\.9\.\*'"):
         session_with(tmp_path, Unfreeze("layers.9.*", at="1ep"))()
