@@ -43,13 +43,13 @@ def step_plainly(session, batch):
     session.optimizer.zero_grad()
 
 
-def learnt_differently(first, second):
+def training_differences(first, second):
     """Returns the paths of values that differ between the networks and optimizers of two sessions."""
     states = [[session.network.state_dict(), session.optimizer.state_dict()["state"]] for session in (first, second)]
     return different_values(*states)
 
 
-def end_of(session):
+def final_state_of(session):
     """Returns the final state of a run, including the states of the hooks, except names that contain a time."""
     session._run_directory.writes.wait()
     saved = newest_whole_checkpoint(Path(session.run_dir, "states"))
@@ -78,7 +78,7 @@ def check_resumes_exactly(parent, make_hooks, stops=(2, 8), kind=TinySession, dr
         for hook in make_hooks():
             stopped.register(hook)
     stopped()
-    differences = different_values(end_of(whole), end_of(stopped))
+    differences = different_values(final_state_of(whole), final_state_of(stopped))
     assert not differences, differences
     return whole
 

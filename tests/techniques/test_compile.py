@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from every_technique import PlainSession, check_resumes_exactly, learnt_differently, session_with
+from every_technique import PlainSession, check_resumes_exactly, session_with, training_differences
 from tiny import TinySession, make_dataset
 
 from torchbase import ValidationDatasetsDict
@@ -33,7 +33,7 @@ def test_a_compiled_network_trains_like_the_plain_network(tmp_path):
     plain()
     session = session_with(tmp_path, Compile(backend="eager"))
     session()
-    assert learnt_differently(session, plain) == []
+    assert training_differences(session, plain) == []
 
 
 def test_training_equals_a_network_compiled_by_hand(tmp_path):
@@ -48,7 +48,7 @@ def test_training_equals_a_network_compiled_by_hand(tmp_path):
     torch.compiler.reset()
     session = session_with(tmp_path, Compile(backend="aot_eager"), dropout=0.3)
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
 
 
 def test_each_shape_is_compiled_once_for_training_and_once_for_validation(tmp_path):
@@ -85,7 +85,7 @@ def test_a_run_can_be_resumed_without_compilation(tmp_path):
     tag = next((tmp_path / "first").iterdir()).name
     resumed = TinySession(config, tmp_path / "first", create_run_dir_afresh=False, source_run_dir_tag=tag)
     resumed()
-    assert learnt_differently(resumed, whole) == []
+    assert training_differences(resumed, whole) == []
 
 
 def test_a_session_that_is_called_twice_is_compiled_once(tmp_path):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from every_technique import (
     check_resumes_exactly,
-    end_of,
-    learnt_differently,
+    final_state_of,
     session_with,
     step_plainly,
     train_by_hand,
+    training_differences,
 )
 from tiny import StopAt, TinySession
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -59,7 +59,7 @@ def test_validation_and_the_best_network_equal_averages_by_hand(tmp_path, use_bu
     hooks = [ExponentialMovingAverage(0.8, use_buffers), record := RecordNetworks()]
     session = session_with(tmp_path, *(hooks if is_listed_first else reversed(hooks)))
     summary = session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     # Buffers that aren't averaged are copied from the network.
     expected = [
         {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
@@ -73,7 +73,7 @@ def test_validation_and_the_best_network_equal_averages_by_hand(tmp_path, use_bu
     assert different_values(record.best, {epoch: expected[epoch - 1] for epoch in record.best}) == []
     saved = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
     assert different_values(dict(saved), record.best[summary.best_losses["validation-valid"].epoch]) == []
-    assert different_values(end_of(session)["hooks"]["exponential_moving_average"], of_epochs[-1]) == []
+    assert different_values(final_state_of(session)["hooks"]["exponential_moving_average"], of_epochs[-1]) == []
 
 
 @pytest.mark.parametrize("use_buffers", [False, True])
@@ -90,7 +90,7 @@ def test_a_run_that_stops_in_validation_saves_the_unaveraged_weights(tmp_path, p
     resumed = TinySession.resume(tmp_path / "stopped")
     resumed.register(ExponentialMovingAverage(0.8))
     resumed()
-    assert different_values(end_of(whole), end_of(resumed)) == []
+    assert different_values(final_state_of(whole), final_state_of(resumed)) == []
 
 
 def test_an_error_in_validation_restores_the_weights(tmp_path):
@@ -112,7 +112,7 @@ def test_an_error_in_validation_restores_the_weights(tmp_path):
 def test_averages_are_updated_only_after_optimizer_steps(tmp_path):
     session = session_with(tmp_path, ExponentialMovingAverage(0.8), GradientAccumulation(2))
     session()
-    assert end_of(session)["hooks"]["exponential_moving_average"]["n_averaged"] == 2 * 3
+    assert final_state_of(session)["hooks"]["exponential_moving_average"]["n_averaged"] == 2 * 3
 
 
 def test_an_evaluation_uses_the_current_weights(tmp_path):

@@ -1,5 +1,5 @@
 import pytest
-from every_technique import check_resumes_exactly, learnt_differently, session_with, step_plainly, train_by_hand
+from every_technique import check_resumes_exactly, session_with, step_plainly, train_by_hand, training_differences
 from tiny import KeepNetworks, TinySession
 
 from torchbase.errors import HookError, IntervalError
@@ -28,7 +28,7 @@ def test_training_equals_a_loop_by_hand(tmp_path, until, epochs):
     session = session_with(tmp_path, *hooks, num_epochs=4, weight_decay=0.1)
     first = {name: value.clone() for name, value in session.network.state_dict().items()}
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     for epoch, network in keep.networks.items():
         has_changed = different_values(network["layers.0.weight"], first["layers.0.weight"]) != []
         assert has_changed == (epoch > epochs)

@@ -3,10 +3,10 @@ import torch
 from every_technique import (
     PlainSession,
     check_resumes_exactly,
-    learnt_differently,
     loss_of,
     session_with,
     train_by_hand,
+    training_differences,
 )
 
 from torchbase import Engine, Phase, Run, hookimpl
@@ -41,7 +41,7 @@ def test_training_equals_a_loop_by_hand(tmp_path):
     by_hand = train_by_hand(tmp_path, step)
     session = session_with(tmp_path, GradientAccumulation(2))
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
 
 
 @pytest.mark.parametrize("mini_batches", [2, 4])

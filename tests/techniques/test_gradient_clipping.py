@@ -2,11 +2,11 @@ import pytest
 import torch
 from every_technique import (
     check_resumes_exactly,
-    learnt_differently,
     loss_of,
     session_with,
     step_plainly,
     train_by_hand,
+    training_differences,
 )
 from tiny import read_scalars
 
@@ -26,10 +26,10 @@ def test_clipping_by_norm_equals_a_loop_by_hand(tmp_path):
     by_hand = train_by_hand(tmp_path, step)
     session = session_with(tmp_path, GradientClipping(norm=0.5))
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     assert [value for _, value in read_scalars(session.run_dir)["training/gradient_norm/iterations"]] == norms
     assert max(norms) > 0.5
-    assert learnt_differently(session, train_by_hand(tmp_path, step_plainly)) != []
+    assert training_differences(session, train_by_hand(tmp_path, step_plainly)) != []
 
 
 def test_clipping_by_value_equals_a_loop_by_hand_and_logs_the_norm(tmp_path):
@@ -47,7 +47,7 @@ def test_clipping_by_value_equals_a_loop_by_hand_and_logs_the_norm(tmp_path):
     by_hand = train_by_hand(tmp_path, step)
     session = session_with(tmp_path, GradientClipping(value=0.01))
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     logged = [value for _, value in read_scalars(session.run_dir)["training/gradient_norm/iterations"]]
     assert logged == pytest.approx(norms, rel=1e-5)
 

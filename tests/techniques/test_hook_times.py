@@ -3,7 +3,7 @@ import time
 from pathlib import Path
 
 import pytest
-from every_technique import check_resumes_exactly, learnt_differently, session_with
+from every_technique import check_resumes_exactly, session_with, training_differences
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.hooks import HookTimes
@@ -104,7 +104,7 @@ def test_the_table_is_in_the_run_directory_and_training_is_unchanged(tmp_path):
     assert not any(hook == "hook_times" for hook, _ in rows)
     plain = session_with(tmp_path, dropout=0.3)
     plain()
-    assert learnt_differently(session, plain) == []
+    assert training_differences(session, plain) == []
 
 
 def test_the_table_is_written_after_an_error(tmp_path):

@@ -5,12 +5,12 @@ import torch
 from every_technique import (
     PlainSession,
     check_resumes_exactly,
-    end_of,
-    learnt_differently,
+    final_state_of,
     loss_of,
     session_with,
     step_plainly,
     train_by_hand,
+    training_differences,
 )
 from tiny import StopAt, TinySession, config_with, make_dataset, read_scalars
 from torch.optim import lr_scheduler
@@ -65,7 +65,7 @@ def test_a_schedule_after_steps_equals_a_loop_by_hand_and_resumes_exactly(tmp_pa
     session = check_resumes_exactly(
         tmp_path, lambda: [LearningRateSchedule(SCHEDULERS[name], every="1it")], kind=PlainSession
     )
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     assert rates_logged(session, "iterations") == pytest.approx(rates)
     assert len(set(rates)) > 1
 
@@ -89,7 +89,7 @@ def test_a_schedule_after_epochs_equals_a_loop_by_hand(tmp_path):
     by_hand, rates = train_epochs_by_hand(tmp_path, SCHEDULERS["ExponentialLR"], epochs=3)
     session = session_with(tmp_path, LearningRateSchedule(SCHEDULERS["ExponentialLR"]), num_epochs=3)
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     assert rates_logged(session, "epochs") == pytest.approx(rates)
 
 
@@ -119,7 +119,7 @@ def test_a_run_resumed_before_the_end_of_an_epoch_continues_exactly(tmp_path, ar
     resumed = TinySession.resume(tmp_path / "stopped")
     resumed.register(*hooks())
     resumed()
-    assert different_values(end_of(whole), end_of(resumed)) == []
+    assert different_values(final_state_of(whole), final_state_of(resumed)) == []
 
 
 def test_the_interval_counts_optimizer_steps(tmp_path):
@@ -232,7 +232,7 @@ def test_init_scheduler_defines_the_schedule(tmp_path, kind, every):
     registered = session_with(tmp_path, LearningRateSchedule(SCHEDULERS["ExponentialLR"], every), dropout=0.3)
     registered()
     session = check_resumes_exactly(tmp_path, list, kind=kind)
-    assert learnt_differently(session, registered) == []
+    assert training_differences(session, registered) == []
     assert "learning_rate_schedule" in session.hooks
 
 
@@ -259,7 +259,7 @@ def test_a_session_that_is_called_twice_continues_its_schedule(tmp_path):
     session = session_with(tmp_path, StopAt(8), kind=ScheduleAfterEpochs, num_epochs=3)
     session()
     session()
-    assert learnt_differently(session, whole) == []
+    assert training_differences(session, whole) == []
 
 
 def test_an_invalid_return_value_of_init_scheduler_raises(tmp_path):

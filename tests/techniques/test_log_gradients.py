@@ -4,10 +4,10 @@ from every_technique import (
     PlainSession,
     Recorder,
     check_resumes_exactly,
-    learnt_differently,
     loss_of,
     session_with,
     train_by_hand,
+    training_differences,
 )
 
 from torchbase.errors import HookError, IntervalError
@@ -38,7 +38,7 @@ def test_the_gradients_that_the_optimizer_uses_are_logged(tmp_path, is_listed_fi
     hooks = [GradientClipping(norm=0.1), LogGradients("3it"), recorder := Recorder()]
     session = session_with(tmp_path, *(hooks[::-1] if is_listed_first else hooks))
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     expected = {key: value for key, value in gradients.items() if key[1] in (3, 6, 9)}
     assert different_values(recorder.histograms, expected) == []
 

@@ -3,10 +3,10 @@ import torch
 from every_technique import (
     PlainSession,
     check_resumes_exactly,
-    learnt_differently,
     loss_of,
     session_with,
     train_by_hand,
+    training_differences,
 )
 from tiny import TinySession, read_scalars
 
@@ -38,10 +38,10 @@ def test_bf16_equals_a_loop_by_hand(tmp_path):
     by_hand = train_by_hand(tmp_path, step)
     session = session_with(tmp_path, MixedPrecision("bf16"))
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     full = session_with(tmp_path)
     full()
-    assert learnt_differently(session, full) != []
+    assert training_differences(session, full) != []
 
 
 def scaled_by_hand(tmp_path, kind, clip=None, accumulate=1, gamma=1.0):
@@ -75,7 +75,7 @@ def test_fp16_equals_a_loop_by_hand(tmp_path, kind):
     by_hand, scaler, steps = scaled_by_hand(tmp_path, kind)
     session = session_with(tmp_path, hook := MixedPrecision("fp16"), kind=kind, num_epochs=3, mini_batch_size=3)
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     assert hook.state_dict() == scaler.state_dict()
     assert (len(steps) < 18) == (kind is PlainSession)
 
@@ -93,7 +93,7 @@ def test_other_techniques_use_unscaled_gradients_in_any_order(tmp_path, order):
         tmp_path, *(hooks[number] for number in order), kind=PlainSession, num_epochs=3, mini_batch_size=3
     )
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     assert 0 < len(steps) < 9
     logged = read_scalars(session.run_dir)
     assert [step for step, _ in logged["training/learning_rate/iterations"]] == steps

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from every_technique import check_resumes_exactly, learnt_differently, session_with
+from every_technique import check_resumes_exactly, session_with, training_differences
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.errors import HookError
@@ -28,7 +28,7 @@ def test_only_the_selected_iterations_are_profiled(tmp_path):
     assert "aten::addmm" in table
     plain = session_with(tmp_path)
     plain()
-    assert learnt_differently(session, plain) == []
+    assert training_differences(session, plain) == []
 
 
 def test_validation_is_profiled_and_the_end_of_the_run_stops_the_profiler(tmp_path):

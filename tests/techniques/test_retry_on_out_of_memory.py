@@ -9,10 +9,10 @@ from every_technique import (
     PlainNetwork,
     PlainSession,
     check_resumes_exactly,
-    learnt_differently,
     loss_of,
     session_with,
     train_by_hand,
+    training_differences,
 )
 from tiny import StopAt, TinyNetwork, TinySession, read_scalars
 
@@ -116,7 +116,7 @@ def test_training_equals_a_loop_by_hand_over_halves(tmp_path):
     by_hand = train_by_hand(tmp_path, step, kind=PlainSession, mini_batch_size=8)
     session = limited(tmp_path, 4, mini_batch_size=8)
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_buffers_and_random_streams_are_restored_before_a_retry(tmp_path):
             (loss_of(by_hand, half) / 2).backward()
         by_hand.optimizer.step()
         by_hand.optimizer.zero_grad()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
 
 
 def test_metrics_are_computed_over_the_whole_mini_batch(tmp_path):
@@ -219,7 +219,7 @@ def test_without_a_retry_the_hook_changes_nothing(tmp_path):
     plain, session = session_with(tmp_path, dropout=0.3), session_with(tmp_path, RetryOnOutOfMemory(), dropout=0.3)
     plain()
     session()
-    assert learnt_differently(session, plain) == []
+    assert training_differences(session, plain) == []
 
 
 def test_memory_is_freed_before_a_retry():

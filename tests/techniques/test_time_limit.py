@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from every_technique import check_resumes_exactly, learnt_differently, session_with
+from every_technique import check_resumes_exactly, session_with, training_differences
 from tiny import StopAt, TinySession
 
 from torchbase import Engine, Phase, Run, hookimpl
@@ -46,7 +46,7 @@ def test_the_run_stops_at_the_limit_with_its_state_saved(tmp_path, clock):
     assert summary.stop_reason == "the time limit of 7s is reached"
     stopped = session_with(tmp_path / "stopped", StopAt(7), num_epochs=4)
     stopped()
-    assert learnt_differently(session, stopped) == []
+    assert training_differences(session, stopped) == []
     longer = resumed(tmp_path / "limited", OneSecondIterations(clock), TimeLimit("10.5s"))
     assert (longer().epochs_done, longer._run.progress.iterations) == (2, 11)
 

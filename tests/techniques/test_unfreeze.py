@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_technique import check_resumes_exactly, learnt_differently, session_with, step_plainly, train_by_hand
+from every_technique import check_resumes_exactly, session_with, step_plainly, train_by_hand, training_differences
 from tiny import TinySession
 
 from torchbase.errors import HookError, IntervalError
@@ -27,7 +27,7 @@ def test_training_equals_a_loop_by_hand(tmp_path):
     for order in (1, -1):  # in both orders
         session = session_with(tmp_path, *hooks()[::order], num_epochs=4, weight_decay=0.1)
         session()
-        assert learnt_differently(session, by_hand) == []
+        assert training_differences(session, by_hand) == []
 
 
 def test_a_resumed_run_continues_exactly(tmp_path):
