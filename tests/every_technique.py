@@ -1,4 +1,4 @@
-"""What the tests of the training techniques share: the loop written by hand, and runs that are stopped and resumed."""
+"""Helpers for the tests of the training techniques: a training loop by hand, and comparisons of resumed runs."""
 
 import copy
 from pathlib import Path
@@ -16,10 +16,10 @@ def session_with(parent, *hooks, kind=TinySession, dropout=0.0, metrics=None, **
     config["session"].update(session)
     config["network"] = {"architecture": getattr(kind, "architecture", "TinyNetwork"), "dropout": dropout}
     config["metrics"] = metrics or {}
-    made = kind(config, parent)
+    created = kind(config, parent)
     for hook in hooks:
-        made.register(hook)
-    return made
+        created.register(hook)
+    return created
 
 
 def loss_of(session, batch):
@@ -27,9 +27,9 @@ def loss_of(session, batch):
 
 
 def train_by_hand(parent, step, kind=TinySession, epochs=2, **config):
-    """The loop that one writes without torchbase, on the mini-batches that a session has; step does one iteration."""
+    """Trains with a plain PyTorch loop on the mini-batches of a session; step runs one iteration."""
     session = session_with(parent, kind=kind, **config)
-    assert session.optimizer.state == {}  # it is there, as in a run, before anything is done with the network
+    assert session.optimizer.state == {}  # creates the optimizer before the network is used, as in a run
     for epoch in range(1, epochs + 1):
         for batch in session.dataloader_train.mini_batches(epoch):
             session.network.train()
@@ -43,21 +43,21 @@ def step_plainly(session, batch):
     session.optimizer.zero_grad()
 
 
-def learnt_differently(first, second):
-    """The paths of what differs between the networks and optimizers of two sessions, bit by bit."""
-    states = [[one.network.state_dict(), one.optimizer.state_dict()["state"]] for one in (first, second)]
+def training_differences(first, second):
+    """Returns the paths of values that differ between the networks and optimizers of two sessions."""
+    states = [[session.network.state_dict(), session.optimizer.state_dict()["state"]] for session in (first, second)]
     return different_values(*states)
 
 
-def end_of(session):
-    """Everything that a run ends with, but for what is named by time: also what each hook remembers."""
+def final_state_of(session):
+    """Returns the final state of a run, including the states of the hooks, except names that contain a time."""
     session._run_directory.writes.wait()
     saved = newest_whole_checkpoint(Path(session.run_dir, "states"))
     best = Path(session.run_dir, "network.pth")
     return {
         "parts": {name: part for name, part in saved.parts["training"].items() if name != "hooks"},
         "hooks": {name: state for name, state in saved.parts["training"]["hooks"].items() if name != "tensorboard"},
-        "kept network": saved.parts["network"],
+        "saved network": saved.parts["network"],
         "network": session.network.state_dict(),
         "optimizer": session.optimizer.state_dict(),
         "best network": torch.load(best, weights_only=True) if best.exists() else None,
@@ -66,7 +66,7 @@ def end_of(session):
 
 
 def check_resumes_exactly(parent, make_hooks, stops=(2, 8), kind=TinySession, dropout=0.3, **session):
-    """Compares a run that is stopped behind some iterations, and resumed each time, with one that never was."""
+    """Checks that a run that is stopped and resumed after some iterations equals an uninterrupted run."""
     whole = session_with(parent / "whole", *make_hooks(), kind=kind, dropout=dropout, **session)
     whole()
     stopped = session_with(parent / "stopped", *make_hooks(), kind=kind, dropout=dropout, **session)
@@ -78,13 +78,13 @@ def check_resumes_exactly(parent, make_hooks, stops=(2, 8), kind=TinySession, dr
         for hook in make_hooks():
             stopped.register(hook)
     stopped()
-    differences = different_values(end_of(whole), end_of(stopped))
+    differences = different_values(final_state_of(whole), final_state_of(stopped))
     assert not differences, differences
     return whole
 
 
 class PlainNetwork(torch.nn.Sequential):
-    """Without anything in which the samples of a mini-batch depend on one another."""
+    """A network whose samples don't depend on each other."""
 
     def __init__(self):
         super().__init__(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1), torch.nn.Flatten(0))
@@ -101,7 +101,7 @@ class PlainSession(TinySession):
 
 
 class Recorder:
-    """A logging backend that keeps histograms and images in memory."""
+    """A logging backend that stores histograms and images in memory."""
 
     def __init__(self):
         self.histograms, self.images = {}, {}

@@ -14,8 +14,8 @@ from torchbase.run_directory.directory import RunDirectory
 
 
 def run_with(losses_of_sets, tmp_path, demo=()):
-    """Runs epochs whose validation losses are given, by set; returns the epochs after which the network was kept."""
-    kept = []
+    """Runs epochs with the given validation losses of each set; returns the best epochs, and the run."""
+    best_epochs = []
 
     class Losses:
         @hookimpl
@@ -25,7 +25,7 @@ def run_with(losses_of_sets, tmp_path, demo=()):
 
         @hookimpl
         def on_best_epoch(self, run):
-            kept.append(run.epoch)
+            best_epochs.append(run.epoch)
 
     network = torch.nn.Linear(1, 1)
     run = Run(
@@ -41,29 +41,29 @@ def run_with(losses_of_sets, tmp_path, demo=()):
 
     Engine(step, hooks=[Losses(), BestValidation()]).run(run)
     state = torch.load(run.run_directory.path / "network.pth", weights_only=True)
-    assert state["weight"].item() == kept[-1]
-    return kept, run
+    assert state["weight"].item() == best_epochs[-1]
+    return best_epochs, run
 
 
-def test_the_epoch_of_the_lowest_loss_is_kept(tmp_path):
-    kept, run = run_with({"valid": [3.0, 2.0, 2.5, 1.0, 1.0]}, tmp_path)
-    assert kept == [1, 2, 4]
+def test_the_network_of_the_lowest_loss_is_saved(tmp_path):
+    best_epochs, run = run_with({"valid": [3.0, 2.0, 2.5, 1.0, 1.0]}, tmp_path)
+    assert best_epochs == [1, 2, 4]
     assert (run.best_losses["validation-valid"].loss, run.best_losses["validation-valid"].epoch) == (1.0, 4)
 
 
 def test_every_voting_set_has_to_agree(tmp_path):
-    kept, run = run_with({"a": [3.0, 2.0, 1.0, 0.5], "b": [3.0, 4.0, 2.0, 2.5]}, tmp_path)
-    assert kept == [1, 3]
+    best_epochs, run = run_with({"a": [3.0, 2.0, 1.0, 0.5], "b": [3.0, 4.0, 2.0, 2.5]}, tmp_path)
+    assert best_epochs == [1, 3]
     assert {name: best.epoch for name, best in run.best_losses.items()} == {"validation-a": 4, "validation-b": 3}
 
 
 def test_a_set_for_demo_has_no_vote_but_a_best_loss(tmp_path):
-    kept, run = run_with({"a": [3.0, 2.0], "demo": [1.0, 5.0]}, tmp_path, demo=["demo"])
-    assert kept == [1, 2]
+    best_epochs, run = run_with({"a": [3.0, 2.0], "demo": [1.0, 5.0]}, tmp_path, demo=["demo"])
+    assert best_epochs == [1, 2]
     assert run.best_losses["validation-demo"].epoch == 1
 
 
-def test_without_a_vote_the_last_network_is_kept_and_one_warning_says_so(tmp_path, caplog):
+def test_without_voting_sets_the_last_network_is_saved_with_one_warning(tmp_path, caplog):
     class OnlyDemo(TinySession):
         def init_datasets(self):
             return make_dataset(), ValidationDatasetsDict(
@@ -74,18 +74,18 @@ def test_without_a_vote_the_last_network_is_kept_and_one_warning_says_so(tmp_pat
     with caplog.at_level(logging.WARNING, "torchbase"):
         session()
     assert len([record for record in caplog.records if "No validation set votes" in record.message]) == 1
-    kept = torch.load(f"{session.run_dir}/network.pth", weights_only=True)
-    assert all(torch.equal(value, kept[name]) for name, value in session.network.state_dict().items())
+    saved = torch.load(f"{session.run_dir}/network.pth", weights_only=True)
+    assert all(torch.equal(value, saved[name]) for name, value in session.network.state_dict().items())
 
 
-def test_without_averages_the_error_says_what_to_register(tmp_path):
+def test_without_averages_the_error_names_the_hook_to_register(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session.unregister("metric_averages")
     with pytest.raises(HookError, match=r"no average named 'loss'.*register MetricAverages"):
         session()
 
 
-def test_a_first_loss_that_is_nan_is_not_the_best_for_good(tmp_path):
+def test_a_nan_loss_in_the_first_epoch_does_not_stay_the_best(tmp_path):
     class NanAtFirst(TinySession):
         def get_loss_value(self, *, loss_tensor):
             return loss_tensor if self.network.training or self.epoch > 1 else loss_tensor * float("nan")
@@ -124,55 +124,57 @@ class TwoVoters(TinySession):
         return [Sized()]
 
 
-def decisions_of(session):
+def read_decisions(session):
     return [json.loads(line) for line in Path(session.run_dir, "votes.jsonl").read_text().splitlines()]
 
 
-def voting(tmp_path, arguments, **config):
+def voting_session(tmp_path, arguments, **config):
     session = TwoVoters({**config_with(**config), "metrics": {"Sized": ["size"]}}, tmp_path)
     session.unregister("best_validation")
     session.register(BestValidation(**arguments))
     return session
 
 
-def test_sets_vote_in_the_epochs_in_which_they_are_validated_on_and_the_reasons_are_kept(tmp_path):
-    session = voting(tmp_path, {"rule": "any"}, num_epochs=5)
+def test_sets_vote_in_the_epochs_in_which_they_are_validated(tmp_path):
+    session = voting_session(tmp_path, {"rule": "any"}, num_epochs=5)
     summary = session()
-    voters = [[vote["phase"] for vote in one["votes"]] for one in decisions_of(session)]
+    voters = [[vote["phase"] for vote in decision["votes"]] for decision in read_decisions(session)]
     near, far = "validation-near", "validation-far"
-    assert voters == [[near], [near, far], [near], [near, far], [near, far]]  # all of them in the last epoch
+    assert voters == [[near], [near, far], [near], [near, far], [near, far]]  # all sets in the last epoch
     scalars = read_scalars(session.run_dir)
     assert [step for step, _ in scalars["validation-demo/loss/epochs"]] == [3, 5]
     for name, best in summary.best_losses.items():
         curve = dict(scalars[f"{name}/loss/epochs"])
         assert min(curve, key=curve.get) == best.epoch
-    for decision in decisions_of(session):
+    for decision in read_decisions(session):
         assert decision["kept"] is any(vote["is_for"] for vote in decision["votes"])
         assert decision["reason"].startswith("any: ")
 
 
 def test_any_metric_can_decide_and_higher_can_be_better(tmp_path):
-    session = voting(tmp_path, {"monitor": "size", "mode": "max", "rule": lambda votes: votes["validation-near"]})
-    session.register(kept := KeepNetworks())
+    session = voting_session(
+        tmp_path, {"monitor": "size", "mode": "max", "rule": lambda votes: votes["validation-near"]}
+    )
+    session.register(keep := KeepNetworks())
     session()
     values = dict(read_scalars(session.run_dir)["validation-near/size/epochs"])
     best = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
-    assert different_values(dict(best), kept.networks[max(values, key=values.get)]) == []
+    assert different_values(dict(best), keep.networks[max(values, key=values.get)]) == []
 
 
-def test_a_monitor_that_is_not_there_is_named_with_the_nearest(tmp_path):
+def test_an_unknown_monitor_raises_with_the_nearest_name(tmp_path):
     with pytest.raises(HookError, match=r"no average named 'sice'.*Did you mean 'size'"):
-        voting(tmp_path, {"monitor": "sice"})()
+        voting_session(tmp_path, {"monitor": "sice"})()
 
 
-@pytest.mark.parametrize("arguments", [{"mode": "maximum"}, {"rule": "most"}])
-def test_what_can_not_be_meant_is_refused_at_once(arguments):
-    with pytest.raises(HookError, match="has to be"):
-        BestValidation(**arguments)
+@pytest.mark.parametrize(("name", "value"), [("mode", "maximum"), ("rule", "most")])
+def test_an_invalid_mode_or_rule_raises_at_once(name, value):
+    with pytest.raises(HookError, match=rf"The {name} of BestValidation.*'{value}'"):
+        BestValidation(**{name: value})
 
 
 @pytest.mark.parametrize("stop", ["training 3", "training 5", "validation-near 3", "validation-far 4", "training 12"])
-def test_a_run_that_was_stopped_keeps_the_same_network_and_decisions(tmp_path, stop):
+def test_a_resumed_run_saves_the_same_network_and_decisions(tmp_path, stop):
     phase_name, iteration = stop.split()
 
     class Stop:
@@ -182,15 +184,15 @@ def test_a_run_that_was_stopped_keeps_the_same_network_and_decisions(tmp_path, s
                 run.request_stop("for the test")
 
     arguments, config = {"rule": "majority", "monitor": "size"}, {"num_epochs": 4}
-    whole = voting(tmp_path / "whole", arguments, **config)
+    whole = voting_session(tmp_path / "whole", arguments, **config)
     whole()
-    begun = voting(tmp_path / "stopped", arguments, **config)
-    begun.register(Stop())
-    assert begun().stop_reason == "for the test"
+    stopped = voting_session(tmp_path / "stopped", arguments, **config)
+    stopped.register(Stop())
+    assert stopped().stop_reason == "for the test"
     resumed = TwoVoters.resume(tmp_path / "stopped")
     resumed.unregister("best_validation")
     resumed.register(BestValidation(**arguments))
     resumed()
-    assert decisions_of(resumed) == decisions_of(whole)
-    best = [torch.load(Path(one.run_dir, "network.pth"), weights_only=True) for one in (whole, resumed)]
+    assert read_decisions(resumed) == read_decisions(whole)
+    best = [torch.load(Path(session.run_dir, "network.pth"), weights_only=True) for session in (whole, resumed)]
     assert different_values(*map(dict, best)) == []

@@ -11,14 +11,14 @@ from torchbase.hooks import Charts, JsonLines, LogValues, MetricAverages
 
 
 class Layouts:
-    """Keeps the layouts that are told, and how many iterations were done by then."""
+    """Records the logged layouts, each with the number of iterations before it."""
 
     def __init__(self):
-        self.told = []
+        self.logged = []
 
     @hookimpl
     def log_layout(self, run, layout):
-        self.told.append((run.progress.iterations, layout))
+        self.logged.append((run.progress.iterations, layout))
 
 
 class Errors(BaseMetricsClass):
@@ -47,11 +47,11 @@ def run_with(charts, tmp_path, *others, rehearsal=True, config=MEASURED):
     for hook in (charts, layouts, *others):
         session.register(hook)
     session()
-    return layouts.told
+    return layouts.logged
 
 
 @pytest.mark.parametrize("rehearsal", [True, False])
-def test_by_default_each_value_has_a_chart_with_the_epochs_of_all_phases(tmp_path, rehearsal):
+def test_by_default_each_value_has_one_chart_with_the_epochs_of_all_phases(tmp_path, rehearsal):
     ((iterations, layout),) = run_with(Charts(), tmp_path, rehearsal=rehearsal)
     assert iterations == (0 if rehearsal else 5)
     (charts,) = layout.values()
@@ -60,7 +60,7 @@ def test_by_default_each_value_has_a_chart_with_the_epochs_of_all_phases(tmp_pat
     }
 
 
-def test_a_set_that_is_validated_on_within_epochs_has_charts_of_its_own(tmp_path):
+def test_a_set_that_is_validated_within_epochs_has_separate_charts(tmp_path):
     class Within(TinySession):
         def init_datasets(self):
             training, validation = super().init_datasets()
@@ -69,7 +69,7 @@ def test_a_set_that_is_validated_on_within_epochs_has_charts_of_its_own(tmp_path
     session, layouts = Within(CONFIG, tmp_path), Layouts()
     session.register(layouts)
     session()
-    ((_, layout),) = layouts.told
+    ((_, layout),) = layouts.logged
     (charts,) = layout.values()
     assert charts == {
         "loss": ["training/loss/epochs", "validation-demo/loss/epochs"],
@@ -77,18 +77,18 @@ def test_a_set_that_is_validated_on_within_epochs_has_charts_of_its_own(tmp_path
     }
 
 
-def test_a_session_has_it_by_default_and_every_tag_of_it_is_logged(tmp_path):
+def test_the_default_layout_of_a_session_contains_only_logged_tags(tmp_path):
     session = MeasuredSession(MEASURED, tmp_path)
     session.register(JsonLines())
     session()
     lines = [json.loads(line) for line in Path(session.run_dir, "log.jsonl").read_text().splitlines()]
-    (layout,) = [one["layout"] for one in lines if one["kind"] == "layout"]
+    (layout,) = [line["layout"] for line in lines if line["kind"] == "layout"]
     tags = {tag for charts in layout.values() for chart in charts.values() for tag in chart}
     assert len(tags) == 9
-    assert tags <= {one["tag"] for one in lines if one["kind"] == "scalar"}
+    assert tags <= {line["tag"] for line in lines if line["kind"] == "scalar"}
 
 
-OWN = {
+CUSTOM = {
     "losses": {
         "loss": ("training/loss/epochs", "validation-valid/loss/epochs"),
         "best": ["validation-valid/best_loss/epochs"],
@@ -98,9 +98,9 @@ OWN = {
 
 
 @pytest.mark.parametrize("rehearsal", [True, False])
-def test_a_layout_of_the_users_is_told_as_it_was_given(tmp_path, rehearsal):
-    ((_, layout),) = run_with(Charts(OWN), tmp_path, rehearsal=rehearsal)
-    assert layout == {c: {chart: list(tags) for chart, tags in charts.items()} for c, charts in OWN.items()}
+def test_a_custom_layout_is_logged_unchanged(tmp_path, rehearsal):
+    ((_, layout),) = run_with(Charts(CUSTOM), tmp_path, rehearsal=rehearsal)
+    assert layout == {c: {chart: list(tags) for chart, tags in charts.items()} for c, charts in CUSTOM.items()}
 
 
 def fail_with(charts, tmp_path, **arguments):
@@ -118,11 +118,11 @@ def fail_with(charts, tmp_path, **arguments):
 
 
 @pytest.mark.parametrize("rehearsal", [True, False])
-def test_an_unknown_tag_is_refused_with_the_nearest_known_one(tmp_path, rehearsal):
+def test_an_unknown_tag_raises_with_the_nearest_known_tag(tmp_path, rehearsal):
     layout = {"losses": {"loss": ["training/loss/epochs", "validation-vald/loss/epochs"], "other": ["nonsense"]}}
     message, iterations = fail_with(Charts(layout), tmp_path, rehearsal=rehearsal)
     lines = message.splitlines()
-    assert lines[0] == "Charts names tags that nothing logs:"
+    assert lines[0] == "The layout of Charts contains tags that nothing logs:"
     assert lines[1] == (
         "  'validation-vald/loss/epochs', in the chart 'loss' of 'losses'. Did you mean 'validation-valid/loss/epochs'?"
     )
@@ -132,29 +132,29 @@ def test_an_unknown_tag_is_refused_with_the_nearest_known_one(tmp_path, rehearsa
     assert iterations == (0 if rehearsal else 5)
 
 
-class LogsNorm:
+class LogNorm:
     @hookimpl
     def on_gradients_ready(self, run):
         run.log("norm", 1.0)
 
 
-def test_a_tag_that_a_hook_logs_has_to_be_named_where_only_the_rehearsal_is_known(tmp_path):
+def test_with_a_rehearsal_the_tags_of_hooks_must_be_listed(tmp_path):
     layout = {"mine": {"norm": ["training/norm/iterations"]}}
     message, iterations = fail_with(Charts(layout), tmp_path)
     assert "'training/norm/iterations'" in message
     assert iterations == 0
     charts = Charts(layout, also_logged=["training/norm/iterations"])
-    ((_, told),) = run_with(charts, tmp_path, LogsNorm())
-    assert told == layout
+    ((_, logged),) = run_with(charts, tmp_path, LogNorm())
+    assert logged == layout
 
 
-def test_without_a_rehearsal_the_tags_of_hooks_are_seen(tmp_path):
+def test_without_a_rehearsal_the_tags_of_hooks_are_known(tmp_path):
     layout = {"mine": {"norm": ["training/norm/iterations", "training/norm/epochs"]}}
-    ((_, told),) = run_with(Charts(layout), tmp_path, LogsNorm(), rehearsal=False)
-    assert told == layout
+    ((_, logged),) = run_with(Charts(layout), tmp_path, LogNorm(), rehearsal=False)
+    assert logged == layout
 
 
-def test_without_a_rehearsal_a_set_that_is_validated_on_later_is_waited_for(tmp_path):
+def test_without_a_rehearsal_the_layout_is_logged_after_every_set_is_validated(tmp_path):
     class Rarely(MeasuredSession):
         def init_datasets(self):
             train, valid = super().init_datasets()
@@ -167,30 +167,30 @@ def test_without_a_rehearsal_a_set_that_is_validated_on_later_is_waited_for(tmp_
     session.unregister("rehearsal")
     session.register(layouts)
     session()
-    ((iterations, layout),) = layouts.told
+    ((iterations, layout),) = layouts.logged
     assert iterations == 10
     assert "validation-demo/loss/epochs" in layout["training and validation"]["loss"]
 
 
-def test_a_run_that_goes_on_tells_it_again(tmp_path):
+def test_a_resumed_run_logs_the_layout_again(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session.register(StopAt(7))
     session()
     again, layouts = TinySession.resume(tmp_path, Path(session.run_dir).name), Layouts()
     again.register(layouts)
     again()
-    assert [iterations for iterations, _ in layouts.told] == [7]
+    assert [iterations for iterations, _ in layouts.logged] == [7]
 
 
-def test_it_works_with_an_engine_alone():
+def test_the_hook_works_without_a_session():
     layouts = Layouts()
     run = Run(training=Phase("training", [1.0, 2.0], is_training=True), max_epochs=2)
     hooks = [LogValues(), MetricAverages(), Charts(), layouts]
     Engine(lambda run, phase, batch: run.log("v", batch), hooks=hooks).run(run)
-    assert layouts.told == [(2, {"training and validation": {"v": ["training/v/epochs"]}})]
+    assert layouts.logged == [(2, {"training and validation": {"v": ["training/v/epochs"]}})]
 
 
 @pytest.mark.parametrize("layout", ["losses", {"losses": ["a"]}, {"losses": {"loss": "training/loss/epochs"}}])
-def test_a_layout_of_another_form_is_refused_at_once(layout):
-    with pytest.raises(HookError, match="Charts takes lists of tags by category and chart, and got"):
+def test_a_layout_of_another_form_raises_at_once(layout):
+    with pytest.raises(HookError, match="Charts expects lists of tags by category and chart, but got"):
         Charts(layout)

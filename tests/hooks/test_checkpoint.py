@@ -18,19 +18,19 @@ def checkpoints_of(session):
 
 
 class Collect:
-    """Notes which checkpoints there are after each training iteration."""
+    """Records the names of the checkpoints before each training iteration."""
 
     def __init__(self, session):
-        self.session, self.seen = session, {}
+        self.session, self.names = session, {}
 
     @hookimpl
     def on_iteration_start(self, run, phase):
         if phase.is_training:
             run.run_directory.writes.wait()
-            self.seen[phase.progress.iterations] = checkpoints_of(self.session)
+            self.names[phase.progress.iterations] = checkpoints_of(self.session)
 
 
-def test_the_last_two_epochs_are_kept(tmp_path):
+def test_the_last_two_checkpoints_are_kept(tmp_path):
     session = TinySession(config_with(num_epochs=4), tmp_path)
     session()
     assert checkpoints_of(session) == [
@@ -39,27 +39,27 @@ def test_the_last_two_epochs_are_kept(tmp_path):
     ]
 
 
-def test_checkpoints_come_every_n_iterations_of_the_run(tmp_path):
+def test_checkpoints_are_saved_every_n_iterations_of_the_run(tmp_path):
     session = TinySession(config_with(checkpoint_every_n_iterations=3), tmp_path)
     collect = Collect(session)
     session.register(collect)
     session()
-    newest = {iterations: names[0][-2:] for iterations, names in collect.seen.items() if names}
+    newest = {iterations: names[0][-2:] for iterations, names in collect.names.items() if names}
     assert newest == {3: "03", 4: "03", 5: "05", 6: "06", 7: "06", 8: "06", 9: "09"}
 
 
-def test_checkpoints_come_after_some_seconds(tmp_path):
+def test_checkpoints_are_saved_after_an_interval_in_seconds(tmp_path):
     session = TinySession(config_with(checkpoint_every_seconds=1e-6, num_epochs=1), tmp_path)
     collect = Collect(session)
     session.register(collect)
     session()
-    assert {iterations: len(names) for iterations, names in collect.seen.items()} == {0: 0, 1: 1, 2: 2, 3: 2, 4: 2}
+    assert {iterations: len(names) for iterations, names in collect.names.items()} == {0: 0, 1: 1, 2: 2, 3: 2, 4: 2}
 
 
 @pytest.mark.parametrize(
     ("every", "iterations"), [("2ep", [20, 25]), (["2ep", "7it"], [21, 25]), ("100it", [25]), ([], [25])]
 )
-def test_checkpoints_come_as_often_as_asked_and_at_the_end(tmp_path, every, iterations):
+def test_checkpoints_are_saved_at_the_intervals_and_at_the_end(tmp_path, every, iterations):
     session = TinySession(config_with(num_epochs=5), tmp_path)
     session.unregister("checkpoint")
     session.register(Checkpoint(every))
@@ -67,19 +67,19 @@ def test_checkpoints_come_as_often_as_asked_and_at_the_end(tmp_path, every, iter
     assert [int(name[-10:]) for name in reversed(checkpoints_of(session))] == iterations
 
 
-def test_an_interval_that_cannot_be_read_is_refused():
+def test_an_invalid_interval_raises():
     with pytest.raises(IntervalError, match="such as '100it'"):
         Checkpoint(["1ep", "often"])
 
 
-def test_the_state_of_any_hook_is_kept_and_given_back_before_it_hears_of_the_run(tmp_path):
+def test_the_state_of_any_hook_is_restored_before_its_on_run_start(tmp_path):
     class Counter:
         def __init__(self):
-            self.count, self.began_with = torch.zeros(1), None
+            self.count, self.initial_count = torch.zeros(1), None
 
         @hookimpl
         def on_run_start(self):
-            self.began_with = self.count.item()
+            self.initial_count = self.count.item()
 
         @hookimpl
         def on_epoch_end(self):
@@ -91,19 +91,19 @@ def test_the_state_of_any_hook_is_kept_and_given_back_before_it_hears_of_the_run
         def load_state_dict(self, state):
             self.count = state["count"]
 
-    begun = TinySession(CONFIG, tmp_path)
-    begun.register(Counter())
-    begun()
+    first = TinySession(CONFIG, tmp_path)
+    first.register(Counter())
+    first()
     resumed = TinySession(
-        config_with(num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name
+        config_with(num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(first.run_dir).name
     )
     resumed.register(Counter())
     resumed()
-    assert resumed.hooks["counter"].began_with == 2
+    assert resumed.hooks["counter"].initial_count == 2
     assert resumed.hooks["counter"].count.item() == 3
 
 
-def test_a_kept_state_whose_hook_is_missing_is_named(tmp_path, caplog):
+def test_a_saved_state_without_its_hook_causes_a_warning(tmp_path, caplog):
     class Stateful:
         @hookimpl
         def on_run_end(self):
@@ -115,26 +115,26 @@ def test_a_kept_state_whose_hook_is_missing_is_named(tmp_path, caplog):
         def load_state_dict(self, state):
             pass
 
-    begun = TinySession(CONFIG, tmp_path)
-    begun.register(Stateful(), "my_hook")
-    begun()
-    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
+    first = TinySession(CONFIG, tmp_path)
+    first.register(Stateful(), "my_hook")
+    first()
+    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(first.run_dir).name)
     with caplog.at_level(logging.WARNING, "torchbase"):
         resumed()
     assert "holds a state of the hook 'my_hook', which isn't registered" in caplog.text
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):
+def test_a_run_resumes_from_the_checkpoint_before_a_damaged_checkpoint(tmp_path, caplog):
     whole = TinySession(config_with(num_epochs=3), tmp_path)
     whole()
-    begun = TinySession(CONFIG, tmp_path)
-    begun()
-    newest = list_checkpoints(Path(begun.run_dir) / "states")[0]
+    first = TinySession(CONFIG, tmp_path)
+    first()
+    newest = list_checkpoints(Path(first.run_dir) / "states")[0]
     content = bytearray((newest / "network.pth").read_bytes())
     content[len(content) // 2] ^= 1
     (newest / "network.pth").write_bytes(content)
     resumed = TinySession(
-        config_with(num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name
+        config_with(num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(first.run_dir).name
     )
     with caplog.at_level(logging.INFO, "torchbase"):
         resumed()
@@ -144,19 +144,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capl
         assert torch.equal(resumed.network.state_dict()[name], value)
 
 
-def test_where_no_checkpoint_is_whole_nothing_is_trained_and_nothing_changed(tmp_path):
-    begun = TinySession(CONFIG, tmp_path)
-    begun()
-    for path in list_checkpoints(Path(begun.run_dir) / "states"):
+def test_without_a_complete_checkpoint_resuming_raises_and_changes_nothing(tmp_path):
+    first = TinySession(CONFIG, tmp_path)
+    first()
+    for path in list_checkpoints(Path(first.run_dir) / "states"):
         (path / "training.pth").write_bytes(b"")
-    before = {path: path.read_bytes() for path in Path(begun.run_dir).rglob("*") if path.is_file()}
-    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
+    before = {path: path.read_bytes() for path in Path(first.run_dir).rglob("*") if path.is_file()}
+    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(first.run_dir).name)
     with pytest.raises(CheckpointError, match=r"training\.pth"):
         resumed()
-    assert before == {path: path.read_bytes() for path in Path(begun.run_dir).rglob("*") if path.is_file()}
+    assert before == {path: path.read_bytes() for path in Path(first.run_dir).rglob("*") if path.is_file()}
 
 
-def test_the_parts_are_those_that_a_reader_expects(tmp_path):
+def test_a_checkpoint_has_the_documented_parts(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session()
     saved = read_checkpoint(list_checkpoints(Path(session.run_dir) / "states")[0])
@@ -166,7 +166,7 @@ def test_the_parts_are_those_that_a_reader_expects(tmp_path):
     assert "metric_averages" in saved.parts["training"]["hooks"]
 
 
-def test_without_a_checkpoint_hook_nothing_is_kept_but_the_best_network(tmp_path):
+def test_without_the_hook_only_the_best_network_is_saved(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     assert isinstance(session.unregister("checkpoint"), Checkpoint)
     session()
@@ -174,7 +174,7 @@ def test_without_a_checkpoint_hook_nothing_is_kept_but_the_best_network(tmp_path
     assert (Path(session.run_dir) / "network.pth").exists()
 
 
-def test_the_end_of_an_epoch_is_kept_beside_its_last_iteration(tmp_path):
+def test_the_end_of_an_epoch_is_saved_in_addition_to_its_last_iteration(tmp_path):
     session = TinySession(config_with(checkpoint_every_n_iterations=5, num_epochs=1), tmp_path)
     session()
     assert checkpoints_of(session) == [
@@ -189,17 +189,17 @@ def test_the_end_of_an_epoch_is_kept_beside_its_last_iteration(tmp_path):
     )
     resumed.register(collect := Collect(resumed))
     assert resumed().epochs_done == 1
-    assert collect.seen == {}
+    assert collect.names == {}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
-def test_a_parameter_that_is_not_finite_is_named(dtype, wrong):
+def test_the_error_names_a_parameter_that_is_not_finite(dtype, wrong):
     parameters = {
         "empty": torch.empty(0, 3),
         "whole": torch.tensor([2**62]),
         "largest": torch.full((5,), torch.finfo(dtype).max, dtype=dtype),
-        "of another type": torch.full((2,), torch.finfo(torch.float64).max, dtype=torch.float64),
+        "float64": torch.full((2,), torch.finfo(torch.float64).max, dtype=torch.float64),
         "weight": torch.zeros(2, 3, dtype=dtype),
     }
     check_is_finite(parameters)

@@ -20,7 +20,7 @@ TinySession(CONFIG, sys.argv[1])()
 """
 
 
-def test_without_a_terminal_there_are_plain_lines(tmp_path):
+def test_without_a_terminal_plain_lines_are_shown(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
     )
@@ -36,28 +36,28 @@ def test_without_a_terminal_there_are_plain_lines(tmp_path):
     assert "\r" not in done.stderr
 
 
-def test_in_a_terminal_there_is_a_bar_that_breaks_no_line(tmp_path):
-    mine, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stderr=theirs, stdout=theirs)
-    os.close(theirs)
-    said = b""
+def test_in_a_terminal_the_bar_does_not_break_lines(tmp_path):
+    terminal, process_side = pty.openpty()
+    termios.tcsetwinsize(process_side, (24, 100))
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stderr=process_side, stdout=process_side)
+    os.close(process_side)
+    output = b""
     while True:
         try:
-            part = os.read(mine, 4096)
+            part = os.read(terminal, 4096)
         except OSError:  # the other side is closed
             break
         if not part:
             break
-        said += part
+        output += part
     assert process.wait(timeout=60) == 0
-    text = said.decode()
+    text = output.decode()
     assert "epoch 1/2 training" in text
     assert "batch/s" in text
     assert any(line.startswith("epoch 1/2  training: loss ") for line in text.replace("\r", "\n").split("\n"))
 
 
-def test_lines_go_through_the_programs_own_logging_where_it_has_one(tmp_path, caplog, capsys):
+def test_a_program_with_configured_logging_receives_the_lines(tmp_path, caplog, capsys):
     with caplog.at_level(logging.INFO, "torchbase"):
         TinySession(CONFIG, tmp_path)()
     assert "2 epochs on cpu, 57 parameters in" in caplog.text
@@ -65,7 +65,7 @@ def test_lines_go_through_the_programs_own_logging_where_it_has_one(tmp_path, ca
     assert logging.getLogger("torchbase").handlers == []
 
 
-def test_a_long_epoch_without_a_terminal_is_heard_of_now_and_then(monkeypatch, caplog):
+def test_without_a_terminal_a_long_epoch_logs_lines_from_time_to_time(monkeypatch, caplog):
     monkeypatch.setattr(console, "SECONDS_BETWEEN_PLAIN_LINES", 0.0)
     run = Run(training=Phase("training", range(130), is_training=True), max_epochs=1)
     with caplog.at_level(logging.INFO, "torchbase"):
@@ -73,7 +73,7 @@ def test_a_long_epoch_without_a_terminal_is_heard_of_now_and_then(monkeypatch, c
     assert "epoch 1/1 training: mini-batch 64 of 130, loss 0.5" in caplog.text
 
 
-def test_a_loader_without_a_length_is_shown_too(caplog):
+def test_a_loader_without_a_length_is_supported(caplog):
     class Endless:
         def __iter__(self):
             return iter(range(3))
@@ -84,7 +84,7 @@ def test_a_loader_without_a_length_is_shown_too(caplog):
     assert "epoch 1/1" in caplog.text
 
 
-def test_handlers_are_taken_away_after_an_error():
+def test_handlers_are_removed_after_an_error():
     logger = logging.getLogger("torchbase")
     handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
     logger.propagate = False

@@ -1,4 +1,4 @@
-"""What a run shows in a notebook, in a kernel of Jupyter."""
+"""The output of a run in a Jupyter notebook."""
 
 from pathlib import Path
 
@@ -22,21 +22,21 @@ def outputs(tmp_path_factory):
     return notebook.cells[0].outputs
 
 
-def test_lines_are_not_painted_as_errors(outputs):
-    said = "".join(one.text for one in outputs if one.output_type == "stream" and one.name == "stdout")
-    assert said.startswith("3 epochs on cpu, 57 parameters in ")
-    assert all(f"epoch {epoch}/3  training: loss " in said for epoch in (1, 2, 3))
-    assert not [one for one in outputs if one.output_type == "stream" and one.name == "stderr"]
+def test_lines_are_not_displayed_as_errors(outputs):
+    text = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
+    assert text.startswith("3 epochs on cpu, 57 parameters in ")
+    assert all(f"epoch {epoch}/3  training: loss " in text for epoch in (1, 2, 3))
+    assert not [output for output in outputs if output.output_type == "stream" and output.name == "stderr"]
 
 
-def test_one_bar_serves_all_phases(outputs):
-    shown = [one.data for one in outputs if one.output_type == "display_data"]
-    assert len(shown) == 1
-    assert "application/vnd.jupyter.widget-view+json" in shown[0]
+def test_all_phases_share_one_bar(outputs):
+    displays = [output.data for output in outputs if output.output_type == "display_data"]
+    assert len(displays) == 1
+    assert "application/vnd.jupyter.widget-view+json" in displays[0]
 
 
 def test_the_summary_is_a_table(outputs):
-    (summary,) = [one.data["text/html"] for one in outputs if one.output_type == "execute_result"]
+    (summary,) = [output.data["text/html"] for output in outputs if output.output_type == "execute_result"]
     assert summary.count("<tr>") == 4
     for name in ("training", "validation-valid", "validation-demo", "lowest loss"):
         assert name in summary

@@ -19,7 +19,7 @@ class Backend:
         self.hparams, self.metrics = hparams, metrics
 
 
-def test_every_nth_iteration_is_recorded_at_its_own_step_from_the_first_on():
+def test_every_nth_iteration_from_the_first_is_logged_at_its_own_step():
     backend = Backend()
     run = Run(training=Phase("training", range(5), is_training=True), max_epochs=2)
     Engine(lambda run, phase, batch: run.log("v", float(batch)), hooks=[LogValues("3it"), backend]).run(run)
@@ -28,7 +28,7 @@ def test_every_nth_iteration_is_recorded_at_its_own_step_from_the_first_on():
     ]
 
 
-def test_averages_hyper_parameters_and_best_losses_are_recorded(tmp_path):
+def test_averages_hyperparameters_and_best_losses_are_logged(tmp_path):
     session, backend = TinySession(config_with(), tmp_path), Backend()
     session.register(backend)
     summary = session()
@@ -40,7 +40,7 @@ def test_averages_hyper_parameters_and_best_losses_are_recorded(tmp_path):
     assert backend.metrics["validation-valid/best_loss/epochs"] == summary.best_losses["validation-valid"].loss
 
 
-def test_what_was_measured_before_an_error_is_recorded():
+def test_values_before_an_error_are_logged():
     def step(run, phase, batch):
         run.log("v", torch.tensor(float(batch)))
         if batch == 3:

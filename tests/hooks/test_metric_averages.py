@@ -45,7 +45,7 @@ def test_ten_thousand_float_losses_average_to_six_digits():
     assert run.training.averages["loss"] == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_a_value_that_only_some_iterations_gave_is_averaged_over_those():
+def test_a_value_that_only_some_iterations_log_is_averaged_over_those():
     def step(run, phase, batch):
         if batch % 2:
             run.log("odd", float(batch))
@@ -55,7 +55,7 @@ def test_a_value_that_only_some_iterations_gave_is_averaged_over_those():
     assert run.training.averages == {"odd": 3.0}
 
 
-def test_the_sums_of_half_an_epoch_go_on_from_a_state():
+def test_the_sums_of_an_interrupted_epoch_are_restored_from_a_state():
     values = [1.0, 2.0, 6.0]
 
     def step(run, phase, batch):
@@ -65,13 +65,13 @@ def test_the_sums_of_half_an_epoch_go_on_from_a_state():
 
     stop = True
     first = MetricAverages()
-    begun = Run(training=Phase("training", range(3), is_training=True), max_epochs=1)
-    Engine(step, hooks=[first]).run(begun)
+    stopped = Run(training=Phase("training", range(3), is_training=True), max_epochs=1)
+    Engine(step, hooks=[first]).run(stopped)
     stop = False
     second = MetricAverages()
     second.load_state_dict(first.state_dict())
     resumed = Run(
-        training=Phase("training", range(3), is_training=True, progress=begun.progress), max_epochs=1, epoch=1
+        training=Phase("training", range(3), is_training=True, progress=stopped.progress), max_epochs=1, epoch=1
     )
     Engine(step, hooks=[second]).run(resumed)
     assert resumed.training.averages == {"loss": 3.0}

@@ -59,7 +59,7 @@ def configured(names=("absolute",), **session):
     return {**config_with(**session), "metrics": {"Distances": list(names)}}
 
 
-def test_iterations_are_measured_every_n_from_the_first_of_each_epoch(tmp_path):
+def test_every_nth_iteration_is_measured_from_the_first_of_each_epoch(tmp_path):
     session = Measured(configured(metrics_every_n_iterations=3), tmp_path)
     summary = session()
     scalars = read_scalars(session.run_dir)
@@ -69,7 +69,7 @@ def test_iterations_are_measured_every_n_from_the_first_of_each_epoch(tmp_path):
     assert "unused" not in summary.averages["training"]
 
 
-def test_a_metric_is_that_of_the_whole_validation_set(tmp_path):
+def test_a_metric_is_computed_over_the_whole_validation_set(tmp_path):
     session = Measured(configured(), tmp_path)
     summary = session()
     session.network.eval()
@@ -79,12 +79,12 @@ def test_a_metric_is_that_of_the_whole_validation_set(tmp_path):
     assert summary.averages["validation-valid"]["absolute"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_keyword_that_forward_pass_does_not_return_is_named(tmp_path):
+def test_the_error_names_an_argument_that_forward_pass_does_not_return(tmp_path):
     with pytest.raises(MetricsError, match="'something_else', for"):
         Measured(configured(["unused"]), tmp_path)()
 
 
-def test_without_chosen_metrics_nothing_is_measured(tmp_path):
+def test_without_selected_metrics_nothing_is_measured(tmp_path):
     summary = Measured(CONFIG, tmp_path)()
     assert summary.averages["training"].keys() == {"loss"}
 
@@ -92,7 +92,7 @@ def test_without_chosen_metrics_nothing_is_measured(tmp_path):
 ALL = ("absolute", "median", "squared", "largest_sum")
 
 
-def on_the_whole_set(session, name):
+def metrics_of_whole_set(session, name):
     session.network.eval()
     with torch.no_grad():
         dataset = session.datasets_valid_dict[name].with_format("torch")[:]
@@ -101,9 +101,9 @@ def on_the_whole_set(session, name):
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 10, 100])
-def test_each_kind_gives_the_value_of_the_whole_set_for_any_mini_batch_size(tmp_path, size):
+def test_each_kind_returns_the_value_of_the_whole_set_for_any_mini_batch_size(tmp_path, size):
     class EvenIfAlone(Measured):
-        def init_network(self):  # batch normalization can't train on a single sample
+        def init_network(self):  # because batch normalization can't train on a single sample
             network = super().init_network()
             network.layers[1] = torch.nn.Identity()
             return network
@@ -111,25 +111,25 @@ def test_each_kind_gives_the_value_of_the_whole_set_for_any_mini_batch_size(tmp_
     session = EvenIfAlone(configured(ALL, mini_batch_size=size), tmp_path)
     averages = session().averages
     for name in ("valid", "demo"):
-        expected = on_the_whole_set(session, name)
-        # Looser than elsewhere: in mini-batches of another size the network itself rounds differently.
+        expected = metrics_of_whole_set(session, name)
+        # A looser tolerance, because the rounding of the network depends on the mini-batch size.
         assert {metric: averages[f"validation-{name}"][metric] for metric in ALL} == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 7])
-def test_an_epoch_that_was_stopped_in_the_middle_has_the_values_of_one_that_was_not(tmp_path, stop):
+def test_a_resumed_epoch_has_the_values_of_an_uninterrupted_epoch(tmp_path, stop):
     config = configured(ALL, metrics_every_n_iterations=2)
     whole = Measured(config, tmp_path / "whole")
     expected = whole().averages
-    begun = Measured(config, tmp_path / "stopped")
-    begun.register(StopAt(stop))
-    begun()
+    stopped = Measured(config, tmp_path / "stopped")
+    stopped.register(StopAt(stop))
+    stopped()
     resumed = Measured.resume(tmp_path / "stopped")
     assert resumed().averages == expected
     assert read_scalars(resumed.run_dir) == read_scalars(whole.run_dir)
 
 
-def test_a_figure_is_recorded_once_an_epoch_over_all_samples(tmp_path):
+def test_a_figure_is_logged_once_per_epoch_over_all_samples(tmp_path):
     figures = []
 
     class Record:
@@ -149,7 +149,7 @@ def test_a_figure_is_recorded_once_an_epoch_over_all_samples(tmp_path):
 
 
 class Classifying(TinySession):
-    """Takes the sign of y as the class; the demo set holds a single one."""
+    """Uses the sign of y as the class; the demo set contains a single class."""
 
     def forward_pass(self, mini_batch):
         outputs = super().forward_pass(mini_batch)
@@ -160,7 +160,7 @@ class Classifying(TinySession):
         return [BinaryClassificationMetrics(maps)]
 
 
-def test_the_area_under_a_curve_is_that_of_the_set_and_nan_with_one_warning_where_a_class_is_missing(tmp_path, caplog):
+def test_the_area_under_a_curve_is_nan_with_one_warning_if_a_class_is_missing(tmp_path, caplog):
     config = config_with(metrics_every_n_iterations=1)
     session = Classifying({**config, "metrics": {"BinaryClassificationMetrics": ["roc_auc"]}}, tmp_path)
     with caplog.at_level(logging.WARNING, "torchbase"):
@@ -171,12 +171,12 @@ def test_the_area_under_a_curve_is_that_of_the_set_and_nan_with_one_warning_wher
         expected = sklearn.metrics.roc_auc_score(dataset["y"] > 0, session.network(dataset["x"]).sigmoid())
     assert averages["validation-valid"]["roc_auc"] == pytest.approx(expected, abs=1e-9)
     assert math.isnan(averages["validation-demo"]["roc_auc"])
-    told = [record.getMessage() for record in caplog.records if "roc_auc" in record.getMessage()]
-    assert len(told) == 1
-    assert told[0].startswith("Over an epoch of validation-demo: roc_auc of BinaryClassificationMetrics is NaN")
+    messages = [record.getMessage() for record in caplog.records if "roc_auc" in record.getMessage()]
+    assert len(messages) == 1
+    assert messages[0].startswith("Over an epoch of validation-demo: roc_auc of BinaryClassificationMetrics is NaN")
 
 
-def test_what_has_another_shape_in_each_mini_batch_is_named_before_training_is_lost(tmp_path):
+def test_the_error_names_an_output_whose_shape_differs_between_mini_batches(tmp_path):
     class Ragged(Measured):
         def forward_pass(self, mini_batch):
             outputs = super().forward_pass(mini_batch)

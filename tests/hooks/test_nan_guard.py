@@ -11,7 +11,7 @@ from torchbase.hooks import NanGuard
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_the_first_bad_loss_is_named_with_its_iteration(bad):
+def test_the_error_names_the_iteration_of_the_first_bad_loss(bad):
     def step(run, phase, batch):
         run.log("loss", torch.tensor(bad if run.progress.iterations >= 13 else 1.0))
 
@@ -35,7 +35,7 @@ class Exploding(TinySession):
         return loss * math.nan if self.explodes() else loss
 
 
-def test_no_checkpoint_is_written_from_a_network_that_has_seen_nan(tmp_path):
+def test_no_checkpoint_is_written_after_a_nan_loss(tmp_path):
     class Late(Exploding):
         iterations = 0
 
@@ -54,7 +54,7 @@ def test_no_checkpoint_is_written_from_a_network_that_has_seen_nan(tmp_path):
     assert math.isnan(curve[-1][1])
 
 
-def test_a_network_that_learnt_nan_from_a_finite_loss_is_not_kept_either(tmp_path):
+def test_no_checkpoint_is_written_if_a_parameter_is_nan(tmp_path):
     class Poisoned(TinySession):
         def init_optimizer(self):
             optimizer = super().init_optimizer()
@@ -71,7 +71,7 @@ def test_a_network_that_learnt_nan_from_a_finite_loss_is_not_kept_either(tmp_pat
     assert not Path(session.run_dir).exists()
 
 
-def test_a_bad_loss_in_validation_is_named_too(tmp_path):
+def test_a_bad_loss_in_validation_raises(tmp_path):
     class InValidation(Exploding):
         def explodes(self):
             return not self.network.training

@@ -23,7 +23,7 @@ def is_bad(mini_batch):
 
 
 class Poisoned(TinySession):
-    """One mini-batch of each training epoch goes wrong."""
+    """Makes the loss or gradient of a mini-batch of each training epoch NaN or infinite."""
 
     def forward_pass(self, mini_batch):
         return {**super().forward_pass(mini_batch), "is_poisoned": self.network.training and is_bad(mini_batch)}
@@ -56,8 +56,8 @@ class NanInData(TinySession):  # the running mean of the batch norm becomes NaN
         return Dataset.from_dict(columns), validation
 
 
-class LeavesOut:
-    """Does nothing at all in the iterations of the bad mini-batches."""
+class SkipBadMiniBatches:
+    """Skips the iterations of the bad mini-batches."""
 
     def __init__(self, session):
         self.step = session.hooks["training_step"]
@@ -68,8 +68,8 @@ class LeavesOut:
             self.step.run_iteration(run, phase, batch)
 
 
-class StepsEveryThird:
-    """Accumulates gradients, and notes whether there are any where a bad mini-batch comes."""
+class StepEveryThird:
+    """Accumulates gradients, and records whether there are any before a bad mini-batch."""
 
     def __init__(self):
         self.had_gradients = []
@@ -77,15 +77,15 @@ class StepsEveryThird:
     @hookimpl
     def on_iteration_start(self, run, phase, batch):
         if phase.is_training and is_bad(batch):
-            self.had_gradients.append(any(one.grad is not None for one in run.network.parameters()))
+            self.had_gradients.append(any(parameter.grad is not None for parameter in run.network.parameters()))
 
     @hookimpl
     def should_step_optimizer(self, run):
         return run.progress.iterations % 3 == 2
 
 
-class Numbers:
-    """Notes the iterations of the bad mini-batches, and can stop the run right before the first of them."""
+class RecordBadIterations:
+    """Records the iterations of the bad mini-batches, and can stop the run before an iteration."""
 
     def __init__(self, stop_before=None):
         self.bad, self.stop_before = [], stop_before
@@ -102,7 +102,7 @@ class Numbers:
 
 
 def state_of(session):
-    gradients = [one.grad for one in session.network.parameters()]
+    gradients = [parameter.grad for parameter in session.network.parameters()]
     return [session.network.state_dict(), session.optimizer.state_dict(), gradients]
 
 
@@ -111,17 +111,17 @@ def are_same(first, second):
     return different_values(state_of(first), state_of(second)) == []
 
 
-def left_out(kind, tmp_path, *hooks):
-    """Trains by hand as it should be: the bad mini-batches leave no trace because nothing is done with them."""
+def train_without_bad_mini_batches(kind, tmp_path, *hooks):
+    """Trains without the bad mini-batches, which therefore leave no trace."""
     session = kind(config_with(), tmp_path)
-    for hook in (LeavesOut(session), *hooks):
+    for hook in (SkipBadMiniBatches(session), *hooks):
         session.register(hook)
     return session, session()
 
 
 @pytest.mark.parametrize("kind", [NanLoss, InfiniteLoss, NanGradient, NanInData])
 def test_a_bad_mini_batch_leaves_no_trace(tmp_path, kind):
-    expected, expected_summary = left_out(kind, tmp_path)
+    expected, expected_summary = train_without_bad_mini_batches(kind, tmp_path)
     session = kind(config_with(nan_policy="skip"), tmp_path)
     summary = session()
     assert are_same(session, expected)
@@ -135,16 +135,16 @@ def test_a_bad_mini_batch_leaves_no_trace(tmp_path, kind):
     assert not are_same(session, clean)
 
 
-def test_without_a_bad_mini_batch_it_changes_nothing(tmp_path):
+def test_without_a_bad_mini_batch_the_hook_changes_nothing(tmp_path):
     clean, session = TinySession(config_with(), tmp_path), TinySession(config_with(nan_policy="skip"), tmp_path)
     assert clean().averages == session().averages
     assert are_same(session, clean)
 
 
 @pytest.mark.parametrize("kind", [NanLoss, NanGradient, NanInData])
-def test_gradients_that_were_accumulated_survive_a_bad_mini_batch(tmp_path, kind):
-    expected_hook, hook = StepsEveryThird(), StepsEveryThird()
-    expected, _ = left_out(kind, tmp_path, expected_hook)
+def test_accumulated_gradients_survive_a_bad_mini_batch(tmp_path, kind):
+    expected_hook, hook = StepEveryThird(), StepEveryThird()
+    expected, _ = train_without_bad_mini_batches(kind, tmp_path, expected_hook)
     session = kind(config_with(nan_policy="skip"), tmp_path)
     session.register(hook)
     session()
@@ -152,8 +152,8 @@ def test_gradients_that_were_accumulated_survive_a_bad_mini_batch(tmp_path, kind
     assert are_same(session, expected)
 
 
-def test_other_hooks_hear_nothing_of_a_bad_mini_batch(tmp_path):
-    class Listens:
+def test_other_hooks_are_not_called_for_a_bad_mini_batch(tmp_path):
+    class Record:
         def __init__(self):
             self.losses, self.gradients = [], []
 
@@ -163,54 +163,54 @@ def test_other_hooks_hear_nothing_of_a_bad_mini_batch(tmp_path):
 
         @hookimpl
         def on_gradients_ready(self, run):
-            self.gradients += [torch.isfinite(one.grad).all().item() for one in run.network.parameters()]
+            self.gradients += [torch.isfinite(parameter.grad).all().item() for parameter in run.network.parameters()]
 
         @hookimpl
         def on_iteration_end(self, phase):
             if phase.loss is None:
-                self.losses.append("left out")
+                self.losses.append("skipped")
 
     for kind in (NanLoss, NanGradient):
         session = kind(config_with(nan_policy="skip"), tmp_path)
-        session.register(listens := Listens())
+        session.register(record := Record())
         session()
-        assert listens.losses.count("left out") == 2
-        assert all(loss == "left out" or math.isfinite(loss) for loss in listens.losses)
-        assert all(listens.gradients)
-        assert len(listens.gradients) == 8 * 6
+        assert record.losses.count("skipped") == 2
+        assert all(loss == "skipped" or math.isfinite(loss) for loss in record.losses)
+        assert all(record.gradients)
+        assert len(record.gradients) == 8 * 6
 
 
-def test_the_warning_says_where_it_is_and_what_was_wrong(tmp_path, caplog):
+def test_the_warning_names_the_mini_batch_and_the_reason(tmp_path, caplog):
     session = NanLoss(config_with(nan_policy="skip"), tmp_path)
-    session.register(numbers := Numbers())
+    session.register(record := RecordBadIterations())
     with caplog.at_level(logging.WARNING, "torchbase"):
         session()
-    first, second = numbers.bad
+    first, second = record.bad
     files = sorted((Path(session.run_dir) / "bad_mini_batches").iterdir())
     for (epoch, mini_batch), file in zip(((1, first), (2, second - 5)), files, strict=True):
-        kept = torch.load(file, weights_only=True)
+        saved = torch.load(file, weights_only=True)
         assert (
-            f"In mini-batch {mini_batch} of epoch {epoch} of training its loss is nan. It is left out. Its samples are "
-            f"the rows {kept['rows']} of training; it is kept in {file}."
+            f"In mini-batch {mini_batch} of epoch {epoch} of training its loss is nan. It is skipped. Its samples are "
+            f"the rows {saved['rows']} of training; it is saved in {file}."
         ) in caplog.text
-        assert BAD_ROW in kept["values"]["name"]
+        assert BAD_ROW in saved["values"]["name"]
 
 
 def test_the_warning_names_the_parameter_whose_gradient_is_bad(tmp_path, caplog):
     session = NanGradient(config_with(nan_policy="skip"), tmp_path)
     with caplog.at_level(logging.WARNING, "torchbase"):
         session()
-    assert re.search(r"the gradient of 'layers\.\d\.\w+' holds NaN or infinity\. It is left out", caplog.text)
+    assert re.search(r"the gradient of 'layers\.\d\.\w+' holds NaN or infinity\. It is skipped", caplog.text)
 
 
 @pytest.mark.parametrize("kind", [NanLoss, NanGradient, NanInData])
-def test_to_stop_is_to_end_in_the_state_before_the_mini_batch(tmp_path, kind):
+def test_the_stop_policy_stops_in_the_state_before_the_mini_batch(tmp_path, kind):
     skipping = kind(config_with(nan_policy="skip"), tmp_path)
-    skipping.register(numbers := Numbers())
+    skipping.register(record := RecordBadIterations())
     skipping()
-    first = numbers.bad[0]
+    first = record.bad[0]
     assert 1 < first < 5
-    before, _ = left_out(kind, tmp_path, Numbers(stop_before=first))
+    before, _ = train_without_bad_mini_batches(kind, tmp_path, RecordBadIterations(stop_before=first))
     session = kind(config_with(nan_policy="stop"), tmp_path)
     summary = session()
     assert summary.epochs_done == 0
@@ -235,9 +235,7 @@ def test_to_stop_is_to_end_in_the_state_before_the_mini_batch(tmp_path, kind):
         ("stop", "in mini-batch 2 of epoch 1 of validation-valid its loss is nan", 0, 1),
     ],
 )
-def test_a_bad_loss_in_validation_is_told_and_changes_nothing_learnt(
-    tmp_path, caplog, policy, reason, epochs, warnings
-):
+def test_a_bad_loss_in_validation_causes_a_warning_and_no_skip(tmp_path, caplog, policy, reason, epochs, warnings):
     class InValidation(TinySession):
         def forward_pass(self, mini_batch):
             outputs = super().forward_pass(mini_batch)
@@ -249,9 +247,9 @@ def test_a_bad_loss_in_validation_is_told_and_changes_nothing_learnt(
     with caplog.at_level(logging.WARNING, "torchbase"):
         summary = session()
     assert (summary.stop_reason, summary.epochs_done) == (reason, epochs)
-    told = [record.message for record in caplog.records if "In mini-batch" in record.message]
-    assert told[0].startswith("In mini-batch 2 of epoch 1 of validation-valid its loss is nan. Its samples are")
-    assert len(told) == warnings
+    messages = [record.message for record in caplog.records if "In mini-batch" in record.message]
+    assert messages[0].startswith("In mini-batch 2 of epoch 1 of validation-valid its loss is nan. Its samples are")
+    assert len(messages) == warnings
     if epochs:
         assert math.isnan(summary.averages["validation-valid"]["loss"])
         clean = TinySession(config_with(), tmp_path)
@@ -259,7 +257,7 @@ def test_a_bad_loss_in_validation_is_told_and_changes_nothing_learnt(
         assert are_same(session, clean)
 
 
-def test_an_epoch_in_which_all_is_left_out_has_no_averages(tmp_path):
+def test_an_epoch_without_a_good_mini_batch_has_no_averages(tmp_path):
     class AllBad(NanLoss):
         def forward_pass(self, mini_batch):
             return {**super().forward_pass(mini_batch), "is_poisoned": self.network.training}
@@ -273,7 +271,7 @@ def test_an_epoch_in_which_all_is_left_out_has_no_averages(tmp_path):
 
 
 def train_on(losses):
-    """Trains on mini-batches whose losses are given."""
+    """Trains on mini-batches with the given losses."""
     network = torch.nn.Linear(1, 1)
     step = TrainingStep(
         lambda factor: {"output": network(torch.ones(1, 1)) * factor},
@@ -291,17 +289,17 @@ def train_on(losses):
     return run
 
 
-def test_the_hundredth_in_a_row_is_an_error():
-    with pytest.raises(NonFiniteError, match=r"100 mini-batches of training in a row were left out.* its loss is nan"):
+def test_the_hundredth_skip_in_a_row_raises():
+    with pytest.raises(NonFiniteError, match=r"100 mini-batches of training in a row were skipped.* its loss is nan"):
         train_on([1.0] + [math.nan] * 100)
 
 
-def test_a_good_one_in_between_begins_the_count_anew():
+def test_a_good_mini_batch_resets_the_count():
     run = train_on(([math.nan] * 99 + [1.0]) * 2 + [math.nan] * 99)
     assert (run.epochs_done, run.progress.iterations) == (1, 299)
 
 
-def test_sparse_gradients_are_looked_at_too():
+def test_sparse_gradients_are_checked():
     def train(rows):
         network = torch.nn.Embedding(4, 2, sparse=True)
         step = TrainingStep(
@@ -320,4 +318,4 @@ def test_sparse_gradients_are_looked_at_too():
 
     rows = torch.tensor([1, 2])
     assert train([{"rows": rows, "factor": 1.0}])
-    assert not train([{"rows": rows, "factor": 0.0}])  # the root of 0 has no finite gradient
+    assert not train([{"rows": rows, "factor": 0.0}])  # the gradient of the root is infinite at 0

@@ -9,8 +9,8 @@ from torchbase.errors import MetricsError, StepError
 from torchbase.hooks import Rehearsal
 
 
-class Written:
-    """Notes what stands in the run directory when an error ends the run."""
+class RecordFiles:
+    """Records the names of the files in the run directory when an error ends the run."""
 
     def __init__(self):
         self.names = None
@@ -20,50 +20,50 @@ class Written:
         self.names = {path.name for path in run.run_directory.path.iterdir()}
 
 
-def fail_of(session_class, tmp_path, error, **session):
+def error_of(session_class, tmp_path, error, **session):
     session = session_class(config_with(**session), tmp_path)
-    session.register(Written())
+    session.register(RecordFiles())
     with pytest.raises(error) as caught:
         session()
-    told = {"config.json", "environment.json", "status.json", "hooks.json"}
-    assert session.hooks["written"].names == {*told, "states", ".lock"}
+    files = {"config.json", "environment.json", "status.json", "hooks.json"}
+    assert session.hooks["record_files"].names == {*files, "states", ".lock"}
     assert not Path(session.run_dir).exists()
     return caught.value
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_mistake_in_validation_is_found_before_training_and_names_columns_types_and_shapes(tmp_path, workers):
+def test_an_error_in_validation_is_raised_before_training_with_the_columns(tmp_path, workers):
     class Lacking(TinySession):
         def init_datasets(self):
             return make_dataset(), ValidationDatasetsDict(
                 datasets=(make_dataset().remove_columns("y"),), only_for_demo=(False,), names=("valid",)
             )
 
-    error = fail_of(Lacking, tmp_path, KeyError, dataloader_num_workers=workers)
+    error = error_of(Lacking, tmp_path, KeyError, dataloader_num_workers=workers)
     assert error.__notes__[0] == (
         "before training, with the first mini-batch of validation-valid: x: torch.float32 of shape (4, 3), "
-        "name: list of 4 str; training has ['y'] beside these"
+        "name: list of 4 str; training also has ['y']"
     )
 
 
-def test_a_wrong_shape_is_found_before_training(tmp_path):
+def test_a_wrong_shape_raises_before_training(tmp_path):
     class Wrong(TinySession):
         def forward_pass(self, mini_batch):
             return super().forward_pass({**mini_batch, "x": mini_batch["x"][:, :2]})
 
-    error = fail_of(Wrong, tmp_path, RuntimeError)
+    error = error_of(Wrong, tmp_path, RuntimeError)
     assert "x: torch.float32 of shape (4, 3)" in error.__notes__[0]
 
 
-def test_a_loss_without_a_gradient_is_found_before_training(tmp_path):
+def test_a_loss_without_a_gradient_raises_before_training(tmp_path):
     class Wrong(TinySession):
         def loss_function(self, *, output, target):
             return (output - target).square().mean().detach()
 
-    assert "does not require a gradient" in str(fail_of(Wrong, tmp_path, StepError))
+    assert "does not require a gradient" in str(error_of(Wrong, tmp_path, StepError))
 
 
-def test_a_missing_key_of_a_metric_is_found_before_training(tmp_path):
+def test_a_missing_argument_of_a_metric_raises_before_training(tmp_path):
     class Distance(BaseMetricsClass):
         def distance(self, *, outputs, target):
             return 0.0
@@ -77,7 +77,7 @@ def test_a_missing_key_of_a_metric_is_found_before_training(tmp_path):
         session()
 
 
-def test_nothing_is_learnt_and_nothing_is_logged_by_it(tmp_path):
+def test_the_rehearsal_changes_no_weights_and_logs_nothing(tmp_path):
     class Logging(TinySession):
         def forward_pass(self, mini_batch):
             self.log("drawn", torch.rand(()))
@@ -90,7 +90,7 @@ def test_nothing_is_learnt_and_nothing_is_logged_by_it(tmp_path):
         assert torch.equal(value, with_it.network.state_dict()[name]), name
 
 
-def test_a_loader_that_can_be_iterated_once_loses_nothing():
+def test_an_iterator_loses_no_mini_batch():
     network = torch.nn.Linear(1, 1)
     seen = []
     run = Run(training=Phase("training", iter([1, 2]), is_training=True), max_epochs=1, network=network)
@@ -113,7 +113,7 @@ def test_a_finished_run_is_not_rehearsed(tmp_path):
     assert session.passes == passes
 
 
-def test_it_leaves_the_names_of_the_values_that_it_saw(tmp_path):
+def test_the_names_of_the_logged_values_are_stored_on_the_phases(tmp_path):
     class Distance(BaseMetricsClass):
         def distance(self, *, output, target):
             return 0.0
@@ -128,13 +128,13 @@ def test_it_leaves_the_names_of_the_values_that_it_saw(tmp_path):
 
     seen = []
 
-    class Sees:
+    class RecordNames:
         @hookimpl
         def on_epoch_start(self, run):
             seen.extend(phase.value_names for phase in run.phases)
 
     session = Measured({**config_with(num_epochs=1), "metrics": {"Distance": ["distance"]}}, tmp_path)
-    session.register(Sees())
+    session.register(RecordNames())
     session()
     assert {names.of_iterations for names in seen} == {("drawn", "loss", "distance")}
     assert {names.of_epochs for names in seen} == {("drawn", "loss", "distance")}

@@ -25,13 +25,13 @@ def lines_of(session):
     return Path(session.run_dir, "epochs.jsonl").read_text()
 
 
-def go_on(session, **config):
+def resume(session, **config):
     folder = Path(session.run_dir)
-    given = {"create_run_dir_afresh": False, "source_run_dir_tag": folder.name}
-    return TinySession(config_with(**config), folder.parent, **given)
+    arguments = {"create_run_dir_afresh": False, "source_run_dir_tag": folder.name}
+    return TinySession(config_with(**config), folder.parent, **arguments)
 
 
-def test_a_run_that_is_done_tells_how_it_went(tmp_path):
+def test_the_status_of_a_finished_run_is_complete(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     assert status_of(session) is None
     summary = session()
@@ -46,12 +46,12 @@ def test_a_run_that_is_done_tells_how_it_went(tmp_path):
     assert datetime.now(UTC) - times[0] < timedelta(minutes=5)
 
 
-def test_each_phase_of_each_epoch_is_a_line_with_its_averages(tmp_path):
+def test_each_phase_of_each_epoch_has_a_line_with_its_averages(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     summary = session()
     epochs, damaged = read_epochs(Path(session.run_dir))
     assert damaged == 0
-    assert [(one.epoch, one.phase, one.iterations) for one in epochs] == [
+    assert [(line.epoch, line.phase, line.iterations) for line in epochs] == [
         (1, "training", 5),
         (1, "validation-valid", 5),
         (1, "validation-demo", 5),
@@ -59,13 +59,13 @@ def test_each_phase_of_each_epoch_is_a_line_with_its_averages(tmp_path):
         (2, "validation-valid", 10),
         (2, "validation-demo", 10),
     ]
-    assert {one.phase: one.averages for one in epochs[3:]} == summary.averages
+    assert {line.phase: line.averages for line in epochs[3:]} == summary.averages
 
 
 def test_the_status_is_written_at_the_start_and_at_the_end_of_each_epoch(tmp_path):
     seen = []
 
-    class Look:
+    class RecordStatus:
         @hookimpl(trylast=True)
         def on_run_start(self, run):
             seen.append(read_status(run.run_directory.path))
@@ -75,9 +75,9 @@ def test_the_status_is_written_at_the_start_and_at_the_end_of_each_epoch(tmp_pat
             seen.append(read_status(run.run_directory.path))
 
     session = TinySession(CONFIG, tmp_path)
-    session.register(Look())
+    session.register(RecordStatus())
     session()
-    assert [(one.state, one.epochs_done, one.iterations) for one in seen] == [
+    assert [(status.state, status.epochs_done, status.iterations) for status in seen] == [
         ("running", 0, 0),
         ("running", 0, 0),
         ("running", 1, 5),
@@ -85,20 +85,20 @@ def test_the_status_is_written_at_the_start_and_at_the_end_of_each_epoch(tmp_pat
     assert seen[-1].best_losses["validation-valid"].epoch == 1
 
 
-def test_a_run_that_was_stopped_tells_why_and_goes_on(tmp_path):
+def test_the_status_of_a_stopped_run_has_the_reason_until_it_is_resumed(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session.register(StopAt(7))
     session()
     status = status_of(session)
     assert (status.state, status.reason, status.epochs_done, status.iterations) == ("stopped", "for the test", 1, 7)
-    go_on(session)()
+    resume(session)()
     resumed = status_of(session)
     assert (resumed.state, resumed.reason, resumed.epochs_done) == ("finished", None, 2)
     assert resumed.started_at == status.started_at
     assert resumed.resumed_at >= status.updated_at
 
 
-class Raise:
+class RaiseInSecondEpoch:
     """Raises an error at the start of the second epoch."""
 
     def __init__(self, error):
@@ -119,15 +119,15 @@ class Raise:
         (SystemExit(3), "stopped", "SystemExit: 3"),
     ],
 )
-def test_what_ended_a_run_is_told_in_one_line(tmp_path, error, state, reason):
+def test_the_reason_of_the_end_is_a_single_line(tmp_path, error, state, reason):
     session = TinySession(CONFIG, tmp_path)
-    session.register(Raise(error))
+    session.register(RaiseInSecondEpoch(error))
     with pytest.raises(type(error)):
         session()
     assert (status_of(session).state, status_of(session).reason) == (state, reason)
 
 
-def test_a_signal_is_the_reason_though_it_is_raised_again_at_the_end(tmp_path):
+def test_a_signal_is_the_reason_although_it_is_raised_again(tmp_path):
     import signal
 
     class Signal:
@@ -143,56 +143,56 @@ def test_a_signal_is_the_reason_though_it_is_raised_again_at_the_end(tmp_path):
     assert (status_of(session).state, status_of(session).reason) == ("stopped", "interrupted by SIGINT")
 
 
-def test_a_run_that_can_not_go_on_leaves_what_it_told_before(tmp_path):
+def test_a_failed_resume_does_not_change_the_status(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session()
     before = status_of(session)
     for file in Path(session.run_dir).glob("states/checkpoint-*/network.pth"):
         file.write_bytes(b"")
     with pytest.raises(CheckpointError):
-        go_on(session)()
+        resume(session)()
     assert status_of(session) == before
 
 
-class Ends(BaseException):
-    """Ends the program in the middle of a run, so that no checkpoint is written any more."""
+class ProgramEnd(BaseException):
+    """Ends the program in the middle of a run, without a further checkpoint."""
 
 
 class EndAt(StopAt):
-    """Ends a run as a kill does, as far as files are concerned."""
+    """Ends a run like a kill, as far as files are concerned."""
 
     @hookimpl
     def on_iteration_end(self, run, phase):
         if phase.name == self.phase and phase.progress.iterations == self.iteration:
-            raise Ends
+            raise ProgramEnd
 
 
 @pytest.mark.parametrize("how", [StopAt, EndAt])
 @pytest.mark.parametrize("where", ["training 4", "training 5", "training 8", "validation-valid 2", "validation-demo 3"])
-def test_a_run_that_goes_on_has_the_same_lines_as_one_that_was_never_stopped(tmp_path, how, where):
+def test_a_resumed_run_has_the_lines_of_an_uninterrupted_run(tmp_path, how, where):
     whole = TinySession(CONFIG, tmp_path)
     whole()
     phase, iteration = where.split()
-    begun = TinySession(config_with(checkpoint_every_n_iterations=3), tmp_path)
-    begun.register(how(int(iteration), phase))
-    with pytest.raises(Ends) if how is EndAt else nullcontext():
-        begun()
-    begun._run_directory.writes.join()  # the end of a program ends its threads, too
-    begun._run_directory.unlock()
-    go_on(begun)()
-    assert lines_of(begun) == lines_of(whole)
-    assert status_of(begun).best_losses == status_of(whole).best_losses
+    stopped = TinySession(config_with(checkpoint_every_n_iterations=3), tmp_path)
+    stopped.register(how(int(iteration), phase))
+    with pytest.raises(ProgramEnd) if how is EndAt else nullcontext():
+        stopped()
+    stopped._run_directory.writes.join()  # the threads of a program end with it
+    stopped._run_directory.unlock()
+    resume(stopped)()
+    assert lines_of(stopped) == lines_of(whole)
+    assert status_of(stopped).best_losses == status_of(whole).best_losses
 
 
-def test_more_epochs_are_added_to_those_that_are_there(tmp_path):
+def test_more_epochs_are_appended(tmp_path):
     session = TinySession(config_with(num_epochs=1), tmp_path)
     session()
-    go_on(session, num_epochs=3)()
-    assert [one.epoch for one in read_epochs(Path(session.run_dir))[0]] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    resume(session, num_epochs=3)()
+    assert [line.epoch for line in read_epochs(Path(session.run_dir))[0]] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert status_of(session).max_epochs == 3
 
 
-def test_an_average_that_is_nan_is_written_as_json_has_it(tmp_path):
+def test_nan_and_infinity_are_written_as_text(tmp_path):
     run = Run(
         training=Phase("training", [1.0, float("nan")], is_training=True),
         max_epochs=1,
@@ -209,7 +209,7 @@ def test_an_average_that_is_nan_is_written_as_json_has_it(tmp_path):
     assert json.loads(line)["averages"] == {"worst": "nan", "most": "inf"}
 
 
-class Around:
+class Wrapper:
     @hookimpl(wrapper=True)
     def run_phase(self):
         return (yield)
@@ -219,16 +219,16 @@ class Around:
         pass
 
 
-def test_the_hooks_are_told_in_the_order_in_which_each_event_calls_them(tmp_path):
+def test_the_hooks_are_in_the_order_in_which_each_event_calls_them(tmp_path):
     session = TinySession(CONFIG, tmp_path)
-    session.register(Around())
+    session.register(Wrapper())
     session()
     order = read_hooks(Path(session.run_dir))
     assert list(order.classes) == list(session.hooks)
-    assert order.classes["around"].endswith("test_run_record.Around")
-    assert order.events["run_phase"] == (Listener("around", True), Listener("engine", False))
-    assert [one.name for one in order.events["on_epoch_end"]] == [
-        "around",
+    assert order.classes["wrapper"].endswith("test_run_record.Wrapper")
+    assert order.events["run_phase"] == (Listener("wrapper", True), Listener("engine", False))
+    assert [listener.name for listener in order.events["on_epoch_end"]] == [
+        "wrapper",
         "charts",
         "console",
         "run_record",
@@ -244,20 +244,20 @@ def test_without_a_run_directory_nothing_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_refuses_is_warned_of_once_and_training_goes_on(tmp_path, caplog):
+def test_a_disk_error_causes_one_warning_and_training_continues(tmp_path, caplog):
     session = TinySession(config_with(num_epochs=3), tmp_path)
-    for name in ("status.json", "epochs.jsonl", "hooks.json"):  # nothing can be written in the place of a folder
+    for name in ("status.json", "epochs.jsonl", "hooks.json"):  # a folder in its place prevents writing the file
         Path(session.run_dir, name).mkdir()
     with caplog.at_level(logging.WARNING, "torchbase"):
         summary = session()
     assert summary.averages == TinySession(config_with(num_epochs=3), tmp_path)().averages
-    told = [record.message for record in caplog.records if "can't be written" in record.message]
-    assert len(told) == 1
-    assert f"What `torchbase show` tells of the run in {session.run_dir} can't be written" in told[0]
-    assert "training goes on" in told[0]
+    messages = [record.message for record in caplog.records if "can't be written" in record.message]
+    assert len(messages) == 1
+    assert f"The record of the run in {session.run_dir} can't be written" in messages[0]
+    assert "training continues" in messages[0]
 
 
-def test_a_disk_that_is_full_for_a_while_leaves_whole_lines(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_only_complete_lines(tmp_path, monkeypatch):
     class Fill:
         @hookimpl
         def on_epoch_start(self, run):
@@ -273,19 +273,19 @@ def test_a_disk_that_is_full_for_a_while_leaves_whole_lines(tmp_path, monkeypatc
     session.register(Fill())
     session()
     epochs, damaged = read_epochs(Path(session.run_dir))
-    assert [one.epoch for one in epochs] == [1, 1, 1, 3, 3, 3]
+    assert [line.epoch for line in epochs] == [1, 1, 1, 3, 3, 3]
     assert damaged == 0
 
 
-def test_a_damaged_status_does_not_keep_a_run_from_going_on(tmp_path, caplog):
+def test_a_run_with_a_damaged_status_can_be_resumed(tmp_path, caplog):
     session = TinySession(config_with(num_epochs=1), tmp_path)
     session()
     Path(session.run_dir, "status.json").write_bytes(b'{"state": ')
-    go_on(session, num_epochs=2)()
+    resume(session, num_epochs=2)()
     assert status_of(session).epochs_done == 2
-    assert "When the run was begun is told anew" in caplog.text
+    assert "The start time of the run is lost and set to now" in caplog.text
 
 
-def test_it_does_nothing_in_an_iteration():
+def test_the_hook_does_nothing_in_iterations():
     events = [name for name in dir(RunRecord) if hasattr(getattr(RunRecord, name), "torchbase_impl")]
     assert sorted(events) == ["on_epoch_end", "on_exception", "on_phase_end", "on_run_end", "on_run_start"]

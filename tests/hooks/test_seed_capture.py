@@ -8,7 +8,7 @@ from torchbase.hooks import SeedCapture
 from torchbase.randomness import Randomness
 
 
-def drawn_in(hooks=(), seed=1, epochs=2, validation=True, randomness=True):
+def random_numbers_of(hooks=(), seed=1, epochs=2, validation=True, randomness=True):
     drawn = {}
 
     def step(run, phase, batch):
@@ -25,14 +25,14 @@ def drawn_in(hooks=(), seed=1, epochs=2, validation=True, randomness=True):
     return drawn
 
 
-def test_what_a_phase_draws_is_a_function_of_seed_phase_and_epoch():
-    first = drawn_in()
-    assert drawn_in() == first
+def test_random_numbers_depend_on_seed_phase_and_epoch():
+    first = random_numbers_of()
+    assert random_numbers_of() == first
     assert len({numbers for phase in first.values() for numbers in phase}) == 6
-    assert drawn_in(seed=2) != first
+    assert random_numbers_of(seed=2) != first
 
 
-def test_neither_a_validation_phase_nor_a_hook_between_phases_changes_the_training():
+def test_validation_and_hooks_between_phases_do_not_change_the_training():
     class Draws:
         @hookimpl
         def on_phase_start(self):
@@ -43,14 +43,14 @@ def test_neither_a_validation_phase_nor_a_hook_between_phases_changes_the_traini
             random.random()
             np.random.rand(3)
 
-    expected = drawn_in(validation=False)
-    drawn = drawn_in(hooks=[Draws()])
+    expected = random_numbers_of(validation=False)
+    drawn = random_numbers_of(hooks=[Draws()])
     assert {key: value for key, value in drawn.items() if key[0] == "training"} == expected
 
 
-def test_without_a_seed_the_streams_are_left_alone():
+def test_without_a_seed_the_streams_are_unchanged():
     torch.manual_seed(5)
     expected = torch.rand(2).tolist()
     torch.manual_seed(5)
-    drawn = drawn_in(randomness=False, epochs=1, validation=False)
+    drawn = random_numbers_of(randomness=False, epochs=1, validation=False)
     assert [numbers[2] for numbers in drawn["training", 1]] == expected

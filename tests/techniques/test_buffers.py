@@ -6,7 +6,7 @@ from torchbase.techniques.buffers import SavedBuffers, network_restored
 
 
 class MovingMean(TinyNetwork):
-    """Gives its buffer another tensor in each forward pass."""
+    """Reassigns its buffer in each forward pass."""
 
     def __init__(self, dropout=0.0):
         super().__init__(dropout)
@@ -21,20 +21,20 @@ class MovingMean(TinyNetwork):
 MovingMean.__name__ = "TinyNetwork"
 
 
-def test_buffers_are_put_back_however_they_were_changed():
+def test_buffers_are_restored_after_any_change():
     network = MovingMean()
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    kept = SavedBuffers(network)
+    saved = SavedBuffers(network)
     for _ in range(2):
         network(torch.randn(4, 3))
     assert all(not torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
-    kept.restore()
+    saved.restore()
     assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
     assert len(before) == 4
 
 
 @pytest.mark.parametrize("without", ["rehearsal", None])
-def test_a_rehearsal_leaves_buffers_that_are_assigned_anew_as_they_were(tmp_path, without):
+def test_a_rehearsal_restores_buffers_that_are_reassigned(tmp_path, without):
     class MovingMeanSession(TinySession):
         def init_network(self):
             return MovingMean()
@@ -48,7 +48,7 @@ def test_a_rehearsal_leaves_buffers_that_are_assigned_anew_as_they_were(tmp_path
     assert sessions[0].network.mean.any()
 
 
-def test_a_network_is_put_back_module_by_module():
+def test_the_mode_of_each_module_is_restored():
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
     network[1].eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -10,8 +10,8 @@ from torchbase.hooks import EarlyStopping
 NAN = float("nan")
 
 
-class Gives:
-    """Gives the values of a validation set, epoch by epoch."""
+class Losses:
+    """Returns a fixed loss of the validation set in each epoch."""
 
     def __init__(self, values):
         self.values = values
@@ -27,7 +27,7 @@ def run_on(values, **arguments):
         validation=(Phase("validation-v", [1], votes=True),),
         max_epochs=len(values),
     )
-    Engine(lambda run, phase, batch: None, hooks=[Gives(values), EarlyStopping(**arguments)]).run(run)
+    Engine(lambda run, phase, batch: None, hooks=[Losses(values), EarlyStopping(**arguments)]).run(run)
     return run
 
 
@@ -46,7 +46,7 @@ def run_on(values, **arguments):
         ([NAN, NAN, NAN], {"patience": 2}, 2),
     ],
 )
-def test_the_run_ends_when_nothing_has_improved_for_a_while(values, arguments, epochs):
+def test_the_run_stops_when_the_patience_is_exhausted(values, arguments, epochs):
     run = run_on(values, **arguments)
     assert run.epochs_done == epochs
     assert (run.stop_reason is not None) == (epochs < len(values))
@@ -56,14 +56,14 @@ def test_the_run_ends_when_nothing_has_improved_for_a_while(values, arguments, e
     ("values", "reason"),
     [
         ([2.5, 3, 3], "the loss of validation-v has not improved on 2.5 for 1 passes in a row"),
-        ([NAN, 3, 3], "the loss of validation-v was never a number for 1 passes in a row"),
+        ([NAN, 3, 3], "the loss of validation-v was NaN for 1 passes in a row"),
     ],
 )
-def test_the_summary_says_why(values, reason):
+def test_the_stop_reason_describes_the_value(values, reason):
     assert run_on(values, patience=1).stop_reason == reason
 
 
-def test_it_learns_what_the_same_epochs_without_it_teach(tmp_path):
+def test_the_weights_equal_those_of_the_same_epochs_without_the_hook(tmp_path):
     session = session_with(tmp_path, EarlyStopping(patience=2), num_epochs=60, learning_rate=0.5)
     summary = session()
     assert 2 < summary.epochs_done < 60
@@ -74,7 +74,7 @@ def test_it_learns_what_the_same_epochs_without_it_teach(tmp_path):
     assert different_values(session.network.state_dict(), keep.networks[summary.epochs_done]) == []
 
 
-def test_a_run_that_was_stopped_ends_where_it_would_have(tmp_path):
+def test_a_resumed_run_stops_at_the_same_epoch(tmp_path):
     def hooks():
         return [EarlyStopping("loss", "training", patience=1, min_delta=0.5)]
 
@@ -87,7 +87,7 @@ def test_a_run_that_was_stopped_ends_where_it_would_have(tmp_path):
     assert resumed().epochs_done == whole._run.epochs_done
 
 
-def test_a_run_that_has_ended_so_stays_ended_or_goes_on_with_more_patience(tmp_path):
+def test_a_stopped_run_stops_again_or_continues_with_more_patience(tmp_path):
     ended = session_with(tmp_path, EarlyStopping(patience=1, min_delta=100.0), num_epochs=5)
     assert ended().epochs_done == 2
     same = TinySession.resume(tmp_path)
@@ -99,11 +99,11 @@ def test_a_run_that_has_ended_so_stays_ended_or_goes_on_with_more_patience(tmp_p
 
 
 @pytest.mark.parametrize("arguments", [{"mode": "lowest"}, {"patience": 0}, {"min_delta": -1.0}, {"min_delta": NAN}])
-def test_what_can_not_be_meant_is_refused_at_once(arguments):
+def test_invalid_arguments_raise_at_once(arguments):
     with pytest.raises(HookError, match="EarlyStopping"):
         EarlyStopping(**arguments)
 
 
-def test_a_phase_that_is_not_there_is_named_before_training(tmp_path):
+def test_an_unknown_phase_raises_before_training(tmp_path):
     with pytest.raises(HookError, match="no phase 'validation-vali' to monitor"):
         session_with(tmp_path, EarlyStopping(phase="validation-vali"))()

@@ -4,11 +4,11 @@ import pytest
 import torch
 from every_technique import (
     check_resumes_exactly,
-    end_of,
-    learnt_differently,
+    final_state_of,
     session_with,
     step_plainly,
     train_by_hand,
+    training_differences,
 )
 from tiny import StopAt, TinySession
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -20,7 +20,7 @@ from torchbase.hooks import ExponentialMovingAverage, GradientAccumulation
 
 
 def averaged_by_hand(tmp_path, use_buffers, epochs=2):
-    """Gives the session that was trained, and the averages behind each epoch of five mini-batches."""
+    """Returns the trained session, and the averages after each epoch of five mini-batches."""
     averages, of_epochs = [], []
 
     def step(session, batch):
@@ -36,16 +36,16 @@ def averaged_by_hand(tmp_path, use_buffers, epochs=2):
     return train_by_hand(tmp_path, step, epochs=epochs), of_epochs
 
 
-class KeepValidated:
-    """Keeps the networks that the validation sets and the best epochs see, and the one that is trained on."""
+class RecordNetworks:
+    """Records the weights in training, in validation and in ``on_best_epoch``."""
 
     def __init__(self):
         self.validated, self.best, self.trained = [], {}, []
 
     @hookimpl
     def on_iteration_start(self, run, phase):
-        kept = self.trained if phase.is_training else self.validated
-        kept.append({name: value.clone() for name, value in run.network.state_dict().items()})
+        weights = self.trained if phase.is_training else self.validated
+        weights.append({name: value.clone() for name, value in run.network.state_dict().items()})
 
     @hookimpl
     def on_best_epoch(self, run):
@@ -54,35 +54,35 @@ class KeepValidated:
 
 @pytest.mark.parametrize("use_buffers", [False, True])
 @pytest.mark.parametrize("is_listed_first", [False, True])
-def test_validation_and_the_best_network_are_those_of_the_averages_by_hand(tmp_path, use_buffers, is_listed_first):
+def test_validation_and_the_best_network_equal_averages_by_hand(tmp_path, use_buffers, is_listed_first):
     by_hand, of_epochs = averaged_by_hand(tmp_path, use_buffers)
-    hooks = [ExponentialMovingAverage(0.8, use_buffers), keep := KeepValidated()]
+    hooks = [ExponentialMovingAverage(0.8, use_buffers), record := RecordNetworks()]
     session = session_with(tmp_path, *(hooks if is_listed_first else reversed(hooks)))
     summary = session()
-    assert learnt_differently(session, by_hand) == []
-    # Buffers that aren't averaged are copies of the network's.
+    assert training_differences(session, by_hand) == []
+    # Buffers that aren't averaged are copied from the network.
     expected = [
-        {name.removeprefix("module."): one for name, one in state.items() if name != "n_averaged"}
+        {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
         for state in of_epochs
     ]
-    assert len(keep.validated) == 2 * (3 + 2)
-    assert different_values(keep.validated, [expected[0]] * 5 + [expected[1]] * 5) == []
-    plain = session_with(tmp_path, keep_plain := KeepValidated())
+    assert len(record.validated) == 2 * (3 + 2)
+    assert different_values(record.validated, [expected[0]] * 5 + [expected[1]] * 5) == []
+    plain = session_with(tmp_path, plain_record := RecordNetworks())
     plain()
-    assert different_values(keep.trained, keep_plain.trained) == []
-    assert different_values(keep.best, {epoch: expected[epoch - 1] for epoch in keep.best}) == []
-    kept = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
-    assert different_values(dict(kept), keep.best[summary.best_losses["validation-valid"].epoch]) == []
-    assert different_values(end_of(session)["hooks"]["exponential_moving_average"], of_epochs[-1]) == []
+    assert different_values(record.trained, plain_record.trained) == []
+    assert different_values(record.best, {epoch: expected[epoch - 1] for epoch in record.best}) == []
+    saved = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
+    assert different_values(dict(saved), record.best[summary.best_losses["validation-valid"].epoch]) == []
+    assert different_values(final_state_of(session)["hooks"]["exponential_moving_average"], of_epochs[-1]) == []
 
 
 @pytest.mark.parametrize("use_buffers", [False, True])
-def test_a_resumed_run_goes_on_exactly(tmp_path, use_buffers):
+def test_a_resumed_run_continues_exactly(tmp_path, use_buffers):
     check_resumes_exactly(tmp_path, lambda: [ExponentialMovingAverage(0.8, use_buffers)])
 
 
 @pytest.mark.parametrize("phase", ["validation-valid", "validation-demo"])
-def test_a_run_that_is_stopped_while_it_validates_keeps_the_weights_as_the_network(tmp_path, phase):
+def test_a_run_that_stops_in_validation_saves_the_unaveraged_weights(tmp_path, phase):
     whole = session_with(tmp_path / "whole", ExponentialMovingAverage(0.8), dropout=0.3)
     whole()
     stopped = session_with(tmp_path / "stopped", ExponentialMovingAverage(0.8), StopAt(2, phase), dropout=0.3)
@@ -90,32 +90,32 @@ def test_a_run_that_is_stopped_while_it_validates_keeps_the_weights_as_the_netwo
     resumed = TinySession.resume(tmp_path / "stopped")
     resumed.register(ExponentialMovingAverage(0.8))
     resumed()
-    assert different_values(end_of(whole), end_of(resumed)) == []
+    assert different_values(final_state_of(whole), final_state_of(resumed)) == []
 
 
-def test_after_an_error_in_validation_the_weights_are_back(tmp_path):
+def test_an_error_in_validation_restores_the_weights(tmp_path):
     class Fails(TinySession):
         def forward_pass(self, mini_batch):
             if not self.network.training and self._run.progress.iterations:
                 raise ZeroDivisionError
             return super().forward_pass(mini_batch)
 
-    session = session_with(tmp_path, ExponentialMovingAverage(0.8), keep := KeepValidated(), kind=Fails)
+    session = session_with(tmp_path, ExponentialMovingAverage(0.8), record := RecordNetworks(), kind=Fails)
     with pytest.raises(ZeroDivisionError):
         session()
     plain = session_with(tmp_path, StopAt(5))
     plain()
     assert different_values(dict(session.network.state_dict()), dict(plain.network.state_dict())) == []
-    assert different_values(keep.validated[0], dict(plain.network.state_dict())) != []
+    assert different_values(record.validated[0], dict(plain.network.state_dict())) != []
 
 
-def test_only_steps_of_the_optimizer_count(tmp_path):
+def test_averages_are_updated_only_after_optimizer_steps(tmp_path):
     session = session_with(tmp_path, ExponentialMovingAverage(0.8), GradientAccumulation(2))
     session()
-    assert end_of(session)["hooks"]["exponential_moving_average"]["n_averaged"] == 2 * 3
+    assert final_state_of(session)["hooks"]["exponential_moving_average"]["n_averaged"] == 2 * 3
 
 
-def test_an_evaluation_is_of_the_network_as_it_is(tmp_path):
+def test_an_evaluation_uses_the_current_weights(tmp_path):
     session = session_with(tmp_path, ExponentialMovingAverage(0.8))
     summary = session()
     dataset, best = session.datasets_valid_dict["valid"], summary.best_losses["validation-valid"]
@@ -125,6 +125,6 @@ def test_an_evaluation_is_of_the_network_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.5, float("nan")])
-def test_a_decay_that_can_not_be_meant_is_refused(decay):
+def test_an_invalid_decay_raises(decay):
     with pytest.raises(HookError, match="between 0 and 1"):
         ExponentialMovingAverage(decay)

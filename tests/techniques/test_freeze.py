@@ -1,5 +1,5 @@
 import pytest
-from every_technique import check_resumes_exactly, learnt_differently, session_with, step_plainly, train_by_hand
+from every_technique import check_resumes_exactly, session_with, step_plainly, train_by_hand, training_differences
 from tiny import KeepNetworks, TinySession
 
 from torchbase.errors import HookError, IntervalError
@@ -22,21 +22,21 @@ def freezing_by_hand(tmp_path, pattern_of_names, until, epochs=4):
 
 
 @pytest.mark.parametrize(("until", "epochs"), [(None, 4), ("2ep", 2), ("1ep", 1)])
-def test_it_learns_what_the_loop_by_hand_learns(tmp_path, until, epochs):
+def test_training_equals_a_loop_by_hand(tmp_path, until, epochs):
     by_hand = freezing_by_hand(tmp_path, "layers.0.", epochs)
     hooks = [Freeze("layers.0.*", until), keep := KeepNetworks()]
     session = session_with(tmp_path, *hooks, num_epochs=4, weight_decay=0.1)
     first = {name: value.clone() for name, value in session.network.state_dict().items()}
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     for epoch, network in keep.networks.items():
-        has_learnt = different_values(network["layers.0.weight"], first["layers.0.weight"]) != []
-        assert has_learnt == (epoch > epochs)
+        has_changed = different_values(network["layers.0.weight"], first["layers.0.weight"]) != []
+        assert has_changed == (epoch > epochs)
         assert different_values(network["layers.3.weight"], first["layers.3.weight"]) != []
 
 
 @pytest.mark.parametrize("until", [None, "1ep", "2ep"])
-def test_a_resumed_run_goes_on_exactly(tmp_path, until):
+def test_a_resumed_run_continues_exactly(tmp_path, until):
     check_resumes_exactly(tmp_path, lambda: [Freeze("layers.0.*", until)], num_epochs=3, stops=(2, 8, 12))
 
 
@@ -44,22 +44,22 @@ def test_two_patterns_can_be_frozen(tmp_path):
     session = session_with(tmp_path, Freeze("layers.0.*"), Freeze("layers.1.*", "1ep"))
     session()
     assert {"freeze layers.0.*", "freeze layers.1.*"} < set(session.hooks)
-    learns = {name: one.requires_grad for name, one in session.network.named_parameters()}
-    assert learns == {name: not name.startswith("layers.0") for name in learns}
+    requires_grad = {name: parameter.requires_grad for name, parameter in session.network.named_parameters()}
+    assert requires_grad == {name: not name.startswith("layers.0") for name in requires_grad}
 
 
-def test_what_can_not_be_meant_is_refused_before_training(tmp_path):
-    with pytest.raises(HookError, match=r"fits the pattern 'layer\.0\.weight'\. Did you mean 'layers\.0\.weight'"):
+def test_invalid_arguments_raise_before_training(tmp_path):
+    with pytest.raises(HookError, match=r"matches the pattern 'layer\.0\.weight'\. Did you mean 'layers\.0\.weight'"):
         session_with(tmp_path, Freeze("layer.0.weight"))()
     with pytest.raises(IntervalError, match="isn't possible here"):
         Freeze("*", until="10it")
 
-    class FreezesItself(TinySession):
+    class FrozenByHand(TinySession):
         def init_network(self):
             network = super().init_network()
             network.layers[0].requires_grad_(False)
             return network
 
-    session_with(tmp_path, Freeze("layers.0.*"), kind=FreezesItself)()
+    session_with(tmp_path, Freeze("layers.0.*"), kind=FrozenByHand)()
     with pytest.raises(HookError, match="the optimizer doesn't hold it"):
-        session_with(tmp_path, Freeze("layers.0.*", until="1ep"), kind=FreezesItself)()
+        session_with(tmp_path, Freeze("layers.0.*", until="1ep"), kind=FrozenByHand)()

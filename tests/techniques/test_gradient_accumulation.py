@@ -3,10 +3,10 @@ import torch
 from every_technique import (
     PlainSession,
     check_resumes_exactly,
-    learnt_differently,
     loss_of,
     session_with,
     train_by_hand,
+    training_differences,
 )
 
 from torchbase import Engine, Phase, Run, hookimpl
@@ -16,7 +16,7 @@ from torchbase.hooks import GradientAccumulation, NanSkip
 
 
 @pytest.mark.parametrize("mini_batches", [1, 2, 3, 4, 5, 9])
-def test_it_learns_what_large_mini_batches_teach(tmp_path, mini_batches):
+def test_training_equals_training_with_large_mini_batches(tmp_path, mini_batches):
     large = session_with(tmp_path, kind=PlainSession, mini_batch_size=4 * mini_batches)
     large()
     session = session_with(tmp_path, GradientAccumulation(mini_batches), kind=PlainSession)
@@ -26,12 +26,12 @@ def test_it_learns_what_large_mini_batches_teach(tmp_path, mini_batches):
         torch.testing.assert_close(session.network.state_dict()[name], weight, rtol=0, atol=1e-6)
 
 
-def test_it_learns_what_the_loop_by_hand_learns(tmp_path):
+def test_training_equals_a_loop_by_hand(tmp_path):
     losses = []
 
     def step(session, batch):
         losses.append(batch)
-        number = (len(losses) - 1) % 5  # of the epoch: two mini-batches of 4 make a step, and the last, of 2, one alone
+        number = (len(losses) - 1) % 5  # two mini-batches of 4 samples per step; the last, of 2, is a step of its own
         share = 1 if number == 4 else 1 / 2
         (loss_of(session, batch) * share).backward()
         if number in (1, 3, 4):
@@ -41,16 +41,16 @@ def test_it_learns_what_the_loop_by_hand_learns(tmp_path):
     by_hand = train_by_hand(tmp_path, step)
     session = session_with(tmp_path, GradientAccumulation(2))
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
 
 
 @pytest.mark.parametrize("mini_batches", [2, 4])
-def test_a_run_resumed_between_two_steps_goes_on_exactly(tmp_path, mini_batches):
+def test_a_run_resumed_between_two_steps_continues_exactly(tmp_path, mini_batches):
     check_resumes_exactly(tmp_path, lambda: [GradientAccumulation(mini_batches)], stops=(1, 6, 8))
 
 
-class KeepGradients:
-    """Keeps the gradients with which the optimizer steps."""
+class RecordGradients:
+    """Records the gradients of each optimizer step."""
 
     def __init__(self):
         self.gradients = []
@@ -63,7 +63,7 @@ class KeepGradients:
 
 def loss_of_outputs(*, output):
     squares = output.square()
-    return squares.mean() + 0 * squares.sum().sqrt()  # where all outputs are 0, the loss is finite and the gradient NaN
+    return squares.mean() + 0 * squares.sum().sqrt()  # if all outputs are 0, the loss is finite and the gradient NaN
 
 
 def train_on(loader, *hooks, epochs=1):
@@ -80,9 +80,9 @@ def train_on(loader, *hooks, epochs=1):
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=0.0),
     )
-    keep = KeepGradients()
-    Engine(defaults=[step], hooks=[*hooks, keep]).run(run)
-    return network, keep.gradients
+    record = RecordGradients()
+    Engine(defaults=[step], hooks=[*hooks, record]).run(run)
+    return network, record.gradients
 
 
 def gradient_of(network, batch):
@@ -90,15 +90,15 @@ def gradient_of(network, batch):
     return gradient
 
 
-def test_each_mini_batch_counts_by_its_samples():
+def test_each_mini_batch_is_weighted_by_its_samples():
     batches = [torch.randn(size, 2) for size in (1, 5, 3, 4, 2)]
     network, gradients = train_on(batches, GradientAccumulation(3))
     expected = [gradient_of(network, torch.cat(group)) for group in (batches[:3], batches[3:])]
     torch.testing.assert_close(gradients, expected, rtol=0, atol=1e-6)
 
 
-class Endless:
-    """Gives three mini-batches an epoch, and doesn't say so."""
+class WithoutLength:
+    """A loader without a length."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -107,9 +107,9 @@ class Endless:
         return iter(self.batches)
 
 
-def test_without_a_known_length_what_is_left_is_carried_over_into_the_next_epoch():
+def test_without_a_known_length_remaining_mini_batches_count_in_the_next_epoch():
     batches = [torch.randn(size, 2) for size in (2, 3, 4)]
-    network, gradients = train_on(Endless(batches), GradientAccumulation(2), epochs=2)
+    network, gradients = train_on(WithoutLength(batches), GradientAccumulation(2), epochs=2)
     a, b, c = batches
     expected = [gradient_of(network, torch.cat(group)) for group in ([a, b], [c, a], [b, c])]
     torch.testing.assert_close(gradients, expected, rtol=0, atol=1e-6)
@@ -117,7 +117,7 @@ def test_without_a_known_length_what_is_left_is_carried_over_into_the_next_epoch
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
 @pytest.mark.parametrize("value", [float("nan"), 0.0], ids=["bad loss", "bad gradient"])
-def test_a_mini_batch_that_is_left_out_counts_for_nothing(bad, value):
+def test_a_skipped_mini_batch_is_not_counted(bad, value):
     good = [torch.randn(size, 2) for size in (2, 3, 4, 2)]
     batches = list(good)
     batches.insert(bad, torch.full((5, 2), value))
@@ -126,7 +126,7 @@ def test_a_mini_batch_that_is_left_out_counts_for_nothing(bad, value):
     torch.testing.assert_close(gradients, expected, rtol=0, atol=1e-6)
 
 
-def test_a_hook_that_would_always_step_is_not_asked_before_the_mini_batches_are_there():
+def test_a_hook_that_always_steps_does_not_override_accumulation():
     class Always:
         @hookimpl
         def should_step_optimizer(self):
@@ -137,6 +137,6 @@ def test_a_hook_that_would_always_step_is_not_asked_before_the_mini_batches_are_
 
 
 @pytest.mark.parametrize("mini_batches", [0, -1, 1.5, True, "2"])
-def test_what_is_no_number_of_mini_batches_is_refused(mini_batches):
-    with pytest.raises(HookError, match="at least 1, and got"):
+def test_an_invalid_number_of_mini_batches_raises(mini_batches):
+    with pytest.raises(HookError, match="at least 1, but got"):
         GradientAccumulation(mini_batches)

@@ -4,7 +4,7 @@ from torchbase import Phase, Run
 from torchbase.techniques.iteration_state import StateBeforeIteration
 
 
-def test_an_iteration_can_be_undone_as_often_as_need_be():
+def test_an_iteration_can_be_undone_several_times():
     network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     phase = Phase("training", [], is_training=True)
     run = Run(training=phase, max_epochs=1, network=network)
@@ -27,7 +27,7 @@ def test_an_iteration_can_be_undone_as_often_as_need_be():
     assert len(set(draws)) == 1
 
 
-def test_of_a_validation_gradients_are_left_alone():
+def test_in_validation_gradients_are_unchanged():
     network = torch.nn.Linear(2, 2)
     phase = Phase("validation-v", [])
     before = StateBeforeIteration(Run(training=phase, max_epochs=1, network=network), phase)

@@ -5,12 +5,12 @@ import torch
 from every_technique import (
     PlainSession,
     check_resumes_exactly,
-    end_of,
-    learnt_differently,
+    final_state_of,
     loss_of,
     session_with,
     step_plainly,
     train_by_hand,
+    training_differences,
 )
 from tiny import StopAt, TinySession, config_with, make_dataset, read_scalars
 from torch.optim import lr_scheduler
@@ -49,52 +49,52 @@ def rates_logged(session, unit):
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_behind_steps_it_learns_what_the_loop_by_hand_learns_and_resumes_exactly(tmp_path, name):
-    made, rates = [], []
+def test_a_schedule_after_steps_equals_a_loop_by_hand_and_resumes_exactly(tmp_path, name):
+    schedulers, rates = [], []
 
     def step(session, batch):
-        if not made:
-            made.append(SCHEDULERS[name](session.optimizer))
+        if not schedulers:
+            schedulers.append(SCHEDULERS[name](session.optimizer))
         loss_of(session, batch).backward()
         rates.append(session.optimizer.param_groups[0]["lr"])
         session.optimizer.step()
         session.optimizer.zero_grad()
-        made[0].step()
+        schedulers[0].step()
 
     by_hand = train_by_hand(tmp_path, step, kind=PlainSession)
     session = check_resumes_exactly(
         tmp_path, lambda: [LearningRateSchedule(SCHEDULERS[name], every="1it")], kind=PlainSession
     )
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     assert rates_logged(session, "iterations") == pytest.approx(rates)
     assert len(set(rates)) > 1
 
 
 def train_epochs_by_hand(tmp_path, make_scheduler, epochs):
-    """With a scheduler that is stepped behind each epoch of five mini-batches."""
-    made, rates = [], []
+    """Trains with a scheduler that is stepped after each epoch of five mini-batches."""
+    schedulers, rates = [], []
 
     def step(session, batch):
-        if not made:
-            made.append(make_scheduler(session.optimizer))
+        if not schedulers:
+            schedulers.append(make_scheduler(session.optimizer))
         step_plainly(session, batch)
         rates.append(session.optimizer.param_groups[0]["lr"])
         if len(rates) % 5 == 0:
-            made[0].step()
+            schedulers[0].step()
 
     return train_by_hand(tmp_path, step, epochs=epochs), rates[::5]
 
 
-def test_behind_epochs_it_learns_what_the_loop_by_hand_learns(tmp_path):
+def test_a_schedule_after_epochs_equals_a_loop_by_hand(tmp_path):
     by_hand, rates = train_epochs_by_hand(tmp_path, SCHEDULERS["ExponentialLR"], epochs=3)
     session = session_with(tmp_path, LearningRateSchedule(SCHEDULERS["ExponentialLR"]), num_epochs=3)
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
     assert rates_logged(session, "epochs") == pytest.approx(rates)
 
 
 @pytest.mark.parametrize("name", ["CosineAnnealingLR", "MultiStepLR", "SequentialLR"])
-def test_behind_epochs_a_resumed_run_goes_on_exactly(tmp_path, name):
+def test_a_schedule_after_epochs_resumes_exactly(tmp_path, name):
     check_resumes_exactly(tmp_path, lambda: [LearningRateSchedule(SCHEDULERS[name])], num_epochs=3)
 
 
@@ -107,22 +107,22 @@ def impatient_plateau(optimizer):
     [{"make_scheduler": impatient_plateau, "monitor": "loss"}, {"make_scheduler": SCHEDULERS["ExponentialLR"]}],
     ids=["plateau", "exponential"],
 )
-def test_a_run_resumed_between_training_and_the_end_of_an_epoch_goes_on_exactly(tmp_path, arguments):
+def test_a_run_resumed_before_the_end_of_an_epoch_continues_exactly(tmp_path, arguments):
     def hooks():
         return [LearningRateSchedule(**arguments)]
 
     whole = session_with(tmp_path / "whole", *hooks(), num_epochs=3)
     whole()
     stopped = session_with(tmp_path / "stopped", *hooks(), num_epochs=3)
-    stopped.register(StopAt(1, "validation-demo"))  # behind the set whose value counts
+    stopped.register(StopAt(1, "validation-demo"))  # after the monitored set
     stopped()
     resumed = TinySession.resume(tmp_path / "stopped")
     resumed.register(*hooks())
     resumed()
-    assert different_values(end_of(whole), end_of(resumed)) == []
+    assert different_values(final_state_of(whole), final_state_of(resumed)) == []
 
 
-def test_every_second_step_is_every_second_step_of_the_optimizer(tmp_path):
+def test_the_interval_counts_optimizer_steps(tmp_path):
     session = session_with(
         tmp_path,
         GradientAccumulation(2),
@@ -130,13 +130,13 @@ def test_every_second_step_is_every_second_step_of_the_optimizer(tmp_path):
         kind=PlainSession,
     )
     session()
-    # Five mini-batches an epoch make three steps of it.
+    # The five mini-batches of an epoch make three steps.
     steps = [step for step, _ in read_scalars(session.run_dir)["training/learning_rate/iterations"]]
     assert steps == [2, 4, 5, 7, 9, 10]
     assert rates_logged(session, "iterations") == pytest.approx([0.05 * 0.8 ** (step // 2) for step in range(6)])
 
 
-def test_a_plateau_is_seen_on_the_monitored_value(tmp_path):
+def test_a_plateau_of_the_monitored_value_reduces_the_rate(tmp_path):
     def make(optimizer):
         return lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=1)
 
@@ -152,7 +152,7 @@ def test_a_plateau_is_seen_on_the_monitored_value(tmp_path):
     assert rates[-1] < rates[0]
 
 
-def test_a_set_that_is_not_measured_in_each_epoch_is_looked_at_when_it_is(tmp_path):
+def test_the_scheduler_steps_only_in_epochs_that_validate_the_monitored_set(tmp_path):
     class Sometimes(TinySession):
         def init_datasets(self):
             training, _ = super().init_datasets()
@@ -160,33 +160,37 @@ def test_a_set_that_is_not_measured_in_each_epoch_is_looked_at_when_it_is(tmp_pa
                 datasets=(make_dataset(10, 0.1),), only_for_demo=(False,), names=("valid",), every="2ep"
             )
 
-    seen = []
+    monitored = []
 
-    class Notes(lr_scheduler.ReduceLROnPlateau):
+    class RecordingPlateau(lr_scheduler.ReduceLROnPlateau):
         def step(self, metrics, epoch=None):
-            seen.append(metrics)
+            monitored.append(metrics)
             super().step(metrics, epoch)
 
-    session = session_with(tmp_path, LearningRateSchedule(Notes, monitor="loss"), kind=Sometimes, num_epochs=5)
+    session = session_with(
+        tmp_path, LearningRateSchedule(RecordingPlateau, monitor="loss"), kind=Sometimes, num_epochs=5
+    )
     session()
-    assert seen == pytest.approx([value for _, value in read_scalars(session.run_dir)["validation-valid/loss/epochs"]])
-    assert len(seen) == 3
+    assert monitored == pytest.approx(
+        [value for _, value in read_scalars(session.run_dir)["validation-valid/loss/epochs"]]
+    )
+    assert len(monitored) == 3
 
 
-def test_an_evaluation_between_epochs_is_not_taken_for_a_validation(tmp_path):
+def test_an_evaluation_between_epochs_does_not_count_as_a_validation(tmp_path):
     class Evaluates:
         def __init__(self):
             self.session = None
 
         @hookimpl
         def on_phase_end(self, phase):
-            if phase.name == "validation-demo":  # behind the set that is monitored
+            if phase.name == "validation-demo":  # after the monitored set
                 self.session.evaluate(make_dataset(4, 50.0), "valid")
 
-    def plateau_of(kept):
+    def plateau_of(schedulers):
         def make(optimizer):
-            kept.append(lr_scheduler.ReduceLROnPlateau(optimizer))
-            return kept[0]
+            schedulers.append(lr_scheduler.ReduceLROnPlateau(optimizer))
+            return schedulers[0]
 
         return LearningRateSchedule(make, monitor="loss")
 
@@ -198,7 +202,7 @@ def test_an_evaluation_between_epochs_is_not_taken_for_a_validation(tmp_path):
     assert plain[0].state_dict() == evaluated[0].state_dict()
 
 
-def test_each_group_of_parameters_has_its_rate(tmp_path):
+def test_each_parameter_group_has_its_own_rate(tmp_path):
     class TwoGroups(PlainSession):
         def init_optimizer(self):
             first, _, last, _ = self.network
@@ -213,58 +217,58 @@ def test_each_group_of_parameters_has_its_rate(tmp_path):
         assert curve == pytest.approx([rate * 0.8**step for step in range(10)])
 
 
-class OwnSchedule(TinySession):
+class ScheduleAfterEpochs(TinySession):
     def init_scheduler(self):
         return lr_scheduler.ExponentialLR(self.optimizer, 0.8)
 
 
-class OwnScheduleOfSteps(TinySession):
+class ScheduleAfterSteps(TinySession):
     def init_scheduler(self):
         return LearningRateSchedule(SCHEDULERS["ExponentialLR"], every="1it")
 
 
-@pytest.mark.parametrize(("kind", "every"), [(OwnSchedule, "1ep"), (OwnScheduleOfSteps, "1it")])
-def test_a_session_can_give_its_own(tmp_path, kind, every):
+@pytest.mark.parametrize(("kind", "every"), [(ScheduleAfterEpochs, "1ep"), (ScheduleAfterSteps, "1it")])
+def test_init_scheduler_defines_the_schedule(tmp_path, kind, every):
     registered = session_with(tmp_path, LearningRateSchedule(SCHEDULERS["ExponentialLR"], every), dropout=0.3)
     registered()
     session = check_resumes_exactly(tmp_path, list, kind=kind)
-    assert learnt_differently(session, registered) == []
+    assert training_differences(session, registered) == []
     assert "learning_rate_schedule" in session.hooks
 
 
-@pytest.mark.parametrize(("rate", "is_told"), [(0.04, False), (0.01, True)])
-def test_that_a_schedule_may_take_a_changed_rate_back_is_told(tmp_path, caplog, rate, is_told):
-    begun = session_with(tmp_path, LearningRateSchedule(SCHEDULERS["LambdaLR"]), num_epochs=2, learning_rate=0.04)
-    begun()
+@pytest.mark.parametrize(("rate", "is_warned"), [(0.04, False), (0.01, True)])
+def test_a_schedule_that_overrides_a_changed_rate_causes_a_warning(tmp_path, caplog, rate, is_warned):
+    first = session_with(tmp_path, LearningRateSchedule(SCHEDULERS["LambdaLR"]), num_epochs=2, learning_rate=0.04)
+    first()
     resumed = TinySession(
         config_with(num_epochs=3, learning_rate=rate),
         tmp_path,
         create_run_dir_afresh=False,
-        source_run_dir_tag=Path(begun.run_dir).name,
+        source_run_dir_tag=Path(first.run_dir).name,
         allow_config_changes=True,
     )
     resumed.register(LearningRateSchedule(SCHEDULERS["LambdaLR"]))
     resumed()
-    assert ("takes that back at its next step" in caplog.text) == is_told
+    assert ("takes that back at its next step" in caplog.text) == is_warned
     assert resumed.optimizer.param_groups[0]["lr"] == 0.04 / 4
 
 
-def test_a_session_that_is_called_twice_goes_on_with_its_schedule(tmp_path):
-    whole = session_with(tmp_path, kind=OwnSchedule, num_epochs=3)
+def test_a_session_that_is_called_twice_continues_its_schedule(tmp_path):
+    whole = session_with(tmp_path, kind=ScheduleAfterEpochs, num_epochs=3)
     whole()
-    session = session_with(tmp_path, StopAt(8), kind=OwnSchedule, num_epochs=3)
+    session = session_with(tmp_path, StopAt(8), kind=ScheduleAfterEpochs, num_epochs=3)
     session()
     session()
-    assert learnt_differently(session, whole) == []
+    assert training_differences(session, whole) == []
 
 
-def test_a_session_that_gives_something_else_is_told_so(tmp_path):
-    class Slip(TinySession):
+def test_an_invalid_return_value_of_init_scheduler_raises(tmp_path):
+    class ReturnsNumber(TinySession):
         def init_scheduler(self):
             return 0.1
 
     with pytest.raises(StepError, match=r"init_scheduler has to return .* and returned a float"):
-        session_with(tmp_path, kind=Slip)()
+        session_with(tmp_path, kind=ReturnsNumber)()
 
 
 def plateau(optimizer):
@@ -274,20 +278,20 @@ def plateau(optimizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"make_scheduler": plateau}, r"ReduceLROnPlateau came with monitor=None.*monitor='loss'"),
-        ({"make_scheduler": SCHEDULERS["StepLR"], "monitor": "loss"}, "StepLR came with monitor='loss'"),
-        ({"make_scheduler": lambda optimizer: 0.1}, "it made float"),
+        ({"make_scheduler": plateau}, r"ReduceLROnPlateau can't be used with monitor=None.*monitor='loss'"),
+        ({"make_scheduler": SCHEDULERS["StepLR"], "monitor": "loss"}, "StepLR can't be used with monitor='loss'"),
+        ({"make_scheduler": lambda optimizer: 0.1}, "the function returned float"),
         ({"make_scheduler": plateau, "monitor": "loss", "phase": "validation-vallid"}, "mean 'validation-valid'"),
         ({"make_scheduler": plateau, "monitor": "lost"}, r"no average named 'lost' to monitor\. Did you mean 'loss'"),
     ],
 )
-def test_what_can_not_be_meant_is_refused_where_it_shows(tmp_path, arguments, message):
+def test_invalid_combinations_raise(tmp_path, arguments, message):
     with pytest.raises(HookError, match=message):
         session_with(tmp_path, LearningRateSchedule(**arguments))()
 
 
-def test_intervals_that_make_no_sense_are_refused_at_once():
+def test_invalid_intervals_raise_at_once():
     with pytest.raises(IntervalError, match="isn't possible here"):
         LearningRateSchedule(plateau, every="3s")
-    with pytest.raises(HookError, match="monitored at the end of epochs"):
+    with pytest.raises(HookError, match="monitor a value only at the end of epochs"):
         LearningRateSchedule(plateau, every="1it", monitor="loss")

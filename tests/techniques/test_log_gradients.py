@@ -4,65 +4,65 @@ from every_technique import (
     PlainSession,
     Recorder,
     check_resumes_exactly,
-    learnt_differently,
     loss_of,
     session_with,
     train_by_hand,
+    training_differences,
 )
 
 from torchbase.errors import HookError, IntervalError
 from torchbase.files.bitwise import different_values
 from torchbase.hooks import GradientAccumulation, GradientClipping, LogGradients
 
-HISTOGRAMS = {"histograms": 0}  # all of them
+HISTOGRAMS = {"histograms": 0}  # no limit
 
 
 def gradients_by_hand(tmp_path, clip, **config):
-    iterations, recorded = [], {}
+    iterations, gradients = [], {}
 
     def step(session, batch):
         iterations.append(batch)
         loss_of(session, batch).backward()
         torch.nn.utils.clip_grad_norm_(session.network.parameters(), clip)
-        for name, one in session.network.named_parameters():
-            recorded[f"training/gradients/{name}/iterations", len(iterations)] = one.grad.reshape(-1).clone()
+        for name, parameter in session.network.named_parameters():
+            gradients[f"training/gradients/{name}/iterations", len(iterations)] = parameter.grad.reshape(-1).clone()
         session.optimizer.step()
         session.optimizer.zero_grad()
 
-    return train_by_hand(tmp_path, step, **config), recorded
+    return train_by_hand(tmp_path, step, **config), gradients
 
 
 @pytest.mark.parametrize("is_listed_first", [False, True])
-def test_the_gradients_that_the_optimizer_uses_are_recorded(tmp_path, is_listed_first):
-    by_hand, recorded = gradients_by_hand(tmp_path, 0.1)
+def test_the_gradients_that_the_optimizer_uses_are_logged(tmp_path, is_listed_first):
+    by_hand, gradients = gradients_by_hand(tmp_path, 0.1)
     hooks = [GradientClipping(norm=0.1), LogGradients("3it"), recorder := Recorder()]
     session = session_with(tmp_path, *(hooks[::-1] if is_listed_first else hooks))
     session()
-    assert learnt_differently(session, by_hand) == []
-    expected = {key: value for key, value in recorded.items() if key[1] in (3, 6, 9)}
+    assert training_differences(session, by_hand) == []
+    expected = {key: value for key, value in gradients.items() if key[1] in (3, 6, 9)}
     assert different_values(recorder.histograms, expected) == []
 
 
-def test_where_the_optimizer_does_not_step_its_next_step_is_recorded(tmp_path):
+def test_without_a_step_in_a_due_iteration_the_next_step_is_logged(tmp_path):
     hooks = [GradientAccumulation(4), LogGradients("3it", "*.bias"), recorder := Recorder()]
     session_with(tmp_path, *hooks, kind=PlainSession, num_epochs=3)()
-    # Steps are behind the iterations 4, 5, 9, 10, 14, 15.
+    # The optimizer steps in the iterations 4, 5, 9, 10, 14 and 15.
     assert sorted({step for _, step in recorder.histograms}) == [4, 9, 14, 15]
     assert {tag for tag, _ in recorder.histograms} == {f"training/gradients/{name}.bias/iterations" for name in "02"}
 
 
-def test_event_files_hold_the_histograms_and_a_resumed_run_goes_on_exactly(tmp_path):
+def test_event_files_hold_the_histograms_and_a_resumed_run_continues_exactly(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     whole = check_resumes_exactly(tmp_path, lambda: [LogGradients("4it")], stops=(1, 6, 9))
     for run_dir in (whole.run_dir, next((tmp_path / "stopped").iterdir())):
         accumulator = EventAccumulator(str(run_dir), HISTOGRAMS).Reload()
         histograms = accumulator.Histograms("training/gradients/layers.0.weight/iterations")
-        assert [(one.step, one.histogram_value.num) for one in histograms] == [(4, 24), (8, 24)]
+        assert [(entry.step, entry.histogram_value.num) for entry in histograms] == [(4, 24), (8, 24)]
 
 
-def test_what_can_not_be_meant_is_refused(tmp_path):
+def test_invalid_arguments_raise(tmp_path):
     with pytest.raises(IntervalError, match="isn't possible here"):
         LogGradients("1ep")
-    with pytest.raises(HookError, match="No parameter of TinyNetwork fits"):
+    with pytest.raises(HookError, match="No parameter of TinyNetwork matches"):
         session_with(tmp_path, LogGradients(pattern="encoder.*"))()

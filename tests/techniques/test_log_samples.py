@@ -49,15 +49,15 @@ class ImageSession(TrainingBaseSession):
         return None
 
 
-def recorded(tmp_path, *arguments, **session):
-    made = session_with(tmp_path, LogSamples(*arguments), recorder := Recorder(), kind=ImageSession, **session)
-    made()
-    return made, recorder.images
+def logged_images(tmp_path, *arguments, **session):
+    trained = session_with(tmp_path, LogSamples(*arguments), recorder := Recorder(), kind=ImageSession, **session)
+    trained()
+    return trained, recorder.images
 
 
-def test_the_first_samples_of_the_voting_set_and_what_the_network_makes_of_them_are_recorded(tmp_path):
-    session, images = recorded(tmp_path, 3, ["image", "output"], None, "2ep")
-    # Of 2 mini-batches an epoch the first one of the second epoch.
+def test_the_first_samples_of_the_voting_set_and_their_outputs_are_logged(tmp_path):
+    session, images = logged_images(tmp_path, 3, ["image", "output"], None, "2ep")
+    # The first of the two mini-batches of the second epoch.
     assert set(images) == {("validation-a/image/iterations", 3), ("validation-a/output/iterations", 3)}
     rows = torch.tensor(session.datasets_valid_dict["a"][:3]["image"])
     assert torch.equal(images["validation-a/image/iterations", 3], torch.cat(list(rows[:, None]), dim=2))
@@ -67,9 +67,9 @@ def test_the_first_samples_of_the_voting_set_and_what_the_network_makes_of_them_
 
 
 def test_bytes_classes_and_colours_are_shown(tmp_path):
-    _, images = recorded(tmp_path, 2, ["bytes", "classes", "colours"], "training", num_epochs=1)
+    _, images = logged_images(tmp_path, 2, ["bytes", "classes", "colours"], "training", num_epochs=1)
     by_name = {tag.split("/")[1]: image for (tag, _), image in images.items()}
-    assert {name: (tuple(one.shape), one.dtype) for name, one in by_name.items()} == {
+    assert {name: (tuple(image.shape), image.dtype) for name, image in by_name.items()} == {
         "bytes": ((1, 4, 10), torch.uint8),
         "classes": ((1, 4, 10), torch.float32),
         "colours": ((3, 4, 10), torch.float32),
@@ -77,13 +77,13 @@ def test_bytes_classes_and_colours_are_shown(tmp_path):
     assert by_name["classes"].max() == 1.0
 
 
-def test_a_mini_batch_may_hold_fewer(tmp_path):
-    _, images = recorded(tmp_path, 9, ["image"], "validation-b")
+def test_a_mini_batch_may_hold_fewer_samples(tmp_path):
+    _, images = logged_images(tmp_path, 9, ["image"], "validation-b")
     assert {image.shape for image in images.values()} == {(1, 4, 15)}
     assert [step for _, step in images] == [1, 2]
 
 
-def test_event_files_hold_the_images_once_and_a_resumed_run_goes_on_exactly(tmp_path):
+def test_event_files_hold_the_images_once_and_a_resumed_run_continues_exactly(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     def hooks():
@@ -101,7 +101,7 @@ def test_event_files_hold_the_images_once_and_a_resumed_run_goes_on_exactly(tmp_
             .Reload()
             .Images("validation-a/output/iterations")
         )
-        assert [(one.step, one.width, one.height) for one in images] == [(1, 10, 4), (3, 10, 4)]
+        assert [(image.step, image.width, image.height) for image in images] == [(1, 10, 4), (3, 10, 4)]
     assert different_values(whole.network.state_dict(), again.network.state_dict()) == []
     assert Path(whole.run_dir) != Path(again.run_dir)
 
@@ -109,17 +109,17 @@ def test_event_files_hold_the_images_once_and_a_resumed_run_goes_on_exactly(tmp_
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("outptu", r"finds nothing named 'outptu' .* Did you mean 'output'\? There are: image, name, output"),
+        ("outptu", r"found nothing named 'outptu' .* Did you mean 'output'\? There are: image, name, output"),
         ("vectors", r"'vectors' is a tensor of shape \(4, 20\)\. To fix, reshape it"),
         ("name", "'name' is list"),
     ],
 )
-def test_what_is_no_image_is_named(tmp_path, name, message):
+def test_the_error_names_a_value_that_is_not_an_image(tmp_path, name, message):
     with pytest.raises(HookError, match=message):
-        recorded(tmp_path, 2, [name])
+        logged_images(tmp_path, 2, [name])
 
 
-def test_what_can_not_be_meant_is_refused():
+def test_invalid_arguments_raise():
     for samples, names in ((0, ["image"]), (1, []), (1, "image")):
         with pytest.raises(HookError, match="at least 1 sample and a list of names"):
             LogSamples(samples, names)

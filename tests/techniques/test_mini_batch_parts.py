@@ -22,7 +22,7 @@ def columns_of(samples):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 20), st.data())
-def test_parts_that_are_joined_again_are_the_whole(samples, data):
+def test_joined_parts_equal_the_whole_mini_batch(samples, data):
     number = data.draw(st.integers(1, samples))
     whole = columns_of(samples)
     parts = split_mini_batch(whole, number)
@@ -50,27 +50,27 @@ def test_parts_that_are_joined_again_are_the_whole(samples, data):
         (object(), 0),
     ],
 )
-def test_the_samples_of_any_nest_are_counted(mini_batch, samples):
+def test_samples_are_counted_for_any_nesting(mini_batch, samples):
     assert count_samples(mini_batch) == samples
 
 
-def test_a_pair_of_two_samples_is_a_pair_in_each_part():
+def test_each_part_of_a_pair_is_a_pair():
     x, y = torch.tensor([[1.0], [2.0]]), torch.tensor([3, 4])
     for pair in ((x, y), [x, y], Pair(x, y)):
         first, second = split_mini_batch(pair, 2)
         assert type(first) is type(pair)
-        assert [one.tolist() for one in first] == [[[1.0]], [3]]
-        assert [one.tolist() for one in second] == [[[2.0]], [4]]
+        assert [tensor.tolist() for tensor in first] == [[[1.0]], [3]]
+        assert [tensor.tolist() for tensor in second] == [[[2.0]], [4]]
 
 
-def test_what_is_not_of_the_samples_goes_into_each_part():
+def test_values_without_samples_are_in_each_part():
     matrix = torch.eye(3)
     for part in split_mini_batch({"x": torch.zeros(4), "matrix": matrix, "rate": 0.5, "label": "all"}, 2):
         assert part["matrix"] is matrix
         assert (part["rate"], part["label"]) == (0.5, "all")
 
 
-def test_numbers_are_joined_as_means_over_the_samples_and_other_things_by_the_last():
+def test_numbers_are_averaged_and_other_values_are_those_of_the_last_part():
     parts = [
         {"loss": torch.tensor(1.0), "share": 0.0, "note": "a"},
         {"loss": torch.tensor(5.0), "share": 1.0, "note": "b"},

@@ -12,7 +12,7 @@ from torchbase.hooks import NetworkGraph
 
 
 class GraphSession(TinySession):
-    """Trains a network in which a part stays in evaluation mode, though the rest is trained."""
+    """Trains a network with one module that stays in evaluation mode."""
 
     def init_network(self):
         network = TinyNetwork(self.config_network["dropout"])
@@ -24,8 +24,8 @@ class GraphSession(TinySession):
         return super().forward_pass({**mini_batch, "x": self.network.frozen(mini_batch["x"])})
 
 
-class Modes:
-    """Notes the mode of every module at the end of each iteration."""
+class RecordModes:
+    """Records the mode of every module at the end of each iteration."""
 
     def __init__(self):
         self.modes = []
@@ -56,18 +56,18 @@ def test_tensorboard_shows_the_layers_of_the_network(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [TinySession, GraphSession])
-def test_nothing_is_learnt_from_it_and_nothing_else_changes(tmp_path, kind):
-    modes, modes_without = Modes(), Modes()
+def test_the_hook_changes_neither_weights_nor_values_nor_modes(tmp_path, kind):
+    modes, expected = RecordModes(), RecordModes()
     session = train(tmp_path, NetworkGraph(), modes, kind=kind)
-    without = train(tmp_path, modes_without, kind=kind)
+    without = train(tmp_path, expected, kind=kind)
     for name, value in without.network.state_dict().items():
         assert torch.equal(value, session.network.state_dict()[name]), name
     assert read_scalars(session.run_dir) == read_scalars(without.run_dir)
-    assert modes.modes == modes_without.modes
+    assert modes.modes == expected.modes
     assert not session.network._forward_pre_hooks
 
 
-class Told:
+class RecordInputs:
     def __init__(self):
         self.inputs = []
 
@@ -78,8 +78,8 @@ class Told:
         self.inputs.append(inputs)
 
 
-def test_it_is_told_once_with_what_the_network_got_first(tmp_path):
-    class Sees:
+def test_the_graph_is_logged_once_with_the_first_inputs(tmp_path):
+    class FirstBatch:
         first = None
 
         @hookimpl
@@ -87,15 +87,15 @@ def test_it_is_told_once_with_what_the_network_got_first(tmp_path):
             if self.first is None and phase.is_training:
                 self.first = batch["x"].clone()
 
-    told, sees = Told(), Sees()
-    train(tmp_path, NetworkGraph(), told, sees)
-    ((x,),) = told.inputs
-    assert torch.equal(x, sees.first)
+    recorder, batches = RecordInputs(), FirstBatch()
+    train(tmp_path, NetworkGraph(), recorder, batches)
+    ((x,),) = recorder.inputs
+    assert torch.equal(x, batches.first)
 
 
-def test_a_run_that_goes_on_records_it_no_second_time(tmp_path):
-    begun = train(tmp_path, NetworkGraph(), StopAt(7))
-    again = TinySession.resume(tmp_path, Path(begun.run_dir).name)
+def test_a_resumed_run_does_not_log_the_graph_again(tmp_path):
+    first = train(tmp_path, NetworkGraph(), StopAt(7))
+    again = TinySession.resume(tmp_path, Path(first.run_dir).name)
     again.register(NetworkGraph())
     again()
     assert len(graphs_of(again)) == 1
@@ -106,7 +106,7 @@ class ByKeyword(TinySession):
         return {"output": self.network(x=mini_batch["x"]), "target": mini_batch["y"]}
 
 
-def test_a_network_that_gets_its_input_by_keyword_is_recorded_too(tmp_path):
+def test_a_network_with_a_keyword_input_is_supported(tmp_path):
     assert len(graphs_of(train(tmp_path, NetworkGraph(), kind=ByKeyword))) == 1
 
 
@@ -125,7 +125,7 @@ class Dictionaries(TinySession):
         return {**self.network(mini_batch["x"]), "target": mini_batch["y"]}
 
 
-def test_a_network_that_returns_a_dictionary_is_recorded_too(tmp_path):
+def test_a_network_that_returns_a_dictionary_is_supported(tmp_path):
     assert len(graphs_of(train(tmp_path, NetworkGraph(), kind=Dictionaries))) == 1
 
 
@@ -137,31 +137,34 @@ class Untraceable(TinySession):
 
     def refuse(self, *arguments):
         if torch.jit.is_tracing():
-            raise NotImplementedError("not this one")
+            raise NotImplementedError("not supported")
 
 
-class Around(TinySession):
+class CallsLayers(TinySession):
     def forward_pass(self, mini_batch):
         return {"output": self.network.layers(mini_batch["x"]).squeeze(1), "target": mini_batch["y"]}
 
 
 @pytest.mark.parametrize(
-    ("kind", "why"),
-    [(Untraceable, "NotImplementedError: not this one"), (Around, "forward_pass doesn't call the network itself")],
+    ("kind", "reason"),
+    [
+        (Untraceable, "NotImplementedError: not supported"),
+        (CallsLayers, "forward_pass doesn't call the network itself"),
+    ],
 )
-def test_a_network_that_can_not_be_traced_is_warned_of_and_training_goes_on(tmp_path, caplog, capsys, kind, why):
+def test_a_network_that_cannot_be_traced_causes_a_warning(tmp_path, caplog, capsys, kind, reason):
     with caplog.at_level(logging.WARNING, "torchbase"):
         session = train(tmp_path, NetworkGraph(), kind=kind, on_logging_error="raise")
     assert session._run.epochs_done == 2
-    (told,) = [message for message in caplog.messages if "The graph of the network can't be recorded" in message]
-    assert why in told
+    (warning,) = [message for message in caplog.messages if "The graph of the network can't be" in message]
+    assert reason in warning
     assert graphs_of(session) == []
     assert "Error occurs" not in capsys.readouterr().out
     plain = train(tmp_path, kind=kind)
     assert read_scalars(session.run_dir) == read_scalars(plain.run_dir)
 
 
-def test_an_error_in_the_first_iteration_leaves_no_hook_on_the_network(tmp_path):
+def test_an_error_in_the_first_iteration_removes_the_forward_pre_hook(tmp_path):
     class Failing(TinySession):
         def loss_function(self, *, output, target):
             raise KeyError
@@ -174,8 +177,8 @@ def test_an_error_in_the_first_iteration_leaves_no_hook_on_the_network(tmp_path)
     assert not session.network._forward_pre_hooks
 
 
-def test_a_run_without_a_network_has_no_graph():
-    told = Told()
+def test_a_run_without_a_network_logs_no_graph():
+    recorder = RecordInputs()
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=1)
-    Engine(lambda run, phase, batch: None, hooks=[NetworkGraph(), told]).run(run)
-    assert told.inputs == []
+    Engine(lambda run, phase, batch: None, hooks=[NetworkGraph(), recorder]).run(run)
+    assert recorder.inputs == []

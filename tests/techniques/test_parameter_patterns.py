@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from torchbase.errors import HookError
-from torchbase.techniques.parameter_patterns import check_is_optimized, parameters_that_fit
+from torchbase.techniques.parameter_patterns import check_is_optimized, matching_parameters
 
 
 def make_network():
@@ -18,28 +18,28 @@ def make_network():
         ("*", ["encoder.weight", "encoder.bias", "head.weight", "head.bias"]),
     ],
 )
-def test_parameters_are_chosen_by_name(pattern, names):
+def test_parameters_are_selected_by_name(pattern, names):
     network = make_network()
-    fitting = parameters_that_fit(network, pattern)
-    assert list(fitting) == names
-    assert all(fitting[name] is network.get_parameter(name) for name in names)
+    matching = matching_parameters(network, pattern)
+    assert list(matching) == names
+    assert all(matching[name] is network.get_parameter(name) for name in names)
 
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("head.weigth", r"fits the pattern 'head\.weigth'\. Did you mean 'head\.weight'"),
+        ("head.weigth", r"matches the pattern 'head\.weigth'\. Did you mean 'head\.weight'"),
         ("zzz", r"There are: encoder\.weight, encoder\.bias, head\.weight, head\.bias\. To fix"),
     ],
 )
-def test_a_pattern_that_fits_nothing_is_answered_with_what_there_is(pattern, message):
+def test_a_pattern_without_a_match_raises_with_the_existing_names(pattern, message):
     with pytest.raises(HookError, match=message):
-        parameters_that_fit(make_network(), pattern)
+        matching_parameters(make_network(), pattern)
 
 
-def test_a_parameter_that_no_optimizer_holds_can_not_learn():
+def test_a_parameter_that_the_optimizer_lacks_raises():
     network = make_network()
     optimizer = torch.optim.SGD(network["head"].parameters(), lr=0.1)
-    check_is_optimized(parameters_that_fit(network, "head.*"), optimizer)
-    with pytest.raises(HookError, match=r"'encoder\.weight' is to be unfrozen, and the optimizer doesn't hold it"):
-        check_is_optimized(parameters_that_fit(network, "*"), optimizer)
+    check_is_optimized(matching_parameters(network, "head.*"), optimizer)
+    with pytest.raises(HookError, match=r"'encoder\.weight' is to be unfrozen, but the optimizer doesn't hold it"):
+        check_is_optimized(matching_parameters(network, "*"), optimizer)

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from every_technique import check_resumes_exactly, learnt_differently, session_with
+from every_technique import check_resumes_exactly, session_with, training_differences
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.errors import HookError
@@ -10,7 +10,7 @@ from torchbase.hooks import Profile
 
 
 def traces_of(run_dir):
-    """By the name of the trace how often each operation is in it."""
+    """Returns the number of calls of each operation, by the name of the trace."""
     counted = {}
     for file in sorted(Path(run_dir, "profile").glob("*.json")):
         names = [event.get("name", "") for event in json.loads(file.read_text())["traceEvents"]]
@@ -18,7 +18,7 @@ def traces_of(run_dir):
     return counted
 
 
-def test_the_chosen_iterations_and_no_others_are_profiled(tmp_path):
+def test_only_the_selected_iterations_are_profiled(tmp_path):
     session = session_with(tmp_path, Profile(range(2, 5)))
     session()
     ((name, operations),) = traces_of(session.run_dir).items()
@@ -28,10 +28,10 @@ def test_the_chosen_iterations_and_no_others_are_profiled(tmp_path):
     assert "aten::addmm" in table
     plain = session_with(tmp_path)
     plain()
-    assert learnt_differently(session, plain) == []
+    assert training_differences(session, plain) == []
 
 
-def test_a_validation_between_them_is_profiled_too_and_the_end_of_the_run_ends_it(tmp_path):
+def test_validation_is_profiled_and_the_end_of_the_run_stops_the_profiler(tmp_path):
     session = session_with(tmp_path, Profile(range(5, 100), record_shapes=True))
     session()
     ((name, operations),) = traces_of(session.run_dir).items()
@@ -40,7 +40,7 @@ def test_a_validation_between_them_is_profiled_too_and_the_end_of_the_run_ends_i
     assert operations["autograd::engine::evaluate_function: AddmmBackward0"] == 6 * 2
 
 
-def test_a_resumed_run_goes_on_exactly_and_profiles_what_is_left(tmp_path):
+def test_a_resumed_run_continues_exactly_and_profiles_the_remaining_iterations(tmp_path):
     check_resumes_exactly(tmp_path, lambda: [Profile(range(4, 10))], stops=(2, 8))
     (stopped,) = (tmp_path / "stopped").iterdir()
     assert list(traces_of(stopped)) == [
@@ -49,7 +49,7 @@ def test_a_resumed_run_goes_on_exactly_and_profiles_what_is_left(tmp_path):
     ]
 
 
-def test_an_error_ends_it(tmp_path):
+def test_an_error_stops_the_profiler(tmp_path):
     class Fails:
         @hookimpl
         def on_iteration_end(self, phase):
@@ -63,12 +63,12 @@ def test_an_error_ends_it(tmp_path):
 
 
 @pytest.mark.parametrize("iterations", [range(5, 5), range(3), range(1, 9, 2), range(9, 1, -1)])
-def test_what_are_no_iterations_one_behind_the_other_is_refused(iterations):
-    with pytest.raises(HookError, match="a range of iterations from 1"):
+def test_an_invalid_range_raises(iterations):
+    with pytest.raises(HookError, match="a range of consecutive iterations"):
         Profile(iterations)
 
 
-def test_without_a_run_directory_it_is_refused_before_training():
+def test_without_a_run_directory_the_hook_raises_before_training():
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=1)
     with pytest.raises(HookError, match="Profile writes into the run directory"):
         Engine(lambda run, phase, batch: None, hooks=[Profile(range(1, 2))]).run(run)

@@ -9,10 +9,10 @@ from every_technique import (
     PlainNetwork,
     PlainSession,
     check_resumes_exactly,
-    learnt_differently,
     loss_of,
     session_with,
     train_by_hand,
+    training_differences,
 )
 from tiny import StopAt, TinyNetwork, TinySession, read_scalars
 
@@ -23,7 +23,7 @@ from torchbase.hooks import GradientAccumulation, GradientClipping, MixedPrecisi
 
 
 class Limited:
-    """A network that has no memory for more than some samples, which shows when it has drawn random numbers."""
+    """A network that runs out of memory, after drawing random numbers, above a number of samples."""
 
     fits = 1
     tried = ()
@@ -37,11 +37,11 @@ class Limited:
 
 
 class LimitedNetwork(Limited, PlainNetwork):
-    """Without anything in which samples depend on one another."""
+    """Samples don't depend on each other."""
 
 
 class LimitedTinyNetwork(Limited, TinyNetwork):
-    """With batch normalization and dropout."""
+    """Has batch normalization and dropout."""
 
 
 class LimitedSession(PlainSession):
@@ -80,7 +80,7 @@ def check_is_close(session, other):
 
 
 @pytest.mark.parametrize("fits", [1, 2, 3, 5, 9])
-def test_it_learns_and_measures_what_the_undivided_mini_batches_give(tmp_path, fits):
+def test_weights_and_values_equal_those_of_whole_mini_batches(tmp_path, fits):
     whole = session_with(tmp_path, kind=LoggingSession, mini_batch_size=8)
     whole_summary = whole()
     session = limited(tmp_path, fits, kind=LoggingLimitedSession, mini_batch_size=8)
@@ -99,12 +99,12 @@ def test_mini_batches_are_halved_until_they_fit(tmp_path):
     session = limited(tmp_path, 3, mini_batch_size=8, num_epochs=1)
     session.unregister("rehearsal")
     session()
-    # Training has mini-batches of 8, 8 and 2 samples, validation of 8 and 2, and of 6.
+    # Training has mini-batches of 8, 8 and 2 samples, the validation sets of 8 and 2, and of 6.
     halved = [8, 4, 2, 2, 2, 2]
     assert list(LimitedNetwork.tried) == [*halved, *halved, 2, *halved, 2, 6, 3, 3]
 
 
-def test_it_learns_what_the_loop_by_hand_learns_of_halves(tmp_path):
+def test_training_equals_a_loop_by_hand_over_halves(tmp_path):
     def step(session, batch):
         size = len(batch["y"])
         for rows in [slice(0, 4), slice(4, 8)] if size == 8 else [slice(0, size)]:
@@ -116,7 +116,7 @@ def test_it_learns_what_the_loop_by_hand_learns_of_halves(tmp_path):
     by_hand = train_by_hand(tmp_path, step, kind=PlainSession, mini_batch_size=8)
     session = limited(tmp_path, 4, mini_batch_size=8)
     session()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
 
 
 @pytest.mark.parametrize(
@@ -130,19 +130,19 @@ def test_it_learns_what_the_loop_by_hand_learns_of_halves(tmp_path):
     ],
     ids=["accumulation", "clipping", "nan skip", "bf16", "three"],
 )
-def test_with_other_hooks_it_learns_what_they_teach_of_undivided_mini_batches(tmp_path, make_others):
+def test_with_other_hooks_training_equals_whole_mini_batches(tmp_path, make_others):
     whole = session_with(tmp_path, *make_others(), kind=PlainSession, mini_batch_size=8, num_epochs=3)
     whole()
     session = limited(tmp_path, 4, *make_others(), mini_batch_size=8, num_epochs=3)
     session()
-    # In half precision a mean over halves is rounded otherwise.
+    # In half precision the mean over halves is rounded differently.
     tolerance = 1e-2 if "mixed_precision" in session.hooks else 1e-6
     for name, weight in whole.network.state_dict().items():
         torch.testing.assert_close(session.network.state_dict()[name], weight, rtol=0, atol=tolerance)
 
 
 class BackwardFails:
-    """Has no memory for the first backward pass of an iteration, when half of the gradients are there."""
+    """Runs out of memory after the first backward pass of each iteration."""
 
     def __init__(self):
         self.iteration = None
@@ -156,7 +156,7 @@ class BackwardFails:
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_gradients_and_streams_are_put_back_before_it_tries_again(tmp_path, accumulate):
+def test_gradients_and_streams_are_restored_before_a_retry(tmp_path, accumulate):
     def train(*hooks):
         session = session_with(tmp_path, *hooks, GradientAccumulation(accumulate), kind=PlainSession, mini_batch_size=8)
         session()
@@ -165,7 +165,7 @@ def test_gradients_and_streams_are_put_back_before_it_tries_again(tmp_path, accu
     check_is_close(train(RetryOnOutOfMemory(), BackwardFails()), train())
 
 
-def test_buffers_move_once_by_the_parts_and_dropout_draws_as_from_the_start(tmp_path):
+def test_buffers_and_random_streams_are_restored_before_a_retry(tmp_path):
     class Session(TinySession):
         architecture = "LimitedTinyNetwork"
 
@@ -186,10 +186,10 @@ def test_buffers_move_once_by_the_parts_and_dropout_draws_as_from_the_start(tmp_
             (loss_of(by_hand, half) / 2).backward()
         by_hand.optimizer.step()
         by_hand.optimizer.zero_grad()
-    assert learnt_differently(session, by_hand) == []
+    assert training_differences(session, by_hand) == []
 
 
-def test_metrics_are_computed_of_the_whole(tmp_path):
+def test_metrics_are_computed_over_the_whole_mini_batch(tmp_path):
     class Sized(BaseMetricsClass):
         def size(self, *, output):
             return float(len(output))
@@ -203,26 +203,26 @@ def test_metrics_are_computed_of_the_whole(tmp_path):
     session = session_with(tmp_path, RetryOnOutOfMemory(), kind=Measured, metrics=metrics, mini_batch_size=8)
     summary = session()
     assert {phase: averages["size"] for phase, averages in summary.averages.items()} == {
-        "training": 8.0,  # of the one mini-batch in ten that is measured
+        "training": 8.0,  # of the first mini-batch; only every tenth is measured
         "validation-valid": 10.0,
         "validation-demo": 6.0,
     }
     assert session.evaluate(session.datasets_valid_dict["valid"])["size"] == 10.0
 
 
-def test_a_resumed_run_goes_on_exactly(tmp_path):
+def test_a_resumed_run_continues_exactly(tmp_path):
     LimitedNetwork.fits = 2
     check_resumes_exactly(tmp_path, lambda: [RetryOnOutOfMemory(), GradientAccumulation(2)], kind=LimitedSession)
 
 
-def test_where_everything_fits_nothing_changes(tmp_path):
+def test_without_a_retry_the_hook_changes_nothing(tmp_path):
     plain, session = session_with(tmp_path, dropout=0.3), session_with(tmp_path, RetryOnOutOfMemory(), dropout=0.3)
     plain()
     session()
-    assert learnt_differently(session, plain) == []
+    assert training_differences(session, plain) == []
 
 
-def test_what_filled_the_memory_is_let_go_before_it_tries_again():
+def test_memory_is_freed_before_a_retry():
     alive = []
 
     class Fills:
@@ -230,15 +230,15 @@ def test_what_filled_the_memory_is_let_go_before_it_tries_again():
         def run_forward(self, run, phase, batch):
             gc.disable()
             large = torch.zeros(len(batch))
-            alive.append([one() is not None for one in held])
-            held.append(weakref.ref(large))
+            alive.append([reference() is not None for reference in references])
+            references.append(weakref.ref(large))
             if len(batch) > 1:
                 raise torch.OutOfMemoryError
             phase.samples = len(batch)
             gc.enable()
             return run.network(batch).mean()
 
-    held = []
+    references = []
     network = torch.nn.Linear(1, 1)
     run = Run(
         training=Phase("training", [torch.zeros(4, 1)], is_training=True),
@@ -253,13 +253,13 @@ def test_what_filled_the_memory_is_let_go_before_it_tries_again():
     assert not any(alive[2])
 
 
-def test_a_single_sample_that_does_not_fit_ends_the_run(tmp_path):
+def test_a_single_sample_that_does_not_fit_raises(tmp_path):
     session = limited(tmp_path, 0)
-    with pytest.raises(torch.OutOfMemoryError, match=r"4 samples of training doesn't fit .* not even sample by sample"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"4 samples of training doesn't fit .* even one sample at a time"):
         session()
 
 
-def test_without_memory_for_the_step_the_run_ends(tmp_path):
+def test_without_memory_for_the_optimizer_step_the_error_is_raised(tmp_path):
     class StepFails:
         @hookimpl(wrapper=True)
         def run_optimizer_step(self):
@@ -272,14 +272,16 @@ def test_without_memory_for_the_step_the_run_ends(tmp_path):
     assert "smaller mini-batches don't help" in " ".join(caught.value.__notes__)
 
 
-def test_it_says_what_it_did(tmp_path, caplog):
+def test_a_retry_is_logged(tmp_path, caplog):
     session = limited(tmp_path, 2, num_epochs=1)
     with caplog.at_level(logging.INFO, "torchbase"):
         session()
-    assert "4 samples of training didn't fit into memory together; done in 2 parts." in caplog.text
+    assert "4 samples of training don't fit into memory; computed in 2 parts." in caplog.text
 
 
-def test_iterations_of_another_kind_are_refused():
+def test_iterations_of_another_hook_raise():
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=1)
-    with pytest.raises(HookError, match=r"as TrainingStep does them, and here 'run_iteration' does"):
+    with pytest.raises(
+        HookError, match=r"that training_step runs, but in this run 'run_iteration' implements run_iteration"
+    ):
         Engine(lambda run, phase, batch: None, hooks=[RetryOnOutOfMemory()]).run(run)

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from every_technique import check_resumes_exactly, learnt_differently, session_with
+from every_technique import check_resumes_exactly, session_with, training_differences
 from tiny import StopAt, TinySession
 
 from torchbase import Engine, Phase, Run, hookimpl
@@ -11,7 +11,7 @@ from torchbase.hooks import TimeLimit
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still unless it is moved."""
+    """A clock that the test advances."""
 
     class Clock:
         now = 100.0
@@ -20,8 +20,8 @@ def clock(monkeypatch):
     return Clock
 
 
-class TakesASecond:
-    """Lets an iteration of training take a second, and everything else no time."""
+class OneSecondIterations:
+    """Advances the clock by one second in each training iteration."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -39,32 +39,32 @@ def resumed(parent, *hooks):
     return session
 
 
-def test_the_run_ends_when_its_time_is_over_and_keeps_what_it_learnt(tmp_path, clock):
-    session = session_with(tmp_path / "limited", TakesASecond(clock), TimeLimit("7s"), num_epochs=4)
+def test_the_run_stops_at_the_limit_with_its_state_saved(tmp_path, clock):
+    session = session_with(tmp_path / "limited", OneSecondIterations(clock), TimeLimit("7s"), num_epochs=4)
     summary = session()
     assert (summary.epochs_done, session._run.progress.iterations) == (1, 7)
-    assert summary.stop_reason == "its time of 7s is over"
+    assert summary.stop_reason == "the time limit of 7s is reached"
     stopped = session_with(tmp_path / "stopped", StopAt(7), num_epochs=4)
     stopped()
-    assert learnt_differently(session, stopped) == []
-    longer = resumed(tmp_path / "limited", TakesASecond(clock), TimeLimit("10.5s"))
+    assert training_differences(session, stopped) == []
+    longer = resumed(tmp_path / "limited", OneSecondIterations(clock), TimeLimit("10.5s"))
     assert (longer().epochs_done, longer._run.progress.iterations) == (2, 11)
 
 
-def test_the_time_before_a_resume_counts_and_that_between_does_not(tmp_path, clock):
-    first = session_with(tmp_path, TakesASecond(clock), TimeLimit("7s"), StopAt(3), num_epochs=4)
+def test_only_the_time_of_the_parts_of_a_resumed_run_counts(tmp_path, clock):
+    first = session_with(tmp_path, OneSecondIterations(clock), TimeLimit("7s"), StopAt(3), num_epochs=4)
     first()
     clock.now += 1000.0
-    second = resumed(tmp_path, TakesASecond(clock), TimeLimit("7s"))
-    assert second().stop_reason == "its time of 7s is over"
+    second = resumed(tmp_path, OneSecondIterations(clock), TimeLimit("7s"))
+    assert second().stop_reason == "the time limit of 7s is reached"
     assert second._run.progress.iterations == 7
-    third = resumed(tmp_path, TakesASecond(clock), TimeLimit("7s"))
-    assert third().stop_reason == "its time of 7s is over"
+    third = resumed(tmp_path, OneSecondIterations(clock), TimeLimit("7s"))
+    assert third().stop_reason == "the time limit of 7s is reached"
     assert third._run.progress.iterations == 7
 
 
-def test_a_resumed_run_goes_on_exactly(tmp_path, clock):
-    whole = check_resumes_exactly(tmp_path, lambda: [TimeLimit("9s"), TakesASecond(clock)], num_epochs=4)
+def test_a_resumed_run_continues_exactly(tmp_path, clock):
+    whole = check_resumes_exactly(tmp_path, lambda: [TimeLimit("9s"), OneSecondIterations(clock)], num_epochs=4)
     assert whole._run.progress.iterations == 9
 
 
@@ -73,12 +73,12 @@ def test_real_time_is_measured():
         time.sleep(0.02)
 
     run = Run(training=Phase("training", [0] * 1000, is_training=True), max_epochs=1)
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     Engine(step, hooks=[TimeLimit("0.1s")]).run(run)
-    assert time.monotonic() - began_at >= 0.1
+    assert time.monotonic() - started_at >= 0.1
     assert 1 <= run.progress.iterations <= 5
 
 
-def test_a_limit_is_in_seconds():
+def test_a_limit_must_be_in_seconds():
     with pytest.raises(IntervalError, match=r"isn't possible here\. To fix, use the unit s"):
         TimeLimit("2ep")

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_technique import check_resumes_exactly, learnt_differently, session_with, step_plainly, train_by_hand
+from every_technique import check_resumes_exactly, session_with, step_plainly, train_by_hand, training_differences
 from tiny import TinySession
 
 from torchbase.errors import HookError, IntervalError
@@ -11,7 +11,7 @@ def hooks():
     return [Unfreeze("layers.3.*", at="1ep"), Freeze("*.bias"), Freeze("layers.0.*"), Unfreeze("layers.0.*", at="2ep")]
 
 
-def test_it_learns_what_the_loop_by_hand_learns(tmp_path):
+def test_training_equals_a_loop_by_hand(tmp_path):
     iterations = []
 
     def step(session, batch):
@@ -24,35 +24,35 @@ def test_it_learns_what_the_loop_by_hand_learns(tmp_path):
         step_plainly(session, batch)
 
     by_hand = train_by_hand(tmp_path, step, epochs=4, weight_decay=0.1)
-    for order in (1, -1):  # whoever is listed first
+    for order in (1, -1):  # in both orders
         session = session_with(tmp_path, *hooks()[::order], num_epochs=4, weight_decay=0.1)
         session()
-        assert learnt_differently(session, by_hand) == []
+        assert training_differences(session, by_hand) == []
 
 
-def test_a_resumed_run_goes_on_exactly(tmp_path):
+def test_a_resumed_run_continues_exactly(tmp_path):
     check_resumes_exactly(tmp_path, hooks, num_epochs=4, stops=(2, 8, 12, 18))
 
 
-def test_what_was_frozen_by_hand_can_be_unfrozen_where_the_optimizer_holds_it(tmp_path):
-    class FreezesItself(TinySession):
+def test_parameters_frozen_by_hand_can_be_unfrozen_if_the_optimizer_holds_them(tmp_path):
+    class FrozenByHand(TinySession):
         def init_network(self):
             network = super().init_network()
             network.layers[0].requires_grad_(False)
             return network
 
     with pytest.raises(HookError, match="the optimizer doesn't hold it"):
-        session_with(tmp_path, Unfreeze("layers.0.*", at="1ep"), kind=FreezesItself)()
+        session_with(tmp_path, Unfreeze("layers.0.*", at="1ep"), kind=FrozenByHand)()
 
-    class OptimizesAll(FreezesItself):
+    class OptimizesAll(FrozenByHand):
         def init_optimizer(self):
             return torch.optim.Adam(self.network.parameters(), lr=0.05)
 
     check_resumes_exactly(tmp_path, lambda: [Unfreeze("layers.0.*", at="1ep")], kind=OptimizesAll, stops=(2, 8))
 
 
-def test_what_can_not_be_meant_is_refused(tmp_path):
+def test_invalid_arguments_raise(tmp_path):
     with pytest.raises(IntervalError, match="isn't possible here"):
         Unfreeze("*", at="10s")
-    with pytest.raises(HookError, match=r"fits the pattern 'layers\.9\.\*'"):
+    with pytest.raises(HookError, match=r"matches the pattern 'layers\.9\.\*'"):
         session_with(tmp_path, Unfreeze("layers.9.*", at="1ep"))()

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from every_technique import end_of, learnt_differently, loss_of, session_with, train_by_hand
+from every_technique import final_state_of, loss_of, session_with, train_by_hand, training_differences
 from tiny import StopAt, TinySession
 from torch.optim.lr_scheduler import ExponentialLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -66,7 +66,7 @@ def made(names):
 
 
 def end_without_times(session):
-    end = end_of(session)
+    end = final_state_of(session)
     end["hooks"].pop("time_limit", None)
     return end
 
@@ -124,7 +124,7 @@ def test_compiled_ahead_of_time_they_resume_exactly_too(tmp_path, kind):
         return session
 
     whole, resumed = run(tmp_path / "whole", []), run(tmp_path / "resumed", [3, 7, 14])
-    assert different_values(end_of(whole), end_of(resumed)) == []
+    assert different_values(final_state_of(whole), final_state_of(resumed)) == []
 
 
 @pytest.mark.parametrize("kind", [TinySession, ValidatedWithin])
@@ -157,8 +157,8 @@ def test_together_they_learn_what_the_loop_by_hand_learns(tmp_path, kind):
     by_hand = train_by_hand(tmp_path, step, epochs=4)
     session = session_with(tmp_path, *made([*LEARNERS, "fp16"]), kind=kind, num_epochs=4)
     session()
-    assert learnt_differently(session, by_hand) == []
-    kept = end_of(session)["hooks"]
+    assert training_differences(session, by_hand) == []
+    kept = final_state_of(session)["hooks"]
     assert different_values(kept["exponential_moving_average"], dict(parts["averages"].state_dict())) == []
     assert different_values(kept["mixed_precision"], scaler.state_dict()) == []
     assert different_values(kept["learning_rate_schedule"]["scheduler"], parts["scheduler"].state_dict()) == []

@@ -1,14 +1,14 @@
-"""All hooks, under one name; and, as modules, those that a session registers by itself, one hook a file.
+"""The public namespace of all hooks, and the modules of the default hooks, one hook per file.
 
 For: seeds, config snapshot, rehearsal, metrics, averages, the best network, interruption, charts, console, record,
-checkpoints. Hooks on request are in ``techniques``, logging backends in ``logging_backends``; users import them all
+checkpoints. Optional hooks are in ``techniques``, logging backends in ``logging_backends``. Users import all hooks
 from here.
 
 In: the events of the engine. Out: files in the run directory, lines in the terminal, values on the `Run`. No hook
-imports another one.
+imports another hook.
 
 Begin with ``default_hooks()`` in `torchbase.session.base`, which lists these hooks in order;
-`torchbase.hooks.nan_guard` is the shortest one.
+`torchbase.hooks.nan_guard` is the shortest hook.
 """
 
 from torchbase.hooks.best_validation import BestValidation

@@ -1,4 +1,4 @@
-"""Keeps mini-batches that went wrong in the run directory, so that they can be looked at."""
+"""Saves faulty mini-batches in the run directory for inspection."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -13,67 +13,67 @@ from torchbase.files.tensors import write_tensors
 from torchbase.run_directory.directory import RunDirectory
 
 FOLDER = "bad_mini_batches"
-MAXIMUM_KEPT = 10
+MAXIMUM_SAVED = 10
 
 
 @runtime_checkable
 class IndexedLoader(Protocol):
-    """A loader that can read any mini-batch of any epoch again."""
+    """A loader that can reread any mini-batch of any epoch."""
 
     def read(self, epoch: int, position: int) -> tuple[list[int], Any]:
         """Reads a mini-batch.
 
         Args:
-            epoch: The epoch; the first is 1.
-            position: The mini-batch within it; the first is 0.
+            epoch: The epoch, from 1.
+            position: The position of the mini-batch within the epoch, from 0.
 
         Returns:
-            The rows of its samples, and the mini-batch.
+            The rows of the samples in the data set, and the mini-batch.
         """
 
 
 def save_bad_mini_batch(run: Run, phase: Phase, mini_batch: int, reason: str) -> str:
-    """Keeps a mini-batch of the current epoch, with the rows of its samples.
+    """Saves a mini-batch of the current epoch, with the rows of its samples.
 
-    ``bad_mini_batches/PHASE-epoch-…-mini-batch-….pth`` is read with ``torch.load(path, weights_only=True)``. The first
-    ten of a run are kept.
+    Read ``bad_mini_batches/PHASE-epoch-…-mini-batch-….pth`` with ``torch.load(path, weights_only=True)``. The first
+    ten mini-batches of a run are saved.
 
     Args:
         run: The run.
-        phase: The phase that it belongs to.
-        mini_batch: Its number within the epoch; the first is 1.
-        reason: What is wrong with it.
+        phase: The phase of the mini-batch.
+        mini_batch: The number of the mini-batch within the epoch, from 1.
+        reason: What is wrong with the mini-batch.
 
     Returns:
-        A sentence that says where it is kept, or why it isn't.
+        A sentence for a message: the path of the saved file, or why the mini-batch was not saved.
     """
     if run.run_directory is None:
         return ""
     if not isinstance(phase.loader, IndexedLoader):
-        return "It isn't kept, because its loader can't read it again."
+        return "It was not saved, because its loader can't reread it."
     try:
         rows, values = phase.loader.read(run.epoch, mini_batch - 1)
-    except Exception as error:  # whatever a transform raises: it isn't to hide why this was called
-        return f"It isn't kept, because reading it again failed: {type(error).__name__}: {error}."
+    except Exception as error:  # any error of a transform: it must not hide the reason of this call
+        return f"It was not saved, because rereading it failed: {type(error).__name__}: {error}."
     name = f"{phase.name}-epoch-{run.epoch:06d}-mini-batch-{mini_batch:08d}.pth"
-    kept = {"phase": phase.name, "epoch": run.epoch, "mini_batch": mini_batch, "reason": reason, "rows": rows}
-    what_became = _write(run.run_directory, name, {**kept, "values": _plain(values)})
-    return f"Its samples are the rows {rows} of {phase.name}; {what_became}."
+    content = {"phase": phase.name, "epoch": run.epoch, "mini_batch": mini_batch, "reason": reason, "rows": rows}
+    outcome = _write(run.run_directory, name, {**content, "values": _plain(values)})
+    return f"Its samples are the rows {rows} of {phase.name}; {outcome}."
 
 
-def _write(directory: RunDirectory, name: str, kept: dict[str, Any]) -> str:
+def _write(directory: RunDirectory, name: str, content: dict[str, Any]) -> str:
     try:
         file = directory.file(f"{FOLDER}/{name}")
-        if len(list(file.parent.iterdir())) >= MAXIMUM_KEPT and not file.exists():
-            return f"it isn't kept: {file.parent} holds {MAXIMUM_KEPT} already"
-        write_tensors(file, kept)
+        if len(list(file.parent.iterdir())) >= MAXIMUM_SAVED and not file.exists():
+            return f"it was not saved, because {file.parent} already holds {MAXIMUM_SAVED} files"
+        write_tensors(file, content)
     except (TorchbaseError, OSError) as error:
-        return f"it could not be kept: {error}"
-    return f"it is kept in {file}"
+        return f"it could not be saved: {error}"
+    return f"it is saved in {file}"
 
 
 def _plain(value: Any) -> Any:
-    """Turns what can't be kept (an image, an object) into its description."""
+    """Replaces values that can't be saved (images, other objects) by their descriptions."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     if isinstance(value, np.ndarray):
@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return _plain(value.item())
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value if type(value) in (type(None), str, bytes, int, float, bool) else repr(value)

@@ -1,4 +1,4 @@
-"""Keeps the network that did best on the validation sets."""
+"""Saves the network with the best validation results."""
 
 import logging
 import math
@@ -32,30 +32,30 @@ WRITE_NAME = "best network"
 
 
 class BestValidation:
-    """Keeps the network in ``network.pth`` when the validation sets vote for it.
+    """Saves the best network as ``network.pth``, chosen by a vote of the validation sets.
 
-    A set votes for the network when its value is better than its best so far. By default all have to, by their loss.
-    It is decided at the end of each epoch, and within an epoch wherever a set is validated on; those sets vote that
-    were validated on for this decision, but for those that are only for demo. Where no set ever has a vote, the network
-    of the last epoch is kept. Each decision is a line of ``votes.jsonl``, with its reason.
+    A set votes for the network when its value is better than its previous best. By default the value is the loss, and
+    the vote must be unanimous. Votes are counted at the end of each epoch, and after each validation within an epoch.
+    The sets that were validated since the last decision vote, except sets that are only for demo. If no set votes, the
+    network of the last epoch is saved. Each decision is a line of ``votes.jsonl``, with its reason.
 
-    The training waits only for a copy of the network in memory; a thread writes it, before any later checkpoint.
+    Training waits only for a copy of the network in memory. A thread writes the copy, before any later checkpoint.
     """
 
     def __init__(self, monitor: str = "loss", mode: Literal["min", "max"] = "min", rule: Rule = "unanimous") -> None:
-        """Sets what is voted on, and how votes are counted.
+        """Sets the monitored value, and how votes are counted.
 
         Args:
-            monitor: The name of the value that decides, an average or metric of an epoch.
+            monitor: The name of the monitored value, an average or metric of an epoch.
             mode: Whether lower (``"min"``) or higher (``"max"``) is better.
-            rule: ``"unanimous"``, ``"majority"`` (more than half), ``"any"``, or a function that gets the votes, True
-                or False by the name of the phase, and answers whether the network is kept.
+            rule: ``"unanimous"``, ``"majority"`` (more than half), ``"any"``, or a function. The function takes the
+                votes, a dictionary from the name of a phase to True or False, and returns whether to save the network.
 
         Raises:
             HookError: If the mode or the rule is none of these.
         """
         if mode not in ("min", "max"):
-            raise HookError(f"The mode of BestValidation is {mode!r}, and has to be 'min' or 'max'.")
+            raise HookError(f"The mode of BestValidation must be 'min' or 'max', but got {mode!r}.")
         check_rule(rule)
         self._monitor, self._mode, self._rule = monitor, mode, rule
         self._best: dict[str, float] = {}
@@ -65,11 +65,11 @@ class BestValidation:
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Says so where no set votes, and takes away decisions that are to be made again."""
+        """Warns if no set votes, and truncates the file of decisions to those of the checkpoint."""
         if not any(phase.votes for phase in run.validation):
             logger.warning(
-                "No validation set votes on the best network, so %s will hold that of the last epoch. To change that, "
-                "give init_datasets a validation set that is not only for demo.",
+                "No validation set votes on the best network, so %s will hold the network of the last epoch. To change "
+                "that, return a validation set that is not only for demo from init_datasets.",
                 NETWORK_FILE,
             )
         if run.run_directory is not None:
@@ -77,7 +77,7 @@ class BestValidation:
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
-        """Notes the lowest loss of a validation set, and its vote."""
+        """Records the lowest loss of a validation set, and its vote."""
         if phase.is_training:
             return
         loss = self._average_of(phase, "loss")
@@ -85,15 +85,15 @@ class BestValidation:
         if best is None or loss < best.loss or math.isnan(best.loss):
             run.best_losses[phase.name] = BestLoss(loss, run.epoch, run.progress.iterations)
         if phase.votes:
-            value, before = self._average_of(phase, self._monitor), self._best.get(phase.name)
-            is_for = is_better(value, before, self._mode)
-            self._votes[phase.name] = Vote(phase.name, value, before, is_for)
+            value, best_before = self._average_of(phase, self._monitor), self._best.get(phase.name)
+            is_for = is_better(value, best_before, self._mode)
+            self._votes[phase.name] = Vote(phase.name, value, best_before, is_for)
             if is_for:
                 self._best[phase.name] = value
 
     @hookimpl
     def is_best_epoch(self, run: Run) -> bool:
-        """Counts the votes of those sets that were validated on since the last decision."""
+        """Counts the votes of the sets that were validated since the last decision."""
         votes = list(self._votes.values())
         if not votes:
             return not any(phase.votes for phase in run.validation)
@@ -105,15 +105,15 @@ class BestValidation:
         return decision.is_kept
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the best values, the votes that are not counted yet, and how many decisions there were."""
+        """Returns the best values, the votes that are not counted yet, and the number of decisions."""
         votes = [asdict(vote) for vote in self._votes.values()]
         return {"best": dict(self._best), "votes": votes, "decisions": self._decisions}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the best values, the votes and the number of decisions.
+        """Restores the best values, the votes and the number of decisions.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
         self._best, self._decisions = dict(state["best"]), state["decisions"]
         self._votes = {vote["phase"]: Vote(**vote) for vote in state["votes"]}
@@ -122,33 +122,33 @@ class BestValidation:
         value = phase.averages.get(name)
         if value is None:
             raise HookError(
-                f"{phase.name} has no average named '{name}', and the best network is chosen by it."
+                f"{phase.name} has no average named '{name}', which BestValidation monitors."
                 f"{did_you_mean(name, phase.averages)} There are: {', '.join(phase.averages) or 'none'}. To fix, "
-                "choose it in config['metrics'], name another in BestValidation(monitor=…), or, if there is no average "
-                "at all, register MetricAverages before BestValidation."
+                "select it in config['metrics'], pass another name to BestValidation(monitor=…), or, if there is no "
+                "average at all, register MetricAverages before BestValidation."
             )
         return value
 
     @hookimpl
     def on_best_epoch(self, run: Run) -> None:
-        """Keeps the network."""
+        """Saves the network in a thread."""
         if run.run_directory is not None:
             writes = run.run_directory.writes
-            writes.wait(WRITE_NAME)  # before its copies are overwritten
+            writes.wait(WRITE_NAME)  # the next line overwrites the copies that are being written
             network = self._copies.of(network_of(run).state_dict())
             writes.submit(WRITE_NAME, partial(write_tensors, run.run_directory.file(NETWORK_FILE), network))
 
     @hookimpl
     def on_run_end(self, run: Run) -> None:
-        """Waits until the network is on the disk."""
+        """Waits until the network is on disk."""
         if run.run_directory is not None:
             run.run_directory.writes.wait(WRITE_NAME)
 
     @hookimpl
     def on_exception(self, run: Run, error: BaseException) -> None:
-        """Waits until the network is on the disk."""
+        """Waits until the network is on disk."""
         if run.run_directory is not None and isinstance(error, Exception):
             try:
                 run.run_directory.writes.wait(WRITE_NAME)
-            except RunDirectoryError as second:
-                error.add_note(f"the best network could not be written: {second}")
+            except RunDirectoryError as write_error:
+                error.add_note(f"the best network could not be written: {write_error}")

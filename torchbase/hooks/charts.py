@@ -1,4 +1,4 @@
-"""Shows curves together: training beside validation, or whatever the user wants in one chart."""
+"""Shows several curves in one chart: training and validation, or a layout of the user."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,65 +14,65 @@ Layout = Mapping[str, Mapping[str, Iterable[str]]]
 
 
 class Charts:
-    """Tells the logging backends which curves belong into one chart.
+    """Groups curves into charts for the logging backends.
 
-    Without a layout each value has a chart, with its curve over the epochs of every phase. The tags of a layout are
-    checked before training, by what the rehearsal saw; where there is no rehearsal, at the end of the first epoch by
-    which every phase was run.
+    Without a layout, each value has one chart, with a curve over the epochs for every phase. The tags of a layout are
+    checked before training, against the values of the rehearsal. Without a rehearsal, they are checked at the end of
+    the first epoch after which every phase has run.
     """
 
     def __init__(self, layout: Layout | None = None, also_logged: Iterable[str] = ()) -> None:
-        """Sets which charts there are.
+        """Sets the charts.
 
         Args:
             layout: The tags of each chart, by category and chart:
                 ``{"losses": {"loss": ["training/loss/epochs", "validation-valid/loss/epochs"]}}``.
-            also_logged: Tags that the rehearsal can't see, since a hook of yours logs them, or ``forward_pass`` does so
-                now and then.
+            also_logged: Tags that the rehearsal can't see, because a custom hook logs them, or ``forward_pass`` logs
+                them only sometimes.
 
         Raises:
             HookError: If the layout has another form.
         """
-        self._layout = None if layout is None else _checked(layout)
+        self._layout = None if layout is None else _checked_copy(layout)
         self._also_logged = frozenset(also_logged)
-        self._logged: dict[str, None] = {}  # in place of a set, for its order
-        self._has_told = False
+        self._seen_tags: dict[str, None] = {}  # an ordered set
+        self._is_logged = False
 
     @hookimpl
     def on_run_start(self) -> None:
-        """Begins anew: a backend may be another one now."""
-        self._logged.clear()
-        self._has_told = False
+        """Resets the state, because the backends of this run may differ from those of the last run."""
+        self._seen_tags.clear()
+        self._is_logged = False
 
     @hookimpl
     def on_epoch_start(self, run: Run) -> None:
-        """Tells the layout before the first epoch, where the tags are known."""
-        if not self._has_told and all(phase.value_names is not None for phase in run.phases):
-            self._tell(run, _tags_to_come(run))
+        """Logs the layout before the first epoch if the tags are known from the rehearsal."""
+        if not self._is_logged and all(phase.value_names is not None for phase in run.phases):
+            self._log_layout(run, _expected_tags(run))
 
     @hookimpl
     def log_scalars(self, scalars: Mapping[str, float]) -> None:
-        """Notes the tags, as long as the layout isn't told."""
-        if not self._has_told:
-            self._logged.update(dict.fromkeys(scalars))
+        """Records the tags until the layout is logged."""
+        if not self._is_logged:
+            self._seen_tags.update(dict.fromkeys(scalars))
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
-        """Tells the layout behind the first epoch in which every phase was run, where it wasn't told before."""
-        if not self._has_told and all(phase.progress.iterations for phase in run.phases):
-            self._tell(run, [*self._logged])
+        """Logs the layout, if it is not logged yet, after the first epoch by which every phase has run."""
+        if not self._is_logged and all(phase.progress.iterations for phase in run.phases):
+            self._log_layout(run, [*self._seen_tags])
 
-    def _tell(self, run: Run, tags: Iterable[str]) -> None:
-        self._has_told = True
-        self._logged.clear()
+    def _log_layout(self, run: Run, tags: Iterable[str]) -> None:
+        self._is_logged = True
+        self._seen_tags.clear()
         if self._layout is not None:
             best = (phase.tag(BEST_LOSS, "epochs") for phase in run.validation)
             _check_tags(self._layout, {*tags, *best, *self._also_logged})
-        layout = _one_chart_a_value(run, tags) if self._layout is None else self._layout
+        layout = _one_chart_per_value(run, tags) if self._layout is None else self._layout
         run.call.log_layout(run=run, layout=layout)
 
 
-def _checked(layout: Layout) -> dict[str, dict[str, list[str]]]:
+def _checked_copy(layout: Layout) -> dict[str, dict[str, list[str]]]:
     if not isinstance(layout, Mapping) or not all(isinstance(charts, Mapping) for charts in layout.values()):
         raise _wrong_form(layout)
     copied: dict[str, dict[str, list[str]]] = {}
@@ -85,14 +85,14 @@ def _checked(layout: Layout) -> dict[str, dict[str, list[str]]]:
     return copied
 
 
-def _wrong_form(came: Any) -> HookError:
+def _wrong_form(layout: Any) -> HookError:
     return HookError(
-        f"Charts takes lists of tags by category and chart, and got {came!r}. "
+        f"Charts expects lists of tags by category and chart, but got {layout!r}. "
         'To fix, write e.g. Charts({"losses": {"loss": ["training/loss/epochs", "validation-valid/loss/epochs"]}}).'
     )
 
 
-def _tags_to_come(run: Run) -> list[str]:
+def _expected_tags(run: Run) -> list[str]:
     return [
         phase.tag(name, unit)
         for phase in run.phases
@@ -102,14 +102,14 @@ def _tags_to_come(run: Run) -> list[str]:
     ]
 
 
-def _one_chart_a_value(run: Run, tags: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+def _one_chart_per_value(run: Run, tags: Iterable[str]) -> dict[str, dict[str, list[str]]]:
     charts: dict[str, list[str]] = {}
     for tag in tags:
         for phase in run.phases:
             unit = run.curve(phase)[0]
             name = tag.removeprefix(f"{phase.name}/").removesuffix(f"/{unit}")
             if tag == phase.tag(name, unit):
-                chart = name if unit == "epochs" else f"{name} within epochs"  # whose steps count something else
+                chart = name if unit == "epochs" else f"{name} within epochs"  # their steps are training iterations
                 charts.setdefault(chart, []).append(tag)
     return {CATEGORY: charts}
 
@@ -127,10 +127,10 @@ def _check_tags(layout: Mapping[str, Mapping[str, Iterable[str]]], known: Iterab
         raise HookError(
             "\n".join(
                 [
-                    "Charts names tags that nothing logs:",
+                    "The layout of Charts contains tags that nothing logs:",
                     *unknown,
-                    f"There are: {', '.join(known)}. To fix, correct them, or name in also_logged those that a hook of "
-                    "yours logs.",
+                    f"There are: {', '.join(known)}. To fix, correct the tags, or list in also_logged those that a "
+                    "custom hook logs.",
                 ]
             )
         )

@@ -1,4 +1,4 @@
-"""Keeps the config and the environment of a run in its directory."""
+"""Saves the config and the environment of a run in its directory."""
 
 import inspect
 import logging
@@ -22,10 +22,10 @@ ENVIRONMENT_FILE = "environment.json"
 
 
 class ConfigSnapshot:
-    """Writes ``config.json`` and ``environment.json``.
+    """Saves the config and the environment as ``config.json`` and ``environment.json``.
 
-    A run that is resumed adds its own environment beside them, and its config where that differs, once it goes on: a
-    session that only looks at a run, or finds no checkpoint to go on from, leaves the directory as it was.
+    A resumed run adds files with its own environment, and with its config if that differs. It writes them when training
+    starts. A session that only inspects a run, or finds no checkpoint to resume from, leaves the directory unchanged.
     """
 
     def __init__(self) -> None:
@@ -35,19 +35,19 @@ class ConfigSnapshot:
     def on_setup_start(
         self, run_directory: RunDirectory, config: "Config", resuming: bool, session_class: type | None
     ) -> None:
-        """Writes both files, and says in what a resumed run's config differs."""
+        """Writes both files, and warns of each difference in the config of a resumed run."""
         config_file, environment_file = CONFIG_FILE, ENVIRONMENT_FILE
         with describing_code(Path.cwd()) as describe_code:
             environment: dict[str, Any] = {**describe_environment(), "session": describe_class(session_class)}
             environment["plugins"] = {name: describe_plugin(name) for name in config.session.plugins}
-            kept = newest_config(run_directory.path)
-            if resuming and kept is not None:
+            saved = newest_config(run_directory.path)
+            if resuming and saved is not None:
                 time_tag = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
                 config_file, environment_file = f"config_{time_tag}.json", f"environment_{time_tag}.json"
-                environment["config_changes"] = [str(one) for one in config_changes(kept, config)]
-                for difference in environment["config_changes"]:
-                    logger.warning("The config differs from the run that is resumed: %s", difference)
-            self._to_write = {} if kept == config.as_given else {run_directory.file(config_file): config.as_given}
+                environment["config_changes"] = [str(change) for change in config_changes(saved, config)]
+                for change in environment["config_changes"]:
+                    logger.warning("The config differs from the run that is resumed: %s", change)
+            self._to_write = {} if saved == config.as_given else {run_directory.file(config_file): config.as_given}
             if not resuming:
                 self._write()
             self._to_write[run_directory.file(environment_file)] = {**environment, "git": describe_code()}
@@ -56,7 +56,7 @@ class ConfigSnapshot:
 
     @hookimpl
     def on_run_start(self) -> None:
-        """Writes what a resumed run adds."""
+        """Writes the files that a resumed run adds."""
         self._write()
 
     def _write(self) -> None:
@@ -66,18 +66,18 @@ class ConfigSnapshot:
 
 
 def describe_class(session_class: type | None) -> dict[str, Any] | None:
-    """Tells where the class of a session is written, so that it can be found again.
+    """Describes where the class of a session is defined.
 
     Args:
         session_class: The class.
 
     Returns:
-        Its name, module and file, for JSON; None for none.
+        The name, module and file of the class, for JSON; None if there is no class.
     """
     if session_class is None:
         return None
     try:
         file = str(Path(inspect.getfile(session_class)).absolute())
-    except (OSError, TypeError):  # written in a terminal or a notebook
+    except (OSError, TypeError):  # defined in a terminal or a notebook
         file = None
     return {"class": session_class.__qualname__, "module": session_class.__module__, "file": file}

@@ -1,4 +1,4 @@
-"""Says in the terminal or notebook how the run goes: a progress bar, and a line an epoch."""
+"""Shows the progress of a run in a terminal or notebook: a progress bar, and one line per epoch."""
 
 import logging
 import sys
@@ -19,11 +19,11 @@ SECONDS_BETWEEN_PLAIN_LINES = 30.0
 
 
 class Console:
-    """Shows a progress bar where there is a terminal or a notebook, and plain lines where there is none.
+    """Shows a progress bar in a terminal or notebook, and plain lines elsewhere.
 
-    Lines go through the logger ``torchbase``. Where the program has set up no logging, they are shown while the run
-    lasts: on stderr, and in a notebook on stdout, since that paints stderr as an error. One bar serves all phases: a
-    notebook would keep the place of each.
+    The lines are messages of the logger ``torchbase``. If the program has not configured logging, a handler shows them
+    during the run: on stderr, but in a notebook on stdout, because a notebook displays stderr as an error. All phases
+    share one bar, because a notebook would keep the space of each finished bar.
     """
 
     def __init__(self) -> None:
@@ -31,37 +31,37 @@ class Console:
         self._handler: logging.Handler | None = None
         self._former_level = logging.NOTSET
         self._is_best = False
-        self._epoch_began_at = self._line_written_at = time.monotonic()
+        self._epoch_started_at = self._line_written_at = time.monotonic()
 
-    # First of all, so that what other hooks say is seen.
+    # First, so that the messages of other hooks are shown.
     @hookimpl(tryfirst=True)
     def on_run_start(self, run: Run) -> None:
-        """Shows lines, and says what runs where."""
+        """Shows lines, and logs the epochs, the device, the parameters and the run directory."""
         self._show_lines()
         where = f" in {run.run_directory.path}" if run.run_directory is not None else ""
-        parameters = sum(one.numel() for one in run.network.parameters()) if run.network is not None else 0
+        parameters = sum(parameter.numel() for parameter in run.network.parameters()) if run.network is not None else 0
         logger.info("%s epochs on %s, %s parameters%s", f"{run.max_epochs:,}", run.device, f"{parameters:,}", where)
 
     @hookimpl
     def on_epoch_start(self) -> None:
-        """Takes the time."""
-        self._epoch_began_at, self._is_best = time.monotonic(), False
+        """Starts the clock of the epoch."""
+        self._epoch_started_at, self._is_best = time.monotonic(), False
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
-        """Lets the bar begin anew, or in the middle where the phase does."""
+        """Resets the bar to the position of the phase, which a resumed run starts in the middle."""
         self._line_written_at = time.monotonic()
         description, total = f"epoch {run.epoch}/{run.max_epochs} {phase.name}", _length(phase)
         if self._bar is None:
             self._bar = tqdm(desc=description, total=total, unit="batch", leave=False, disable=None)
         self._bar.reset(total)
-        self._bar.total = total  # reset leaves it as it was where there is none
+        self._bar.total = total  # reset(None) would leave the total of the previous phase
         self._bar.initial = self._bar.n = phase.progress.mini_batches
         self._bar.set_description(description)
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
-        """Moves the bar; without a terminal, writes a line now and then."""
+        """Advances the bar; without a terminal, logs a line from time to time."""
         if self._bar is None:
             return
         self._bar.update(len(rows))
@@ -84,29 +84,29 @@ class Console:
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
-        """Writes a line of what was measured within an epoch."""
+        """Logs a line with the averages of a validation within an epoch."""
         if not run.training.progress.is_done:
-            logger.info("%s  %s: %s", _moment(run), _short_name(phase), _describe(phase.averages))
+            logger.info("%s  %s: %s", _position(run), _short_name(phase), _describe(phase.averages))
 
     @hookimpl
     def on_best_epoch(self, run: Run) -> None:
-        """Notes that the epoch is the best so far, or says so within one."""
+        """Marks the epoch as the best so far, or logs this at once within an epoch."""
         if run.training.progress.is_done:
             self._is_best = True
         else:
-            logger.info("%s  best so far", _moment(run))
+            logger.info("%s  best so far", _position(run))
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
-        """Writes the line of the epoch."""
+        """Logs the line of the epoch."""
         averages = " | ".join(f"{_short_name(phase)}: {_describe(phase.averages)}" for phase in run.phases_due)
         best = "  (best so far)" if self._is_best else ""
-        seconds = time.monotonic() - self._epoch_began_at
+        seconds = time.monotonic() - self._epoch_started_at
         logger.info("epoch %d/%d  %s  %.1f s%s", run.epoch, run.max_epochs, averages, seconds, best)
 
     @hookimpl(trylast=True)
     def on_run_end(self, run: Run) -> None:
-        """Says how the run ended."""
+        """Logs the lowest losses, and why the run stopped."""
         self._close_bar()
         within = {phase.name for phase in run.validation if phase.is_within_training}
         for name, best in run.best_losses.items():
@@ -118,7 +118,7 @@ class Console:
 
     @hookimpl(trylast=True)
     def on_exception(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self._close_bar()
         self._hide_lines()
 
@@ -144,7 +144,7 @@ class Console:
 
 
 class _LinesAboveTheBar(logging.Handler):
-    """Writes lines without breaking a progress bar that stands there."""
+    """A handler that writes lines above the progress bar."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ def _length(phase: Phase) -> int | None:
         return None
 
 
-def _moment(run: Run) -> str:
+def _position(run: Run) -> str:
     return f"epoch {run.epoch}/{run.max_epochs}, iteration {run.progress.iterations:,}"
 
 
@@ -178,5 +178,5 @@ def _short_name(phase: Phase) -> str:
 
 
 def _describe(averages: Mapping[str, float]) -> str:
-    by_name = sorted(averages.items(), key=lambda item: item[0] != "loss")  # the loss first, the others as they come
+    by_name = sorted(averages.items(), key=lambda item: item[0] != "loss")  # the loss first, the others in their order
     return ", ".join(f"{name} {value:.4g}" for name, value in by_name)

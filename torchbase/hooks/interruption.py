@@ -1,4 +1,4 @@
-"""Lets SIGINT (Ctrl-C) and SIGTERM (a cluster's) end a run between two iterations, with everything kept."""
+"""Stops a run between two iterations, with its state saved, on SIGINT (Ctrl-C) or SIGTERM (from a cluster)."""
 
 import logging
 import signal
@@ -15,10 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Turns a signal into a request to stop, and raises it again once the run is kept.
+    """Stops the run after the current iteration on SIGINT (Ctrl-C) or SIGTERM.
 
-    The iteration is finished and a checkpoint written; then the program ends as the signal would have ended it. A
-    second signal ends it at once.
+    The iteration is completed and a checkpoint is written. Then the signal is raised again, so the program ends as it
+    would have without this hook. A second signal ends the program at once.
     """
 
     def __init__(self) -> None:
@@ -27,36 +27,38 @@ class Interruption:
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Puts the handlers in place; only the main thread can."""
+        """Sets the signal handlers, which only the main thread can do."""
         self._received = None
         if threading.current_thread() is not threading.main_thread():
             return
 
         def handle(number: int, frame: FrameType | None) -> None:
             if self._received is not None:
-                self._give_back_handlers()
+                self._restore_handlers()
                 signal.raise_signal(number)
                 return
             self._received = signal.Signals(number)
-            logger.warning("%s: the run ends after this iteration. A second one ends it at once.", self._received.name)
+            logger.warning(
+                "%s: the run ends after this iteration. A second signal ends it at once.", self._received.name
+            )
             run.request_stop(f"interrupted by {self._received.name}")
 
         self._former_handlers = {number: signal.signal(number, handle) for number in SIGNALS}
 
-    # Last, and listed before Checkpoint: of two hooks that ask to be last, the one listed first is the very last.
+    # Last, and listed before Checkpoint: of two hooks with trylast, the hook that is listed first is called last.
     @hookimpl(trylast=True)
     def on_run_end(self) -> None:
-        """Raises the signal again: KeyboardInterrupt, or the end of the process."""
-        self._give_back_handlers()
+        """Raises the signal again, which raises KeyboardInterrupt or ends the process."""
+        self._restore_handlers()
         if self._received is not None:
             signal.raise_signal(self._received)
 
     @hookimpl(trylast=True)
     def on_exception(self) -> None:
-        """Gives the handlers back."""
-        self._give_back_handlers()
+        """Restores the former handlers."""
+        self._restore_handlers()
 
-    def _give_back_handlers(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self._former_handlers.items():
             signal.signal(number, handler)
         self._former_handlers = {}

@@ -1,4 +1,4 @@
-"""Tells the logging backends what there is to record of a run."""
+"""Passes the values of a run to the logging backends."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,22 +11,22 @@ from torchbase.intervals import Interval
 
 
 class LogValues:
-    """Records the values of iterations, the averages of epochs, and at last the hyper-parameters and results."""
+    """Logs values of iterations, averages of epochs, hyperparameters and the lowest losses."""
 
     def __init__(self, every: str | Interval = "1it") -> None:
-        """Sets how often.
+        """Sets how often values of iterations are logged.
 
         Args:
-            every: Of how many iterations the values of one are recorded, e.g. ``"10it"``; the first is.
+            every: The interval in iterations, e.g. ``"10it"`` for iterations 1, 11, 21 and so on.
 
         Raises:
-            IntervalError: If it can't be read, or isn't in iterations.
+            IntervalError: If the interval is invalid, or is not in iterations.
         """
         self._every = Interval.parse(every, units=("it",)).count
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
-        """Records the values of a block of iterations, each at its own step."""
+        """Logs the values of a block of iterations, each at its own step."""
         for row in rows:
             if (row.iteration - 1) % self._every == 0:
                 scalars = {phase.tag(name, "iterations"): value for name, value in row.values.items()}
@@ -34,7 +34,7 @@ class LogValues:
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
-        """Records the averages of a phase."""
+        """Logs the averages of a phase."""
         unit, step = run.curve(phase)
         scalars = {phase.tag(name, unit): value for name, value in phase.averages.items()}
         if scalars:
@@ -42,16 +42,16 @@ class LogValues:
 
     @hookimpl
     def on_exception(self, run: Run, error: BaseException) -> None:
-        """Records what was measured right before the error."""
+        """Logs the values of the last iterations before the error."""
         for phase in run.phases:
             try:
                 self.on_values_read(run, phase, phase.block.read())
-            except RuntimeError as second:  # a device that failed can't be read
-                error.add_note(f"the last values of {phase.name} could not be read: {second}")
+            except RuntimeError as read_error:  # values can't be read from a device that failed
+                error.add_note(f"the last values of {phase.name} could not be read: {read_error}")
 
     @hookimpl
     def on_run_end(self, run: Run) -> None:
-        """Records the hyper-parameters and the lowest losses."""
+        """Logs the hyperparameters and the lowest losses."""
         metrics = {f"{name}/best_loss/epochs": best.loss for name, best in run.best_losses.items()}
         if metrics:
             run.call.log_scalars(run=run, scalars=metrics, step=run.epochs_done)

@@ -1,4 +1,4 @@
-"""Computes the chosen metrics of mini-batches and of epochs."""
+"""Computes the selected metrics of mini-batches and epochs."""
 
 import logging
 import warnings
@@ -15,38 +15,38 @@ logger = logging.getLogger("torchbase")
 
 
 class Metrics:
-    """Computes the metrics of every n-th mini-batch, and of each epoch over all of its samples.
+    """Computes the selected metrics of every n-th mini-batch and of each epoch.
 
-    In training an epoch's values are over the mini-batches that were measured, each by the network of its time; with
-    ``every="1it"`` these are all.
+    In validation, the values of an epoch are computed over all samples. In training, they are computed over the
+    measured mini-batches, each with the weights of its iteration. With ``every="1it"`` all mini-batches are measured.
     """
 
     def __init__(self, every: str | Interval = "10it") -> None:
-        """Sets how often.
+        """Sets how often mini-batches are measured.
 
         Args:
-            every: Of how many iterations one is measured, e.g. ``"10it"``; the first of each epoch is.
+            every: The interval in iterations, e.g. ``"10it"``, from the first iteration of each epoch.
 
         Raises:
-            IntervalError: If it can't be read, or isn't in iterations.
+            IntervalError: If the interval is invalid, or is not in iterations.
         """
         self._every = Interval.parse(every, units=("it",)).count
         self._epochs: dict[str, EpochValues] = {}
-        self._kept: Mapping[str, Any] = {}
-        self._said: set[str] = set()
+        self._loaded_state: Mapping[str, Any] = {}
+        self._warned: set[str] = set()
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
-        """Begins an epoch, or goes on with one."""
+        """Starts or resumes an epoch."""
         if run.metrics is None or (phase.name in self._epochs and phase.progress.mini_batches > 0):
             return
         self._epochs[phase.name] = run.metrics.begin_epoch()
-        if phase.progress.mini_batches > 0 and phase.name in self._kept:
-            self._epochs[phase.name].load_state_dict(self._kept[phase.name])
+        if phase.progress.mini_batches > 0 and phase.name in self._loaded_state:
+            self._epochs[phase.name].load_state_dict(self._loaded_state[phase.name])
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
-        """Gathers what the epoch needs, and adds the metrics to the values of the iteration."""
+        """Collects the outputs for the epoch, and adds the metrics to the values of the iteration."""
         if run.metrics is None or phase.outputs is None:
             return
         is_measured = (phase.progress.mini_batches - 1) % self._every == 0
@@ -58,12 +58,12 @@ class Metrics:
             epoch.add(phase.outputs, on_host, phase.samples)
             return
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a mini-batch lacks a class says nothing of the epoch
+            warnings.simplefilter("ignore")  # a mini-batch may lack a class that the epoch has
             phase.values.update(epoch.measure(phase.outputs, on_host, phase.samples))
 
     @hookimpl
     def compute_phase_metrics(self, run: Run, phase: Phase) -> Mapping[str, float]:
-        """Gives the values of the epoch, and records its figures."""
+        """Returns the values of the epoch, and logs its figures."""
         epoch = self._epochs.pop(phase.name, None)
         if epoch is None:
             return {}
@@ -78,19 +78,19 @@ class Metrics:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives what was gathered of the epochs that are not done."""
+        """Returns the states of the epochs that are not complete."""
         return {name: epoch.state_dict() for name, epoch in self._epochs.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes what was gathered.
+        """Restores the states of the epochs that are not complete.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
-        self._kept = dict(state)
+        self._loaded_state = dict(state)
         self._epochs.clear()
 
     def _warn_once(self, phase: Phase, message: str) -> None:
-        if f"{phase.name} {message}" not in self._said:
-            self._said.add(f"{phase.name} {message}")
-            logger.warning("Over an epoch of %s: %s This is said once.", phase.name, message)
+        if f"{phase.name} {message}" not in self._warned:
+            self._warned.add(f"{phase.name} {message}")
+            logger.warning("Over an epoch of %s: %s This warning is shown once.", phase.name, message)

@@ -1,4 +1,4 @@
-"""Ends a run whose loss is no number any more."""
+"""Stops a run whose loss is NaN or infinite."""
 
 import math
 from collections.abc import Sequence
@@ -12,22 +12,23 @@ from torchbase.hooks.bad_mini_batches import save_bad_mini_batch
 
 
 class NanGuard:
-    """Raises when a loss is NaN or infinite, names the iteration in which it was so first, and keeps its mini-batch.
+    """Raises an error when a loss is NaN or infinite, and saves the mini-batch.
 
-    Losses are looked at when a block of them is read, so up to a block's iterations may have followed; no checkpoint is
-    written in between, since the block is read before one is.
+    The error names the first such iteration. Losses are checked when a block of values is read, so the iterations of
+    up to one block may follow before the error. No checkpoint is written in between, because the block is read before
+    each checkpoint.
     """
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
-        """Looks at the losses of a block."""
+        """Checks the losses of a block."""
         for row in rows:
             loss = row.values.get("loss", 0.0)
             if not math.isfinite(loss):
-                kept = save_bad_mini_batch(run, phase, row.mini_batch, f"its loss is {loss}")
+                saved = save_bad_mini_batch(run, phase, row.mini_batch, f"its loss is {loss}")
                 raise NonFiniteError(
                     f"The loss is {loss} in {phase.name}: epoch {run.epoch}, iteration {row.iteration} (mini-batch "
-                    f"{row.mini_batch} of the epoch). {kept} No checkpoint was written from the network since. To fix, "
-                    "look for a learning rate that is too high, a division by zero or the logarithm of 0 in the loss, "
-                    "and for NaN in the data; or let session.nan_policy 'skip' such mini-batches."
+                    f"{row.mini_batch} of the epoch). {saved} No checkpoint has been written since. To fix, check for "
+                    "a learning rate that is too high, a division by zero or the logarithm of 0 in the loss, and NaN "
+                    "in the data; or set session.nan_policy to 'skip' to skip such mini-batches."
                 )

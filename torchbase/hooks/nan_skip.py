@@ -1,4 +1,4 @@
-"""Leaves out mini-batches whose loss or gradients are no numbers."""
+"""Skips mini-batches whose loss or gradients are NaN or infinite."""
 
 import logging
 import math
@@ -22,31 +22,34 @@ MAXIMUM_IN_A_ROW = 100
 
 
 class NanSkip:
-    """Leaves a training mini-batch out when its loss, or a gradient of it, is NaN or infinite.
+    """Skips training mini-batches whose loss or gradients are NaN or infinite.
 
-    Such a mini-batch leaves no trace in the network (its buffers included), the gradients, the optimizer and the
-    averages; it is kept in ``bad_mini_batches`` of the run directory. Each iteration waits for the device to tell,
-    which `NanGuard` doesn't.
+    A skipped mini-batch leaves no trace in the weights and buffers of the network, the gradients, the optimizer and the
+    averages. It is saved in ``bad_mini_batches`` of the run directory. Unlike `NanGuard`, this hook synchronizes with
+    the device in each iteration.
     """
 
     def __init__(self, then_stop: bool = False) -> None:
-        """Sets what comes after one.
+        """Sets whether the run stops after a skipped mini-batch.
 
         Args:
-            then_stop: Whether the run ends, in the state right before the mini-batch, rather than going on.
+            then_stop: Whether the run stops, in the state right before the mini-batch, instead of continuing.
         """
         self._then_stop = then_stop
         self._skipped_in_a_row = 0
 
-    # First, so that it goes around what other hooks do with the iteration.
+    # First, so that this wrapper is outside those of other hooks.
     @hookimpl(wrapper=True, tryfirst=True)
     def run_iteration(self, run: Run, phase: Phase) -> Generator[None, Any, Any]:
-        """Undoes an iteration that went wrong."""
+        """Undoes an iteration with a loss or gradient that is not finite."""
         if not phase.is_training:
             return (yield)
         network = network_of(run)
         buffers = SavedBuffers(network)
-        gradients = [(one, None if one.grad is None else one.grad.clone()) for one in network.parameters()]
+        gradients = [
+            (parameter, None if parameter.grad is None else parameter.grad.clone())
+            for parameter in network.parameters()
+        ]
         try:
             result = yield
         except _NonFiniteMiniBatchError as error:
@@ -54,22 +57,23 @@ class NanSkip:
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             phase.values, phase.outputs, phase.loss = {}, None, None
-            self._leave_out(run, phase, str(error))
+            self._skip(run, phase, str(error))
             return None
         self._skipped_in_a_row = 0
         return result
 
-    # First, before another hook takes the loss, or the gradients, for good.
+    # First, before another hook uses the loss or the gradients.
     @hookimpl(tryfirst=True)
     def on_loss_computed(self, phase: Phase, loss: torch.Tensor) -> None:
-        """Looks at the loss."""
+        """Checks the loss."""
         if phase.is_training and not torch.isfinite(loss):
             raise _NonFiniteMiniBatchError(f"its loss is {loss.item()}")
 
     @hookimpl(tryfirst=True)
     def on_gradients_ready(self, run: Run) -> None:
-        """Looks at the gradients."""
-        named = [(name, one.grad) for name, one in network_of(run).named_parameters() if one.grad is not None]
+        """Checks the gradients."""
+        parameters = network_of(run).named_parameters()
+        named = [(name, parameter.grad) for name, parameter in parameters if parameter.grad is not None]
         if named:
             are_finite = torch.stack([_is_finite(gradient).to(run.device) for _, gradient in named]).tolist()
             bad = [name for (name, _), is_finite in zip(named, are_finite, strict=True) if not is_finite]
@@ -78,26 +82,26 @@ class NanSkip:
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
-        """Tells of validation losses that are no numbers: there is nothing to leave out of."""
+        """Warns of validation losses that are not finite; in validation no mini-batch is skipped."""
         for row in rows:
             loss = row.values.get("loss", 0.0)
             if not phase.is_training and not math.isfinite(loss):
-                self._tell(run, phase, row.mini_batch, f"its loss is {loss}", "")
+                self._report(run, phase, row.mini_batch, f"its loss is {loss}", "")
                 return
 
-    def _leave_out(self, run: Run, phase: Phase, reason: str) -> None:
+    def _skip(self, run: Run, phase: Phase, reason: str) -> None:
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row >= MAXIMUM_IN_A_ROW:
             raise NonFiniteError(
-                f"{MAXIMUM_IN_A_ROW} mini-batches of {phase.name} in a row were left out, the last one because "
-                f"{reason}. To fix, look at the loss, the learning rate and the data."
+                f"{MAXIMUM_IN_A_ROW} mini-batches of {phase.name} in a row were skipped, the last one because "
+                f"{reason}. To fix, check the loss, the learning rate and the data."
             )
-        self._tell(run, phase, phase.progress.mini_batches + 1, reason, " It is left out.")
+        self._report(run, phase, phase.progress.mini_batches + 1, reason, " It is skipped.")
 
-    def _tell(self, run: Run, phase: Phase, mini_batch: int, reason: str, what_is_done: str) -> None:
-        kept = save_bad_mini_batch(run, phase, mini_batch, reason)
+    def _report(self, run: Run, phase: Phase, mini_batch: int, reason: str, consequence: str) -> None:
+        saved = save_bad_mini_batch(run, phase, mini_batch, reason)
         where = f"mini-batch {mini_batch} of epoch {run.epoch} of {phase.name}"
-        logger.warning("In %s %s.%s %s", where, reason, what_is_done, kept)
+        logger.warning("In %s %s.%s %s", where, reason, consequence, saved)
         if self._then_stop:
             run.request_stop(f"in {where} {reason}")
 
@@ -108,4 +112,4 @@ def _is_finite(gradient: torch.Tensor) -> torch.Tensor:
 
 
 class _NonFiniteMiniBatchError(NonFiniteError):
-    """Carries the news out of the iteration, to the wrapper around it."""
+    """Leaves the iteration, for the wrapper around it to catch."""

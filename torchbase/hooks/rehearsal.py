@@ -1,4 +1,4 @@
-"""Tries one mini-batch of each phase before training, so that a mistake is found before it does harm."""
+"""Tries one mini-batch of each phase before training, to find errors early."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,22 +21,23 @@ class PreviewLoader(Protocol):
     """A loader that can read one mini-batch without starting its workers."""
 
     def first_mini_batch(self) -> Any:
-        """Gives the first mini-batch of the first epoch."""
+        """Returns the first mini-batch of the first epoch."""
 
 
 class Rehearsal:
-    """Passes the first mini-batch of each phase through ``forward_pass``, the loss and the metrics, and learns nothing.
+    """Tries the first mini-batch of each phase before training, to find errors early.
 
-    It leaves the names of the values that it saw on each phase (``phase.value_names``).
+    The mini-batch passes through ``forward_pass``, the loss and the metrics; the weights don't change. The names of the
+    logged values are stored on each phase (``phase.value_names``).
 
-    Random streams, the network's buffers and its mode are put back. What ``forward_pass`` changes beside them (a
-    counter of the user's, say) isn't known here and stays changed; ``session.unregister("rehearsal")`` leaves it out.
+    The random streams and the buffers and mode of the network are restored. Other state that ``forward_pass`` changes,
+    such as a counter, stays changed. To disable the hook, call ``session.unregister("rehearsal")``.
     """
 
-    # Last, so that hooks that go around the forward pass are ready, and the state of a resumed run is in place.
+    # Last, so that hooks that wrap the forward pass are ready, and the state of a resumed run is restored.
     @hookimpl(trylast=True)
     def on_run_start(self, run: Run) -> None:
-        """Rehearses each phase that is still to be run."""
+        """Tries each phase, unless the run is complete."""
         if run.epochs_done >= run.max_epochs:
             return
         seen: dict[str, set[str]] = {}
@@ -56,12 +57,12 @@ class Rehearsal:
                 run.call.run_forward(run=run, phase=phase, batch=batch)
             of_iteration = of_epoch = tuple(phase.values)
             if run.metrics is not None and phase.outputs is not None:
-                measured, over_epoch = _rehearse_metrics(run.metrics, phase.outputs)
-                of_iteration, of_epoch = (*of_iteration, *measured), (*of_epoch, *over_epoch)
+                iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase.outputs)
+                of_iteration, of_epoch = (*of_iteration, *iteration_metrics), (*of_epoch, *epoch_metrics)
             phase.value_names = ValueNames(of_iteration, of_epoch)
         except Exception as error:
-            lacks = f"; training has {sorted(missing)} beside these" if missing else ""
-            error.add_note(f"before training, with the first mini-batch of {phase.name}: {describe(batch)}{lacks}")
+            difference = f"; training also has {sorted(missing)}" if missing else ""
+            error.add_note(f"before training, with the first mini-batch of {phase.name}: {describe(batch)}{difference}")
             raise
         finally:
             run.current_phase = phase.outputs = phase.loss = None
@@ -73,10 +74,10 @@ def _rehearse_metrics(
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a single mini-batch may lack a class
-        measured = metrics(outputs)
+        iteration_metrics = metrics(outputs)
         epoch = metrics.begin_epoch()
         epoch.add(outputs, metrics.on_host(outputs), samples=1)
-        return measured, epoch.compute()[0]
+        return iteration_metrics, epoch.compute()[0]
 
 
 def describe(batch: Any) -> str:
@@ -86,7 +87,7 @@ def describe(batch: Any) -> str:
         batch: A mini-batch.
 
     Returns:
-        Each column with its type and shape.
+        A text with the name, type and shape of each column.
     """
     if not isinstance(batch, Mapping):
         return type(batch).__name__
@@ -107,5 +108,5 @@ def _first_mini_batch(phase: Phase) -> Iterator[Any]:
         yield loader.first_mini_batch()
     elif isinstance(loader, SeekableLoader):
         yield from islice(loader.mini_batches(1, 0), 1)
-    elif iter(loader) is not loader:  # what can be iterated only once would lose its first mini-batch
+    elif iter(loader) is not loader:  # an iterator would lose its first mini-batch
         yield from islice(loader, 1)

@@ -1,4 +1,4 @@
-"""Keeps in the run directory how the run goes, in files for people and programs that look at it."""
+"""Records the progress of a run in files of the run directory, for people and programs."""
 
 import logging
 import os
@@ -30,13 +30,14 @@ logger = logging.getLogger("torchbase")
 
 
 class RunRecord:
-    """Writes ``status.json``, ``epochs.jsonl`` and ``hooks.json``, which the command ``torchbase`` reads.
+    """Writes the status and averages of a run to files that the ``torchbase`` command reads.
 
-    The status is written when the run starts, at the end of each epoch, and when the run ends; the averages of a phase
-    when it is done. A run that goes on from a checkpoint takes away what is to come again, so each phase of each epoch
-    is there once. Nothing is done in an iteration.
+    The files are ``status.json``, ``epochs.jsonl`` and ``hooks.json``. The status is written at the start of the run,
+    at the end of each epoch, and at the end of the run. The averages of a phase are appended when the phase ends. A
+    resumed run truncates the averages to those of its checkpoint, so each phase of each epoch has one line. The hook
+    does nothing in iterations.
 
-    An error of the disk doesn't end the training: one warning tells of it.
+    A disk error doesn't stop the training: the hook logs one warning.
     """
 
     def __init__(self) -> None:
@@ -46,18 +47,18 @@ class RunRecord:
         self._has_warned = False
         self._lines = 0
 
-    # Checkpoint has restored the run by now.
+    # At this point Checkpoint has restored the run.
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Takes away what is to come again, and says that the run is running."""
+        """Truncates the averages to those of the checkpoint, and writes the status ``running``."""
         self._has_warned = False
         if run.run_directory is None:
             return
         self._folder = run.run_directory.path
-        self._note_the_start(self._folder)
-        with self._disk_errors_told():
+        self._set_start_times(self._folder)
+        with self._warning_of_disk_errors():
             truncate_epochs(self._folder, self._lines)
-        with self._disk_errors_told():
+        with self._warning_of_disk_errors():
             write_hooks(self._folder, order_of(run.hooks, run.listeners))
         self._write_status(run, "running")
 
@@ -66,47 +67,47 @@ class RunRecord:
         """Appends the averages of the phase."""
         if self._folder is not None:
             averages = {name: float(value) for name, value in phase.averages.items()}
-            with self._disk_errors_told():
+            with self._warning_of_disk_errors():
                 append_epoch(self._folder, Epoch(run.epoch, phase.name, run.progress.iterations, averages))
                 self._lines += 1
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
-        """Says how far the run is."""
+        """Writes the progress of the run."""
         self._write_status(run, "running")
 
-    # Late, so that a run that another hook fails to end isn't told to be finished.
+    # Last, so that a run is not recorded as finished if another hook raises an error at its end.
     @hookimpl(trylast=True)
     def on_run_end(self, run: Run) -> None:
-        """Says how the run ended."""
+        """Writes whether the run finished or stopped, and why it stopped."""
         self._write_status(run, "finished" if run.epochs_done >= run.max_epochs else "stopped", run.stop_reason)
         self._folder = None
 
     @hookimpl
     def on_exception(self, run: Run, error: BaseException) -> None:
-        """Says what ended the run."""
+        """Writes the error or signal that ended the run."""
         reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         self._write_status(run, "failed" if isinstance(error, Exception) else "stopped", reason)
         self._folder = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives how many averages were appended."""
+        """Returns the number of lines of averages."""
         return {"lines": self._lines}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes how many averages stay.
+        """Restores the number of lines of averages.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
         self._lines = state["lines"]
 
-    def _note_the_start(self, folder: Path) -> None:
+    def _set_start_times(self, folder: Path) -> None:
         now = _now()
         try:
             before = read_status(folder)
         except RunDirectoryError as error:
-            logger.warning("When the run was begun is told anew: %s", error)
+            logger.warning("The start time of the run is lost and set to now: %s", error)
             before = None
         self._started_at, self._resumed_at = (now, None) if before is None else (before.started_at, now)
 
@@ -126,19 +127,19 @@ class RunRecord:
             process_id=os.getpid(),
             host=socket.gethostname(),
         )
-        with self._disk_errors_told():
+        with self._warning_of_disk_errors():
             write_status(self._folder, status)
 
     @contextmanager
-    def _disk_errors_told(self) -> Iterator[None]:
+    def _warning_of_disk_errors(self) -> Iterator[None]:
         try:
             yield
         except RunDirectoryError as error:
             if not self._has_warned:
                 self._has_warned = True
                 logger.warning(
-                    "What `torchbase show` tells of the run in %s can't be written, so some of it will be missing; "
-                    "training goes on: %s",
+                    "The record of the run in %s can't be written, so the output of `torchbase show` will be "
+                    "incomplete; training continues: %s",
                     self._folder,
                     error,
                 )

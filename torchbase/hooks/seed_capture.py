@@ -1,4 +1,4 @@
-"""Keeps the seed of the run, and seeds the global random streams of each iteration."""
+"""Saves the seed of the run, and seeds the global random streams in each iteration."""
 
 from collections.abc import Callable
 
@@ -13,9 +13,10 @@ SEEDS_FILE = "states/seeds.json"
 
 
 class SeedCapture:
-    """Makes what the network draws (dropout, say) a function of the seed, the phase and the iteration.
+    """Seeds the global random streams in each iteration, and saves the seed of the run.
 
-    So a validation phase, a logger, or whatever else draws between two iterations, changes nothing in what is learnt.
+    The random numbers of an iteration, such as those of dropout, depend only on the seed, the phase and the iteration.
+    Random numbers that a validation phase or a hook draws between iterations don't affect the training.
     """
 
     def __init__(self) -> None:
@@ -24,18 +25,18 @@ class SeedCapture:
 
     @hookimpl
     def on_setup_start(self, run_directory: RunDirectory, randomness: Randomness) -> None:
-        """Keeps the seed in ``states/seeds.json``."""
+        """Saves the seed in ``states/seeds.json``."""
         file, seed = run_directory.file(SEEDS_FILE), {"seed": randomness.seed}
         if not file.exists() or read_json(file) != seed:
             write_json(file, seed)
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
-        """Prepares the seeds of the phase's iterations."""
+        """Prepares the seeds for the iterations of the phase."""
         self._series = run.randomness.series("iteration", phase.name) if run.randomness is not None else None
         self._seed = make_seed_function(run.device)
 
-    # Last, so that what other hooks draw at the start of an iteration doesn't count.
+    # Last, so that random numbers that other hooks draw at the start of an iteration have no effect.
     @hookimpl(trylast=True)
     def on_iteration_start(self, phase: Phase) -> None:
         """Seeds the global streams."""

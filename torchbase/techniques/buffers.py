@@ -1,4 +1,4 @@
-"""The buffers of a network (the running averages of batch normalization, say), to be put back after a trial."""
+"""Saves and restores the buffers of a network, such as the running averages of batch normalization."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +15,22 @@ class SavedBuffers:
         Args:
             network: The network.
         """
-        self._kept = [
+        self._saved = [
             (module, name, buffer, buffer.detach().clone())
             for module in network.modules()
             for name, buffer in module.named_buffers(recurse=False)
         ]
 
     def restore(self) -> None:
-        """Gives each buffer its former values, also where another tensor has taken its place meanwhile."""
+        """Restores each buffer and its values, even if the module now holds another tensor in its place."""
         with torch.no_grad():
-            for module, name, buffer, former in self._kept:
-                setattr(module, name, buffer.copy_(former))
+            for module, name, buffer, values in self._saved:
+                setattr(module, name, buffer.copy_(values))
 
 
 @contextmanager
 def network_restored(network: torch.nn.Module) -> Iterator[None]:
-    """Puts the buffers of a network, and the mode of each of its modules, back as they were.
+    """Restores the buffers of a network, and the mode of each of its modules, at the end of a ``with`` block.
 
     Args:
         network: The network.

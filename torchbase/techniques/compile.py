@@ -10,16 +10,16 @@ from torchbase.engine.training_step import network_of
 
 
 class Compile:
-    """Compiles the network in place by ``torch.compile``, so that its forward pass takes fewer and larger kernels.
+    """Compiles the network in place with ``torch.compile``.
 
-    ``run.network`` stays the network itself and its parameters keep their names, so checkpoints and ``network.pth`` are
-    those of a network that isn't compiled, and can be read without compiling. Only calling the network is compiled, not
-    other methods of it. `Rehearsal` compiles it for training and validation before the first iteration.
+    ``run.network`` stays the same module, and its parameters keep their names. Checkpoints and ``network.pth`` can
+    therefore be loaded with or without compilation. Only the call of the network is compiled, not its other methods.
+    `Rehearsal` triggers the compilation for training and validation before the first iteration.
 
-    Each shape of mini-batches is compiled by itself unless ``dynamic`` is given. By torch's own default the second
-    shape that comes would be compiled for all shapes; which comes second depends on where a run was resumed, and with
-    it the last bits of what is learnt. After some shapes (``torch._dynamo.config.recompile_limit``, 8) torch goes on
-    without compiling, so where mini-batches have many shapes, give ``dynamic=True``.
+    By default each shape of mini-batches is compiled separately (``dynamic=False``). With PyTorch's own default,
+    ``dynamic=None``, the second shape is compiled for all shapes. The second shape depends on where a run was resumed,
+    and so would the last bits of the weights. After a number of shapes (``torch._dynamo.config.recompile_limit``, 8)
+    PyTorch runs further shapes without compilation. If mini-batches have many shapes, pass ``dynamic=True``.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.compile.html
 
@@ -31,14 +31,14 @@ class Compile:
         """Sets the options.
 
         Args:
-            **options: Those of ``torch.compile``: ``backend``, ``mode``, ``fullgraph``, ``dynamic``, ``options``.
+            **options: The options of ``torch.compile``: ``backend``, ``mode``, ``fullgraph``, ``dynamic``, ``options``.
         """
         self._options = {"dynamic": False, **options}
         self._compiled: torch.nn.Module | None = None
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Prepares the compilation, which the first call of the network does."""
+        """Prepares the compilation, which happens at the first call of the network."""
         network = network_of(run)
         if network is not self._compiled:
             network.compile(**self._options)

@@ -1,4 +1,4 @@
-"""Ends a run that no longer gets better."""
+"""Stops a run that no longer improves."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -12,10 +12,11 @@ from torchbase.errors import HookError
 
 
 class EarlyStopping:
-    """Ends the run, between two epochs, when a value has not improved for a while.
+    """Stops the run after an epoch when a monitored value has stopped improving.
 
-    For runs whose length isn't known beforehand. The best network is kept in ``network.pth`` anyway. What was waited
-    is kept in checkpoints, so a resumed run ends where it would have; one that is resumed with more patience goes on.
+    For runs whose length isn't known beforehand. The best network is saved as ``network.pth`` in any case. Checkpoints
+    include the count of passes without improvement, so a resumed run stops at the same epoch. A stopped run continues
+    when it is resumed with more patience.
 
     Source: Prechelt, Early Stopping - But When?, https://doi.org/10.1007/3-540-49430-8_3
 
@@ -31,34 +32,34 @@ class EarlyStopping:
         patience: int = 5,
         min_delta: float = 0.0,
     ) -> None:
-        """Sets what is to improve, and how long to wait for it.
+        """Sets the monitored value and the patience.
 
         Args:
-            monitor: The name of the value, an average or metric.
-            phase: The phase whose value it is; without one the validation set that votes on the best network.
+            monitor: The name of the monitored value, an average or metric.
+            phase: The name of the phase of the value. By default, the validation set that votes on the best network.
             mode: Whether lower (``"min"``) or higher (``"max"``) is better.
-            patience: How many passes of that phase in a row may bring no improvement, at least 1. Where it is run once
-                an epoch, these are epochs.
-            min_delta: By how much more than this, in the unit of the value, it has to change to have improved.
+            patience: The number of passes of the phase in a row without improvement after which the run stops, at least
+                1. For a phase that runs once per epoch, passes are epochs.
+            min_delta: The minimum improvement, in the unit of the value. Only a larger change counts as an improvement.
 
         Raises:
-            HookError: If the mode, the patience or the difference is none of these.
+            HookError: If the mode, the patience or the minimum improvement is invalid.
         """
         if mode not in ("min", "max"):
-            raise HookError(f"The mode of EarlyStopping is {mode!r}, and has to be 'min' or 'max'.")
+            raise HookError(f"The mode of EarlyStopping must be 'min' or 'max', but got {mode!r}.")
         if patience < 1 or not min_delta >= 0:
             raise HookError(
-                f"EarlyStopping takes a patience of at least 1 and a min_delta of at least 0, and got {patience!r} and "
-                f"{min_delta!r}."
+                f"EarlyStopping expects a patience of at least 1 and a min_delta of at least 0, but got {patience!r} "
+                f"and {min_delta!r}."
             )
         self._monitor, self._phase_name, self._mode = monitor, phase, mode
         self._patience, self._min_delta = patience, min_delta
         self._best: float | None = None
-        self._waited = 0
+        self._passes_without_improvement = 0
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Finds the phase, so that a wrong name shows before training."""
+        """Finds the phase, so that a wrong name raises an error before training."""
         self._phase_name = phase_to_monitor(run, self._phase_name).name
 
     @hookimpl
@@ -69,25 +70,26 @@ class EarlyStopping:
         value = monitored_value(phase, self._monitor)
         margin = self._min_delta if self._mode == "min" else -self._min_delta
         if is_better(value if self._best is None else value + margin, self._best, self._mode):
-            self._best, self._waited = value, 0
+            self._best, self._passes_without_improvement = value, 0
         else:
-            self._waited += 1
+            self._passes_without_improvement += 1
 
     @hookimpl
     def should_stop(self, run: Run) -> None:
-        """Ends the run when the patience is over, with a reason."""
-        if self._waited >= self._patience:
-            best = "was never a number" if self._best is None else f"has not improved on {self._best:.6g}"
-            run.request_stop(f"the {self._monitor} of {self._phase_name} {best} for {self._waited} passes in a row")
+        """Requests a stop after too many passes without improvement."""
+        if self._passes_without_improvement >= self._patience:
+            outcome = "was NaN" if self._best is None else f"has not improved on {self._best:.6g}"
+            duration = f"for {self._passes_without_improvement} passes in a row"
+            run.request_stop(f"the {self._monitor} of {self._phase_name} {outcome} {duration}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the best value, and for how long it has not improved."""
-        return {"best": self._best, "waited": self._waited}
+        """Returns the best value and the number of passes without improvement."""
+        return {"best": self._best, "waited": self._passes_without_improvement}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the best value, and for how long it has not improved.
+        """Restores the best value and the number of passes without improvement.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
-        self._best, self._waited = state["best"], state["waited"]
+        self._best, self._passes_without_improvement = state["best"], state["waited"]

@@ -1,4 +1,4 @@
-"""Averages the weights over the training, and validates with the averages."""
+"""Averages the weights during training, and validates with the averages."""
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ from torchbase.errors import HookError
 
 
 class ExponentialMovingAverage:
-    """Keeps a moving average of the weights over the steps of the optimizer.
+    """Averages the weights over optimizer steps, and validates with the averaged weights.
 
-    It moves less from step to step than the weights themselves, and often does better on validation sets, above all
-    with a high learning rate. The validation phases are run with the averages, so they vote on them, and the best
-    network in ``network.pth`` holds them. Training goes on with the weights themselves, which checkpoints keep as the
-    network, and the averages beside it.
+    The averages change less from step to step than the weights, and often perform better on validation sets, especially
+    with a high learning rate. The validation phases use the averages, so the sets vote on the averages, and
+    ``network.pth`` holds them. Training continues with the unaveraged weights. A checkpoint holds both:
+    the unaveraged weights as the network, and the averages as the state of this hook.
 
     Source: https://docs.pytorch.org/docs/stable/optim.html#weight-averaging-swa-and-ema; Polyak and Juditsky,
     Acceleration of Stochastic Approximation by Averaging, https://doi.org/10.1137/0330046
@@ -31,81 +31,81 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, decay: float = 0.999, use_buffers: bool = False) -> None:
-        """Sets how slowly the averages move.
+        """Sets the decay of the averages.
 
         Args:
-            decay: Which part of an average stays at each step, between 0 and 1: with 0.999 it spans about the last
-                thousand steps.
-            use_buffers: Whether to average buffers, too (the statistics of batch normalization, say); otherwise the
-                averages are validated with the buffers of the network.
+            decay: The weight of the old average at each step, between 0 and 1. With 0.999 an average spans about the
+                last thousand steps.
+            use_buffers: Whether to average buffers as well, such as the statistics of batch normalization. Otherwise
+                validation uses the averaged weights with the current buffers of the network.
 
         Raises:
             HookError: If the decay isn't between 0 and 1.
         """
         if not 0 < decay < 1:
-            raise HookError(f"The decay of ExponentialMovingAverage has to be between 0 and 1, and is {decay!r}.")
+            raise HookError(f"The decay of ExponentialMovingAverage must be between 0 and 1, but got {decay!r}.")
         self._decay, self._use_buffers = decay, use_buffers
         self._run: Run | None = None
         self._averages: AveragedModel | None = None
-        self._kept: Mapping[str, Any] = {}
+        self._loaded_state: Mapping[str, Any] = {}
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Begins with the network as it is, or goes on with the averages of a checkpoint."""
+        """Initializes the averages with the weights, or restores the averages of a checkpoint."""
         if self._averages is None or run is not self._run:
             average = get_ema_multi_avg_fn(self._decay)  # type: ignore[no-untyped-call]
             self._averages = AveragedModel(network_of(run), multi_avg_fn=average, use_buffers=self._use_buffers)
-        if self._kept:
-            self._averages.load_state_dict(self._kept)
-            self._kept = {}
+        if self._loaded_state:
+            self._averages.load_state_dict(self._loaded_state)
+            self._loaded_state = {}
         self._run = run
 
     @hookimpl(wrapper=True)
     def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
-        """Moves the averages behind each step."""
-        answer = yield
+        """Updates the averages after each step."""
+        result = yield
         if self._averages is not None:
             self._averages.update_parameters(network_of(run))
-        return answer
+        return result
 
     @hookimpl(wrapper=True)
     def run_phase(self, run: Run, phase: Phase) -> Generator[None, Any, Any]:
         """Validates with the averages."""
         if phase.is_training:
             return (yield)
-        with self._in_place_of_the_weights(run):
+        with self._averages_in_network(run):
             return (yield)
 
     @hookimpl(wrapper=True)
     def on_best_epoch(self, run: Run) -> Generator[None, Any, Any]:
-        """Lets those who keep the best network find what was validated."""
-        with self._in_place_of_the_weights(run):
+        """Puts the averages into the network while other hooks save it as the best network."""
+        with self._averages_in_network(run):
             return (yield)
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the averages."""
-        return dict(self._kept) if self._averages is None else self._averages.state_dict()
+        """Returns the averages."""
+        return dict(self._loaded_state) if self._averages is None else self._averages.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the averages, for when the run starts.
+        """Stores the averages, which the start of the run restores.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
-        self._kept = dict(state)
+        self._loaded_state = dict(state)
 
     @contextmanager
-    def _in_place_of_the_weights(self, run: Run) -> Iterator[None]:
-        if self._averages is None or run is not self._run:  # an evaluation is of the network as it is
+    def _averages_in_network(self, run: Run) -> Iterator[None]:
+        if self._averages is None or run is not self._run:  # an evaluation uses the current weights
             yield
             return
         trained = self._averaged_tensors(network_of(run))
-        kept = [one.detach().clone() for one in trained]
+        saved = [tensor.detach().clone() for tensor in trained]
         _copy(self._averaged_tensors(self._averages.module), trained)
         try:
             yield
         finally:
-            _copy(kept, trained)
+            _copy(saved, trained)
 
     def _averaged_tensors(self, network: torch.nn.Module) -> list[torch.Tensor]:
         return list(chain(network.parameters(), network.buffers()) if self._use_buffers else network.parameters())
@@ -113,5 +113,5 @@ class ExponentialMovingAverage:
 
 def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
     with torch.no_grad():
-        for one, other in zip(source, target, strict=True):
-            other.copy_(one)  # in place: a compiled network, or an optimizer, may hold these very tensors
+        for source_tensor, target_tensor in zip(source, target, strict=True):
+            target_tensor.copy_(source_tensor)  # in place: a compiled network or an optimizer holds the same tensors

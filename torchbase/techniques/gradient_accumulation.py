@@ -1,4 +1,4 @@
-"""Spreads a step of the optimizer over several mini-batches."""
+"""Accumulates gradients over several mini-batches."""
 
 from collections.abc import Generator, Mapping
 from typing import Any
@@ -12,12 +12,12 @@ from torchbase.errors import HookError
 
 
 class GradientAccumulation:
-    """Lets the optimizer step once for several mini-batches, by the gradient of all their samples together.
+    """Accumulates gradients over several mini-batches before each optimizer step.
 
-    For mini-batches that don't fit into memory: the gradient is that of one large mini-batch, where the loss is a mean
-    over samples and no sample depends on others (batch normalization does). Each mini-batch counts by its samples. The
-    last step of an epoch is by those mini-batches that are left; where the loader doesn't know how many there are, they
-    are carried over into the next epoch. Gradients that wait for a step are kept in checkpoints.
+    For effective mini-batches that don't fit into memory. The gradient equals that of one large mini-batch if the loss
+    is a mean over samples and samples don't depend on each other (with batch normalization they do). Each mini-batch is
+    weighted by its number of samples. The last step of an epoch uses the remaining mini-batches. If the length of the
+    loader is unknown, they count towards the first step of the next epoch. Checkpoints include accumulated gradients.
 
     Source: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation
 
@@ -26,40 +26,41 @@ class GradientAccumulation:
     """
 
     def __init__(self, mini_batches: int) -> None:
-        """Sets how many.
+        """Sets the number of mini-batches.
 
         Args:
-            mini_batches: How many mini-batches make a step, at least 1.
+            mini_batches: The number of mini-batches per optimizer step, at least 1.
 
         Raises:
-            HookError: If it isn't a whole number of at least 1.
+            HookError: If ``mini_batches`` isn't an integer of at least 1.
         """
         if not isinstance(mini_batches, int) or isinstance(mini_batches, bool) or mini_batches < 1:
             raise HookError(
-                f"GradientAccumulation takes how many mini-batches make a step, at least 1, and got {mini_batches!r}."
+                f"GradientAccumulation expects the number of mini-batches per step, at least 1, but got "
+                f"{mini_batches!r}."
             )
-        self._mini_batches_of_a_step = mini_batches
+        self._mini_batches_per_step = mini_batches
         self._expected_samples = 1
-        self._mini_batches = self._samples = 0  # of the step that is waited for
+        self._mini_batches = self._samples = 0  # since the last step
 
     @hookimpl(wrapper=True)
     def run_backward(self, run: Run, loss: torch.Tensor) -> Generator[None, Any, Any]:
-        """Weights the mini-batch by its share of the samples that are expected of a step."""
+        """Weights the gradient by the share of the mini-batch in the expected samples of a step."""
         if self._mini_batches == 0:
-            self._expected_samples = run.training.samples * self._mini_batches_of_a_step
+            self._expected_samples = run.training.samples * self._mini_batches_per_step
         share = run.training.samples / self._expected_samples
-        # Scales the gradient as scaling the loss would, and leaves the loss to those who look at it; other hooks may
-        # scale it the same way.
+        # Scales the gradient as scaling the loss would, but leaves the loss unchanged for other hooks. They may scale
+        # the gradient in the same way.
         loss.register_hook(lambda gradient: gradient * share)  # type: ignore[no-untyped-call]
         return (yield)
 
-    # First, since it has to hear of every mini-batch. It only ever answers no: whether to step then is left to others.
+    # First, because it counts every mini-batch. It returns only False or None: other hooks may still prevent a step.
     @hookimpl(tryfirst=True)
     def should_step_optimizer(self, run: Run) -> bool | None:
-        """Counts the mini-batch, and decides whether the step waits for more."""
+        """Counts the mini-batch, and prevents the step until enough are accumulated."""
         self._mini_batches += 1
         self._samples += run.training.samples
-        if self._mini_batches < self._mini_batches_of_a_step and not _is_last_of_epoch(run):
+        if self._mini_batches < self._mini_batches_per_step and not _is_last_of_epoch(run):
             return False
         if self._samples != self._expected_samples:
             for parameter in network_of(run).parameters():
@@ -69,14 +70,14 @@ class GradientAccumulation:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives what was counted of a step that is waited for."""
+        """Returns the counts since the last step."""
         return {"mini_batches": self._mini_batches, "samples": self._samples, "expected": self._expected_samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes what was counted.
+        """Restores the counts since the last step.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
         self._mini_batches, self._samples = state["mini_batches"], state["samples"]
         self._expected_samples = state["expected"]

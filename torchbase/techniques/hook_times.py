@@ -1,4 +1,4 @@
-"""Tells which hook takes how long."""
+"""Measures the time of each hook."""
 
 import logging
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ TIMES_FILE = "hook_times.txt"
 
 
 class HookTimes:
-    """Takes the time of each hook at each event, and tells it in a table at the end of the run.
+    """Measures the time that each hook takes at each event, and logs a table at the end.
 
-    For finding out what makes a training slow. The time of a call is that of the hook itself, without what it lets
-    other hooks do; ``training_step`` at ``run_forward`` is the network's. On a GPU it is the time of the host, which
-    doesn't wait for the device. The table is also written to ``hook_times.txt`` of the run directory; of a run that was
-    resumed it tells the last part.
+    For finding the cause of slow training. The time of a call excludes calls of other hooks within it.
+    ``training_step`` at ``run_forward`` is the time of the network. With a GPU, times are those of the host, which
+    doesn't wait for the device. The table is also written to ``hook_times.txt`` in the run directory. For a resumed
+    run, the table covers the time since it was resumed.
 
     Example:
         >>> hook = HookTimes()
@@ -28,15 +28,15 @@ class HookTimes:
 
     def __init__(self) -> None:
         self._times: dict[tuple[str, str], list[float]] = {}  # calls, seconds
-        self._within: list[float] = []  # for each call that isn't over the seconds of the calls within it
+        self._within: list[float] = []  # for each open call, the seconds of the calls within it
 
     def observe_call(self, hook: str, event: str, is_return: bool) -> "_Clock":
-        """Gives the clock of one call.
+        """Returns the clock for one call.
 
         Args:
             hook: The name of the hook.
-            event: The event.
-            is_return: Whether it is the second part of a wrapper.
+            event: The name of the event.
+            is_return: Whether the call is the part of a wrapper after its ``yield``.
         """
         times = self._times.setdefault((hook, event), [0, 0.0])
         times[0] += not is_return
@@ -44,23 +44,23 @@ class HookTimes:
 
     @hookimpl
     def on_run_start(self) -> None:
-        """Begins anew."""
+        """Resets the times."""
         self._times.clear()
 
-    # Last, so that what other hooks do at the end is in it.
+    # Last, so that the table includes this event of the other hooks.
     @hookimpl(trylast=True)
     def on_run_end(self, run: Run) -> None:
-        """Tells the times."""
-        self._tell(run)
+        """Logs the table."""
+        self._log_table(run)
 
     @hookimpl(trylast=True)
     def on_exception(self, run: Run) -> None:
-        """Tells the times."""
-        self._tell(run)
+        """Logs the table."""
+        self._log_table(run)
 
-    def _tell(self, run: Run) -> None:
+    def _log_table(self, run: Run) -> None:
         table = _table(self._times)
-        logger.info("The time that each hook took:\n%s", table)
+        logger.info("Time of each hook:\n%s", table)
         if run.run_directory is not None:
             content = f"{table}\n".encode()
             write_durably(run.run_directory.file(TIMES_FILE), lambda file: file.write(content))
@@ -72,18 +72,18 @@ class _Clock:
 
     def __enter__(self) -> Self:
         self._within.append(0.0)
-        self._began_at = perf_counter()
+        self._started_at = perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        seconds = perf_counter() - self._began_at
+        seconds = perf_counter() - self._started_at
         self._times[1] += seconds - self._within.pop()
         if self._within:
             self._within[-1] += seconds
 
 
 def _table(times: Mapping[tuple[str, str], list[float]]) -> str:
-    head = ("hook", "event", "calls", "ms in all", "µs a call")
+    head = ("hook", "event", "calls", "total ms", "µs per call")
     longest_first = sorted(times.items(), key=lambda item: -item[1][1])
     rows = [
         (hook, event, f"{calls:,.0f}", f"{seconds * 1e3:,.1f}", f"{seconds / calls * 1e6:,.1f}")

@@ -1,4 +1,4 @@
-"""What an iteration changes before the optimizer steps, kept so that the iteration can be done again."""
+"""Saves the state that an iteration changes before the optimizer step, so that the iteration can be retried."""
 
 import torch
 
@@ -10,23 +10,24 @@ from torchbase.techniques.buffers import SavedBuffers
 
 
 class StateBeforeIteration:
-    """The random streams, the buffers, the gradients and what was logged, right before an iteration."""
+    """A copy of the random streams, buffers, gradients and logged values before an iteration."""
 
     def __init__(self, run: Run, phase: Phase) -> None:
-        """Copies them.
+        """Copies the state.
 
         Args:
             run: The run.
-            phase: The phase of the iteration; of one that doesn't train, gradients are left alone.
+            phase: The phase of the iteration. Gradients are copied only for the training phase.
         """
         network = network_of(run)
         self._run, self._phase = run, phase
         self._streams, self._buffers = capture_streams(run.device), SavedBuffers(network)
-        self._gradients = [(one, _copy(one.grad)) for one in network.parameters()] if phase.is_training else []
+        parameters = network.parameters() if phase.is_training else ()
+        self._gradients = [(parameter, _copy(parameter.grad)) for parameter in parameters]
         self._values = dict(phase.values)
 
     def restore(self) -> None:
-        """Puts them back, as often as need be."""
+        """Restores the state; may be called several times."""
         restore_streams(self._streams, self._run.device)
         self._buffers.restore()
         for parameter, gradient in self._gradients:

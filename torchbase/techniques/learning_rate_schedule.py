@@ -1,4 +1,4 @@
-"""Changes the learning rate while the training goes on."""
+"""Changes the learning rate during training."""
 
 import warnings
 from collections.abc import Callable, Generator, Mapping
@@ -17,9 +17,10 @@ from torchbase.intervals import Interval
 
 
 class LearningRateSchedule:
-    """Steps a scheduler of torch, whichever it is, behind epochs or behind steps of the optimizer.
+    """Steps a ``torch.optim.lr_scheduler`` after epochs or after optimizer steps.
 
-    The rate is logged as ``learning_rate``, with a number behind it where the optimizer has several groups.
+    The rate is logged as ``learning_rate``, or as ``learning_rate_0``, ``learning_rate_1`` and so on if the optimizer
+    has several parameter groups.
 
     Source: https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
 
@@ -35,72 +36,76 @@ class LearningRateSchedule:
         monitor: str | None = None,
         phase: str | None = None,
     ) -> None:
-        """Sets which scheduler, and when it is stepped.
+        """Sets the scheduler and its interval.
 
         Args:
-            make_scheduler: Makes the scheduler of the optimizer, e.g. ``lambda optimizer: StepLR(optimizer, 30)``.
-            every: Behind how many epochs (``"1ep"``), or behind how many steps of the optimizer (``"1it"``); where
-                gradients are accumulated, a step takes several iterations.
-            monitor: For ``ReduceLROnPlateau``, the name of the value that it is given: an average or metric.
-            phase: The phase of that value; without one the validation set that votes on the best network.
+            make_scheduler: A function from the optimizer to its scheduler, e.g. ``lambda optimizer: StepLR(optimizer,
+                30)``.
+            every: The interval in epochs (``"1ep"``) or in optimizer steps (``"1it"``). With accumulated gradients, a
+                step takes several iterations.
+            monitor: For ``ReduceLROnPlateau``, the name of the monitored value, an average or metric.
+            phase: The name of the phase of the value. By default, the validation set that votes on the best network.
 
         Raises:
-            IntervalError: If the interval can't be read, or is in seconds.
-            HookError: If a value is to be monitored behind steps of the optimizer.
+            IntervalError: If the interval is invalid, or is in seconds.
+            HookError: If ``monitor`` is combined with an interval in optimizer steps.
         """
         self._every = Interval.parse(every, units=("it", "ep"))
         if monitor is not None and self._every.unit != "ep":
-            raise HookError(f"A value is monitored at the end of epochs, and every='{every}' came. To fix, take '1ep'.")
+            raise HookError(
+                "LearningRateSchedule can monitor a value only at the end of epochs, but got "
+                f"every='{every}'. To fix, pass every='1ep'."
+            )
         self._make_scheduler, self._monitor, self._phase_name = make_scheduler, monitor, phase
         self._scheduler: LRScheduler | None = None
-        self._kept: Mapping[str, Any] | None = None
+        self._loaded_state: Mapping[str, Any] | None = None
         self._steps = 0
-        self._value: float | None = None  # of the monitored phase, since the scheduler was stepped last
+        self._value: float | None = None  # of the monitored phase, since the last step of the scheduler
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Makes the scheduler, or goes on with it."""
+        """Creates the scheduler, and restores its state in a resumed run."""
         if self._monitor is not None:
             self._phase_name = phase_to_monitor(run, self._phase_name).name
         optimizer = optimizer_of(run)
         if self._scheduler is None or self._scheduler.optimizer is not optimizer:
-            as_resumed = [_values_of(group) for group in optimizer.param_groups]
+            restored_groups = [_values_of(group) for group in optimizer.param_groups]
             self._scheduler = self._make(optimizer)
-            if self._kept is not None:  # to make one is to begin anew, with the rates of the first step
-                for group, values in zip(optimizer.param_groups, as_resumed, strict=True):
+            if self._loaded_state is not None:  # a new scheduler has set the rates of the first step
+                for group, values in zip(optimizer.param_groups, restored_groups, strict=True):
                     group.update(values)
-        if self._kept is not None:
-            self._scheduler.load_state_dict(dict(self._kept))
-            self._kept = None
+        if self._loaded_state is not None:
+            self._scheduler.load_state_dict(dict(self._loaded_state))
+            self._loaded_state = None
 
     @hookimpl(wrapper=True)
     def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
-        """Steps the scheduler behind the optimizer; where a step is left out, this isn't told."""
+        """Steps the scheduler after the optimizer. This event doesn't fire for a skipped step."""
         if self._every.unit != "it" or self._scheduler is None:
             return (yield)
         _log_rates(run)
-        answer = yield
+        result = yield
         self._steps += 1
         if self._every.is_due_after(iterations=self._steps):
             self._scheduler.step()
-        return answer
+        return result
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
-        """Notes the monitored value, but not that of an evaluation, which has no optimizer."""
+        """Records the monitored value, except in an evaluation, which has no optimizer."""
         if self._monitor is not None and phase.name == self._phase_name and run.optimizer is not None:
             self._value = monitored_value(phase, self._monitor)
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
-        """Steps the scheduler behind the epoch."""
+        """Steps the scheduler after the epoch."""
         if self._every.unit != "ep" or self._scheduler is None:
             return
         _log_rates(run)
         if not self._every.is_due_after(epochs=run.epochs_done) or (self._monitor is not None and self._value is None):
             return
         with warnings.catch_warnings():
-            # In a session that was resumed behind the last iteration of an epoch the optimizer hasn't stepped yet.
+            # In a run that was resumed after the last iteration of an epoch, the optimizer hasn't stepped yet.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             if isinstance(self._scheduler, ReduceLROnPlateau) and self._value is not None:
                 self._scheduler.step(self._value)
@@ -109,29 +114,29 @@ class LearningRateSchedule:
         self._value = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the scheduler's state."""
-        scheduler = self._kept if self._scheduler is None else self._scheduler.state_dict()
+        """Returns the state of the scheduler."""
+        scheduler = self._loaded_state if self._scheduler is None else self._scheduler.state_dict()
         return {"scheduler": scheduler, "steps": self._steps, "value": self._value}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the scheduler's state, for when there is one.
+        """Stores the state of the scheduler, which the start of the run restores.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
-        self._kept, self._steps, self._value = state["scheduler"], state["steps"], state["value"]
+        self._loaded_state, self._steps, self._value = state["scheduler"], state["steps"], state["value"]
 
     def _make(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
         scheduler = self._make_scheduler(optimizer)
         if not isinstance(scheduler, LRScheduler) or scheduler.optimizer is not optimizer:
             raise HookError(
-                "LearningRateSchedule takes a function that makes a torch.optim.lr_scheduler.LRScheduler of the "
-                f"optimizer that it is given, and it made {type(scheduler).__name__}."
+                "LearningRateSchedule expects a function that returns a torch.optim.lr_scheduler.LRScheduler of its "
+                f"argument, the optimizer, but the function returned {type(scheduler).__name__}."
             )
         if isinstance(scheduler, ReduceLROnPlateau) != (self._monitor is not None):
             raise HookError(
-                f"{type(scheduler).__name__} came with monitor={self._monitor!r}. To fix, name the value that "
-                "ReduceLROnPlateau is to look at, e.g. monitor='loss'; other schedulers look at none."
+                f"{type(scheduler).__name__} can't be used with monitor={self._monitor!r}. To fix, pass the name of "
+                "the value that ReduceLROnPlateau monitors, e.g. monitor='loss'; other schedulers monitor no value."
             )
         return scheduler
 

@@ -1,4 +1,4 @@
-"""Records how gradients are distributed."""
+"""Logs the distributions of gradients."""
 
 from collections.abc import Generator, Mapping
 from typing import Any
@@ -8,58 +8,58 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.intervals import Interval
 from torchbase.logging_backends.histograms import log_histograms
-from torchbase.techniques.parameter_patterns import parameters_that_fit
+from torchbase.techniques.parameter_patterns import matching_parameters
 
 
 class LogGradients:
-    """Records a histogram of the gradient of each parameter, as the optimizer uses it, now and then.
+    """Logs histograms of the gradients at regular intervals.
 
-    For looking at gradients that vanish or explode. They are recorded right before the step: those of all mini-batches
-    of the step, unscaled and clipped. The device is waited for only then.
+    For detecting vanishing or exploding gradients. Gradients are logged right before the optimizer step, after they are
+    accumulated, unscaled and clipped. The hook synchronizes with the device only when it logs.
 
     Example:
         >>> hook = LogGradients(every="100it")
     """
 
     def __init__(self, every: str | Interval = "100it", pattern: str = "*") -> None:
-        """Sets how often, and of what.
+        """Sets the interval and the parameters.
 
         Args:
-            every: After how many training iterations, e.g. ``"100it"``; where the optimizer doesn't step then, with its
-                next step.
+            every: The interval in training iterations, e.g. ``"100it"``. If the optimizer doesn't step in that
+                iteration, the gradients of its next step are logged.
             pattern: A pattern of parameter names, e.g. ``"encoder.*"``.
 
         Raises:
-            IntervalError: If it isn't a number of iterations.
+            IntervalError: If the interval isn't in iterations.
         """
         self._every, self._pattern = Interval.parse(every, units=("it",)), pattern
-        self._recorded = 0  # the iteration
+        self._last_logged = 0  # the iteration
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Looks whether there is something to record, before training."""
-        parameters_that_fit(network_of(run), self._pattern)
+        """Checks before training that the pattern matches parameters."""
+        matching_parameters(network_of(run), self._pattern)
 
-    # Last, which is innermost, so that gradients are clipped already.
+    # Last, so that this is the innermost wrapper, and gradients are already clipped.
     @hookimpl(wrapper=True, trylast=True)
     def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
-        """Records the gradients if it is time."""
-        iteration = run.progress.iterations + 1  # that of this step, which isn't counted yet
-        if iteration // self._every.count > self._recorded // self._every.count:
-            self._recorded = iteration
-            named = parameters_that_fit(network_of(run), self._pattern)
-            gradients = {name: one.grad for name, one in named.items() if one.grad is not None}
+        """Logs the gradients if they are due."""
+        iteration = run.progress.iterations + 1  # the current iteration isn't counted yet
+        if iteration // self._every.count > self._last_logged // self._every.count:
+            self._last_logged = iteration
+            named = matching_parameters(network_of(run), self._pattern)
+            gradients = {name: parameter.grad for name, parameter in named.items() if parameter.grad is not None}
             log_histograms(run, "gradients", gradients, "iterations", iteration)
         return (yield)
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the iteration that was recorded last."""
-        return {"recorded": self._recorded}
+        """Returns the last iteration that was logged."""
+        return {"recorded": self._last_logged}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the iteration that was recorded last.
+        """Restores the last iteration that was logged.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
-        self._recorded = state["recorded"]
+        self._last_logged = state["recorded"]

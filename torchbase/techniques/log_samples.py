@@ -1,4 +1,4 @@
-"""Records what the network makes of some samples, as images."""
+"""Logs samples and outputs of the network as images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +14,11 @@ from torchbase.intervals import Interval
 
 
 class LogSamples:
-    """Records some samples of a phase as images: columns of the mini-batch and outputs of ``forward_pass``, by name.
+    """Logs samples of a phase and their outputs as images.
 
-    For looking at what goes in and what comes out. They are the first samples of the first mini-batch of the phase, so
-    those of a validation set are the same each time. The samples of a name stand side by side in one image.
+    For inspecting the inputs and outputs of the network. The names select columns of the mini-batch and outputs of
+    ``forward_pass``. The samples are the first of the first mini-batch of the phase, so a validation set always shows
+    the same samples. The samples of one name are side by side in one image.
 
     Example:
         >>> hook = LogSamples(4, ["noisy", "output"], every="5ep")
@@ -26,23 +27,23 @@ class LogSamples:
     def __init__(
         self, samples: int, names: Sequence[str], phase: str | None = None, every: str | Interval = "1ep"
     ) -> None:
-        """Sets what is recorded, and how often.
+        """Sets the images and the interval.
 
         Args:
-            samples: How many, at least 1.
+            samples: The number of samples, at least 1.
             names: The names of tensors of shape (samples, height, width) or (samples, channels, height, width) with 1
-                or 3 channels. Floats are cut off below 0 and above 1, bytes taken as they are, other whole numbers
-                divided by the largest of them.
-            phase: The phase; without one the validation set that votes on the best network.
-            every: In every how many epochs, e.g. ``"5ep"``.
+                or 3 channels. Floats are clamped to the range from 0 to 1, bytes are used unchanged, other integers are
+                divided by their maximum.
+            phase: The name of the phase. By default, the validation set that votes on the best network.
+            every: The interval in epochs, e.g. ``"5ep"``.
 
         Raises:
             HookError: If there are no samples or names.
-            IntervalError: If it isn't a number of epochs.
+            IntervalError: If the interval isn't in epochs.
         """
         if samples < 1 or isinstance(names, str) or not names:
             raise HookError(
-                f"LogSamples takes at least 1 sample and a list of names, and got {samples!r} and {names!r}. To fix, "
+                f"LogSamples expects at least 1 sample and a list of names, but got {samples!r} and {names!r}. To fix, "
                 'write e.g. LogSamples(4, ["image", "output"]).'
             )
         self._samples, self._names, self._phase_name = samples, tuple(names), phase
@@ -56,24 +57,24 @@ class LogSamples:
 
     @hookimpl
     def on_iteration_start(self, run: Run, phase: Phase, batch: Any) -> None:
-        """Keeps the first mini-batch of the phase, until its outputs are there."""
+        """Stores the first mini-batch of the phase until its outputs are computed."""
         is_first = phase.name == self._phase_name and phase.progress.mini_batches == 0
         self._batch = batch if is_first and self._every.is_due_after(epochs=run.epoch) else None
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
-        """Records the samples."""
+        """Logs the samples."""
         if self._batch is None or phase.outputs is None:
             return
         columns = self._batch if isinstance(self._batch, Mapping) else {}
-        self._batch, found = None, {**columns, **phase.outputs}
+        self._batch, values = None, {**columns, **phase.outputs}
         for name in self._names:
-            if name not in found:
+            if name not in values:
                 raise HookError(
-                    f"LogSamples finds nothing named '{name}' in the mini-batch or the outputs of {phase.name}."
-                    f"{did_you_mean(name, found)} There are: {', '.join(found)}."
+                    f"LogSamples found nothing named '{name}' in the mini-batch or the outputs of {phase.name}."
+                    f"{did_you_mean(name, values)} There are: {', '.join(values)}."
                 )
-            image = _side_by_side(name, found[name], self._samples)
+            image = _side_by_side(name, values[name], self._samples)
             tag, step = phase.tag(name, "iterations"), phase.progress.iterations
             run.call.log_image(run=run, tag=tag, image=image, step=step)
 
@@ -81,15 +82,15 @@ class LogSamples:
 def _side_by_side(name: str, value: Any, samples: int) -> torch.Tensor:
     shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[1] not in (1, 3)):
-        came = f"a tensor of shape {shape}" if isinstance(value, torch.Tensor) else type(value).__name__
+        description = f"a tensor of shape {shape}" if isinstance(value, torch.Tensor) else type(value).__name__
         raise HookError(
-            f"LogSamples takes tensors of shape (samples, height, width) or (samples, channels, height, width) with 1 "
-            f"or 3 channels, and '{name}' is {came}. To fix, reshape it in forward_pass."
+            "LogSamples expects tensors of shape (samples, height, width) or (samples, channels, height, width) with 1 "
+            f"or 3 channels, but '{name}' is {description}. To fix, reshape it in forward_pass."
         )
-    some = value[:samples].detach()
-    if some.is_floating_point():
-        some = some.float().clamp(0.0, 1.0)
-    elif some.dtype is not torch.uint8:
-        some = some.float() / some.max().clamp(min=1)
-    images = some if some.dim() == 4 else some[:, None]
+    images = value[:samples].detach()
+    if images.is_floating_point():
+        images = images.float().clamp(0.0, 1.0)
+    elif images.dtype is not torch.uint8:
+        images = images.float() / images.max().clamp(min=1)
+    images = images if images.dim() == 4 else images[:, None]
     return torch.cat(list(images), dim=2).cpu()

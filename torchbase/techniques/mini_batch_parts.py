@@ -1,4 +1,4 @@
-"""Taking a mini-batch apart by its samples, and putting together what was computed of the parts."""
+"""Splits a mini-batch by its samples, and joins the outputs of the parts."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -9,15 +9,15 @@ import torch
 
 
 def count_samples(mini_batch: Any) -> int:
-    """Tells how many samples a mini-batch holds, in whatever nest it comes.
+    """Returns the number of samples of a mini-batch with any nesting.
 
     Args:
-        mini_batch: Tensors or arrays whose first dimension is the samples, and lists of them, in any nesting of
-            dictionaries, lists and tuples.
+        mini_batch: Tensors or arrays whose first dimension is the samples, and lists with one item per sample, in any
+            nesting of dictionaries, lists and tuples.
 
     Returns:
-        The first dimension of the first tensor, else the length of the first list of a dictionary; 0 where there is
-        neither.
+        The first dimension of the first tensor or array. If there is none, the length of the first list in a
+        dictionary; 0 if there is no list either.
     """
     if _is_array(mini_batch):
         return len(mini_batch) if mini_batch.ndim else 0
@@ -31,14 +31,15 @@ def count_samples(mini_batch: Any) -> int:
 
 
 def split_mini_batch(mini_batch: Any, number: int) -> list[Any]:
-    """Takes a mini-batch apart.
+    """Splits a mini-batch by its samples.
 
     Args:
-        mini_batch: As `count_samples` takes it. What isn't of the samples goes into each part as it is.
-        number: How many parts; at most as many as samples.
+        mini_batch: A mini-batch as for `count_samples`. Values without a dimension of samples are in each part,
+            unchanged.
+        number: The number of parts, at most the number of samples.
 
     Returns:
-        The parts, of as equal sizes as can be, the larger ones first.
+        The parts. Their sizes differ by at most 1, and larger parts come first.
     """
     samples = count_samples(mini_batch)
     ends = [0]
@@ -48,15 +49,15 @@ def split_mini_batch(mini_batch: Any, number: int) -> list[Any]:
 
 
 def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
-    """Puts together what was computed of the parts of a mini-batch.
+    """Joins the outputs of the parts of a mini-batch.
 
     Args:
-        parts: Values by name, part by part.
-        sizes: How many samples each part holds.
+        parts: The values of each part by name.
+        sizes: The number of samples of each part.
 
     Returns:
-        By name what the whole would have given: what has a row or an entry a sample one behind the other, numbers as
-        means over the samples, and of anything else that of the last part.
+        The values of the whole mini-batch by name. Tensors, arrays and lists with one entry per sample are
+        concatenated, numbers are averaged over the samples, and any other value is that of the last part.
     """
     return {name: _join([part[name] for part in parts if name in part], sizes) for name in parts[-1]}
 
@@ -65,11 +66,11 @@ def _take(value: Any, samples: int, rows: slice) -> Any:
     if _is_array(value):
         return value[rows] if value.ndim and len(value) == samples else value
     if isinstance(value, Mapping):
-        return {name: _take(one, samples, rows) for name, one in value.items()}
-    if isinstance(value, list) and len(value) == samples and not all(_is_column(one, samples) for one in value):
+        return {name: _take(item, samples, rows) for name, item in value.items()}
+    if isinstance(value, list) and len(value) == samples and not all(_is_column(item, samples) for item in value):
         return value[rows]
     if isinstance(value, list | tuple):
-        items = [_take(one, samples, rows) for one in value]
+        items = [_take(item, samples, rows) for item in value]
         is_named = isinstance(value, tuple) and hasattr(value, "_fields")
         return type(value)(*items) if is_named else type(value)(items)
     return value
@@ -80,7 +81,7 @@ def _join(values: list[Any], sizes: Sequence[int]) -> Any:
         if all(_is_column(value, size) for value, size in zip(values, sizes, strict=True)):
             return torch.cat(values) if isinstance(values[0], torch.Tensor) else np.concatenate(values)
         if all(isinstance(value, list) and len(value) == size for value, size in zip(values, sizes, strict=True)):
-            return [one for value in values for one in value]
+            return [item for value in values for item in value]
         if all(_is_number(value) for value in values):
             return sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
     return values[-1]

@@ -1,4 +1,4 @@
-"""Computes in half precision where that is good enough."""
+"""Computes in mixed precision."""
 
 from collections.abc import Generator, Mapping
 from typing import Any, Literal
@@ -15,14 +15,14 @@ _SMALLEST_SCALE = 2.0**-16
 
 
 class MixedPrecision:
-    """Runs ``forward_pass`` and the loss under autocast, in training and in validation.
+    """Runs the forward pass and the loss in mixed precision (bf16 or fp16).
 
-    On hardware with fast half precision this saves time and memory; weights, gradients and the optimizer stay as they
-    are. ``"bf16"`` has the range of float32 and needs nothing else. With ``"fp16"`` small gradients would become 0, so
-    the loss is scaled up by a factor that adapts itself: after an overflow the step is left out and the factor halved.
-    Clipping, schedules and averages of weights see unscaled gradients and hear only of steps that are done, in
-    whatever order they are registered; ``on_gradients_ready`` sees scaled ones. With ``"fp16"`` each step waits for the
-    device to tell whether there was an overflow.
+    ``torch.autocast`` wraps training and validation. On hardware with fast half precision this saves time and memory.
+    Weights, gradients and the optimizer keep their types. ``"bf16"`` has the range of float32 and needs no scaling.
+    With ``"fp16"`` small gradients would underflow, so gradients are scaled by a dynamic factor. After an overflow the
+    step is skipped and the factor is halved. Clipping, schedules and weight averaging work with unscaled gradients and
+    are called only for steps that are not skipped, in any order of registration. In ``on_gradients_ready`` gradients
+    are still scaled. With ``"fp16"`` each step synchronizes with the device, to detect an overflow.
 
     Source: Micikevicius et al., Mixed Precision Training, https://arxiv.org/abs/1710.03740;
     https://docs.pytorch.org/docs/stable/notes/amp_examples.html
@@ -32,83 +32,84 @@ class MixedPrecision:
     """
 
     def __init__(self, precision: Literal["bf16", "fp16"] = "bf16") -> None:
-        """Sets the type.
+        """Sets the precision.
 
         Args:
             precision: ``"bf16"`` or ``"fp16"``.
 
         Raises:
-            HookError: If it is neither.
+            HookError: If the precision is neither.
         """
         if precision not in _TYPES:
-            raise HookError(f"MixedPrecision takes 'bf16' or 'fp16', and got {precision!r}.")
+            raise HookError(f"MixedPrecision expects 'bf16' or 'fp16', but got {precision!r}.")
         self._type = _TYPES[precision]
         self._scaler: torch.amp.GradScaler | None = None
-        self._kept: Mapping[str, Any] = {}
+        self._loaded_state: Mapping[str, Any] = {}
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Prepares the scaling of gradients for fp16."""
+        """Creates the gradient scaler for fp16."""
         if self._type is not torch.float16:
             return
         if "nan_skip" in run.hooks:
             raise HookError(
-                "MixedPrecision('fp16') can't be used with a nan_policy other than 'raise': it finds its scale by "
-                "gradients that overflow, and leaves out such steps itself. To fix, set session.nan_policy to 'raise', "
-                "or take MixedPrecision('bf16')."
+                "MixedPrecision('fp16') can't be used with a nan_policy other than 'raise': it finds its scale from "
+                "gradients that overflow, and skips such steps on its own. To fix, set session.nan_policy to 'raise', "
+                "or use MixedPrecision('bf16')."
             )
         if self._scaler is None:
             self._scaler = torch.amp.GradScaler(run.device.type)
-        if self._kept:
-            self._scaler.load_state_dict(dict(self._kept))
-            self._kept = {}
+        if self._loaded_state:
+            self._scaler.load_state_dict(dict(self._loaded_state))
+            self._loaded_state = {}
 
     @hookimpl(wrapper=True)
     def run_forward(self, run: Run) -> Generator[None, Any, Any]:
-        """Lets torch choose the type of each operation."""
+        """Wraps the forward pass and the loss in autocast."""
         with torch.autocast(run.device.type, self._type):
             return (yield)
 
     @hookimpl(wrapper=True)
     def run_backward(self, loss: torch.Tensor) -> Generator[None, Any, Any]:
-        """Scales the gradient, as scaling the loss would, and leaves the loss to those who look at it."""
+        """Scales the gradient as scaling the loss would, but leaves the loss unchanged for other hooks."""
         scaler = self._scaler
         if scaler is not None:
             loss.register_hook(lambda gradient: scaler.scale(gradient).to(gradient.dtype))  # type: ignore[no-untyped-call]
         return (yield)
 
-    # A wrapper, so that it comes to its turn whoever decides, and knows that no more gradients are to come.
+    # A wrapper, so that it is called whichever hook decides, and after the gradients are complete.
     @hookimpl(wrapper=True)
     def should_step_optimizer(self, run: Run) -> Generator[None, bool | None, bool | None]:
-        """Unscales the gradients before a step, and leaves out one whose gradients have overflowed."""
-        answer = yield
-        if self._scaler is None or answer is False:
-            return answer
-        return answer if self._are_finite_unscaled(self._scaler, run) else False
+        """Unscales the gradients before a step, and prevents the step if they have overflowed."""
+        should_step = yield
+        if self._scaler is None or should_step is False:
+            return should_step
+        return should_step if self._unscale(self._scaler, run) else False
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the state of the scaling."""
-        return dict(self._kept) if self._scaler is None else self._scaler.state_dict()
+        """Returns the state of the scaler."""
+        return dict(self._loaded_state) if self._scaler is None else self._scaler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the state of the scaling, for when the run starts.
+        """Stores the state of the scaler, which the start of the run restores.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
-        self._kept = dict(state)
+        self._loaded_state = dict(state)
 
-    def _are_finite_unscaled(self, scaler: torch.amp.GradScaler, run: Run) -> bool:
+    def _unscale(self, scaler: torch.amp.GradScaler, run: Run) -> bool:
+        """Unscales the gradients, and returns whether they are finite."""
         optimizer, scale = optimizer_of(run), scaler.get_scale()
         run.log("gradient_scale", scale)
         scaler.unscale_(optimizer)
-        scaler.update()  # needs no more than what unscaling has found; it lowers the scale after an overflow
+        scaler.update()  # uses the overflows that unscale_ has found, and lowers the scale after an overflow
         if scaler.get_scale() >= scale:
             return True
         if scale < _SMALLEST_SCALE:
             raise NonFiniteError(
-                f"Gradients are NaN or infinite even where they are scaled by {scale:g}, so that isn't for want of "
-                "range. To fix, look at the loss and the data; nan_policy 'skip' without 'fp16' names the parameter."
+                f"Gradients are NaN or infinite even with a scale of {scale:g}, so the range of fp16 is not the cause. "
+                "To fix, check the loss and the data; nan_policy 'skip' without 'fp16' names the parameter."
             )
         optimizer.zero_grad(set_to_none=True)
         return False

@@ -1,4 +1,4 @@
-"""Records the graph of the network's operations."""
+"""Logs the graph of the operations of the network."""
 
 import inspect
 import logging
@@ -18,35 +18,36 @@ logger = logging.getLogger("torchbase")
 
 
 class NetworkGraph:
-    """Tells the logging backends of the network, with what it got in the first mini-batch of the training.
+    """Logs the graph of the network after the first training iteration.
 
-    Once a run, behind its first iteration. What calling the network changes is put back: random streams, buffers, modes
-    and values; nothing is learnt. Of those that are here, TensorBoard keeps the graph.
+    The logging backends receive the network and its inputs of the first training mini-batch, once per run.
+    `TensorBoard` saves the graph. The random streams, buffers, modes and logged values are restored afterwards, and the
+    weights don't change.
     """
 
     def __init__(self) -> None:
         self._handle: RemovableHandle | None = None
-        self._called_with: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._inputs: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
-        """Begins to watch the network, in a run that is at its beginning."""
+        """Registers a forward pre-hook on the network at the start of a new run."""
         if phase.is_training and phase.progress.iterations == 0 and run.network is not None:
-            self._called_with = None
-            self._handle = run.network.register_forward_pre_hook(self._keep, with_kwargs=True)
+            self._inputs = None
+            self._handle = run.network.register_forward_pre_hook(self._store_inputs, with_kwargs=True)
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
-        """Tells of the network behind the first iteration."""
+        """Logs the graph after the first iteration."""
         if self._handle is None or run.network is None:
             return
-        self._stop_watching()
-        inputs = None if self._called_with is None else _by_position(run.network, *self._called_with)
-        self._called_with = None
+        self._remove_pre_hook()
+        inputs = None if self._inputs is None else _by_position(run.network, *self._inputs)
+        self._inputs = None
         if inputs is None:
             logger.warning(
-                "The graph of the network can't be recorded: forward_pass doesn't call the network itself, or gives it "
-                "arguments that can't be given by position. Training goes on."
+                "The graph of the network can't be recorded: forward_pass doesn't call the network itself, or passes "
+                "arguments that can't be passed by position. Training continues."
             )
             return
         values = dict(phase.values)
@@ -56,14 +57,14 @@ class NetworkGraph:
 
     @hookimpl
     def on_exception(self) -> None:
-        """Stops watching, where the first iteration failed."""
-        self._stop_watching()
+        """Removes the forward pre-hook if the first iteration failed."""
+        self._remove_pre_hook()
 
-    def _keep(self, network: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._called_with is None:
-            self._called_with = _copied(args), _copied(kwargs)
+    def _store_inputs(self, network: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._inputs is None:
+            self._inputs = _copied(args), _copied(kwargs)
 
-    def _stop_watching(self) -> None:
+    def _remove_pre_hook(self) -> None:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
@@ -75,9 +76,9 @@ def _by_position(network: torch.nn.Module, args: tuple[Any, ...], kwargs: Mappin
 
 
 def _copied(value: Any) -> Any:
-    # The network may change in place what it gets.
+    # The network may change its inputs in place.
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if isinstance(value, list | tuple):
-        return type(value)(_copied(one) for one in value) if type(value) in (list, tuple) else value
-    return {key: _copied(one) for key, one in value.items()} if isinstance(value, dict) else value
+        return type(value)(_copied(item) for item in value) if type(value) in (list, tuple) else value
+    return {key: _copied(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Choosing parameters of a network by patterns of their names."""
+"""Selects parameters of a network by patterns of their names."""
 
 from fnmatch import fnmatchcase
 
@@ -7,28 +7,29 @@ import torch
 from torchbase.errors import HookError, did_you_mean
 
 
-def parameters_that_fit(network: torch.nn.Module, pattern: str) -> dict[str, torch.nn.Parameter]:
-    """Gives the parameters whose names fit a pattern.
+def matching_parameters(network: torch.nn.Module, pattern: str) -> dict[str, torch.nn.Parameter]:
+    """Returns the parameters whose names match a pattern.
 
     Args:
         network: The network.
-        pattern: As for file names: ``*`` stands for anything, so ``encoder.*`` for all parameters of the encoder.
+        pattern: A pattern as for file names: ``*`` matches anything, so ``encoder.*`` matches all parameters of the
+            encoder.
 
     Returns:
-        The parameters by name, in the network's order.
+        The parameters by name, in the order of the network.
 
     Raises:
-        HookError: If none fits.
+        HookError: If no parameter matches.
     """
     named = dict(network.named_parameters())
-    fitting = {name: one for name, one in named.items() if fnmatchcase(name, pattern)}
-    if not fitting:
+    matching = {name: parameter for name, parameter in named.items() if fnmatchcase(name, pattern)}
+    if not matching:
         raise HookError(
-            f"No parameter of {type(network).__name__} fits the pattern '{pattern}'."
-            f"{did_you_mean(pattern, named) or _list(named)} To fix, give a name of network.named_parameters(), or a "
+            f"No parameter of {type(network).__name__} matches the pattern '{pattern}'."
+            f"{did_you_mean(pattern, named) or _list(named)} To fix, pass a name of network.named_parameters(), or a "
             "pattern such as 'encoder.*'."
         )
-    return fitting
+    return matching
 
 
 def _list(named: dict[str, torch.nn.Parameter]) -> str:
@@ -37,20 +38,20 @@ def _list(named: dict[str, torch.nn.Parameter]) -> str:
 
 
 def check_is_optimized(parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    """Refuses parameters that are to learn and that the optimizer doesn't hold.
+    """Checks that the optimizer holds the parameters.
 
     Args:
         parameters: The parameters by name.
         optimizer: The optimizer.
 
     Raises:
-        HookError: If it doesn't hold one of them.
+        HookError: If the optimizer lacks a parameter.
     """
-    held = {id(one) for group in optimizer.param_groups for one in group["params"]}
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, parameter in parameters.items():
         if id(parameter) not in held:
             raise HookError(
-                f"The parameter '{name}' is to be unfrozen, and the optimizer doesn't hold it, so it can't learn. To "
-                "fix, give the optimizer all parameters, or freeze by a hook, Freeze('…'), not in init_network: the "
-                "default optimizer leaves out what is frozen there."
+                f"The parameter '{name}' is to be unfrozen, but the optimizer doesn't hold it, so it can't be trained. "
+                "To fix, pass all parameters to the optimizer, or freeze with the hook Freeze('…') instead of in "
+                "init_network: the default optimizer excludes parameters that are frozen there."
             )

@@ -1,4 +1,4 @@
-"""Does a mini-batch that doesn't fit into memory in parts."""
+"""Computes a mini-batch that doesn't fit into memory in parts."""
 
 import logging
 import traceback
@@ -19,16 +19,17 @@ logger = logging.getLogger("torchbase")
 
 
 class RetryOnOutOfMemory:
-    """Does an iteration again in halves, then quarters and so on, when the device has no memory for it.
+    """Retries an iteration in smaller parts when the device runs out of memory.
 
-    For data whose samples differ in size. The gradient is that of the undivided mini-batch where the loss is a mean
-    over samples and no sample depends on others (batch normalization does), and the optimizer steps once. Before each
-    try the random streams, buffers and gradients are put back. Other hooks hear of one iteration, with several losses.
-    A first mini-batch that doesn't fit is found by the rehearsal, which tries it in parts, too.
+    For data whose samples differ in size. The mini-batch is split into halves, then quarters and so on, and the
+    optimizer steps once. The gradient equals that of the whole mini-batch if the loss is a mean over samples and
+    samples don't depend on each other (with batch normalization they do). Before each try, random streams, buffers and
+    gradients are restored. Other hooks see a single iteration with several losses. `Rehearsal` also runs in parts if
+    necessary.
 
-    When memory runs out depends on the machine, and with it the last bits of what is learnt: a run in which that
-    happened doesn't repeat itself on another. Each iteration copies what it may have to put back: random states and
-    buffers, and gradients where they are accumulated.
+    When memory runs out depends on the machine, and the last bits of the weights depend on the parts. A run with
+    retries is therefore not reproducible on another machine. Each iteration copies the random states and buffers, and
+    accumulated gradients, for a possible retry.
 
     Source: https://docs.pytorch.org/docs/stable/notes/faq.html#my-out-of-memory-exception-handler-can-t-allocate-memory
 
@@ -41,17 +42,18 @@ class RetryOnOutOfMemory:
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Refuses a run whose iterations are done in another way than by the events that this hook tells again."""
-        others = [name for name, hook in run.hooks.items() if name != "training_step" and _does_iterations(hook)]
+        """Checks that `TrainingStep` runs the iterations, because this hook repeats its events."""
+        others = [name for name, hook in run.hooks.items() if name != "training_step" and _runs_iterations(hook)]
         if others or "training_step" not in run.hooks:
             raise HookError(
-                "RetryOnOutOfMemory does iterations again as TrainingStep does them, and here "
-                f"{' and '.join(map(repr, others)) or 'no training_step'} does. To fix, leave one of them out."
+                "RetryOnOutOfMemory can only retry iterations that training_step runs, but in this run "
+                f"{' and '.join(map(repr, others)) or 'no training_step'} implements run_iteration. To fix, "
+                "remove RetryOnOutOfMemory, or let training_step run the iterations."
             )
 
     @hookimpl(wrapper=True)
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> Generator[None, Any, Any]:
-        """Does the iteration, in parts if need be."""
+        """Runs the iteration, in parts if necessary."""
         before = StateBeforeIteration(run, phase)
         self._is_in_iteration, self._has_gradients = True, False
         try:
@@ -59,9 +61,9 @@ class RetryOnOutOfMemory:
                 return (yield)
             except torch.OutOfMemoryError as error:
                 if self._has_gradients:
-                    error.add_note("when the gradients were there already, so that smaller mini-batches don't help")
+                    error.add_note("after the gradients were computed, so smaller mini-batches don't help")
                     raise
-                _forget(error, run)
+                _free_memory(error, run)
             _compute_in_parts(run, phase, batch, before, has_backward=phase.is_training)
             if phase.is_training:
                 use_gradients(run)
@@ -69,15 +71,15 @@ class RetryOnOutOfMemory:
         finally:
             self._is_in_iteration = False
 
-    # First: what any hook does with the gradients may not be done twice.
+    # First: once a hook has used the gradients, the iteration must not be repeated.
     @hookimpl(tryfirst=True)
     def on_gradients_ready(self) -> None:
-        """Notes that the iteration can't be done again from here on."""
+        """Records that the iteration can't be retried any more."""
         self._has_gradients = True
 
     @hookimpl(wrapper=True)
     def run_forward(self, run: Run, phase: Phase, batch: Any) -> Generator[None, Any, Any]:
-        """Does a forward pass that is no iteration, as the rehearsal does, in parts if need be."""
+        """Runs a forward pass outside of iterations, such as that of the rehearsal, in parts if necessary."""
         if self._is_in_iteration:
             return (yield)
         before = StateBeforeIteration(run, phase)
@@ -86,19 +88,19 @@ class RetryOnOutOfMemory:
             try:
                 return (yield)
             except torch.OutOfMemoryError as error:
-                _forget(error, run)
+                _free_memory(error, run)
             return _compute_in_parts(run, phase, batch, before, has_backward=False)
         finally:
             self._is_in_iteration = False
 
 
-def _does_iterations(hook: object) -> bool:
+def _runs_iterations(hook: object) -> bool:
     options = getattr(getattr(hook, "run_iteration", None), "torchbase_impl", None)
     return options is not None and not options["wrapper"] and not options["hookwrapper"]
 
 
-def _forget(error: torch.OutOfMemoryError, run: Run) -> None:
-    # The frames of the traceback hold what filled the memory.
+def _free_memory(error: torch.OutOfMemoryError, run: Run) -> None:
+    # The frames of the traceback hold references to the tensors that filled the memory.
     traceback.clear_frames(error.__traceback__)
     if run.device.type != "cpu":
         torch.get_device_module(run.device).empty_cache()
@@ -114,31 +116,31 @@ def _compute_in_parts(
         try:
             loss = _compute_parts(run, phase, split_mini_batch(batch, number), has_backward)
         except torch.OutOfMemoryError as error:
-            _forget(error, run)
+            _free_memory(error, run)
             continue
-        logger.info("%d samples of %s didn't fit into memory together; done in %d parts.", samples, phase.name, number)
+        logger.info("%d samples of %s don't fit into memory; computed in %d parts.", samples, phase.name, number)
         return loss
     raise torch.OutOfMemoryError(
-        f"A mini-batch of {samples} samples of {phase.name} doesn't fit into memory, not even sample by sample."
+        f"A mini-batch of {samples} samples of {phase.name} doesn't fit into memory, even one sample at a time."
     )
 
 
 def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], has_backward: bool) -> torch.Tensor:
     sizes = [count_samples(part) for part in parts]
-    logged, done, samples = phase.values, [], 0
+    logged_before, results, samples = phase.values, [], 0
     for part, size in zip(parts, sizes, strict=True):
         phase.values, share = {}, size / sum(sizes)
         with torch.set_grad_enabled(phase.is_training):
             loss = compute_loss(run, phase, part)
-        outputs = {name: _detached(one) for name, one in (phase.outputs or {}).items()}
-        done.append((outputs, phase.values, {"loss": loss.detach()}))
+        outputs = {name: _detached(value) for name, value in (phase.outputs or {}).items()}
+        results.append((outputs, phase.values, {"loss": loss.detach()}))
         samples += phase.samples
         if has_backward:
-            phase.samples = round(phase.samples / share)  # those of the whole, for hooks that weight by them
+            phase.samples = round(phase.samples / share)  # of the whole mini-batch, for hooks that use it as a weight
             loss.register_hook(lambda gradient, share=share: gradient * share)  # type: ignore[no-untyped-call]
             run.call.run_backward(run=run, loss=loss)
-    phase.outputs, values, whole = (join_outputs(one, sizes) for one in zip(*done, strict=True))
-    phase.samples, phase.values, phase.loss = samples, {**logged, **values}, whole["loss"]
+    phase.outputs, values, losses = (join_outputs(parts, sizes) for parts in zip(*results, strict=True))
+    phase.samples, phase.values, phase.loss = samples, {**logged_before, **values}, losses["loss"]
     return phase.loss
 
 

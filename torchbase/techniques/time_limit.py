@@ -1,4 +1,4 @@
-"""Ends a run when its time is over."""
+"""Stops a run after a time limit."""
 
 import time
 from collections.abc import Mapping
@@ -10,24 +10,24 @@ from torchbase.intervals import Interval
 
 
 class TimeLimit:
-    """Ends the run between two iterations when it has taken a certain time, with everything that was learnt kept.
+    """Stops the run between two iterations when a time limit is reached.
 
-    For a machine that is lent for some hours, or for comparing methods by what they learn in the same time. The time of
-    a run that was stopped and resumed is that of all its parts together; what a killed one did since its last
-    checkpoint doesn't count, as it is done again. A run whose time is over goes on when it is resumed with more.
+    For a job with limited time, or for comparing methods with the same training time. The state is saved as at any
+    other stop. For a resumed run, the time of all its parts counts. The time of a killed run after its last checkpoint
+    doesn't count, because that part is repeated. A stopped run continues when it is resumed with a higher limit.
 
     Example:
         >>> hook = TimeLimit("3600s")
     """
 
     def __init__(self, limit: str | Interval) -> None:
-        """Sets the time.
+        """Sets the limit.
 
         Args:
             limit: The time from the start of the first epoch, in seconds, e.g. ``"3600s"``.
 
         Raises:
-            IntervalError: If it isn't a number of seconds.
+            IntervalError: If the limit isn't in seconds.
         """
         self._limit = Interval.parse(limit, units=("s",))
         self._seconds_before = 0.0
@@ -35,14 +35,14 @@ class TimeLimit:
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Starts the clock; a run that has no time left does nothing."""
+        """Starts the clock, and requests a stop at once if no time is left."""
         self._started_at = time.monotonic()
-        self._stop_if_over(run)
+        self._check_limit(run)
 
     @hookimpl
     def on_iteration_end(self, run: Run) -> None:
-        """Looks at the clock."""
-        self._stop_if_over(run)
+        """Checks the clock."""
+        self._check_limit(run)
 
     @hookimpl
     def on_run_end(self) -> None:
@@ -50,14 +50,14 @@ class TimeLimit:
         self._seconds_before, self._started_at = self._seconds(), None
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the seconds that the run has taken."""
+        """Returns the seconds that the run has taken."""
         return {"seconds": self._seconds()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the seconds that the run has taken before it was resumed.
+        """Restores the seconds that the run took before it was resumed.
 
         Args:
-            state: What `state_dict` gave.
+            state: The return value of `state_dict`.
         """
         self._seconds_before = state["seconds"]
 
@@ -65,6 +65,6 @@ class TimeLimit:
         now = 0.0 if self._started_at is None else time.monotonic() - self._started_at
         return self._seconds_before + now
 
-    def _stop_if_over(self, run: Run) -> None:
+    def _check_limit(self, run: Run) -> None:
         if self._seconds() >= self._limit.count:
-            run.request_stop(f"its time of {self._limit} is over")
+            run.request_stop(f"the time limit of {self._limit} is reached")
