@@ -1,13 +1,18 @@
 """How Sphinx builds the documentation."""
 
+import sys
+from pathlib import Path
+
 import torchbase
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "torchbase"
 author = "the torchbase contributors"
 copyright = author
 release = version = torchbase.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "config_keys"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"torchbase {release}"

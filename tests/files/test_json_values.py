@@ -19,8 +19,8 @@ from torchbase.files.json_values import (
     child_path,
     described,
     differences,
+    json_errors,
     json_form,
-    json_mistakes,
 )
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -48,7 +48,7 @@ class Unprintable:
 @settings(max_examples=50, deadline=None)
 @given(values)
 def test_a_json_value_has_no_mistakes_and_comes_back_from_json_in_its_json_form(value: Any) -> None:
-    assert json_mistakes(value, "data") == {}
+    assert json_errors(value, "data") == {}
     assert json.loads(json.dumps(value)) == json_form(value)
 
 
@@ -78,49 +78,47 @@ def test_a_json_value_has_no_mistakes_and_comes_back_from_json_in_its_json_form(
 )
 def test_what_json_cannot_hold_is_found_where_it_lies(value: Any) -> None:
     nested = {"fine": [1], "transform": [{"fn": value}]}
-    assert list(json_mistakes(nested, "data")) == ["data.transform[0].fn"]
+    assert list(json_errors(nested, "data")) == ["data.transform[0].fn"]
 
 
 def test_every_mistake_is_found() -> None:
     nested = {"a": ({1}, [len]), "b.c": {"d": float("nan")}, "e": "fine"}
-    assert set(json_mistakes(nested, "data")) == {"data.a[0]", "data.a[1][0]", "data['b.c'].d"}
+    assert set(json_errors(nested, "data")) == {"data.a[0]", "data.a[1][0]", "data['b.c'].d"}
 
 
 @pytest.mark.parametrize("key", [1, None, True, 1.5, (1, 2), Colour.RED])
 def test_a_key_that_is_not_text_is_a_mistake(key: Any) -> None:
-    mistakes = json_mistakes({"inner": {key: 1}}, "data")
+    mistakes = json_errors({"inner": {key: 1}}, "data")
     (wrong,) = mistakes.values()
     assert wrong == f"expected a key that is a str, got {described(key)}"
 
 
 def test_a_key_that_utf8_cannot_hold_is_a_mistake() -> None:
-    assert list(json_mistakes({"\udcff": 1}, "data")) == [r"data['\udcff']"]
+    assert list(json_errors({"\udcff": 1}, "data")) == [r"data['\udcff']"]
 
 
 def test_a_value_that_contains_itself_is_a_mistake() -> None:
     endless: list[Any] = [1]
     endless.append({"again": endless})
-    assert json_mistakes(endless, "data") == {
-        "data[1].again": "expected a value that ends, got one that contains itself"
-    }
+    assert json_errors(endless, "data") == {"data[1].again": "expected a value that ends, got one that contains itself"}
 
 
 def test_a_value_that_stands_in_two_places_is_no_mistake() -> None:
     shared = [1, 2]
-    assert json_mistakes({"a": shared, "b": [shared, shared]}, "data") == {}
+    assert json_errors({"a": shared, "b": [shared, shared]}, "data") == {}
 
 
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
-        (torch.ones(1), "give its .tolist()"),
-        (np.float32(1), "give its .tolist()"),
-        ({1}, "give a list"),
-        (len, "give its name"),
+        (torch.ones(1), "pass its .tolist()"),
+        (np.float32(1), "pass its .tolist()"),
+        ({1}, "pass a list"),
+        (len, "pass its name"),
     ],
 )
 def test_a_mistake_says_what_to_give_instead(value: Any, hint: str) -> None:
-    assert json_mistakes(value, "data")["data"].endswith(f"; {hint}")
+    assert json_errors(value, "data")["data"].endswith(f"; {hint}")
 
 
 def test_the_json_form_shares_nothing_with_its_value() -> None:

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Final
 
 _PLAIN_KEY = re.compile(r"[\w-]+")
-_EXPECTED = "expected what JSON can hold (dict, list, tuple, str, int, float, bool or None)"
+_EXPECTED = "expected a value that JSON can hold (dict, list, tuple, str, int, float, bool or None)"
 
 
 class _NotGiven(Enum):
@@ -86,7 +86,7 @@ def described(value: object) -> str:
     return f"{_short(value)} ({module}{kind.__qualname__})"
 
 
-def json_mistakes(value: object, path: str) -> dict[str, str]:
+def json_errors(value: object, path: str) -> dict[str, str]:
     """Find everything inside a value that JSON can't hold, or would give back as something else.
 
     Types are compared exactly: a numpy float or an enumeration member would be written as a plain
@@ -106,7 +106,7 @@ def json_form(value: Any) -> Any:
     """Copy a value the way that it comes back from a JSON file, with lists in place of tuples.
 
     Args:
-        value: A value in which ``json_mistakes`` finds nothing.
+        value: A value in which ``json_errors`` finds nothing.
 
     Returns:
         A copy that shares no dict and no list with the value.
@@ -150,7 +150,7 @@ def _find(value: object, path: str, ancestors: tuple[int, ...]) -> list[tuple[st
         return [found for key, item in value.items() for found in _find_in_entry(key, item, path, inner)]
     if type(value) is list or type(value) is tuple:
         return [found for index, item in enumerate(value) for found in _find(item, f"{path}[{index}]", inner)]
-    wrong = _scalar_mistake(value)
+    wrong = _scalar_error(value)
     return [(path, wrong)] if wrong else []
 
 
@@ -158,13 +158,13 @@ def _find_in_entry(key: object, item: object, path: str, ancestors: tuple[int, .
     entry = child_path(path, key)
     if type(key) is not str:
         return [(entry, f"expected a key that is a str, got {described(key)}")]
-    wrong = _text_mistake(key)
+    wrong = _text_error(key)
     return [(entry, wrong)] if wrong else _find(item, entry, ancestors)
 
 
-def _scalar_mistake(value: object) -> str | None:
+def _scalar_error(value: object) -> str | None:
     if type(value) is str:
-        return _text_mistake(value)
+        return _text_error(value)
     if type(value) is float:
         return None if math.isfinite(value) else f"expected a finite number, got {described(value)}"
     if value is None or type(value) is int or type(value) is bool:
@@ -172,7 +172,7 @@ def _scalar_mistake(value: object) -> str | None:
     return f"{_EXPECTED}, got {described(value)}{_hint(value)}"
 
 
-def _text_mistake(text: str) -> str | None:
+def _text_error(text: str) -> str | None:
     # Half a surrogate pair, as in an undecodable file name, can't be written as UTF-8.
     if any("\ud800" <= character <= "\udfff" for character in text):
         return f"expected text that UTF-8 can hold, got {described(text)}"
@@ -181,10 +181,10 @@ def _text_mistake(text: str) -> str | None:
 
 def _hint(value: object) -> str:
     if hasattr(value, "tolist"):
-        return "; give its .tolist()"
+        return "; pass its .tolist()"
     if isinstance(value, set | frozenset):
-        return "; give a list"
-    return "; give its name" if callable(value) else ""
+        return "; pass a list"
+    return "; pass its name" if callable(value) else ""
 
 
 def _short(value: object) -> str:

@@ -77,10 +77,8 @@ class TrainingBaseSession(SessionEvaluation):
             HookError: If a hook of `default_hooks` can't be registered.
             StepError: If `loss_function` can't be called by keyword.
         """
-        from torchbase.run_directory.config import (  # late, since pydantic takes long to import
-            choose_device,
-            validate_config,
-        )
+        from torchbase.run_directory.config import validate_config  # late, since pydantic is slow to import
+        from torchbase.run_directory.devices import choose_device
 
         self._config = validate_config(config)
         self.config_session = self._config.session
