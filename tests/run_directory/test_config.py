@@ -88,7 +88,7 @@ def test_defaults_are_filled_in() -> None:
     )
 
 
-def test_what_is_given_is_kept_with_its_tuples_and_written_with_lists() -> None:
+def test_sections_have_their_tuples_and_the_saved_form_has_lists() -> None:
     config = validate_config(config_with(data={"size": (2, 3)}, metrics={"Scores": ("accuracy", "f1")}))
     assert config.data == {"size": (2, 3)}
     assert config.metrics == {"Scores": ["accuracy", "f1"]}
@@ -100,27 +100,27 @@ def test_what_is_given_is_kept_with_its_tuples_and_written_with_lists() -> None:
     }
 
 
-def test_configs_differ_where_what_was_given_differs() -> None:
+def test_configs_differ_where_their_dictionaries_differ() -> None:
     assert validate_config(config_with(data={"a": 1})) != validate_config(config_with(data={"a": 2}))
     assert validate_config(config_with(data={"a": (1,)})) == validate_config(config_with(data={"a": [1]}))
 
 
 def test_later_changes_in_the_dictionary_do_not_reach_the_config() -> None:
-    given_config = config_with(data={"sizes": [[1]]}, metrics={"Scores": ["f1"]})
-    given_config["session"] |= {"loss_function_params": {"weight": [1.0]}, "plugins": ["one"]}
-    given_config["network"]["layers"] = [{"width": 3}]
-    config = validate_config(given_config)
+    original = config_with(data={"sizes": [[1]]}, metrics={"Scores": ["f1"]})
+    original["session"] |= {"loss_function_params": {"weight": [1.0]}, "plugins": ["one"]}
+    original["network"]["layers"] = [{"width": 3}]
+    config = validate_config(original)
     before = copy.deepcopy(config)
-    given_config["data"]["sizes"][0].append(2)
-    given_config["metrics"]["Scores"].append("accuracy")
-    given_config["session"]["loss_function_params"]["weight"].append(2.0)
-    given_config["session"]["plugins"].append("two")
-    given_config["network"]["layers"][0]["width"] = 4
+    original["data"]["sizes"][0].append(2)
+    original["metrics"]["Scores"].append("accuracy")
+    original["session"]["loss_function_params"]["weight"].append(2.0)
+    original["session"]["plugins"].append("two")
+    original["network"]["layers"][0]["width"] = 4
     assert config == before
     assert (config.data, config.network) == (before.data, before.network)
 
 
-def test_the_parts_of_a_config_share_nothing_even_where_the_sections_do() -> None:
+def test_the_parts_of_a_config_share_nothing_even_if_the_sections_do() -> None:
     shared = {"architecture": "Line"}
     config = validate_config(config_with(data=shared, network=shared))
     config.data["architecture"] = "Other"
@@ -136,12 +136,12 @@ def test_a_config_cannot_be_assigned_to() -> None:
 
 
 @pytest.mark.parametrize("wrap", [OrderedDict, MappingProxyType])
-def test_any_mapping_will_do(wrap: Any) -> None:
+def test_any_mapping_is_accepted(wrap: Any) -> None:
     assert isinstance(validate_config(wrap(config_with())), Config)
 
 
 @pytest.mark.parametrize("config", [None, "session", [("session", {})], SessionConfig(**SESSION)])
-def test_what_is_not_a_mapping_is_refused(config: Any) -> None:
+def test_a_config_that_is_not_a_mapping_is_refused(config: Any) -> None:
     with pytest.raises(ConfigError, match="has to be a dictionary with the sections session, data, metrics, network"):
         validate_config(config)
 
@@ -173,9 +173,9 @@ def test_missing_sections_and_keys_are_named() -> None:
 @pytest.mark.parametrize("name", ["session", "data", "metrics", "network"])
 @pytest.mark.parametrize("section", [None, [], "text", OrderedDict()])
 def test_a_section_that_is_not_a_dict_is_refused(name: str, section: Any) -> None:
-    wrong = errors_of(config_with(**{name: section}))[name]
-    assert wrong.startswith("expected a dict")
-    assert type(section).__qualname__ in wrong
+    error = errors_of(config_with(**{name: section}))[name]
+    assert error.startswith("expected a dict")
+    assert type(section).__qualname__ in error
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_section_that_is_not_a_dict_is_refused(name: str, section: Any) -> Non
         *(("device_name", value) for value in ("", "gpu", "CPU", "cuda:x", "cuda:-1", "cuda:256", 0, None, "\ud800")),
     ],
 )
-def test_a_wrong_session_value_is_one_mistake_with_value_and_type(field: str, value: Any) -> None:
+def test_an_invalid_session_value_is_one_error_with_value_and_type(field: str, value: Any) -> None:
     errors = errors_of(config_with_session(**{field: value}))
     assert list(errors) == [f"session.{field}"]
     assert errors[f"session.{field}"].startswith("expected ")
@@ -207,7 +207,7 @@ def test_a_wrong_session_value_is_one_mistake_with_value_and_type(field: str, va
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "kept"),
+    ("field", "value", "expected"),
     [
         ("learning_rate", 1, 1.0),
         ("checkpoint_every_seconds", None, None),
@@ -222,10 +222,10 @@ def test_a_wrong_session_value_is_one_mistake_with_value_and_type(field: str, va
         ("device_name", "auto", "auto"),
     ],
 )
-def test_a_right_session_value_is_kept(field: str, value: Any, kept: Any) -> None:
+def test_a_valid_session_value_is_accepted(field: str, value: Any, expected: Any) -> None:
     found = getattr(validate_config(config_with_session(**{field: value})).session, field)
-    assert found == kept
-    assert type(found) is type(kept)
+    assert found == expected
+    assert type(found) is type(expected)
 
 
 def test_every_session_field_has_an_expected_value_and_a_meaning() -> None:
@@ -236,7 +236,7 @@ def test_every_session_field_has_an_expected_value_and_a_meaning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "path", "said"),
+    ("config", "path", "message"),
     [
         (config_with(metric={}), "metric", "unknown section; did you mean 'metrics'?"),
         (config_with(zebra={}), "zebra", "unknown section; known are session, data, metrics, network"),
@@ -261,7 +261,7 @@ def test_every_session_field_has_an_expected_value_and_a_meaning() -> None:
         (config_with(metrics={2: ["f1"]}), "metrics[2]", "expected a key that is a str, got 2 (int)"),
     ],
 )
-def test_a_mistake_is_told_at_its_path(config: dict[str, Any], path: str, said: str) -> None:
+def test_an_error_is_reported_at_its_path(config: dict[str, Any], path: str, message: str) -> None:
     errors = errors_of(config)
     assert list(errors) == [path]
-    assert said in errors[path]
+    assert message in errors[path]

@@ -6,23 +6,23 @@ from torchbase.run_directory.devices import available_devices, choose_device, pa
 
 
 @pytest.mark.parametrize("device_name", ["cpu", "cpu:0"])
-def test_the_cpu_is_always_there(device_name: str) -> None:
+def test_the_cpu_can_always_be_chosen(device_name: str) -> None:
     assert choose_device(device_name) == torch.device(device_name)
 
 
 @pytest.mark.parametrize(
-    ("device_name", "who"),
+    ("device_name", "where"),
     [
         *((name, "this machine") for name in ("cpu:1", "meta", "mps:7")),
         *((name, "torch") for name in ("gpu", "cpu:256")),
     ],
 )
-def test_a_device_that_is_not_there_is_refused(device_name: str, who: str) -> None:
-    with pytest.raises(ConfigError, match=f"{who} has no device '{device_name}'; this machine has cpu:0"):
+def test_a_missing_device_is_refused(device_name: str, where: str) -> None:
+    with pytest.raises(ConfigError, match=f"{where} has no device '{device_name}'; this machine has cpu:0"):
         choose_device(device_name)
 
 
-def test_auto_takes_a_device_that_holds_tensors() -> None:
+def test_auto_chooses_a_device_that_holds_tensors() -> None:
     device = choose_device("auto")
     expected = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     assert device == expected

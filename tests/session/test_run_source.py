@@ -125,7 +125,7 @@ def test_a_run_that_was_ended_before_it_kept_its_config_cannot_go_on(tmp_path):
     for go_on in (lambda: saved_config(directory.path), lambda: TinySession.resume(tmp_path, directory.tag)):
         with pytest.raises(RunDirectoryError, match=rf"{directory.tag} was ended before it kept its config"):
             go_on()
-    with pytest.raises(RunDirectoryError, match="There is no run to go on with"):
+    with pytest.raises(RunDirectoryError, match="There is no run to resume"):
         TinySession.resume(tmp_path)
 
 

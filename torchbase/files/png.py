@@ -1,4 +1,4 @@
-"""Writes images as PNG without a library for images: https://www.w3.org/TR/png-3/."""
+"""Encodes images as PNG without an image library: https://www.w3.org/TR/png-3/."""
 
 import struct
 import zlib
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOUR_TYPES = {1: 0, 3: 2}  # grey, and red, green, blue
+_COLOUR_TYPES = {1: 0, 3: 2}  # grey; red, green, blue
 _BITS = 8
 
 

@@ -96,14 +96,13 @@ class SessionConfig(BaseModel):
         ge=1,
         title=f"{_COUNT}, or None",
         description="Training iterations between checkpoints, counted over the whole run. Another checkpoint is saved "
-        "after each epoch. With None, iterations aren't counted.",
+        "after each epoch. None turns it off.",
     )
     checkpoint_every_seconds: float | None = Field(
         default=60.0,
         gt=0,
         title="a number greater than 0, or None",
-        description="Seconds between checkpoints. Another checkpoint is saved after each epoch. With None, time isn't "
-        "measured.",
+        description="Seconds between checkpoints. Another checkpoint is saved after each epoch. None turns it off.",
     )
     on_checkpoint_error: Literal["raise", "warn"] = Field(
         default="raise",
