@@ -121,7 +121,7 @@ def test_a_kept_state_whose_hook_is_missing_is_named(tmp_path, caplog):
     resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
     with caplog.at_level(logging.WARNING, "torchbase"):
         resumed()
-    assert "holds a state of the hook 'my_hook', which isn't registered" in caplog.text
+    assert "has a state of the hook 'my_hook', which isn't registered" in caplog.text
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):

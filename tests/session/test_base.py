@@ -233,7 +233,7 @@ def test_a_network_that_does_not_fit_the_kept_one_is_refused(tmp_path):
     tag = Path(source.run_dir).name
     with pytest.raises(CheckpointError, match=r"(?s)doesn't fit TinyNetwork.*layers\.3\.weight"):
         _ = Other(CONFIG, tmp_path, source_run_dir_tag=tag).network
-    with pytest.raises(CheckpointError, match=r"(?s)The network kept in .* doesn't fit"):
+    with pytest.raises(CheckpointError, match=r"(?s)The network saved in .* doesn't match"):
         Other(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)()
 
 

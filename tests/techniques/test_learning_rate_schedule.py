@@ -245,7 +245,7 @@ def test_that_a_schedule_may_take_a_changed_rate_back_is_told(tmp_path, caplog, 
     )
     resumed.register(LearningRateSchedule(SCHEDULERS["LambdaLR"]))
     resumed()
-    assert ("takes that back at its next step" in caplog.text) == is_told
+    assert ("undoes this change at its next step" in caplog.text) == is_told
     assert resumed.optimizer.param_groups[0]["lr"] == 0.04 / 4
 
 
