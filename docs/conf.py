@@ -12,7 +12,7 @@ author = "the torchbase contributors"
 copyright = author
 release = version = torchbase.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "hook_catalogue"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "config_keys", "hook_catalogue"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"torchbase {release}"

@@ -1,4 +1,4 @@
-"""Every file of the checkpoints that a real run wrote, damaged at 200 places: always noticed, never loaded."""
+"""The checkpoints of a real run, each file damaged at 200 places: the damage is always noticed, and never loaded."""
 
 import logging
 import random
@@ -31,16 +31,16 @@ def newest(run_dir, tmp_path):
     return newest
 
 
-def flipped(content, draw):
+def flip_bit(content, draw):
     position = draw.randrange(len(content))
     return content[:position] + bytes([content[position] ^ (1 << draw.randrange(8))]) + content[position + 1 :]
 
 
-def cut(content, draw):
+def truncate(content, draw):
     return content[: draw.randrange(len(content))]
 
 
-@pytest.mark.parametrize("damage", [flipped, cut])
+@pytest.mark.parametrize("damage", [flip_bit, truncate])
 @pytest.mark.parametrize("name", FILES)
 def test_damage_is_noticed_wherever_it_is(newest, name, damage):
     file, draw = newest / name, random.Random(f"{name} {damage.__name__}")
@@ -54,8 +54,8 @@ def test_damage_is_noticed_wherever_it_is(newest, name, damage):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_checkpoint_before_a_damaged_one_is_used_and_the_damage_named(newest, name, caplog):
-    (newest / name).write_bytes(flipped((newest / name).read_bytes(), random.Random(name)))
+def test_the_checkpoint_before_a_damaged_one_is_used_and_the_damage_is_named(newest, name, caplog):
+    (newest / name).write_bytes(flip_bit((newest / name).read_bytes(), random.Random(name)))
     with caplog.at_level(logging.WARNING, "torchbase"):
         saved = newest_whole_checkpoint(newest.parent)
     assert saved.path == list_checkpoints(newest.parent)[1]
@@ -63,7 +63,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used_and_the_damage_named(newest
     assert name in caplog.text
 
 
-def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_to_the_same_end(run_dir, tmp_path):
+def test_a_run_with_a_damaged_newest_checkpoint_resumes_from_the_one_before(run_dir, tmp_path):
     copy = tmp_path / run_dir.name
     shutil.copytree(run_dir, copy)
     newest, before = list_checkpoints(copy / "states")

@@ -17,7 +17,7 @@ from torchbase.randomness import restore_streams
 
 
 class StepsEveryThird:
-    """Holds the optimizer back, and stops the run in a phase; its count is its state."""
+    """A hook that steps the optimizer at every third iteration and can stop the run. Its count is its state."""
 
     def __init__(self, phase=None, iterations=None):
         self.phase, self.iterations, self.count = phase, iterations, torch.zeros(1)
@@ -40,21 +40,21 @@ class StepsEveryThird:
 
 
 class Stream:
-    """A loader that goes on where it was."""
+    """A loader that resumes at its position."""
 
     def __init__(self):
-        self.given = 0
+        self.position = 0
 
     def mini_batches(self, epoch, start):
         for _ in range(4 - start):
-            self.given += 1
-            yield torch.full((2, 3), float(self.given))
+            self.position += 1
+            yield torch.full((2, 3), float(self.position))
 
     def state_dict(self):
-        return {"given": self.given}
+        return {"position": self.position}
 
     def load_state_dict(self, state):
-        self.given = state["given"]
+        self.position = state["position"]
 
 
 def make_run(seed, loader=None, names=("a", "b"), width=4, hooks=()):
@@ -100,7 +100,7 @@ def gradients_of(run):
 
 
 @pytest.mark.parametrize("iterations", [4, 5, 6])  # the last of an epoch, one of the next, and one that steps
-def test_a_fresh_run_becomes_the_one_that_was_kept(tmp_path, iterations):
+def test_a_new_run_is_restored_from_the_saved_state(tmp_path, iterations):
     run = stopped_in("training", iterations)
     saved = through_a_file(gather(run), tmp_path)
     fresh = make_run(2)
@@ -119,7 +119,7 @@ def test_a_fresh_run_becomes_the_one_that_was_kept(tmp_path, iterations):
     assert fresh.hooks["averages"].state_dict() == run.hooks["averages"].state_dict()
 
 
-def test_it_goes_on_as_the_one_that_never_stopped(tmp_path):
+def test_a_restored_run_ends_like_an_uninterrupted_run(tmp_path):
     whole = train(make_run(1))
     for phase, iterations in (("training", 5), ("training", 8), ("validation-a", 2), ("validation-b", 4)):
         fresh = make_run(2)
@@ -131,7 +131,7 @@ def test_it_goes_on_as_the_one_that_never_stopped(tmp_path):
         assert fresh.best_losses == whole.best_losses
 
 
-def test_what_is_gathered_is_the_runs_own_and_nothing_is_copied():
+def test_gathered_tensors_are_those_of_the_run_and_not_copies():
     run = stopped_in("training", 5)
     parts = gather(run)
     assert parts["network"]["0.weight"].data_ptr() == run.network[0].weight.data_ptr()
@@ -147,7 +147,7 @@ def test_what_is_gathered_is_the_runs_own_and_nothing_is_copied():
     }
 
 
-def test_the_random_streams_wait_for_the_next_iteration(tmp_path):
+def test_the_random_streams_are_restored_at_the_next_iteration(tmp_path):
     torch.manual_seed(5)
     saved = through_a_file(gather(make_run(5)), tmp_path)
     expected = torch.rand(3)
@@ -159,7 +159,7 @@ def test_the_random_streams_wait_for_the_next_iteration(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_validation_that_was_broken_off_begins_again(tmp_path):
+def test_an_interrupted_validation_restarts(tmp_path):
     run = stopped_in("validation-b", 5)
     assert run.validation[1].progress == Progress(iterations=5, mini_batches=2, done_after=4)
     fresh = make_run(2)
@@ -169,16 +169,18 @@ def test_a_validation_that_was_broken_off_begins_again(tmp_path):
         Progress(iterations=6, mini_batches=3, is_done=True, done_after=8),
         Progress(iterations=3, mini_batches=0, done_after=4),
     ]
-    assert run.validation[1].progress == Progress(iterations=5, mini_batches=2, done_after=4)  # it isn't changed itself
+    assert run.validation[1].progress == Progress(
+        iterations=5, mini_batches=2, done_after=4
+    )  # the run itself is unchanged
 
 
-def test_a_training_that_was_broken_off_does_not(tmp_path):
+def test_an_interrupted_training_epoch_continues(tmp_path):
     fresh = make_run(2)
     restore(fresh, through_a_file(gather(stopped_in("training", 6)), tmp_path))
     assert fresh.progress == Progress(iterations=6, mini_batches=2, done_after=4)
 
 
-def test_losses_of_the_run_itself_give_way_to_the_kept_ones(tmp_path):
+def test_saved_losses_replace_those_of_the_run(tmp_path):
     saved = through_a_file(gather(make_run(1)), tmp_path)
     run = train(make_run(1))
     assert run.best_losses
@@ -187,53 +189,55 @@ def test_losses_of_the_run_itself_give_way_to_the_kept_ones(tmp_path):
     assert run.epochs_done == 0
 
 
-def test_another_network_is_refused_with_what_to_do(tmp_path):
+def test_another_network_is_refused_with_a_fix(tmp_path):
     saved = through_a_file(gather(make_run(1)), tmp_path)
     with pytest.raises(
-        CheckpointError, match=r"(?s)The network kept in .* doesn't fit .*0\.weight.*To fix, resume with"
+        CheckpointError, match=r"(?s)The network saved in .* doesn't match .*0\.weight.*To fix, resume with"
     ):
         restore(make_run(1, width=5), saved)
 
 
-def test_another_optimizer_is_refused_with_what_to_do(tmp_path):
+def test_another_optimizer_is_refused_with_a_fix(tmp_path):
     saved = through_a_file(gather(make_run(1)), tmp_path)
     run = make_run(1)
     run.optimizer = torch.optim.Adam(run.network[0].parameters())
-    with pytest.raises(CheckpointError, match=r"The optimizer kept in .* doesn't fit .* To fix, resume with the code"):
+    with pytest.raises(
+        CheckpointError, match=r"The optimizer saved in .* doesn't match .* To fix, resume with the code"
+    ):
         restore(run, saved)
 
 
-def test_a_phase_that_was_not_there_begins_anew_with_a_warning(tmp_path, caplog):
+def test_a_phase_without_a_saved_state_starts_from_scratch_with_a_warning(tmp_path, caplog):
     saved = through_a_file(gather(stopped_in("training", 5)), tmp_path)
     fresh = make_run(2, names=("a", "new"))
     with caplog.at_level(logging.WARNING, "torchbase"):
         restore(fresh, saved)
-    assert f"{tmp_path.name} holds nothing of validation-new, which begins anew." in caplog.text
+    assert f"{tmp_path.name} has no state of validation-new, which starts from scratch." in caplog.text
     assert "validation-a" not in caplog.text
     assert fresh.validation[1].progress == Progress()
     assert fresh.validation[0].progress.iterations == 3
     assert train(fresh).validation[1].progress.iterations == 6
 
 
-def test_the_training_loader_goes_on_where_it_was(tmp_path):
+def test_the_training_loader_resumes_at_its_position(tmp_path):
     run = stopped_in("training", 6, loader=Stream())
     saved = through_a_file(gather(run), tmp_path)
     fresh = make_run(2, loader=Stream())
     restore(fresh, saved)
-    assert fresh.training.loader.given == run.training.loader.given == 6
+    assert fresh.training.loader.position == run.training.loader.position == 6
 
 
-def test_a_loader_that_takes_no_state_is_warned_of(tmp_path, caplog):
+def test_a_loader_that_cannot_restore_a_state_gets_a_warning(tmp_path, caplog):
     saved = through_a_file(gather(stopped_in("training", 6, loader=Stream())), tmp_path)
     with caplog.at_level(logging.WARNING, "torchbase"):
         restore(make_run(2), saved)
-    assert "holds a state of the training loader, and this one takes none" in caplog.text
+    assert "has a state of the training loader, but this session's loader can't restore one" in caplog.text
 
 
-def test_of_a_loader_that_cannot_be_told_where_to_begin_no_state_is_kept():
+def test_no_state_is_saved_of_a_loader_that_is_not_seekable():
     class Remembers(list):
         def state_dict(self):
-            return {"given": 1}
+            return {"position": 1}
 
         def load_state_dict(self, state):
             raise AssertionError
@@ -241,8 +245,8 @@ def test_of_a_loader_that_cannot_be_told_where_to_begin_no_state_is_kept():
     assert gather(make_run(1, loader=Remembers()))["training"]["run"]["loader"] is None
 
 
-@pytest.mark.parametrize(("begun", "resumed"), [("Adam", "SGD"), ("SGD", "Adam"), ("Adam", "AdamW")])
-def test_an_optimizer_of_another_class_is_refused(tmp_path, begun, resumed):
+@pytest.mark.parametrize(("started", "resumed"), [("Adam", "SGD"), ("SGD", "Adam"), ("Adam", "AdamW")])
+def test_an_optimizer_of_another_class_is_refused(tmp_path, started, resumed):
     def session(name, **arguments):
         class WithOptimizer(TinySession):
             def init_optimizer(self):
@@ -250,14 +254,14 @@ def test_an_optimizer_of_another_class_is_refused(tmp_path, begun, resumed):
 
         return WithOptimizer(config_with(num_epochs=3), tmp_path, **arguments)
 
-    first = session(begun)
+    first = session(started)
     first()
     tag = Path(first.run_dir).name
-    with pytest.raises(CheckpointError, match=f"is of the class {begun}, and this session built one of the class"):
+    with pytest.raises(CheckpointError, match=f"has the class {started}, and this session built one with the class"):
         session(resumed, create_run_dir_afresh=False, source_run_dir_tag=tag)()
 
 
-def test_a_learning_rate_that_was_changed_on_purpose_is_taken_and_any_other_is_as_it_was_left(tmp_path, caplog):
+def test_a_learning_rate_changed_in_the_config_is_applied_and_any_other_is_restored(tmp_path, caplog):
     class Halve:
         @hookimpl
         def on_epoch_end(self, run):
@@ -269,18 +273,18 @@ def test_a_learning_rate_that_was_changed_on_purpose_is_taken_and_any_other_is_a
             config_with(num_epochs=num_epochs, **changes),
             tmp_path,
             create_run_dir_afresh=False,
-            source_run_dir_tag=Path(begun.run_dir).name,
+            source_run_dir_tag=Path(first.run_dir).name,
             allow_config_changes=True,
         )
         session.register(Halve())
         session()
         return session.optimizer.param_groups[0]["lr"]
 
-    begun = TinySession(config_with(num_epochs=2, learning_rate=0.04), tmp_path)
-    begun.register(Halve())
-    begun()
+    first = TinySession(config_with(num_epochs=2, learning_rate=0.04), tmp_path)
+    first.register(Halve())
+    first()
     assert rate_after(3, learning_rate=0.04) == 0.04 / 8
-    assert caplog.text.count("goes on with lr") == 0
+    assert caplog.text.count("continues with lr") == 0
     assert rate_after(4, learning_rate=0.001) == 0.001 / 2
-    assert "The optimizer goes on with lr=0.001 in place of 0.04" in caplog.text
-    assert "takes that back at its next step" not in caplog.text  # there is no schedule
+    assert "The optimizer continues with lr=0.001 instead of 0.04" in caplog.text
+    assert "undoes this change at its next step" not in caplog.text  # there is no schedule

@@ -64,7 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("states"), 3, 171, PARTS)
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_a_checkpoint_is_read_back(tmp_path):
     path = write_checkpoint(tmp_path / "run" / "states", 3, 171, PARTS)
     assert path == tmp_path / "run" / "states" / "checkpoint-epoch-000003-iteration-0000000171"
     assert sorted(file.name for file in path.iterdir()) == ["manifest.json", "network.pth", "progress.pth"]
@@ -74,7 +74,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert str(read.parts["progress"]) == "{'epoch': 3, 'loss': nan}"
 
 
-def test_progress_beyond_the_padding_is_kept_in_order(tmp_path):
+def test_progress_beyond_the_padding_is_sorted(tmp_path):
     write(tmp_path, 9_999_999, 10_000_000, 10**11, 99_999_999_999)
     assert iterations_in(tmp_path) == [10**11, 99_999_999_999, 10_000_000, 9_999_999]
     newest = newest_whole_checkpoint(tmp_path)
@@ -97,7 +97,7 @@ def test_the_same_iteration_in_a_later_epoch_is_newer(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../escaped", "/escaped", "a/b", "a.b", "a\n", "é"])
-def test_a_part_whose_name_is_not_a_files_is_refused(tmp_path, name):
+def test_a_part_whose_name_cannot_be_a_file_name_is_refused(tmp_path, name):
     with pytest.raises(CheckpointError, match="part"):
         write_checkpoint(tmp_path / "states", 0, 0, {name: 1})
     assert list(tmp_path.iterdir()) == []
@@ -109,13 +109,13 @@ def test_progress_below_zero_is_refused(tmp_path, epoch, iteration):
         write_checkpoint(tmp_path, epoch, iteration, {})
 
 
-def test_a_part_that_cannot_be_kept_leaves_no_trace(tmp_path):
+def test_a_part_that_cannot_be_saved_leaves_no_files(tmp_path):
     with pytest.raises(RunDirectoryError, match=r"bad\.pth"):
         write_checkpoint(tmp_path, 0, 0, {"good": 1, "bad": object()})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_whole_checkpoint_of_the_same_progress_is_left_as_it_is(tmp_path):
+def test_a_whole_checkpoint_of_the_same_progress_stays(tmp_path):
     path = write_checkpoint(tmp_path, 0, 7, {"value": "first"})
     assert write_checkpoint(tmp_path, 0, 7, {"value": "second"}) == path
     assert read_checkpoint(path).parts == {"value": "first"}
@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_of_the_same_progress_is_replaced(tmp_path, caplog)
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_a_flipped_byte_is_always_noticed_and_its_file_named(whole, data):
+def test_a_changed_byte_is_always_noticed_and_its_file_named(whole, data):
     file = data.draw(st.sampled_from(sorted(whole.iterdir())))
     content = file.read_bytes()
     position = data.draw(st.integers(0, len(content) - 1))
@@ -165,7 +165,7 @@ def test_even_a_changed_space_in_the_manifest_is_noticed(whole):
 
 @pytest.mark.parametrize("name", ["manifest.json", "network.pth", "progress.pth"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_cut_file_is_noticed_and_named(tmp_path, name, share):
+def test_a_truncated_file_is_noticed_and_named(tmp_path, name, share):
     path = write_checkpoint(tmp_path, 3, 171, PARTS)
     content = (path / name).read_bytes()
     (path / name).write_bytes(content[: int(len(content) * share)])
@@ -192,7 +192,7 @@ def test_a_folder_in_the_place_of_a_file_is_noticed_and_named(tmp_path):
 def test_a_file_that_is_not_part_of_a_checkpoint_is_noticed_and_named(tmp_path):
     path = write_checkpoint(tmp_path, 3, 171, PARTS)
     (path / "foreign.pth").touch()
-    with pytest.raises(CheckpointError, match=r"foreign\.pth is not part of it"):
+    with pytest.raises(CheckpointError, match=r"foreign\.pth is not part of the checkpoint"):
         read_checkpoint(path)
 
 
@@ -202,16 +202,16 @@ def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path):
 
 
 @pytest.mark.parametrize("version", [1, 3])
-def test_a_checkpoint_of_another_version_says_so(tmp_path, version):
+def test_a_checkpoint_of_another_format_is_refused(tmp_path, version):
     (path,) = write(tmp_path, 1)
     manifest = path / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format_version": 2', f'"format_version": {version}'))
-    with pytest.raises(CheckpointError, match=f"is of format {version}, and this version of torchbase reads 2"):
+    with pytest.raises(CheckpointError, match=f"has format {version}, and this version of torchbase reads format 2"):
         read_checkpoint(path)
 
 
 @pytest.mark.parametrize("content", ["null", "[]", '{"files": {"../a": 1}}'])
-def test_a_manifest_of_another_form_is_refused(tmp_path, content):
+def test_an_invalid_manifest_is_refused(tmp_path, content):
     (path,) = write(tmp_path, 1)
     (path / "manifest.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"manifest\.json isn't a manifest"):
@@ -227,7 +227,7 @@ def test_a_checkpoint_under_the_name_of_another_progress_is_refused(tmp_path):
     assert read_checkpoint(copy).iteration == 1
 
 
-def test_a_manifest_that_lists_files_elsewhere_reads_none_of_them(tmp_path):
+def test_files_that_a_manifest_lists_outside_the_folder_are_not_read(tmp_path):
     (path,) = write(tmp_path, 1)
     (path / "value.pth").rename(tmp_path / "value.pth")
     forge_manifest(path, {"../value.pth": tmp_path / "value.pth"})
@@ -251,7 +251,7 @@ def test_a_planted_pickle_with_a_matching_manifest_does_not_run(tmp_path, caplog
     assert mark.exists()
 
 
-def test_only_checkpoints_are_listed_the_newest_first(tmp_path):
+def test_only_checkpoints_are_listed_with_the_newest_first(tmp_path):
     write(tmp_path, 100, 3, 20)
     (tmp_path / ".checkpoint-epoch-000009-iteration-0000000999.0123456789abcdef.tmp").mkdir()
     (tmp_path / "checkpoint-epoch-x-iteration-y").mkdir()
@@ -269,21 +269,21 @@ def test_a_folder_without_checkpoints_holds_none(tmp_path):
         list_checkpoints(tmp_path / "file")
 
 
-def test_damaged_checkpoints_are_passed_over_and_named(tmp_path, caplog):
-    _, good, cut, flipped = write(tmp_path, 10, 20, 30, 40)
-    damage(flipped)
-    (cut / "value.pth").unlink()
+def test_damaged_checkpoints_are_skipped_and_named(tmp_path, caplog):
+    _, good, incomplete, changed = write(tmp_path, 10, 20, 30, 40)
+    damage(changed)
+    (incomplete / "value.pth").unlink()
     with caplog.at_level(logging.WARNING, "torchbase"):
         newest = newest_whole_checkpoint(tmp_path)
     assert newest is not None
     assert newest.path == good
     assert newest.parts == {"value": 20}
-    assert [record.args[0] for record in caplog.records] == [flipped.name, cut.name]
+    assert [record.args[0] for record in caplog.records] == [changed.name, incomplete.name]
     assert "value.pth was changed" in caplog.records[0].getMessage()
     assert "value.pth is missing" in caplog.records[1].getMessage()
 
 
-def test_when_no_checkpoint_is_whole_each_is_named_in_the_error(tmp_path):
+def test_if_no_checkpoint_is_whole_the_error_names_each(tmp_path):
     first, second = write(tmp_path, 1, 2)
     damage(first)
     damage(second, "manifest.json")
@@ -295,7 +295,7 @@ def test_when_no_checkpoint_is_whole_each_is_named_in_the_error(tmp_path):
 
 @settings(max_examples=20, deadline=None)
 @given(iterations=st.sets(st.integers(0, 99), max_size=6), count=st.integers(1, 5))
-def test_as_many_of_the_newest_are_kept_as_asked_for(tmp_path_factory, iterations, count):
+def test_the_requested_number_of_newest_checkpoints_stays(tmp_path_factory, iterations, count):
     folder = tmp_path_factory.mktemp("states")
     write(folder, *iterations)
     keep_newest(folder, count)
@@ -303,7 +303,7 @@ def test_as_many_of_the_newest_are_kept_as_asked_for(tmp_path_factory, iteration
     assert not any(path.name.startswith(".") for path in folder.iterdir())
 
 
-def test_the_last_whole_checkpoint_is_not_given_up_for_a_damaged_newer_one(tmp_path):
+def test_the_last_whole_checkpoint_is_not_removed_in_favor_of_a_damaged_newer_one(tmp_path):
     *_, newest = write(tmp_path, 10, 20, 30, 40)
     damage(newest)
     keep_newest(tmp_path, 1)
@@ -315,7 +315,7 @@ def test_the_last_whole_checkpoint_is_not_given_up_for_a_damaged_newer_one(tmp_p
 
 def test_a_checkpoint_that_is_known_to_be_whole_is_not_read_again(tmp_path, caplog):
     *_, newest = write(tmp_path, 10, 20, 30)
-    damage(newest)  # to see that it isn't read
+    damage(newest)  # a read would notice it
     keep_newest(tmp_path, 1, whole=newest)
     assert iterations_in(tmp_path) == [30]
     assert not caplog.records
@@ -328,14 +328,14 @@ def test_nothing_is_removed_when_no_checkpoint_is_whole(tmp_path):
     assert iterations_in(tmp_path) == [30, 20, 10]
 
 
-def test_to_keep_none_is_refused(tmp_path):
+def test_keeping_no_checkpoint_is_refused(tmp_path):
     write(tmp_path, 1)
     with pytest.raises(CheckpointError, match="at least 1"):
         keep_newest(tmp_path, 0)
     assert iterations_in(tmp_path) == [1]
 
 
-# One process that has PyTorch loaded forks each writer, so that the killing, not the start, takes the time.
+# One process with PyTorch loaded forks each writer, so starting takes no time.
 KILLED_WRITERS = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -346,7 +346,7 @@ torch.set_num_threads(1)
 states = Path("states")
 
 
-def write_over_and_over(iteration, announce):
+def write_repeatedly(iteration, announce):
     while True:
         iteration += 1
         parts = {"network": torch.full((20_000,), float(iteration)), "progress": {"iteration": iteration}}
@@ -360,7 +360,7 @@ for seconds in map(float, sys.argv[1:]):
     reader, announce = os.pipe()
     writer = os.fork()
     if writer == 0:
-        write_over_and_over(found, announce)
+        write_repeatedly(found, announce)
     os.close(announce)
     announced = os.read(reader, 8)
     time.sleep(seconds)
@@ -381,7 +381,7 @@ for seconds in map(float, sys.argv[1:]):
 """
 
 
-def test_a_writer_killed_at_any_instant_loses_nothing_that_it_announced(tmp_path):
+def test_a_writer_killed_at_any_instant_loses_no_announced_checkpoint(tmp_path):
     draw = random.Random(0)
     seconds = [str(draw.uniform(0, 0.1)) for _ in range(25)]
     command = [sys.executable, "-W", "ignore", "-c", KILLED_WRITERS, *seconds]
@@ -390,13 +390,13 @@ def test_a_writer_killed_at_any_instant_loses_nothing_that_it_announced(tmp_path
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == len(seconds)
     for result in results:
-        # One more than was announced is there when the kill fell between the rename and the announcement.
+        # There is one more if the kill fell between the rename and the announcement.
         assert result["found"] - result["announced"] in (0, 1)
         assert result["network"] == [result["found"]]
         assert result["progress"] == result["found"]
-    assert any(result["unfinished"] for result in results), "no kill fell into a write: nothing was tried"
+    assert any(result["unfinished"] for result in results), "no kill fell into a write: nothing was tested"
 
 
-def test_asking_for_results_makes_no_folder(tmp_path):
+def test_checking_for_results_makes_no_folder(tmp_path):
     assert not has_results(tmp_path)
     assert list(tmp_path.iterdir()) == []

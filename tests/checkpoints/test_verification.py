@@ -10,8 +10,8 @@ from torchbase.checkpoints.verification import verify_run
 from torchbase.errors import CheckpointError, RunDirectoryError
 
 
-def content_of(folder):
-    """The checksum of every file by its path."""
+def checksums_of(folder):
+    """The checksum of every file by path."""
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -25,10 +25,10 @@ def flip_a_bit(file, position):
     file.write_bytes(content)
 
 
-def test_a_whole_run_is_found_whole_and_nothing_is_changed(tmp_path):
+def test_a_whole_run_is_verified_and_unchanged(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session()
-    before = content_of(tmp_path)
+    before = checksums_of(tmp_path)
     found = session.verify()
     assert found.is_good
     assert [one.name for one in found.findings] == [
@@ -37,10 +37,10 @@ def test_a_whole_run_is_found_whole_and_nothing_is_changed(tmp_path):
         "network.pth",
     ]
     assert str(found).splitlines()[1:] == [f"{one.name}: whole" for one in found.findings]
-    assert content_of(tmp_path) == before
+    assert checksums_of(tmp_path) == before
 
 
-def test_a_damaged_checkpoint_and_a_damaged_network_are_named_with_what_is_wrong(tmp_path):
+def test_a_damaged_checkpoint_and_a_damaged_network_are_reported(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session()
     flip_a_bit(newest(session) / "training.pth", 700)
@@ -54,7 +54,7 @@ def test_a_damaged_checkpoint_and_a_damaged_network_are_named_with_what_is_wrong
     assert not session.verify().is_good
 
 
-def test_a_network_that_is_damaged_is_no_source_of_a_new_run(tmp_path):
+def test_a_new_run_cannot_start_from_a_damaged_network(tmp_path):
     source = TinySession(CONFIG, tmp_path)
     source()
     flip_a_bit(Path(source.run_dir, "network.pth"), 1000)
@@ -66,18 +66,18 @@ def test_a_network_that_is_damaged_is_no_source_of_a_new_run(tmp_path):
 def test_a_replay_agrees_and_changes_nothing(tmp_path, workers):
     session = TinySession(config_with(dataloader_num_workers=workers), tmp_path)
     session()
-    before = content_of(tmp_path)
+    before = checksums_of(tmp_path)
     weights = {name: value.clone() for name, value in session.network.state_dict().items()}
     found = session.verify(replay=7)
     assert found.is_good
     assert found.replay.differences == ()
     assert "replayed 7 iterations from checkpoint-epoch-000002-iteration-0000000010 twice: they agree" in str(found)
-    assert content_of(tmp_path) == before
+    assert checksums_of(tmp_path) == before
     assert all(torch.equal(value, weights[name]) for name, value in session.network.state_dict().items())
 
 
-class Forgetful(TinySession):
-    """Draws from a generator that no checkpoint knows, so that no two replays are the same."""
+class Unrepeatable(TinySession):
+    """A session that draws from a generator outside the checkpoint, so no two replays are equal."""
 
     def __init__(self, config, parent, generator):
         super().__init__(config, parent)
@@ -88,8 +88,8 @@ class Forgetful(TinySession):
         return {**outputs, "output": outputs["output"] + torch.randn((), generator=self.generator)}
 
 
-def test_a_replay_that_differs_names_what_does(tmp_path):
-    session = Forgetful(CONFIG, tmp_path, torch.Generator().manual_seed(1))
+def test_a_replay_names_the_values_that_differ(tmp_path):
+    session = Unrepeatable(CONFIG, tmp_path, torch.Generator().manual_seed(1))
     session()
     found = session.verify(replay=2)
     assert not found.is_good
@@ -98,7 +98,7 @@ def test_a_replay_that_differs_names_what_does(tmp_path):
     assert not any(one.startswith("run.random") for one in found.replay.differences)
 
 
-def test_the_older_checkpoint_is_replayed_where_the_newest_is_damaged(tmp_path):
+def test_the_older_checkpoint_is_replayed_if_the_newest_is_damaged(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session()
     flip_a_bit(newest(session) / "training.pth", 300)
@@ -107,7 +107,7 @@ def test_the_older_checkpoint_is_replayed_where_the_newest_is_damaged(tmp_path):
     assert found.replay.differences == ()
 
 
-def test_without_a_whole_checkpoint_there_is_nothing_to_replay(tmp_path):
+def test_a_replay_needs_a_whole_checkpoint(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     assert "no checkpoint yet" in str(session.verify())
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
@@ -116,12 +116,12 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_replay(tmp_path):
         session.verify(replay=0)
 
 
-def test_what_is_no_run_directory_is_refused(tmp_path):
+def test_another_folder_than_a_run_directory_is_refused(tmp_path):
     with pytest.raises(RunDirectoryError, match="isn't the directory of a run"):
         verify_run(tmp_path)
 
 
-def test_a_replay_reads_the_data_that_the_session_has(tmp_path):
+def test_a_replay_reads_the_data_of_the_session(tmp_path):
     class WithData(TinySession):
         def __init__(self, config, rows):
             super().__init__(config, tmp_path)

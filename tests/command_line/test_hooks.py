@@ -129,7 +129,7 @@ def test_a_session_gets_the_config_of_a_run_if_one_is_given(command, file, tmp_p
     ("session", "message"),
     [
         ("training.py:Two", "No session of the class Two can be made from a config alone: TypeError"),
-        ("training.py:Nothing", "There is no class 'Nothing'"),
+        ("training.py:Nothing", "There is no session class 'Nothing'"),
         ("nowhere.py:Session", "nowhere.py, isn't there"),
     ],
 )

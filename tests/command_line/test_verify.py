@@ -100,8 +100,8 @@ def test_a_class_inside_a_function_has_to_be_named(project):
     done = torchbase("verify", run_dir, "--replay", "1", "--session", "train-line.py:LineSession", folder=project)
     assert (done.returncode, done.stderr) == (0, "")
     for wrong, message in (
-        ("train-line.py:Nothing", "There is no class 'Nothing' of a session in"),
-        ("train-line.py:CONFIG", "There is no class 'CONFIG'"),
+        ("train-line.py:Nothing", "There is no session class 'Nothing' in"),
+        ("train-line.py:CONFIG", "There is no session class 'CONFIG'"),
         ("nowhere.py:LineSession", "nowhere.py, isn't there"),
     ):
         done = torchbase("verify", run_dir, "--replay", "1", "--session", wrong, folder=project)

@@ -5,8 +5,8 @@ import inspect
 import re
 from pathlib import Path
 
+import config_keys
 import pytest
-from pydantic_core import PydanticUndefined
 
 from torchbase import hooks
 from torchbase.engine import hookspecs
@@ -137,15 +137,14 @@ def test_the_page_on_writing_a_hook_recommends_events_that_exist():
     assert set(recommended) <= set(EVENT_NAMES)
 
 
-@pytest.mark.parametrize(("page", "title"), [("docs/config.md", "session")])
-def test_a_page_lists_each_key_of_the_session_section_with_its_default(page, title):
-    rows = table(section((ROOT / page).read_text(encoding="utf-8"), title))
-    expected = {
-        name: "required" if one.default is PydanticUndefined else f"`{one.default!r}`"
-        for name, one in SessionConfig.model_fields.items()
-    }
-    assert {unquoted(row[0]): row[1] for row in rows} == expected
-    assert all(row[2] for row in rows)
+def test_the_page_on_the_config_has_the_generated_table_of_keys():
+    page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    assert config_keys.PLACE in section(page, "session").splitlines()
+    rows = table(config_keys.table())
+    assert [unquoted(row[0]) for row in rows] == list(SessionConfig.model_fields)
+    for (_, *cells), field in zip(rows, SessionConfig.model_fields.values(), strict=True):
+        assert cells[0].replace("`", "") == field.title
+        assert cells[1:] == ["required" if field.is_required() else f"`{field.default!r}`", field.description]
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

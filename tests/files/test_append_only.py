@@ -6,7 +6,7 @@ import pytest
 from torchbase.files.append_only import AppendOnlyFile, file_sizes, truncate_files
 
 
-def test_a_file_is_made_and_appended_to_when_it_is_opened_again(tmp_path):
+def test_a_file_is_created_and_appended_to_when_it_is_opened_again(tmp_path):
     for text in (b"one", b"two"):
         file = AppendOnlyFile(tmp_path / "log")
         assert file.size == (tmp_path / "log").stat().st_size
@@ -16,7 +16,7 @@ def test_a_file_is_made_and_appended_to_when_it_is_opened_again(tmp_path):
     assert (tmp_path / "log").read_bytes() == b"onetwo"
 
 
-def test_a_file_that_is_abandoned_ends_with_what_was_flushed_last(tmp_path):
+def test_an_abandoned_file_ends_with_the_last_flushed_content(tmp_path):
     (tmp_path / "log").write_bytes(b"before ")
     file = AppendOnlyFile(tmp_path / "log")
     file.append(b"flushed")
@@ -27,12 +27,12 @@ def test_a_file_that_is_abandoned_ends_with_what_was_flushed_last(tmp_path):
     assert (tmp_path / "log").read_bytes() == b"before flushed"
 
 
-def test_a_file_in_a_folder_that_is_gone_can_not_be_opened(tmp_path):
+def test_a_file_in_a_missing_folder_cannot_be_opened(tmp_path):
     with pytest.raises(FileNotFoundError):
         AppendOnlyFile(tmp_path / "gone" / "log")
 
 
-def test_files_are_cut_back_to_what_they_were_and_later_ones_removed(tmp_path, caplog):
+def test_files_are_truncated_to_their_earlier_sizes_and_later_files_removed(tmp_path, caplog):
     for name, length in (("a.log", 5), ("b.log", 5), ("short.log", 5), ("other.txt", 5)):
         (tmp_path / name).write_bytes(b"x" * length)
     sizes = file_sizes(tmp_path, "*.log")

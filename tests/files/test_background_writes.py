@@ -16,12 +16,12 @@ def fail(error):
     raise error
 
 
-def test_writes_are_done_one_after_the_other_in_their_order():
+def test_writes_run_one_after_another_in_order():
     writes, seen = BackgroundWrites(), []
 
     def write(number):
         seen.append(("begins", number))
-        time.sleep(0.02 / (number + 1))  # each would overtake the one before it
+        time.sleep(0.02 / (number + 1))  # each write would overtake the write before it
         seen.append(("ends", number))
 
     for number in range(5):
@@ -30,7 +30,7 @@ def test_writes_are_done_one_after_the_other_in_their_order():
     assert seen == [(what, number) for number in range(5) for what in ("begins", "ends")]
 
 
-def test_of_a_name_one_at_most_is_in_flight_and_another_name_does_not_wait():
+def test_at_most_one_write_of_a_name_is_in_flight_and_other_names_do_not_wait():
     writes, may_end, done = BackgroundWrites(), threading.Event(), []
 
     def slow():
@@ -50,7 +50,7 @@ def test_of_a_name_one_at_most_is_in_flight_and_another_name_does_not_wait():
     assert done == ["first", "other", "second"]
 
 
-def test_to_wait_for_a_name_is_not_to_wait_for_what_comes_after_it(tmp_path):
+def test_waiting_for_a_name_does_not_wait_for_later_writes(tmp_path):
     writes, may_end = BackgroundWrites(), threading.Event()
     writes.submit("first", lambda: (time.sleep(0.02), write_json(tmp_path / "first.json", 1)))
     writes.submit("second", lambda: (may_end.wait(10), write_json(tmp_path / "second.json", 2)))
@@ -61,14 +61,14 @@ def test_to_wait_for_a_name_is_not_to_wait_for_what_comes_after_it(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.json", "second.json"]
 
 
-def test_nothing_is_waited_for_where_nothing_was_handed_over():
+def test_waiting_without_a_write_returns_at_once():
     writes = BackgroundWrites()
     writes.check()
     writes.wait()
     writes.wait("checkpoint")
 
 
-ASK = {
+CALLS = {
     "check": lambda writes: writes.check(),
     "wait": lambda writes: writes.wait(),
     "wait for it": lambda writes: writes.wait("network"),
@@ -79,19 +79,19 @@ ASK = {
 
 
 @pytest.mark.parametrize("error", [RunDirectoryError("the disk is full"), KeyError("name"), SystemExit(3)])
-@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
-def test_an_error_is_raised_when_next_asked_and_once(ask, error):
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_error_is_raised_once_by_the_next_call(call, error):
     writes = BackgroundWrites()
     writes.submit("network", partial(fail, error))
     writes.join()
     with pytest.raises(type(error)) as caught:
-        ask(writes)
+        call(writes)
     assert caught.value is error
-    ask(writes)
+    call(writes)
     writes.wait()
 
 
-def test_what_is_behind_a_failed_write_is_not_written_until_its_error_was_raised(tmp_path):
+def test_nothing_is_written_after_a_failed_write_until_its_error_was_raised(tmp_path):
     writes, may_fail = BackgroundWrites(), threading.Event()
     writes.submit("network", lambda: (may_fail.wait(10), write_json(tmp_path / "missing" / "network.json", 1)))
     writes.submit("checkpoint", partial(write_json, tmp_path / "checkpoint.json", 2))
@@ -106,14 +106,14 @@ def test_what_is_behind_a_failed_write_is_not_written_until_its_error_was_raised
     assert [path.name for path in tmp_path.iterdir()] == ["later.json"]
 
 
-def test_an_error_of_the_disk_may_be_told_in_a_warning_and_what_comes_later_is_written(tmp_path, caplog):
+def test_a_disk_error_can_be_logged_as_a_warning_and_later_writes_run(tmp_path, caplog):
     writes = BackgroundWrites("warn")
     writes.submit("network", partial(write_json, tmp_path / "missing" / "network.json", 1))
     with caplog.at_level(logging.WARNING, "torchbase"):
         writes.wait()
         writes.wait()
     (record,) = caplog.records
-    assert record.message.startswith("Training goes on, and what was kept before stays: can't write")
+    assert record.message.startswith("The training continues, and earlier files stay: can't write")
     assert str(tmp_path / "missing" / "network.json") in record.message
     writes.submit("network", partial(write_json, tmp_path / "network.json", 2))
     writes.wait()
@@ -121,7 +121,7 @@ def test_an_error_of_the_disk_may_be_told_in_a_warning_and_what_comes_later_is_w
 
 
 @pytest.mark.parametrize("error", [NonFiniteError("NaN"), OSError("not explained"), KeyError("name")])
-def test_any_other_error_is_raised_even_so(error, caplog):
+def test_any_other_error_is_raised_even_with_warnings(error, caplog):
     writes = BackgroundWrites("warn")
     writes.submit("network", partial(fail, error))
     with pytest.raises(type(error)):
@@ -129,7 +129,7 @@ def test_any_other_error_is_raised_even_so(error, caplog):
     assert caplog.text == ""
 
 
-def test_to_join_raises_nothing_and_leaves_the_error_to_a_later_check():
+def test_join_raises_nothing_and_a_later_check_raises_the_error():
     writes = BackgroundWrites()
     writes.submit("network", partial(fail, KeyError("name")))
     writes.join("network")
@@ -145,13 +145,13 @@ from torchbase.files.background_writes import BackgroundWrites
 has_begun = threading.Event()
 writes = BackgroundWrites()
 writes.submit("slow", lambda: (has_begun.set(), time.sleep(60)))
-writes.submit("behind it", lambda: print("written"))
+writes.submit("after it", lambda: print("written"))
 assert has_begun.wait(10)
 print("ends", flush=True)
 """
 
 
-def test_a_program_that_ends_does_not_wait_for_what_is_being_written():
+def test_a_program_that_ends_does_not_wait_for_running_writes():
     command = [sys.executable, "-c", ENDS_EARLY]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=40)
     assert done.stdout == "ends\n"
@@ -162,7 +162,7 @@ def check_until(writes, done):
         writes.check()
 
 
-def test_no_instant_lets_a_write_behind_a_failed_one_through():
+def test_a_write_after_a_failed_write_never_runs():
     for _ in range(50):
         writes, may_fail, done = BackgroundWrites(), threading.Event(), []
 
@@ -179,7 +179,7 @@ def test_no_instant_lets_a_write_behind_a_failed_one_through():
         assert done == []
 
 
-def test_what_is_left_behind_a_failed_write_is_written_in_its_order_before_the_next(caplog):
+def test_writes_that_an_error_left_are_retried_in_order_before_the_next_write(caplog):
     writes, done, is_full, may_fail = BackgroundWrites("warn"), [], [True], threading.Event()
 
     def write(name):
@@ -202,7 +202,7 @@ def test_what_is_left_behind_a_failed_write_is_written_in_its_order_before_the_n
     assert caplog.text.count("the disk is full") == 1
 
 
-def test_what_is_left_at_last_is_tried_once_more():
+def test_finish_retries_the_writes_that_an_error_left():
     writes, done, is_full = BackgroundWrites("warn"), [], [True]
 
     def write():
@@ -219,7 +219,7 @@ def test_what_is_left_at_last_is_tried_once_more():
 
 
 @pytest.mark.parametrize("is_writing", [True, False])
-def test_what_is_to_be_done_afterwards_is_done_when_nothing_is_written_any_more(is_writing):
+def test_a_function_is_called_once_no_write_is_running(is_writing):
     writes, may_end, done = BackgroundWrites(), threading.Event(), []
     if is_writing:
         writes.submit("checkpoint", lambda: (may_end.wait(10), done.append("written")))

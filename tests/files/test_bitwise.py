@@ -48,6 +48,6 @@ def test_each_difference_is_named_by_its_path():
         (torch.tensor(1j), torch.tensor(1 + 1j)),
     ],
 )
-def test_what_differs_in_type_shape_or_bits_differs(first, second):
+def test_values_of_different_type_shape_or_bits_differ(first, second):
     assert different_values({"x": first}, {"x": second}) == ["x"]
     assert different_values({"x": first}, {"x": copy.deepcopy(first)}) == []

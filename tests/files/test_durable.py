@@ -41,7 +41,7 @@ def test_a_file_is_written_and_replaced(tmp_path):
     assert names_in(tmp_path) == ["file"]
 
 
-def test_a_reader_meets_the_old_content_until_the_new_one_is_whole(tmp_path):
+def test_a_reader_sees_the_old_content_until_the_new_content_is_complete(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -89,7 +89,7 @@ def test_the_content_reaches_the_disk_before_the_rename_and_the_rename_after_it(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
-def test_an_error_of_the_disk_names_the_file_and_keeps_its_number(tmp_path, monkeypatch, number):
+def test_a_disk_error_names_the_file_and_has_the_same_errno(tmp_path, monkeypatch, number):
     def fsync(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -101,7 +101,7 @@ def test_an_error_of_the_disk_names_the_file_and_keeps_its_number(tmp_path, monk
     assert names_in(tmp_path) == []
 
 
-def test_a_file_in_the_place_of_a_folder_is_named_as_the_trouble(tmp_path):
+def test_a_file_in_the_place_of_a_folder_is_the_named_reason(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryError, match="in its place") as caught:
         write_durably(tmp_path / "file" / "inner", lambda file: file.write(b"content"))
@@ -125,14 +125,14 @@ def test_a_file_is_replaced_in_one_step_without_waiting_for_the_disk(tmp_path, m
         replace_file(tmp_path / "missing" / "file", b"new")
 
 
-def test_missing_folders_are_made_and_present_ones_are_left(tmp_path):
+def test_missing_folders_are_made_and_existing_folders_stay(tmp_path):
     assert make_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     (tmp_path / "a" / "b" / "file").touch()
     make_folder(tmp_path / "a" / "b")
     assert names_in(tmp_path / "a" / "b") == ["file"]
 
 
-def test_a_folder_that_is_not_there_cannot_be_synced(tmp_path):
+def test_a_missing_folder_cannot_be_synced(tmp_path):
     with pytest.raises(RunDirectoryError, match="missing"):
         sync_folder(tmp_path / "missing")
 
@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_filled_leaves_nothing(tmp_path):
     assert names_in(tmp_path) == []
 
 
-def test_a_folder_that_is_there_is_not_replaced_even_when_it_is_empty(tmp_path):
+def test_an_existing_folder_is_not_replaced_even_if_it_is_empty(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(RunDirectoryError, match="folder") as caught:
         write_folder_durably(tmp_path / "folder", one_file)
@@ -227,14 +227,14 @@ def test_only_leftovers_of_killed_processes_are_removed(tmp_path):
     for kind in ("file", "folder"):
         subprocess.run([sys.executable, "-c", script, kind], cwd=tmp_path, check=False)
     assert len(names_in(tmp_path)) == 2
-    kept = [".file.tmp", ".hidden", "file.0123456789abcdef.tmp", "plain.tmp"]
-    for name in kept:
+    others = [".file.tmp", ".hidden", "file.0123456789abcdef.tmp", "plain.tmp"]
+    for name in others:
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
-    assert names_in(tmp_path) == kept
+    assert names_in(tmp_path) == others
 
 
-def test_a_link_with_the_name_of_a_leftover_goes_and_its_target_stays(tmp_path):
+def test_a_link_with_the_name_of_a_leftover_is_removed_and_its_target_stays(tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / ".link.0123456789abcdef.tmp").symlink_to(tmp_path / "precious")
     remove_leftovers(tmp_path)
@@ -257,14 +257,14 @@ json_values = st.recursive(
 
 @settings(max_examples=30, deadline=None)
 @given(value=json_values)
-def test_what_is_written_as_json_is_read_back(tmp_path_factory, value):
+def test_json_is_read_back_as_it_was_written(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "value.json"
     write_json(path, value)
     assert read_json(path) == value
 
 
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": {1}}, {(1, 2): 3}, torch.ones(1)])
-def test_what_is_no_json_is_refused_and_the_old_file_stays(tmp_path, value):
+def test_a_value_that_json_cannot_hold_is_refused_and_the_old_file_stays(tmp_path, value):
     write_json(tmp_path / "value.json", 1)
     with pytest.raises(RunDirectoryError, match=r"value\.json.*finite"):
         write_json(tmp_path / "value.json", value)

@@ -9,7 +9,7 @@ from torchbase.files.host_copies import HostCopies
 
 
 def are_same(first, second):
-    """Compares two nests, types and bits included."""
+    """Whether two nested structures are equal, types and bits included."""
     if isinstance(first, torch.Tensor):
         return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
     if type(first) is not type(second):
@@ -32,20 +32,20 @@ def test_copies_do_not_change_with_the_originals():
     assert are_same(copied, {"weight": torch.arange(4.0), "state": {0: [torch.zeros(2), (torch.ones(1), 3)]}})
 
 
-def test_the_memory_of_a_copy_is_used_again():
+def test_the_memory_of_a_copy_is_reused():
     copies, value = HostCopies(), {"a": torch.zeros(3), "b": [torch.zeros(2, 2)]}
     first = copies.of(value)
     value["a"].fill_(1.0)
     second = copies.of({"a": value["a"], "b": [torch.ones(2, 2)]})
     assert second["a"].data_ptr() == first["a"].data_ptr()
     assert second["b"][0].data_ptr() == first["b"][0].data_ptr()
-    assert first["a"].tolist() == [1.0, 1.0, 1.0]  # the copy before is overwritten
+    assert first["a"].tolist() == [1.0, 1.0, 1.0]  # the previous copy is overwritten
 
 
 @pytest.mark.parametrize(
     "other", [torch.ones(4), torch.ones(3, 1), torch.ones(3, dtype=torch.float64), torch.ones(3, dtype=torch.int32)]
 )
-def test_memory_of_another_shape_or_type_is_not_used(other):
+def test_memory_of_another_shape_or_type_is_not_reused(other):
     copies = HostCopies()
     first = copies.of([torch.zeros(3)])
     second = copies.of([other])
@@ -60,19 +60,19 @@ def test_memory_belongs_to_its_place_in_the_nest():
     assert first["a"].tolist() == [0.0, 0.0]
     assert are_same(second, {"b": torch.ones(2), "c": torch.full((2,), 2.0)})
     assert second["b"].data_ptr() == first["b"].data_ptr()
-    third = copies.of({"a": torch.ones(2)})  # what was left out in between was let go
+    third = copies.of({"a": torch.ones(2)})  # the memory of "a" was freed in between
     assert first["a"].tolist() == [0.0, 0.0]
     assert third["a"].tolist() == [1.0, 1.0]
 
 
-def test_tensors_of_one_shape_have_memory_each():
+def test_tensors_of_the_same_shape_have_separate_memory():
     copies = HostCopies()
     value = {"a": [torch.full((2,), 1.0), torch.full((2,), 2.0)], "b": {0: torch.full((2,), 3.0)}, 0: torch.zeros(2)}
     for _ in range(2):
         assert are_same(copies.of(value), value)
 
 
-def test_two_that_copy_share_no_memory():
+def test_two_instances_share_no_memory():
     value = torch.zeros(2)
     first = HostCopies().of(value)
     value.fill_(1.0)
@@ -93,7 +93,7 @@ def test_the_state_of_a_module_keeps_its_metadata():
     assert torch.equal(other[0].weight, module[0].weight)
 
 
-def test_the_state_of_an_optimizer_is_taken_back_by_another():
+def test_another_optimizer_loads_the_copied_state():
     def make():
         module = torch.nn.Linear(2, 1)
         return module, torch.optim.Adam(module.parameters(), lr=0.1)
@@ -126,9 +126,9 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("tensor", TENSORS.values(), ids=TENSORS)
-def test_any_tensor_becomes_a_contiguous_one_without_a_graph(tensor):
+def test_any_tensor_is_copied_to_a_contiguous_tensor_without_a_graph(tensor):
     copies = HostCopies()
-    for _ in range(2):  # into fresh memory, and into memory that is used again
+    for _ in range(2):  # into new memory, then into reused memory
         copied = copies.of([tensor])[0]
         assert type(copied) is torch.Tensor
         assert copied.dtype == tensor.dtype
@@ -137,13 +137,13 @@ def test_any_tensor_becomes_a_contiguous_one_without_a_graph(tensor):
         assert not copied.requires_grad
 
 
-def test_of_a_part_of_a_large_tensor_only_the_part_is_copied():
+def test_only_the_selected_part_of_a_large_tensor_is_copied():
     copied = HostCopies().of(torch.arange(1000.0)[10:13])
     assert copied.tolist() == [10.0, 11.0, 12.0]
     assert copied.untyped_storage().nbytes() == 3 * 4
 
 
-def test_sparse_tensors_are_copied_as_they_are():
+def test_sparse_tensors_stay_sparse():
     copies = HostCopies()
     original = torch.tensor([1.0, 0.0, 2.0, 0.0]).to_sparse()
     copied = copies.of({"gradient": original})["gradient"]
@@ -154,7 +154,7 @@ def test_sparse_tensors_are_copied_as_they_are():
     assert again.to_dense().tolist() == [9.0, 0.0, 9.0, 0.0]
 
 
-def test_what_a_set_holds_later_is_not_in_its_copy():
+def test_later_items_of_a_set_are_not_in_its_copy():
     names, content = {"a", "b"}, bytearray(b"ab")
     copied = HostCopies().of({"names": names, "content": content})
     names.add("c")
@@ -162,10 +162,10 @@ def test_what_a_set_holds_later_is_not_in_its_copy():
     assert copied == {"names": {"a", "b"}, "content": bytearray(b"ab")}
 
 
-def test_plain_values_are_left_as_they_are():
+def test_plain_values_are_not_copied():
     values = [None, True, 3, 2.5, "text", b"bytes", frozenset({1}), torch.float32, torch.device("cpu")]
     copied = HostCopies().of(values)
-    assert all(ours is theirs for ours, theirs in zip(copied, values, strict=True))
+    assert all(one is other for one, other in zip(copied, values, strict=True))
 
 
 shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
@@ -194,14 +194,14 @@ nests = st.recursive(
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(nests, min_size=1, max_size=3))
-def test_the_copy_of_any_nest_equals_it_whatever_was_copied_before(values):
+def test_a_copy_equals_its_original_whatever_was_copied_before(values):
     copies = HostCopies()
     for value in [*values, *values]:
         assert are_same(copies.of(value), value)
 
 
 def test_a_counter_is_copied_and_not_added_to():
-    counter = Counter({3: 1, 7: 2})  # the milestones of a schedule, say
+    counter = Counter({3: 1, 7: 2})  # e.g. the milestones of a schedule
     copied = HostCopies().of({"milestones": counter})["milestones"]
     assert type(copied) is Counter
     assert copied == counter

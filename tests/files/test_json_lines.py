@@ -9,7 +9,7 @@ from torchbase.errors import RunDirectoryError
 from torchbase.files.json_lines import append_line, read_lines, truncate_lines
 
 
-def test_lines_are_read_back_and_cut_back(tmp_path):
+def test_lines_are_read_back_and_truncated(tmp_path):
     file = tmp_path / "lines.jsonl"
     assert read_lines(file) == ([], 0)
     truncate_lines(file, 0)
@@ -19,14 +19,14 @@ def test_lines_are_read_back_and_cut_back(tmp_path):
     assert [line["number"] for line in read_lines(file)[0]] == [0, 1, 2, 3]
     inode = file.stat().st_ino
     truncate_lines(file, 4)
-    assert file.stat().st_ino == inode  # nothing to cut, nothing written
+    assert file.stat().st_ino == inode  # nothing to truncate, nothing written
     truncate_lines(file, 2)
     assert [line["number"] for line in read_lines(file)[0]] == [0, 1]
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=12))
-def test_whatever_stands_behind_its_own_lines_is_cut_and_they_are_read(tmp_path_factory, after):
+def test_any_content_after_the_lines_is_truncated_and_the_lines_are_read(tmp_path_factory, after):
     file = tmp_path_factory.mktemp("lines") / "lines.jsonl"
     append_line(file, {"number": 1})
     with file.open("ab") as opened:
@@ -36,7 +36,7 @@ def test_whatever_stands_behind_its_own_lines_is_cut_and_they_are_read(tmp_path_
     assert file.read_bytes() == b'{"number": 1}\n'
 
 
-def test_half_a_line_is_cut_also_where_it_would_be_one_of_those_that_stay(tmp_path):
+def test_an_incomplete_line_is_removed_even_within_the_count_to_keep(tmp_path):
     file = tmp_path / "lines.jsonl"
     file.write_bytes(b'{"number": 1}\n{"num')
     truncate_lines(file, 5)
@@ -46,19 +46,19 @@ def test_half_a_line_is_cut_also_where_it_would_be_one_of_those_that_stay(tmp_pa
 @pytest.mark.parametrize(
     "content", [b'{"a": 1}\n{"a": ', b'{"a": 1}\n[1]\n{"a"\n', b'{"a": 1}\n\xff\n' + b"[" * 100_000 + b"\n"]
 )
-def test_damaged_lines_are_counted_but_not_one_that_is_being_written(tmp_path, content):
+def test_invalid_lines_are_counted_but_not_an_incomplete_last_line(tmp_path, content):
     file = tmp_path / "lines.jsonl"
     file.write_bytes(content)
     assert read_lines(file) == ([{"a": 1}], content.count(b"\n") - 1)
 
 
-def test_what_is_no_json_is_refused_before_anything_is_written(tmp_path):
+def test_a_value_that_json_cannot_hold_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         append_line(tmp_path / "lines.jsonl", {"number": float("nan")})
     assert not (tmp_path / "lines.jsonl").exists()
 
 
-def test_a_line_that_fits_the_disk_in_part_is_taken_away(tmp_path, monkeypatch):
+def test_a_line_that_fits_the_disk_only_in_part_is_removed(tmp_path, monkeypatch):
     file = tmp_path / "lines.jsonl"
     append_line(file, {"number": 1})
     real_open = type(file).open
@@ -66,7 +66,7 @@ def test_a_line_that_fits_the_disk_in_part_is_taken_away(tmp_path, monkeypatch):
     def open_on_a_nearly_full_disk(path, *arguments, **named):
         opened = real_open(path, *arguments, **named)
 
-        class Nearly:
+        class NearlyFull:
             def __enter__(self):
                 return self
 
@@ -79,7 +79,7 @@ def test_a_line_that_fits_the_disk_in_part_is_taken_away(tmp_path, monkeypatch):
             def write(self, line):
                 return opened.write(line[:5])
 
-        return Nearly()
+        return NearlyFull()
 
     monkeypatch.setattr(type(file), "open", open_on_a_nearly_full_disk)
     with pytest.raises(RunDirectoryError, match="Free some space") as caught:

@@ -19,8 +19,8 @@ from torchbase.files.json_values import (
     child_path,
     described,
     differences,
+    json_errors,
     json_form,
-    json_mistakes,
 )
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -47,8 +47,8 @@ class Unprintable:
 
 @settings(max_examples=50, deadline=None)
 @given(values)
-def test_a_json_value_has_no_mistakes_and_comes_back_from_json_in_its_json_form(value: Any) -> None:
-    assert json_mistakes(value, "data") == {}
+def test_a_json_value_has_no_errors_and_is_read_back_in_its_json_form(value: Any) -> None:
+    assert json_errors(value, "data") == {}
     assert json.loads(json.dumps(value)) == json_form(value)
 
 
@@ -76,51 +76,49 @@ def test_a_json_value_has_no_mistakes_and_comes_back_from_json_in_its_json_form(
         "\ud800",
     ],
 )
-def test_what_json_cannot_hold_is_found_where_it_lies(value: Any) -> None:
+def test_a_value_that_json_cannot_hold_is_found_with_its_path(value: Any) -> None:
     nested = {"fine": [1], "transform": [{"fn": value}]}
-    assert list(json_mistakes(nested, "data")) == ["data.transform[0].fn"]
+    assert list(json_errors(nested, "data")) == ["data.transform[0].fn"]
 
 
-def test_every_mistake_is_found() -> None:
+def test_every_error_is_found() -> None:
     nested = {"a": ({1}, [len]), "b.c": {"d": float("nan")}, "e": "fine"}
-    assert set(json_mistakes(nested, "data")) == {"data.a[0]", "data.a[1][0]", "data['b.c'].d"}
+    assert set(json_errors(nested, "data")) == {"data.a[0]", "data.a[1][0]", "data['b.c'].d"}
 
 
 @pytest.mark.parametrize("key", [1, None, True, 1.5, (1, 2), Colour.RED])
-def test_a_key_that_is_not_text_is_a_mistake(key: Any) -> None:
-    mistakes = json_mistakes({"inner": {key: 1}}, "data")
-    (wrong,) = mistakes.values()
-    assert wrong == f"expected a key that is a str, got {described(key)}"
+def test_a_key_that_is_not_text_is_an_error(key: Any) -> None:
+    (error,) = json_errors({"inner": {key: 1}}, "data").values()
+    assert error == f"expected a key that is a str, got {described(key)}"
 
 
-def test_a_key_that_utf8_cannot_hold_is_a_mistake() -> None:
-    assert list(json_mistakes({"\udcff": 1}, "data")) == [r"data['\udcff']"]
+def test_a_key_that_utf8_cannot_encode_is_an_error() -> None:
+    assert list(json_errors({"\udcff": 1}, "data")) == [r"data['\udcff']"]
 
 
-def test_a_value_that_contains_itself_is_a_mistake() -> None:
+def test_a_value_that_contains_itself_is_an_error() -> None:
     endless: list[Any] = [1]
     endless.append({"again": endless})
-    assert json_mistakes(endless, "data") == {
-        "data[1].again": "expected a value that ends, got one that contains itself"
-    }
+    (error,) = json_errors(endless, "data").items()
+    assert error == ("data[1].again", "expected a value of finite depth, got one that contains itself")
 
 
-def test_a_value_that_stands_in_two_places_is_no_mistake() -> None:
+def test_a_value_in_two_places_is_no_error() -> None:
     shared = [1, 2]
-    assert json_mistakes({"a": shared, "b": [shared, shared]}, "data") == {}
+    assert json_errors({"a": shared, "b": [shared, shared]}, "data") == {}
 
 
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
-        (torch.ones(1), "give its .tolist()"),
-        (np.float32(1), "give its .tolist()"),
-        ({1}, "give a list"),
-        (len, "give its name"),
+        (torch.ones(1), "pass its .tolist()"),
+        (np.float32(1), "pass its .tolist()"),
+        ({1}, "pass a list"),
+        (len, "pass its name"),
     ],
 )
-def test_a_mistake_says_what_to_give_instead(value: Any, hint: str) -> None:
-    assert json_mistakes(value, "data")["data"].endswith(f"; {hint}")
+def test_an_error_says_what_to_pass_instead(value: Any, hint: str) -> None:
+    assert json_errors(value, "data")["data"].endswith(f"; {hint}")
 
 
 def test_the_json_form_shares_nothing_with_its_value() -> None:
@@ -171,7 +169,7 @@ def test_a_value_that_cannot_be_printed_is_described_by_its_type() -> None:
     assert described(Unprintable()).endswith("Unprintable)")
 
 
-def test_differences_are_told_by_path_in_order() -> None:
+def test_differences_are_sorted_by_path() -> None:
     old = {"session": {"num_epochs": 10, "seed": 1}, "data": {"sizes": [1, 2], "names": ["a"]}, "network": {}}
     new = {"session": {"num_epochs": 20, "seed": 1}, "data": {"sizes": [1, 3], "names": ["a", "b"]}, "extra": None}
     assert [str(difference) for difference in differences(old, new)] == [
@@ -183,7 +181,7 @@ def test_differences_are_told_by_path_in_order() -> None:
     ]
 
 
-def test_a_difference_keeps_both_values() -> None:
+def test_a_difference_has_both_values() -> None:
     assert differences({"a": {"b": "x"}}, {"a": {}}) == [Difference("a.b", "x", NOT_GIVEN)]
 
 
@@ -204,12 +202,14 @@ def test_a_dictionary_does_not_differ_from_its_copy(dictionary: dict[str, Any]) 
 
 @settings(max_examples=100, deadline=None)
 @given(dictionaries, dictionaries)
-def test_differences_run_both_ways_and_vanish_only_for_equals(old: dict[str, Any], new: dict[str, Any]) -> None:
-    there, back = differences(old, new), differences(new, old)
-    assert [Difference(found.path, found.new, found.old) for found in there] == back
-    assert [found.path for found in there] == sorted({found.path for found in there})
+def test_differences_are_symmetric_and_empty_only_for_equal_dictionaries(
+    old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    forward, backward = differences(old, new), differences(new, old)
+    assert [Difference(found.path, found.new, found.old) for found in forward] == backward
+    assert [found.path for found in forward] == sorted({found.path for found in forward})
     if old != new:
-        assert there
+        assert forward
 
 
 @settings(max_examples=50, deadline=None)

@@ -31,7 +31,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_full_disk_is_told_apart_from_values_that_cannot_be_kept(tmp_path, monkeypatch):
+def test_a_full_disk_is_distinguished_from_values_that_cannot_be_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(durable, "FileIO", lambda path, mode: FileIO("/dev/full", "r+"))
     with pytest.raises(RunDirectoryError, match="Free some space") as caught:
         write_tensors(tmp_path / "tensors.pth", torch.ones(100_000))
@@ -75,7 +75,7 @@ def test_tensors_and_plain_values_are_read_back(tmp_path):
         (torch.nn.Linear(1, 1), "Linear"),
     ],
 )
-def test_what_could_not_be_read_again_is_refused_when_it_is_written(tmp_path, value, named):
+def test_a_value_that_could_not_be_read_again_is_refused_when_it_is_written(tmp_path, value, named):
     write_tensors(tmp_path / "value.pth", 1)
     with pytest.raises(RunDirectoryError, match=rf"value\.pth.*{named}"):
         write_tensors(tmp_path / "value.pth", {"a": value})
@@ -114,7 +114,7 @@ nests = st.recursive(
 
 @settings(deadline=None)
 @given(nests)
-def test_what_is_surely_readable_is_read(tmp_path_factory, value):
+def test_a_value_that_is_certainly_loadable_is_read(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("values") / "value.pth"
     torch.save(value, path)
     try:
@@ -123,7 +123,7 @@ def test_what_is_surely_readable_is_read(tmp_path_factory, value):
         assert not is_loadable(value)
 
 
-def test_the_state_of_a_training_is_surely_readable():
+def test_the_state_of_a_training_is_certainly_loadable():
     network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.ones(4, 2)).sum().backward()
@@ -132,19 +132,19 @@ def test_the_state_of_a_training_is_surely_readable():
         assert is_loadable(state)
 
 
-def a_list_in_itself():
+def list_in_itself():
     value = []
     value.append(value)
     return value
 
 
-def a_tensor_with(attribute):
+def tensor_with(attribute):
     tensor = torch.ones(1)
     tensor.attribute = attribute
     return tensor
 
 
-def a_dictionary_with(attribute):
+def dictionary_with(attribute):
     value = OrderedDict()
     value.attribute = attribute
     return value
@@ -153,17 +153,17 @@ def a_dictionary_with(attribute):
 @pytest.mark.parametrize(
     "value",
     [
-        a_list_in_itself(),
+        list_in_itself(),
         2**2040,
-        a_tensor_with(Path("a")),
-        a_dictionary_with(Path("a")),
+        tensor_with(Path("a")),
+        dictionary_with(Path("a")),
         {Path("a"): 1},
         [[np.float64(1)]],
         True + np.int64(1),
         torch.ones(1).to_sparse(),
     ],
 )
-def test_what_may_be_unreadable_is_not_surely_readable(value):
+def test_a_value_that_may_be_unreadable_is_not_certainly_loadable(value):
     assert not is_loadable(value)
 
 
@@ -182,7 +182,7 @@ def test_a_planted_pickle_is_refused_and_does_not_run(tmp_path, how):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_cut_file_of_tensors_is_an_error_that_names_it(tmp_path, share):
+def test_a_truncated_file_of_tensors_is_an_error_that_names_it(tmp_path, share):
     path = tmp_path / "value.pth"
     write_tensors(path, {"a": torch.ones(100)})
     content = path.read_bytes()
@@ -191,6 +191,6 @@ def test_a_cut_file_of_tensors_is_an_error_that_names_it(tmp_path, share):
         read_tensors(path)
 
 
-def test_tensors_are_put_on_the_device_that_is_asked_for(tmp_path):
+def test_tensors_are_loaded_to_the_requested_device(tmp_path):
     write_tensors(tmp_path / "value.pth", torch.ones(2))
     assert read_tensors(tmp_path / "value.pth", map_location="meta").device.type == "meta"

@@ -121,7 +121,7 @@ def test_a_saved_state_without_its_hook_causes_a_warning(tmp_path, caplog):
     resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(first.run_dir).name)
     with caplog.at_level(logging.WARNING, "torchbase"):
         resumed()
-    assert "holds a state of the hook 'my_hook', which isn't registered" in caplog.text
+    assert "has a state of the hook 'my_hook', which isn't registered" in caplog.text
 
 
 def test_a_run_resumes_from_the_checkpoint_before_a_damaged_checkpoint(tmp_path, caplog):

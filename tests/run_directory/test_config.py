@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from torchbase.errors import ConfigError
 from torchbase.files.json_values import differences
-from torchbase.run_directory.config import Config, SessionConfig, choose_device, validate_config
+from torchbase.run_directory.config import Config, SessionConfig, validate_config
 
 SESSION = {"device_name": "cpu", "num_epochs": 3, "mini_batch_size": 4, "learning_rate": 0.1}
 
@@ -27,11 +27,11 @@ def config_with_session(**fields: Any) -> dict[str, Any]:
     return config_with(session={**SESSION, **fields})
 
 
-def mistakes_of(config: Any) -> dict[str, str]:
+def errors_of(config: Any) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
         validate_config(config)
     first, *lines, last = str(caught.value).split("\n")
-    assert first == f"The config has {len(lines)} mistake{'s' if len(lines) > 1 else ''}:"
+    assert first == f"The config has {len(lines)} error{'s' if len(lines) > 1 else ''}:"
     assert last.startswith("To fix: ")
     assert all(line.startswith("  ") for line in lines)
     return dict(line.strip().split(": ", 1) for line in lines)
@@ -88,7 +88,7 @@ def test_defaults_are_filled_in() -> None:
     )
 
 
-def test_what_is_given_is_kept_with_its_tuples_and_written_with_lists() -> None:
+def test_sections_have_their_tuples_and_the_saved_form_has_lists() -> None:
     config = validate_config(config_with(data={"size": (2, 3)}, metrics={"Scores": ("accuracy", "f1")}))
     assert config.data == {"size": (2, 3)}
     assert config.metrics == {"Scores": ["accuracy", "f1"]}
@@ -100,27 +100,27 @@ def test_what_is_given_is_kept_with_its_tuples_and_written_with_lists() -> None:
     }
 
 
-def test_configs_differ_where_what_was_given_differs() -> None:
+def test_configs_differ_where_their_dictionaries_differ() -> None:
     assert validate_config(config_with(data={"a": 1})) != validate_config(config_with(data={"a": 2}))
     assert validate_config(config_with(data={"a": (1,)})) == validate_config(config_with(data={"a": [1]}))
 
 
 def test_later_changes_in_the_dictionary_do_not_reach_the_config() -> None:
-    given_config = config_with(data={"sizes": [[1]]}, metrics={"Scores": ["f1"]})
-    given_config["session"] |= {"loss_function_params": {"weight": [1.0]}, "plugins": ["one"]}
-    given_config["network"]["layers"] = [{"width": 3}]
-    config = validate_config(given_config)
+    original = config_with(data={"sizes": [[1]]}, metrics={"Scores": ["f1"]})
+    original["session"] |= {"loss_function_params": {"weight": [1.0]}, "plugins": ["one"]}
+    original["network"]["layers"] = [{"width": 3}]
+    config = validate_config(original)
     before = copy.deepcopy(config)
-    given_config["data"]["sizes"][0].append(2)
-    given_config["metrics"]["Scores"].append("accuracy")
-    given_config["session"]["loss_function_params"]["weight"].append(2.0)
-    given_config["session"]["plugins"].append("two")
-    given_config["network"]["layers"][0]["width"] = 4
+    original["data"]["sizes"][0].append(2)
+    original["metrics"]["Scores"].append("accuracy")
+    original["session"]["loss_function_params"]["weight"].append(2.0)
+    original["session"]["plugins"].append("two")
+    original["network"]["layers"][0]["width"] = 4
     assert config == before
     assert (config.data, config.network) == (before.data, before.network)
 
 
-def test_the_parts_of_a_config_share_nothing_even_where_the_sections_do() -> None:
+def test_the_parts_of_a_config_share_nothing_even_if_the_sections_do() -> None:
     shared = {"architecture": "Line"}
     config = validate_config(config_with(data=shared, network=shared))
     config.data["architecture"] = "Other"
@@ -136,24 +136,24 @@ def test_a_config_cannot_be_assigned_to() -> None:
 
 
 @pytest.mark.parametrize("wrap", [OrderedDict, MappingProxyType])
-def test_any_mapping_will_do(wrap: Any) -> None:
+def test_any_mapping_is_accepted(wrap: Any) -> None:
     assert isinstance(validate_config(wrap(config_with())), Config)
 
 
 @pytest.mark.parametrize("config", [None, "session", [("session", {})], SessionConfig(**SESSION)])
-def test_what_is_not_a_mapping_is_refused(config: Any) -> None:
+def test_a_config_that_is_not_a_mapping_is_refused(config: Any) -> None:
     with pytest.raises(ConfigError, match="has to be a dictionary with the sections session, data, metrics, network"):
         validate_config(config)
 
 
-def test_all_mistakes_are_reported_at_once_in_order() -> None:
+def test_all_errors_are_reported_at_once_in_order() -> None:
     config = {"session": {"device_name": "cpu", "num_epoch": 3, "mini_batch_size": 4, "learning_rate": -0.1}}
     with pytest.raises(ConfigError) as caught:
         validate_config(config | {"network": {}, "data": {"transform": [{"fn": abs}]}})
     assert str(caught.value).split("\n") == [
-        "The config has 5 mistakes:",
-        "  data.transform[0].fn: expected what JSON can hold (dict, list, tuple, str, int, float, bool or None), "
-        "got <built-in function abs> (builtin_function_or_method); give its name",
+        "The config has 5 errors:",
+        "  data.transform[0].fn: expected a value that JSON can hold (dict, list, tuple, str, int, float, bool or "
+        "None), got <built-in function abs> (builtin_function_or_method); pass its name",
         "  network.architecture: missing; expected the name of a network architecture (a str that is not empty)",
         "  session.learning_rate: expected a number greater than 0, got -0.1 (float)",
         "  session.num_epoch: unknown key; did you mean 'num_epochs'?",
@@ -163,8 +163,8 @@ def test_all_mistakes_are_reported_at_once_in_order() -> None:
 
 
 def test_missing_sections_and_keys_are_named() -> None:
-    assert set(mistakes_of({})) == {"session", "network"}
-    assert set(mistakes_of({"session": {}, "network": {}})) == {
+    assert set(errors_of({})) == {"session", "network"}
+    assert set(errors_of({"session": {}, "network": {}})) == {
         "network.architecture",
         *(f"session.{name}" for name in SESSION),
     }
@@ -173,9 +173,9 @@ def test_missing_sections_and_keys_are_named() -> None:
 @pytest.mark.parametrize("name", ["session", "data", "metrics", "network"])
 @pytest.mark.parametrize("section", [None, [], "text", OrderedDict()])
 def test_a_section_that_is_not_a_dict_is_refused(name: str, section: Any) -> None:
-    wrong = mistakes_of(config_with(**{name: section}))[name]
-    assert wrong.startswith("expected a dict")
-    assert type(section).__qualname__ in wrong
+    error = errors_of(config_with(**{name: section}))[name]
+    assert error.startswith("expected a dict")
+    assert type(section).__qualname__ in error
 
 
 @pytest.mark.parametrize(
@@ -199,15 +199,15 @@ def test_a_section_that_is_not_a_dict_is_refused(name: str, section: Any) -> Non
         *(("device_name", value) for value in ("", "gpu", "CPU", "cuda:x", "cuda:-1", "cuda:256", 0, None, "\ud800")),
     ],
 )
-def test_a_wrong_session_value_is_one_mistake_with_value_and_type(field: str, value: Any) -> None:
-    mistakes = mistakes_of(config_with_session(**{field: value}))
-    assert list(mistakes) == [f"session.{field}"]
-    assert mistakes[f"session.{field}"].startswith("expected ")
-    assert f"({type(value).__name__})" in mistakes[f"session.{field}"]
+def test_an_invalid_session_value_is_one_error_with_value_and_type(field: str, value: Any) -> None:
+    errors = errors_of(config_with_session(**{field: value}))
+    assert list(errors) == [f"session.{field}"]
+    assert errors[f"session.{field}"].startswith("expected ")
+    assert f"({type(value).__name__})" in errors[f"session.{field}"]
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "kept"),
+    ("field", "value", "expected"),
     [
         ("learning_rate", 1, 1.0),
         ("checkpoint_every_seconds", None, None),
@@ -222,20 +222,21 @@ def test_a_wrong_session_value_is_one_mistake_with_value_and_type(field: str, va
         ("device_name", "auto", "auto"),
     ],
 )
-def test_a_right_session_value_is_kept(field: str, value: Any, kept: Any) -> None:
+def test_a_valid_session_value_is_accepted(field: str, value: Any, expected: Any) -> None:
     found = getattr(validate_config(config_with_session(**{field: value})).session, field)
-    assert found == kept
-    assert type(found) is type(kept)
+    assert found == expected
+    assert type(found) is type(expected)
 
 
-def test_every_session_field_says_what_it_expects_and_is_documented() -> None:
+def test_every_session_field_has_an_expected_value_and_a_meaning() -> None:
     for name, field in SessionConfig.model_fields.items():
-        assert field.description
-        assert f"{name}: " in str(SessionConfig.__doc__)
+        assert field.title, name
+        assert field.description, name
+        assert field.description.endswith("."), name
 
 
 @pytest.mark.parametrize(
-    ("config", "path", "said"),
+    ("config", "path", "message"),
     [
         (config_with(metric={}), "metric", "unknown section; did you mean 'metrics'?"),
         (config_with(zebra={}), "zebra", "unknown section; known are session, data, metrics, network"),
@@ -247,10 +248,10 @@ def test_every_session_field_says_what_it_expects_and_is_documented() -> None:
         (config_with_session(device_name="gpu"), "session.device_name", "got 'gpu' (str); this machine has cpu:0"),
         (config_with_session(learning_rate=np.float64(0.1)), "session.learning_rate", "(numpy.float64)"),
         (config_with_session(loss_function_params={"w": (1, {2})}), "session.loss_function_params.w[1]", "{2} (set)"),
-        (config_with(data={"transform": [{"fn": abs}]}), "data.transform[0].fn", "give its name"),
+        (config_with(data={"transform": [{"fn": abs}]}), "data.transform[0].fn", "pass its name"),
         (config_with(data={1: 2}), "data[1]", "expected a key that is a str, got 1 (int)"),
         (config_with(data={"limit": float("inf")}), "data.limit", "expected a finite number, got inf (float)"),
-        (config_with(network={"architecture": "L", "mean": torch.ones(1)}), "network.mean", "give its .tolist()"),
+        (config_with(network={"architecture": "L", "mean": torch.ones(1)}), "network.mean", "pass its .tolist()"),
         (config_with(network={"architecture": " "}), "network.architecture", "got ' ' (str)"),
         (config_with(network={"architecture": None}), "network.architecture", "got None (NoneType)"),
         (config_with(metrics={"A": "f1"}), "metrics.A", "names (str), got 'f1' (str); write ['f1']"),
@@ -260,42 +261,7 @@ def test_every_session_field_says_what_it_expects_and_is_documented() -> None:
         (config_with(metrics={2: ["f1"]}), "metrics[2]", "expected a key that is a str, got 2 (int)"),
     ],
 )
-def test_a_mistake_is_told_at_its_path(config: dict[str, Any], path: str, said: str) -> None:
-    mistakes = mistakes_of(config)
-    assert list(mistakes) == [path]
-    assert said in mistakes[path]
-
-
-@pytest.mark.parametrize("device_name", ["cpu", "cpu:0"])
-def test_the_cpu_is_always_there(device_name: str) -> None:
-    assert choose_device(device_name) == torch.device(device_name)
-
-
-@pytest.mark.parametrize(
-    ("device_name", "who"),
-    [
-        *((name, "this machine") for name in ("cpu:1", "meta", "mps:7")),
-        *((name, "torch") for name in ("gpu", "cpu:256")),
-    ],
-)
-def test_a_device_that_is_not_there_is_refused(device_name: str, who: str) -> None:
-    with pytest.raises(ConfigError, match=f"{who} has no device '{device_name}'; this machine has cpu:0"):
-        choose_device(device_name)
-
-
-def test_auto_takes_a_device_that_holds_tensors() -> None:
-    device = choose_device("auto")
-    expected = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    assert device == expected
-    assert torch.ones(1, device=device).device.type == device.type
-
-
-def test_an_accelerator_is_chosen_by_its_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
-    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
-    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
-    assert choose_device("cuda:1") == torch.device("cuda:1")
-    assert choose_device("cpu") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="this machine has cpu:0, cuda:0, cuda:1"):
-        choose_device("cuda:2")
+def test_an_error_is_reported_at_its_path(config: dict[str, Any], path: str, message: str) -> None:
+    errors = errors_of(config)
+    assert list(errors) == [path]
+    assert message in errors[path]

@@ -35,13 +35,13 @@ REFUSED = {
 }
 
 
-def keep(folder, config=CONFIG, name="config.json"):
+def save_config(folder, config=CONFIG, name="config.json"):
     folder.mkdir(exist_ok=True)
     write_json(folder / name, validate_config(config).as_given)
     return folder
 
 
-def go_on(session, config, **arguments):
+def resume_with(session, config, **arguments):
     return TinySession(
         config,
         Path(session.run_dir).parent,
@@ -51,24 +51,24 @@ def go_on(session, config, **arguments):
     )
 
 
-def test_every_key_of_a_session_is_tried_below():
+def test_every_key_of_a_session_is_tested_below():
     assert ALLOWED.keys() | REFUSED.keys() == SessionConfig.model_fields.keys()
     assert {f"session.{name}" for name in ALLOWED} == MAY_CHANGE
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-def test_what_makes_no_other_experiment_may_change(tmp_path, name):
+def test_a_key_that_makes_no_other_experiment_may_change(tmp_path, name):
     config = validate_config(config_with(**{name: ALLOWED[name]}))
-    kept = json.loads((keep(tmp_path) / "config.json").read_text())
-    assert [one.path for one in config_changes(kept, config)] == [f"session.{name}"]
+    saved = json.loads((save_config(tmp_path) / "config.json").read_text())
+    assert [one.path for one in config_changes(saved, config)] == [f"session.{name}"]
     check_config(tmp_path, config, allow_changes=False)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_makes_another_experiment_is_refused_unless_it_is_allowed(tmp_path, name):
+def test_a_key_that_makes_another_experiment_is_refused_unless_changes_are_allowed(tmp_path, name):
     config = validate_config(config_with(**{name: REFUSED[name]}))
     with pytest.raises(ConfigError, match=rf"\n  session\.{name}: .* -> "):
-        check_config(keep(tmp_path), config, allow_changes=False)
+        check_config(save_config(tmp_path), config, allow_changes=False)
     check_config(tmp_path, config, allow_changes=True)
 
 
@@ -82,15 +82,15 @@ def test_what_makes_another_experiment_is_refused_unless_it_is_allowed(tmp_path,
 )
 def test_the_other_sections_may_not_change(tmp_path, section, line):
     with pytest.raises(ConfigError) as caught:
-        check_config(keep(tmp_path), validate_config({**CONFIG, **section}), allow_changes=False)
+        check_config(save_config(tmp_path), validate_config({**CONFIG, **section}), allow_changes=False)
     assert str(caught.value).splitlines()[1:-1] == [f"  {line}"]
 
 
-def test_every_difference_that_is_refused_is_listed_and_no_other(tmp_path):
+def test_only_refused_differences_are_listed(tmp_path):
     config = config_with(learning_rate=0.1, weight_decay=0.2, num_epochs=9, nan_policy="skip")
     config["network"]["layers"] = 3
-    with pytest.raises(ConfigError, match="To fix, give the kept values") as caught:
-        check_config(keep(tmp_path), validate_config(config), allow_changes=False)
+    with pytest.raises(ConfigError, match="To fix, pass the saved values") as caught:
+        check_config(save_config(tmp_path), validate_config(config), allow_changes=False)
     assert str(caught.value).splitlines()[:-1] == [
         f"The config differs from that of the run {tmp_path}, so this would be another experiment:",
         "  network.layers: not given -> 3",
@@ -100,30 +100,30 @@ def test_every_difference_that_is_refused_is_listed_and_no_other(tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if not SessionConfig.model_fields[name].is_required()])
-def test_a_key_that_is_left_out_is_its_default(tmp_path, name):
+def test_a_missing_key_counts_as_its_default(tmp_path, name):
     default = SessionConfig.model_fields[name].default
-    for kept, given in ((CONFIG, config_with(**{name: default})), (config_with(**{name: default}), CONFIG)):
-        config = validate_config(given)
-        assert config_changes(validate_config(kept).as_given, config) == []
-        check_config(keep(tmp_path, kept), config, allow_changes=False)
+    for saved, other in ((CONFIG, config_with(**{name: default})), (config_with(**{name: default}), CONFIG)):
+        config = validate_config(other)
+        assert config_changes(validate_config(saved).as_given, config) == []
+        check_config(save_config(tmp_path, saved), config, allow_changes=False)
 
 
-def test_a_section_that_is_left_out_is_empty(tmp_path):
+def test_a_missing_section_counts_as_empty(tmp_path):
     full = {**CONFIG, "data": {}, "metrics": {}}
-    for kept, given in ((CONFIG, full), (full, CONFIG)):
-        check_config(keep(tmp_path, kept), validate_config(given), allow_changes=False)
+    for saved, other in ((CONFIG, full), (full, CONFIG)):
+        check_config(save_config(tmp_path, saved), validate_config(other), allow_changes=False)
 
 
-def test_a_run_that_kept_no_config_takes_any(tmp_path):
+def test_a_run_without_a_saved_config_accepts_any(tmp_path):
     check_config(tmp_path, validate_config(CONFIG), allow_changes=False)
 
 
-def test_the_newest_config_is_the_one_that_the_run_was_last_resumed_with(tmp_path):
+def test_the_newest_config_is_that_of_the_last_resume(tmp_path):
     assert newest_config(tmp_path) is None
-    keep(tmp_path)
+    save_config(tmp_path)
     assert newest_config(tmp_path) == CONFIG
-    keep(tmp_path, config_with(num_epochs=4), "config_2026-11-02_10-00-00-000000.json")
-    keep(tmp_path, config_with(num_epochs=3), "config_2026-11-01_10-00-00-000000.json")
+    save_config(tmp_path, config_with(num_epochs=4), "config_2026-11-02_10-00-00-000000.json")
+    save_config(tmp_path, config_with(num_epochs=3), "config_2026-11-01_10-00-00-000000.json")
     assert newest_config(tmp_path)["session"]["num_epochs"] == 4
 
 
@@ -133,10 +133,10 @@ def test_a_damaged_config_is_an_error(tmp_path):
         newest_config(tmp_path)
 
 
-def test_the_newest_run_is_the_last_by_its_tag_that_kept_its_config(tmp_path):
+def test_the_newest_run_has_the_last_tag_of_all_runs_with_a_config(tmp_path):
     for day in (2, 9, 5):
-        keep(tmp_path / f"2026-11-0{day}_10-00-00_host")
-    (tmp_path / "2026-11-10_10-00-00_host").mkdir()  # it was ended before
+        save_config(tmp_path / f"2026-11-0{day}_10-00-00_host")
+    (tmp_path / "2026-11-10_10-00-00_host").mkdir()  # a run that ended before its config was saved
     (tmp_path / "notes.txt").touch()
     assert newest_run(tmp_path) == "2026-11-09_10-00-00_host"
 
@@ -144,26 +144,26 @@ def test_the_newest_run_is_the_last_by_its_tag_that_kept_its_config(tmp_path):
 @pytest.mark.parametrize("folder", ["missing", "."])
 def test_without_any_run_there_is_no_newest(tmp_path, folder):
     (tmp_path / "2026-11-10_10-00-00_host").mkdir()
-    with pytest.raises(RunDirectoryError, match=r"no run to go on with in .*no folder in it holds a config\.json"):
+    with pytest.raises(RunDirectoryError, match=r"no run to resume in .*no folder in it holds a config\.json"):
         newest_run(tmp_path / folder)
 
 
 def test_a_refused_config_leaves_the_run_as_it_was_and_free_for_another_session(tmp_path):
-    begun = TinySession(CONFIG, tmp_path)
-    begun()
-    before = {path: path.read_bytes() for path in Path(begun.run_dir).rglob("*") if path.is_file()}
+    first = TinySession(CONFIG, tmp_path)
+    first()
+    before = {path: path.read_bytes() for path in Path(first.run_dir).rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match=r"session\.learning_rate: 0\.05 -> 0\.1"):
-        go_on(begun, config_with(learning_rate=0.1))
-    assert {path: path.read_bytes() for path in Path(begun.run_dir).rglob("*") if path.is_file()} == before
-    assert go_on(begun, config_with(num_epochs=3))().epochs_done == 3
+        resume_with(first, config_with(learning_rate=0.1))
+    assert {path: path.read_bytes() for path in Path(first.run_dir).rglob("*") if path.is_file()} == before
+    assert resume_with(first, config_with(num_epochs=3))().epochs_done == 3
 
 
-def test_changes_that_are_allowed_are_recorded_and_hold_from_then_on(tmp_path, caplog):
-    begun = TinySession(CONFIG, tmp_path)
-    begun()
-    directory, changed = Path(begun.run_dir), config_with(weight_decay=0.1, num_epochs=3)
+def test_allowed_changes_are_recorded_and_become_the_newest_config(tmp_path, caplog):
+    first = TinySession(CONFIG, tmp_path)
+    first()
+    directory, changed = Path(first.run_dir), config_with(weight_decay=0.1, num_epochs=3)
     with caplog.at_level(logging.WARNING, "torchbase"):
-        assert go_on(begun, changed, allow_config_changes=True)().epochs_done == 3
+        assert resume_with(first, changed, allow_config_changes=True)().epochs_done == 3
     changes = ["session.num_epochs: 2 -> 3", "session.weight_decay: 0.0 -> 0.1"]
     (environment,) = directory.glob("environment_*.json")
     assert json.loads(environment.read_text())["config_changes"] == changes
@@ -172,14 +172,14 @@ def test_changes_that_are_allowed_are_recorded_and_hold_from_then_on(tmp_path, c
     assert json.loads(config.read_text()) == changed
     assert json.loads((directory / "config.json").read_text()) == CONFIG
     with pytest.raises(ConfigError, match=r"session\.weight_decay: 0\.1 -> 0\.0"):
-        go_on(begun, config_with(num_epochs=3))
-    go_on(begun, changed)
+        resume_with(first, config_with(num_epochs=3))
+    resume_with(first, changed)
 
 
-def test_the_same_config_is_not_kept_twice(tmp_path):
-    begun = TinySession(CONFIG, tmp_path)
-    begun()
-    go_on(begun, CONFIG)()
-    assert list(Path(begun.run_dir).glob("config_*.json")) == []
-    (environment,) = Path(begun.run_dir).glob("environment_*.json")
+def test_an_unchanged_config_is_not_saved_again(tmp_path):
+    first = TinySession(CONFIG, tmp_path)
+    first()
+    resume_with(first, CONFIG)()
+    assert list(Path(first.run_dir).glob("config_*.json")) == []
+    (environment,) = Path(first.run_dir).glob("environment_*.json")
     assert json.loads(environment.read_text())["config_changes"] == []

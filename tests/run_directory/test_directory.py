@@ -17,11 +17,11 @@ from torchbase.files.durable import write_json
 from torchbase.files.tensors import write_tensors
 from torchbase.run_directory.directory import RunDirectory
 
-HOLDS_THE_LOCK = """
+LOCK_UNTIL_STDIN_CLOSES = """
 import sys
 from torchbase.run_directory.directory import RunDirectory
-held = RunDirectory.open(".", sys.argv[1])
-held.lock()
+directory = RunDirectory.open(".", sys.argv[1])
+directory.lock()
 print("locked", flush=True)
 sys.stdin.read()
 """
@@ -71,21 +71,21 @@ def test_directories_made_at_once_are_different(tmp_path):
     assert any(directory.tag.endswith("_same-2") for directory in made)
 
 
-def test_processes_that_begin_at_once_get_different_directories(tmp_path):
+def test_processes_that_start_at_once_get_different_directories(tmp_path):
     script = r"""if True:
         import os
         from torchbase.run_directory.directory import RunDirectory
-        begin, go = os.pipe()
+        start, barrier = os.pipe()
         children = []
         for _ in range(6):
             if not (child := os.fork()):
-                os.close(go)
-                os.read(begin, 1)
+                os.close(barrier)
+                os.read(start, 1)
                 for _ in range(4):
                     os.write(1, RunDirectory.create(".").tag.encode() + b"\n")
                 os._exit(0)
             children.append(child)
-        os.close(go)
+        os.close(barrier)
         assert all(os.waitpid(child, 0)[1] == 0 for child in children)
     """
     command = [sys.executable, "-W", "ignore", "-c", script]
@@ -102,7 +102,7 @@ def test_a_file_in_the_place_of_the_folder_of_runs_is_named(tmp_path):
         RunDirectory.create(tmp_path / "runs")
 
 
-def test_a_name_that_is_too_long_is_an_error_and_not_tried_for_ever(tmp_path):
+def test_a_name_that_is_too_long_is_an_error_and_not_tried_forever(tmp_path):
     with pytest.raises(RunDirectoryError) as caught:
         RunDirectory.create(tmp_path, "x" * 300)
     assert caught.value.errno == errno.ENAMETOOLONG
@@ -114,7 +114,7 @@ def test_an_earlier_directory_is_found_by_its_tag(new):
 
 
 @pytest.mark.parametrize("tag", ["", ".", "..", "../../x", "../runs", "/etc", "/", "a/b", "a/", "./a", "a\\b", "a\0"])
-def test_a_tag_that_is_no_plain_name_is_refused(tmp_path, tag):
+def test_a_tag_that_is_not_a_plain_name_is_refused(tmp_path, tag):
     for folder in ("runs/a/b", "runs/a\\b"):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(RunDirectoryError, match="isn't the tag of a run"):
@@ -140,7 +140,7 @@ def test_the_folder_of_runs_may_itself_be_a_link(tmp_path):
     assert RunDirectory.open(tmp_path / "link", made.tag).file("a/b").parent.is_dir()
 
 
-def test_a_missing_tag_is_answered_with_the_nearest_and_the_newest(tmp_path):
+def test_the_error_of_a_missing_tag_has_the_nearest_and_the_newest_tags(tmp_path):
     for day in range(10, 20):
         (tmp_path / f"2026-11-{day}_10-00-00_host").mkdir()
     with pytest.raises(RunDirectoryError) as caught:
@@ -173,13 +173,13 @@ def test_a_file_outside_of_the_directory_is_refused(new, name):
     assert list((new.path.parent / "outside").iterdir()) == []
 
 
-def test_the_folder_of_states_is_made_when_it_is_asked_for(new):
+def test_the_folder_of_states_is_created_on_first_access(new):
     assert not (new.path / "states").exists()
     assert new.states == new.path / "states"
     assert new.states.is_dir()
 
 
-def test_a_lock_may_be_taken_and_given_back_again_and_again(new):
+def test_a_directory_can_be_locked_and_unlocked_repeatedly(new):
     other = RunDirectory.open(new.path.parent, new.tag)
     new.unlock()
     for _ in range(2):
@@ -193,7 +193,7 @@ def test_a_lock_may_be_taken_and_given_back_again_and_again(new):
         other.unlock()
 
 
-def test_a_lock_holds_against_a_thread_of_its_own_and_serves_it(new):
+def test_all_threads_of_a_session_share_its_lock(new):
     new.lock()
     with ThreadPoolExecutor(1) as threads:
         threads.submit(new.lock).result()
@@ -206,11 +206,13 @@ def test_a_lock_holds_against_a_thread_of_its_own_and_serves_it(new):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_lock_of_another_process_holds_until_it_ends_or_is_killed(new, killed):
-    command = [sys.executable, "-c", HOLDS_THE_LOCK, new.tag]
+    command = [sys.executable, "-c", LOCK_UNTIL_STDIN_CLOSES, new.tag]
     with subprocess.Popen(command, cwd=new.path.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
-        with pytest.raises(RunDirectoryLockedError, match=r"Another session writes .* wait until it has ended"):
+        with pytest.raises(
+            RunDirectoryLockedError, match=r"Another session is writing to .* wait until that session has ended"
+        ):
             new.lock()
         if killed:
             holder.kill()
@@ -219,14 +221,14 @@ def test_a_lock_of_another_process_holds_until_it_ends_or_is_killed(new, killed)
     new.lock()
 
 
-def test_an_error_of_the_system_is_not_taken_for_a_lock(new):
+def test_an_error_of_the_operating_system_is_not_mistaken_for_a_lock(new):
     (new.path / ".lock").mkdir()
     with pytest.raises(RunDirectoryError, match="lock") as caught:
         new.lock()
     assert not isinstance(caught.value, RunDirectoryLockedError)
 
 
-def test_a_directory_in_which_nothing_was_kept_is_removed_with_a_warning(new, caplog):
+def test_a_directory_without_results_is_removed_with_a_warning(new, caplog):
     new.lock()
     write_json(new.file("config.json"), {})
     write_json(new.file("states/seeds.json"), {})

@@ -31,7 +31,7 @@ def test_the_description_can_be_written_as_json_and_read_back():
     assert json.loads(json.dumps(description, allow_nan=False)) == description
 
 
-def test_the_description_tells_software_machine_and_command(monkeypatch):
+def test_the_description_has_software_machine_and_command(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--wide"])
     description = describe_environment()
     assert description["python"] == platform.python_version()
@@ -62,7 +62,7 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
     assert packages["numpy"] == version("numpy")
 
 
-def test_no_package_is_imported_to_learn_its_version():
+def test_no_package_is_imported_to_find_its_version():
     script = """if True:
         import sys
         from torchbase.run_directory.environment import describe_environment
@@ -78,7 +78,7 @@ def describe_code(folder):
         return describe()
 
 
-def test_the_commit_is_clean_until_a_file_of_it_changes(repository):
+def test_the_commit_is_clean_until_a_tracked_file_changes(repository):
     (repository / "code.py").write_text("1")
     git("add", "code.py")
     git("commit", "--quiet", "--message", "first")
@@ -97,7 +97,7 @@ def test_a_repository_before_its_first_commit_has_none(repository):
     assert describe_code(Path()) is None
 
 
-def test_the_commit_is_that_of_the_folder(repository, monkeypatch):
+def test_the_commit_belongs_to_the_repository_of_the_folder(repository, monkeypatch):
     git("commit", "--quiet", "--allow-empty", "--message", "first")
     (repository / "sub").mkdir()
     commit = git("rev-parse", "HEAD")
@@ -116,7 +116,7 @@ def test_without_git_there_is_no_commit(repository, monkeypatch):
     assert describe_code(Path()) is None
 
 
-def test_a_git_that_does_not_answer_is_not_waited_for(repository, monkeypatch):
+def test_a_hanging_git_is_not_waited_for(repository, monkeypatch):
     (repository / "git").write_text("#!/bin/sh\nexec sleep 60\n")
     (repository / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(repository), prepend=os.pathsep)
@@ -126,7 +126,7 @@ def test_a_git_that_does_not_answer_is_not_waited_for(repository, monkeypatch):
     assert time.monotonic() - begin < 5
 
 
-def test_an_error_does_not_wait_for_a_git_that_does_not_answer(repository, monkeypatch):
+def test_an_error_does_not_wait_for_a_hanging_git(repository, monkeypatch):
     (repository / "git").write_text("#!/bin/sh\nexec sleep 60\n")
     (repository / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(repository), prepend=os.pathsep)
@@ -136,7 +136,7 @@ def test_an_error_does_not_wait_for_a_git_that_does_not_answer(repository, monke
     assert time.monotonic() - begin < 5
 
 
-def test_git_is_asked_while_something_else_is_done(repository):
+def test_git_runs_while_the_body_does_something_else(repository):
     git("commit", "--quiet", "--allow-empty", "--message", "first")
     with describing_code(Path()) as describe:
         commit = git("rev-parse", "HEAD")

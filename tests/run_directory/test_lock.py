@@ -8,7 +8,7 @@ import pytest
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.lock import is_locked
 
-HOLDS_THE_LOCK = """
+LOCK_UNTIL_STDIN_CLOSES = """
 import sys
 from torchbase.run_directory.directory import RunDirectory
 directory = RunDirectory.open(sys.argv[1], sys.argv[2])
@@ -23,7 +23,7 @@ def directory(tmp_path):
     return RunDirectory.create(tmp_path)
 
 
-def test_a_lock_is_seen_as_long_as_it_is_held(directory):
+def test_a_directory_is_locked_until_it_is_unlocked(directory):
     assert is_locked(directory.path) is False
     directory.lock()
     assert is_locked(directory.path) is True
@@ -31,8 +31,8 @@ def test_a_lock_is_seen_as_long_as_it_is_held(directory):
     assert is_locked(directory.path) is False
 
 
-def test_the_lock_of_a_process_that_is_killed_is_free(directory):
-    command = [sys.executable, "-c", HOLDS_THE_LOCK, str(directory.path.parent), directory.tag]
+def test_the_lock_of_a_killed_process_is_released(directory):
+    command = [sys.executable, "-c", LOCK_UNTIL_STDIN_CLOSES, str(directory.path.parent), directory.tag]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"locked\n"
         assert is_locked(directory.path) is True
@@ -41,12 +41,12 @@ def test_the_lock_of_a_process_that_is_killed_is_free(directory):
         assert is_locked(directory.path) is False
 
 
-def test_looking_changes_nothing(directory):
+def test_checking_a_lock_changes_nothing(directory):
     is_locked(directory.path)
     assert list(directory.path.iterdir()) == []
 
 
-def test_what_can_not_be_told_is_none(directory, monkeypatch):
+def test_the_result_is_none_if_the_lock_cannot_be_checked(directory, monkeypatch):
     (directory.path / ".lock").touch()
 
     def refuse(*arguments):
@@ -58,23 +58,23 @@ def test_what_can_not_be_told_is_none(directory, monkeypatch):
     assert is_locked(directory.path) is None
 
 
-def test_whoever_looks_keeps_no_session_from_its_run(directory):
+def test_checking_a_lock_never_stops_a_session_from_locking(directory):
     directory.lock()
     directory.unlock()
     is_over = threading.Event()
 
-    def look():
+    def check_repeatedly():
         while not is_over.is_set():
             is_locked(directory.path)
 
-    lookers = [threading.Thread(target=look) for _ in range(2)]
-    for looker in lookers:
-        looker.start()
+    threads = [threading.Thread(target=check_repeatedly) for _ in range(2)]
+    for thread in threads:
+        thread.start()
     try:
         for _ in range(200):
             directory.lock()
             directory.unlock()
     finally:
         is_over.set()
-        for looker in lookers:
-            looker.join()
+        for thread in threads:
+            thread.join()

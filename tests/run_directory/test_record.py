@@ -36,7 +36,7 @@ STATUS = Status(
 )
 
 
-def same(first, second):
+def are_equal(first, second):
     return repr(first) == repr(second)  # NaN included
 
 
@@ -51,11 +51,11 @@ def test_a_status_is_read_back_as_it_was_written(tmp_path_factory, state, reason
     status = Status(**{**vars(STATUS), "state": state, "reason": reason})
     status = Status(**{**vars(status), "best_losses": {name: Best(*best) for name, best in losses.items()}})
     write_status(folder, status)
-    assert same(read_status(folder), status)
+    assert are_equal(read_status(folder), status)
     json.loads((folder / "status.json").read_bytes(), parse_constant=pytest.fail)  # NaN isn't JSON
 
 
-def test_what_is_not_there_is_none_or_empty(tmp_path):
+def test_missing_files_are_read_as_none_or_empty(tmp_path):
     assert read_status(tmp_path) is None
     assert read_hooks(tmp_path) is None
     assert read_epochs(tmp_path) == ([], 0)
@@ -65,7 +65,7 @@ def test_what_is_not_there_is_none_or_empty(tmp_path):
     "content",
     [b"", b"null", b"[]", b"3", b'{"state": "running"}', b'{"format_version": 2}', b"\xff", b"[" * 100_000],
 )
-def test_what_is_damaged_is_an_error_that_names_the_file(tmp_path, content):
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path, content):
     for name, read in (("status.json", read_status), ("hooks.json", read_hooks)):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(RunDirectoryError, match=name):
@@ -73,10 +73,10 @@ def test_what_is_damaged_is_an_error_that_names_the_file(tmp_path, content):
 
 
 @pytest.mark.parametrize(("key", "value"), [("state", "resting"), ("epochs_done", "many"), ("best_losses", [1])])
-def test_a_status_with_a_value_of_another_kind_is_damaged(tmp_path, key, value):
+def test_a_status_with_an_invalid_value_is_damaged(tmp_path, key, value):
     write_status(tmp_path, STATUS)
-    kept = json.loads((tmp_path / "status.json").read_bytes())
-    (tmp_path / "status.json").write_text(json.dumps({**kept, key: value}))
+    saved = json.loads((tmp_path / "status.json").read_bytes())
+    (tmp_path / "status.json").write_text(json.dumps({**saved, key: value}))
     with pytest.raises(RunDirectoryError, match=r"status\.json isn't what torchbase writes there"):
         read_status(tmp_path)
 
@@ -94,18 +94,18 @@ EPOCHS = [
 ]
 
 
-@pytest.mark.parametrize("kept", [0, 1, 5, 6])
-def test_averages_that_come_again_are_cut_away(tmp_path, kept):
+@pytest.mark.parametrize("count", [0, 1, 5, 6])
+def test_averages_are_truncated_with_an_incomplete_line(tmp_path, count):
     for epoch in EPOCHS:
         append_epoch(tmp_path, epoch)
     assert read_epochs(tmp_path) == (EPOCHS, 0)
     with (tmp_path / "epochs.jsonl").open("a") as lines:
         lines.write('{"epoch": 3, "pha')  # as a killed process leaves it
-    truncate_epochs(tmp_path, kept)
-    assert read_epochs(tmp_path) == (EPOCHS[:kept], 0)
+    truncate_epochs(tmp_path, count)
+    assert read_epochs(tmp_path) == (EPOCHS[:count], 0)
 
 
-def test_lines_of_averages_that_are_damaged_are_counted(tmp_path):
+def test_damaged_lines_of_averages_are_counted(tmp_path):
     append_epoch(tmp_path, EPOCHS[0])
     with (tmp_path / "epochs.jsonl").open("a") as lines:
         lines.write('{"epoch": 1}\n{"epoch": 1, "phase": "a", "iterations": 1, "averages": {"loss": []}}\nnothing\n')

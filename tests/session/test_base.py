@@ -30,7 +30,7 @@ def are_equal(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_session_trains_and_sums_up(tmp_path):
+def test_a_session_trains_and_returns_a_summary(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     summary = session()
     assert summary.run_dir == session.run_dir
@@ -45,7 +45,7 @@ def test_a_session_trains_and_sums_up(tmp_path):
         summary.epochs_done = 3
 
 
-def test_the_run_directory_holds_what_is_promised(tmp_path):
+def test_the_run_directory_holds_the_documented_files(tmp_path):
     session = TinySession(CONFIG, tmp_path, tag_postfix="try")
     directory = Path(session.run_dir)
     assert directory.name.endswith("_try")
@@ -59,7 +59,7 @@ def test_the_run_directory_holds_what_is_promised(tmp_path):
     assert len(list((directory / "states").glob("checkpoint-*"))) == 2
 
 
-def test_the_attributes_are_those_of_the_contract(tmp_path):
+def test_the_public_attributes_have_their_documented_values(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     assert session.config_session.learning_rate == 0.05
     assert session.config_data == {}
@@ -107,7 +107,7 @@ def test_a_subclass_may_set_attributes_after_the_constructor(tmp_path):
     assert len(session.dataset_train) == 8
 
 
-def test_the_same_seed_gives_the_same_weights_whatever_is_looked_at_first(tmp_path):
+def test_the_same_seed_trains_the_same_weights_in_any_order_of_access(tmp_path):
     first = TinySession(CONFIG, tmp_path)
     first()
     second = TinySession(CONFIG, tmp_path)
@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_is_looked_at_first(tmp_pa
     assert not are_equal(weights_of(first), weights_of(other))
 
 
-def test_validation_sets_and_logging_do_not_change_what_is_learnt(tmp_path):
+def test_validation_sets_and_logging_do_not_change_the_weights(tmp_path):
     class Bare(TinySession):
         def init_datasets(self):
             return make_dataset(), ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
@@ -134,7 +134,7 @@ def test_validation_sets_and_logging_do_not_change_what_is_learnt(tmp_path):
     assert are_equal(weights_of(full), weights_of(bare))
 
 
-def test_the_global_random_streams_are_left_as_they_were(tmp_path):
+def test_the_global_random_streams_are_restored(tmp_path):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -142,30 +142,30 @@ def test_the_global_random_streams_are_left_as_they_were(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_without_a_seed_one_is_drawn_and_kept(tmp_path):
+def test_without_a_seed_one_is_drawn_and_saved(tmp_path):
     session = TinySession(config_with(seed=None), tmp_path)
-    kept = json.loads((Path(session.run_dir) / "states" / "seeds.json").read_text())["seed"]
+    seed = json.loads((Path(session.run_dir) / "states" / "seeds.json").read_text())["seed"]
     session()
-    again = TinySession(config_with(seed=kept), tmp_path)
+    again = TinySession(config_with(seed=seed), tmp_path)
     again()
     assert are_equal(weights_of(session), weights_of(again))
 
 
-def test_a_run_goes_on_to_the_same_weights_as_one_that_never_stopped(tmp_path):
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_run(tmp_path):
     whole = TinySession(config_with(num_epochs=4), tmp_path)
     whole()
-    begun = TinySession(config_with(num_epochs=2), tmp_path)
-    begun()
-    tag = Path(begun.run_dir).name
+    first = TinySession(config_with(num_epochs=2), tmp_path)
+    first()
+    tag = Path(first.run_dir).name
     resumed = TinySession(config_with(num_epochs=4), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)
     summary = resumed()
     assert summary.epochs_done == 4
-    assert resumed.run_dir == begun.run_dir
+    assert resumed.run_dir == first.run_dir
     assert are_equal(weights_of(whole), weights_of(resumed))
 
 
 @pytest.mark.parametrize("stop_at", range(1, 11))
-def test_a_run_stopped_after_any_iteration_goes_on_exactly(tmp_path, stop_at):
+def test_a_run_stopped_after_any_iteration_resumes_exactly(tmp_path, stop_at):
     class StopAt:
         @hookimpl
         def on_iteration_end(self, run, phase):
@@ -174,17 +174,17 @@ def test_a_run_stopped_after_any_iteration_goes_on_exactly(tmp_path, stop_at):
 
     whole = TinySession(CONFIG, tmp_path)
     expected = whole()
-    begun = TinySession(CONFIG, tmp_path)
-    begun.register(StopAt())
-    assert begun().stop_reason == "for the test"
-    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
+    first = TinySession(CONFIG, tmp_path)
+    first.register(StopAt())
+    assert first().stop_reason == "for the test"
+    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(first.run_dir).name)
     summary = resumed()
     assert are_equal(weights_of(whole), weights_of(resumed))
     assert summary.averages == expected.averages
     assert summary.best_losses == expected.best_losses
 
 
-def test_a_run_stopped_while_it_validates_validates_that_epoch_again(tmp_path):
+def test_a_run_stopped_during_validation_repeats_the_validation(tmp_path):
     class StopInValidation:
         @hookimpl
         def on_iteration_end(self, run, phase):
@@ -193,10 +193,10 @@ def test_a_run_stopped_while_it_validates_validates_that_epoch_again(tmp_path):
 
     whole = TinySession(CONFIG, tmp_path)
     expected = whole()
-    begun = TinySession(CONFIG, tmp_path)
-    begun.register(StopInValidation())
-    assert begun().epochs_done == 0
-    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
+    first = TinySession(CONFIG, tmp_path)
+    first.register(StopInValidation())
+    assert first().epochs_done == 0
+    resumed = TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(first.run_dir).name)
     summary = resumed()
     assert are_equal(weights_of(whole), weights_of(resumed))
     assert summary.averages == expected.averages
@@ -210,7 +210,7 @@ def test_calling_a_finished_session_again_trains_nothing_more(tmp_path):
     assert are_equal(weights, weights_of(session))
 
 
-def test_a_new_run_can_begin_with_the_network_of_another(tmp_path):
+def test_a_new_run_can_start_from_the_network_of_another(tmp_path):
     source = TinySession(CONFIG, tmp_path)
     source()
     session = TinySession(CONFIG, tmp_path, source_run_dir_tag=Path(source.run_dir).name)
@@ -220,7 +220,7 @@ def test_a_new_run_can_begin_with_the_network_of_another(tmp_path):
     assert session().epochs_done == 2
 
 
-def test_a_network_that_does_not_fit_the_kept_one_is_refused(tmp_path):
+def test_a_network_that_does_not_match_the_saved_one_is_refused(tmp_path):
     source = TinySession(CONFIG, tmp_path)
     source()
 
@@ -231,26 +231,26 @@ def test_a_network_that_does_not_fit_the_kept_one_is_refused(tmp_path):
             return network
 
     tag = Path(source.run_dir).name
-    with pytest.raises(CheckpointError, match=r"(?s)doesn't fit TinyNetwork.*layers\.3\.weight"):
+    with pytest.raises(CheckpointError, match=r"(?s)doesn't match TinyNetwork.*layers\.3\.weight"):
         _ = Other(CONFIG, tmp_path, source_run_dir_tag=tag).network
-    with pytest.raises(CheckpointError, match=r"(?s)The network kept in .* doesn't fit"):
+    with pytest.raises(CheckpointError, match=r"(?s)The network saved in .* doesn't match"):
         Other(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)()
 
 
-def test_a_resumed_run_keeps_its_seed_and_says_in_what_the_config_differs(tmp_path, caplog):
-    begun = TinySession(config_with(seed=None), tmp_path)
-    begun()
-    tag = Path(begun.run_dir).name
+def test_a_resumed_run_keeps_its_seed_and_logs_the_changes_of_the_config(tmp_path, caplog):
+    first = TinySession(config_with(seed=None), tmp_path)
+    first()
+    tag = Path(first.run_dir).name
     with caplog.at_level(logging.WARNING, "torchbase"):
         resumed = TinySession(
             config_with(seed=None, num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag
         )
     assert "session.num_epochs: 2 -> 3" in caplog.text
-    assert list(Path(resumed.run_dir).glob("config_*.json")) == []  # nothing is written until it goes on
+    assert list(Path(resumed.run_dir).glob("config_*.json")) == []  # nothing is written before the session is called
     resumed()
     assert len(list(Path(resumed.run_dir).glob("config_*.json"))) == 1
     del resumed
-    with pytest.raises(ConfigError, match=r"session.seed is 1234567, and the run .* was begun with"):
+    with pytest.raises(ConfigError, match=r"session.seed is 1234567, and the run .* was started with"):
         TinySession(config_with(seed=1234567), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)
 
 
@@ -263,11 +263,11 @@ def test_two_sessions_cannot_write_one_run_directory(tmp_path):
     TinySession(CONFIG, tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)()
 
 
-def test_a_session_that_may_not_write_a_run_directory_does_not_remove_it(tmp_path):
+def test_a_session_without_the_lock_does_not_remove_the_run_directory(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     tag = Path(session.run_dir).name
     session._run_directory.writes.wait()
-    session._run_directory.unlock()  # as after a run that was broken off
+    session._run_directory.unlock()  # as after an interrupted run
 
     class CallTheOther:
         @hookimpl
@@ -281,7 +281,7 @@ def test_a_session_that_may_not_write_a_run_directory_does_not_remove_it(tmp_pat
     assert other().epochs_done == 2
 
 
-def test_a_run_that_was_only_opened_can_be_opened_again(tmp_path):
+def test_a_run_that_was_opened_but_not_called_can_be_opened_again(tmp_path):
     TinySession(CONFIG, tmp_path)()
     first = TinySession.resume(tmp_path)
     second = TinySession.resume(tmp_path)
@@ -290,7 +290,7 @@ def test_a_run_that_was_only_opened_can_be_opened_again(tmp_path):
         assert session().epochs_done == 2
 
 
-def test_a_run_that_fails_before_anything_was_kept_removes_its_directory_and_says_so(tmp_path, caplog):
+def test_a_run_that_fails_without_results_removes_its_directory_with_a_warning(tmp_path, caplog):
     class Failing(TinySession):
         def forward_pass(self, mini_batch):
             raise KeyError("image")
@@ -306,7 +306,7 @@ def test_a_run_that_fails_before_anything_was_kept_removes_its_directory_and_say
     )
 
 
-def test_a_run_that_fails_after_something_was_kept_stays(tmp_path):
+def test_the_directory_of_a_run_that_fails_with_results_stays(tmp_path):
     class Failing(TinySession):
         def forward_pass(self, mini_batch):
             if self.hooks["fails"].epoch == 2:
@@ -333,7 +333,7 @@ def test_a_run_that_fails_after_something_was_kept_stays(tmp_path):
     assert whole().averages == resumed().averages
 
 
-def test_wrong_configs_leave_no_directory(tmp_path):
+def test_invalid_configs_leave_no_directory(tmp_path):
     with pytest.raises(ConfigError, match="num_epochs"):
         TinySession({"session": {}, "network": {"architecture": "TinyNetwork"}}, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
@@ -351,9 +351,9 @@ EMPTY = ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
     [
         ("init_datasets", None, DataError, "has to return two things.*returned NoneType"),
         ("init_datasets", (make_dataset(),), DataError, "returned 1 things"),
-        ("init_datasets", ([1], EMPTY), DataError, "has to be a datasets.Dataset.*gave a list"),
+        ("init_datasets", ([1], EMPTY), DataError, "has to be a datasets.Dataset.*returned a list"),
         ("init_datasets", (Dataset.from_dict({"x": []}), EMPTY), DataError, "The training set is empty"),
-        ("init_datasets", (make_dataset(), {}), DataError, "have to be a ValidationDatasetsDict.*gave a dict"),
+        ("init_datasets", (make_dataset(), {}), DataError, "have to be a ValidationDatasetsDict.*returned a dict"),
         ("init_network", None, StepError, "returned a NoneType"),
         ("init_network", TinyNetwork, StepError, "returned the class TinyNetwork"),
         ("init_network", torch.nn.Linear(1, 1), ConfigError, "is 'TinyNetwork', and init_network returned a Linear"),
@@ -363,7 +363,7 @@ EMPTY = ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
         ("init_metrics", [3], MetricsError, "init_metrics returned 3"),
     ],
 )
-def test_what_the_users_methods_return_is_checked_before_training(tmp_path, method, value, error, message):
+def test_return_values_of_user_methods_are_checked_before_training(tmp_path, method, value, error, message):
     session = returning(method, value)(CONFIG, tmp_path)
     with pytest.raises(error, match=message):
         session()
@@ -394,7 +394,7 @@ def test_a_network_without_parameters_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"create_run_dir_afresh": False}, "none was named.*source_run_dir_tag"),
+        ({"create_run_dir_afresh": False}, "no run was named.*source_run_dir_tag"),
         ({"create_run_dir_afresh": False, "source_run_dir_tag": "no-such-run"}, "no-such-run"),
         ({"create_run_dir_afresh": False, "source_run_dir_tag": "../x"}, r"\.\./x"),
         ({"source_run_dir_tag": "no-such-run"}, "no-such-run"),
@@ -402,13 +402,13 @@ def test_a_network_without_parameters_is_refused(tmp_path):
         ({"create_run_dir_afresh": False, "source_run_dir_tag": "x", "tag_postfix": "y"}, "tag_postfix='y'"),
     ],
 )
-def test_wrong_run_directories_are_refused(tmp_path, arguments, message):
+def test_invalid_run_directories_are_refused(tmp_path, arguments, message):
     with pytest.raises(RunDirectoryError, match=message):
         TinySession(CONFIG, tmp_path, **arguments)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_overridden_collate_function_gets_a_list_of_samples(tmp_path):
+def test_an_overridden_collate_function_is_called_with_a_list_of_samples(tmp_path):
     seen = []
 
     class Collating(TinySession):
@@ -426,14 +426,14 @@ def test_an_overridden_collate_function_gets_a_list_of_samples(tmp_path):
     assert are_equal(weights_of(first), weights_of(second))
 
 
-def test_a_training_set_smaller_than_a_mini_batch_is_trained_on_with_a_warning(tmp_path, caplog):
+def test_a_training_set_smaller_than_a_mini_batch_trains_with_a_warning(tmp_path, caplog):
     session = TinySession(config_with(mini_batch_size=100), tmp_path)
     with caplog.at_level(logging.WARNING, "torchbase"):
         assert session().epochs_done == 2
     assert "The training set has 18 samples, fewer than a mini-batch of 100" in caplog.text
 
 
-def test_the_users_methods_log_values_of_an_iteration(tmp_path):
+def test_user_methods_log_values_of_an_iteration(tmp_path):
     class Logging(TinySession):
         def forward_pass(self, mini_batch):
             self.log("mean_of_x", mini_batch["x"].mean())
@@ -468,7 +468,7 @@ SPAWNED = """
 """
 
 
-def test_an_overridden_collate_function_gives_the_same_in_workers_that_are_started_afresh(tmp_path):
+def test_an_overridden_collate_function_returns_the_same_in_spawned_workers(tmp_path):
     losses = set()
     for method, workers in (("fork", 0), ("spawn", 2)):
         script = tmp_path / f"{method}.py"

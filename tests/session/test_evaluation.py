@@ -15,7 +15,7 @@ class Errors(BaseMetricsClass):
 
 
 class Measured(TinySession):
-    """Measures a median, and draws where validation mini-batches are made."""
+    """A session with a median metric and a random transform in a validation set."""
 
     def init_datasets(self):
         noisy = make_dataset(11, 0.5).with_transform(
@@ -37,14 +37,14 @@ def configured(**session):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_evaluation_is_what_the_curve_of_the_set_shows_with_that_epochs_network(tmp_path, workers):
+def test_an_evaluation_equals_the_curve_at_the_epoch_of_the_network(tmp_path, workers):
     session = Measured(configured(num_epochs=3, dataloader_num_workers=workers), tmp_path)
-    session.register(kept := KeepNetworks())
+    session.register(recorder := KeepNetworks())
     summary = session()
     scalars = read_scalars(session.run_dir)
     for name in ("valid", "noisy"):
         assert session.evaluate(session.datasets_valid_dict[name], name) == summary.averages[f"validation-{name}"]
-    for epoch, network in kept.networks.items():
+    for epoch, network in recorder.networks.items():
         session.network.load_state_dict(network)
         values = session.evaluate(session.datasets_valid_dict["valid"], "valid")
         for value in ("loss", "median"):
@@ -70,27 +70,27 @@ def test_an_evaluation_changes_and_records_nothing(tmp_path):
     assert read_scalars(session.run_dir) == read_scalars(whole.run_dir)
 
 
-def test_the_best_network_is_loaded_in_the_session_that_trained_and_in_one_that_opens_its_directory(tmp_path):
+def test_the_best_network_is_loaded_in_the_session_that_trained_and_in_a_resumed_one(tmp_path):
     session = Measured(configured(num_epochs=4, learning_rate=0.5), tmp_path)
-    session.register(kept := KeepNetworks())
+    session.register(recorder := KeepNetworks())
     best = session().best_losses["validation-valid"]
     later = Measured.resume(tmp_path)
     for one in (session, later):
         one.load_best_network()
-        kept_best = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
-        assert different_values(dict(one.network.state_dict()), dict(kept_best)) == []
-    assert any(different_values(network, dict(kept_best)) == [] for network in kept.networks.values())
-    if different_values(kept.networks[best.epoch], dict(kept_best)) == []:
+        saved_best = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
+        assert different_values(dict(one.network.state_dict()), dict(saved_best)) == []
+    assert any(different_values(network, dict(saved_best)) == [] for network in recorder.networks.values())
+    if different_values(recorder.networks[best.epoch], dict(saved_best)) == []:
         assert later.evaluate(make_dataset(10, 0.1), "valid")["loss"] == pytest.approx(best.loss)
 
 
-def test_without_a_best_network_there_is_an_error_that_says_so(tmp_path):
-    with pytest.raises(RunDirectoryError, match=r"network\.pth isn't there: the run has kept no best network yet"):
+def test_a_missing_best_network_is_an_error(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"network\.pth isn't there: the run has saved no best network yet"):
         Measured(configured(), tmp_path).load_best_network()
 
 
-def test_hooks_that_wrap_the_iteration_take_part_in_an_evaluation_and_others_do_not(tmp_path):
-    heard = []
+def test_only_hooks_that_run_a_part_of_the_iteration_are_called_in_an_evaluation(tmp_path):
+    called = []
 
     class Doubles:
         @hookimpl(wrapper=True)
@@ -99,20 +99,20 @@ def test_hooks_that_wrap_the_iteration_take_part_in_an_evaluation_and_others_do_
             phase.values["loss"] = 2 * phase.values["loss"]
             return loss
 
-    class Listens:
+    class Observes:
         @hookimpl
         def on_iteration_end(self, phase):
-            heard.append(phase.name)
+            called.append(phase.name)
 
     session = TinySession(CONFIG, tmp_path)
     plain = session.evaluate(make_dataset(10), "valid")
     session.register(Doubles())
-    session.register(Listens())
+    session.register(Observes())
     assert session.evaluate(make_dataset(10), "valid")["loss"] == pytest.approx(2 * plain["loss"])
-    assert heard == []
+    assert called == []
 
 
-def test_what_forward_pass_logs_in_an_evaluation_belongs_to_it(tmp_path):
+def test_values_that_forward_pass_logs_in_an_evaluation_belong_to_it(tmp_path):
     class Logs(TinySession):
         def forward_pass(self, mini_batch):
             outputs = super().forward_pass(mini_batch)
@@ -136,7 +136,7 @@ def test_what_forward_pass_logs_in_an_evaluation_belongs_to_it(tmp_path):
     assert [step for step, _ in scalars["training/largest/epochs"]] == [1, 2]
 
 
-def test_predictions_come_in_the_order_of_the_dataset_and_as_a_dataset_of_it(tmp_path):
+def test_predictions_have_the_order_of_the_dataset_as_mini_batches_and_as_a_dataset(tmp_path):
     class WithMore(TinySession):
         def forward_pass(self, mini_batch):
             outputs = super().forward_pass(mini_batch)
@@ -159,9 +159,9 @@ def test_predictions_come_in_the_order_of_the_dataset_and_as_a_dataset_of_it(tmp
     assert torch.equal(torch.tensor(predicted["output"][:]), torch.cat([part["output"] for part in parts]))
     assert torch.tensor(predicted["pair"][:]).shape == (10, 2)
     assert session.predict_dataset(dataset, ["target"]).column_names == ["target"]
-    for wrong, message in (("scale", "has no value for each sample"), ("logits", "isn't there")):
+    for name, message in (("scale", "doesn't have one value per sample"), ("logits", "is missing")):
         with pytest.raises(DataError, match=message):
-            session.predict_dataset(dataset, ["output", wrong])
+            session.predict_dataset(dataset, ["output", name])
 
 
 def test_validation_may_have_mini_batches_of_another_size(tmp_path):

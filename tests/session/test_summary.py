@@ -2,7 +2,7 @@ from torchbase import RunSummary
 from torchbase.engine.run import BestLoss
 
 
-def test_a_notebook_shows_a_table_in_which_nothing_is_taken_for_markup():
+def test_the_table_for_notebooks_escapes_markup():
     summary = RunSummary(
         run_dir="runs/<first>",
         epochs_done=3,

@@ -249,7 +249,7 @@ def test_a_schedule_that_overrides_a_changed_rate_causes_a_warning(tmp_path, cap
     )
     resumed.register(LearningRateSchedule(SCHEDULERS["LambdaLR"]))
     resumed()
-    assert ("takes that back at its next step" in caplog.text) == is_warned
+    assert ("undoes this change at its next step" in caplog.text) == is_warned
     assert resumed.optimizer.param_groups[0]["lr"] == 0.04 / 4
 
 

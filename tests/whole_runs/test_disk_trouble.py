@@ -87,7 +87,7 @@ def test_a_full_disk_is_warned_of_and_training_goes_on_where_that_was_chosen(sma
     session.register(FillTheDisk(small_disk, epoch=2))
     with caplog.at_level(logging.WARNING, "torchbase"):
         assert session().epochs_done == 4
-    assert "Training goes on, and what was kept before stays: can't write" in caplog.text
+    assert "The training continues, and earlier files stay: can't write" in caplog.text
     for told in ("tensorboard can't write its event file", "json_lines can't write log.jsonl"):
         assert caplog.text.count(told) == 1
     lines = [json.loads(line) for line in Path(session.run_dir, "log.jsonl").read_text().splitlines()]

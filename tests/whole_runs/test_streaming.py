@@ -190,7 +190,7 @@ def test_a_stream_that_became_a_dataset_is_named_at_a_resume(tmp_path, caplog):
     begun()
     tag = Path(begun.run_dir).name
     TinySession(config_with(), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)()
-    assert "holds a state of the training loader, and this one takes none" in caplog.text
+    assert "has a state of the training loader, but this session's loader can't restore one" in caplog.text
 
 
 def test_iterations_per_epoch_are_refused_where_the_training_set_is_no_stream(tmp_path):

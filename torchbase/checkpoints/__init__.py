@@ -1,4 +1,4 @@
-"""The state of a run: gathered, written, checked, and restored.
+"""The state of a run: gathered, written, checked and restored.
 
 For: what a run needs to continue exactly (network, optimizer, counters, hooks, random states), as one folder per
 checkpoint with a manifest that has a checksum of every file.

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: which files it consists of, with a checksum for every byte of them and of itself."""
+"""The manifest of a checkpoint: its files, with a checksum of each file and of the manifest itself."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ FORMAT_VERSION: Literal[2] = 2
 
 
 class FileRecord(BaseModel):
-    """Size in bytes and SHA-256 of a file."""
+    """The size in bytes and the SHA-256 checksum of a file."""
 
     size: int
     sha256: str
 
 
 class Manifest(BaseModel):
-    """What a checkpoint consists of, by the names of its files."""
+    """The progress and the files of a checkpoint."""
 
     format_version: Literal[2] = FORMAT_VERSION
     epoch: int
@@ -31,7 +31,7 @@ class Manifest(BaseModel):
     files: dict[str, FileRecord]
 
     def to_bytes(self) -> bytes:
-        """Gives the content of the manifest's file, its own checksum included."""
+        """Returns the content of the manifest file, including its own checksum."""
         content = self.model_dump()
         own_checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return json.dumps({**content, "sha256": own_checksum}, indent=2).encode()
@@ -44,33 +44,33 @@ def record_of(file: BufferedReader | BufferedRandom) -> FileRecord:
         file: The file, open for reading.
 
     Returns:
-        Its size and checksum.
+        The size and the checksum.
     """
     return FileRecord(sha256=checksum(file), size=file.tell())
 
 
 def check_manifest(folder: Path) -> Manifest:
-    """Checks that a folder holds exactly the bytes that its manifest was written for.
+    """Checks that the files of a checkpoint are exactly those of its manifest.
 
     Args:
-        folder: The checkpoint's own folder.
+        folder: The folder of the checkpoint.
 
     Returns:
         The manifest.
 
     Raises:
-        RunDirectoryError: A file is missing, changed or not part of it.
-        OSError: A file can't be read.
+        RunDirectoryError: If a file is missing, changed or not part of the checkpoint.
+        OSError: If a file can't be read.
     """
     manifest = _read_manifest(folder)
     present = {file.name for file in folder.iterdir()} - {MANIFEST_FILE}
     for name in sorted(present ^ manifest.files.keys()):
-        raise RunDirectoryError(f"{name} is {'not part of it' if name in present else 'missing'}")
+        raise RunDirectoryError(f"{name} is {'not part of the checkpoint' if name in present else 'missing'}")
     for name, record in manifest.files.items():
         with open(folder / name, "rb") as file:
             found = record_of(file)
         if found != record:
-            raise RunDirectoryError(f"{name} was changed after it was written: it has {found}, and had {record}")
+            raise RunDirectoryError(f"{name} was changed after it was written: it has {found}, expected {record}")
     return manifest
 
 
@@ -82,13 +82,13 @@ def _read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         if first["loc"] == ("format_version",):
             raise RunDirectoryError(
-                f"{MANIFEST_FILE} is of format {first['input']!r}, and this version of torchbase reads "
-                f"{FORMAT_VERSION}: resume with the version that wrote it, or begin a new run with its network "
+                f"{MANIFEST_FILE} has format {first['input']!r}, and this version of torchbase reads format "
+                f"{FORMAT_VERSION}: resume with the version that wrote it, or start a new run from its network "
                 "(source_run_dir_tag)"
             ) from error
         where = ".".join(str(key) for key in first["loc"]) or "as a whole"
         raise RunDirectoryError(f"{MANIFEST_FILE} isn't a manifest ({where}: {first['msg']})") from error
-    # Compared as bytes, so that even a changed space, which means nothing to JSON, is noticed.
+    # Compared as bytes, so even a changed space is noticed, although JSON ignores it.
     if manifest.to_bytes() != content:
         raise RunDirectoryError(f"{MANIFEST_FILE} was changed after it was written")
     return manifest

@@ -1,4 +1,4 @@
-"""The state of a run between two iterations: everything it needs to go on, gathered and put back."""
+"""The state of a run between two iterations: gathered for a checkpoint, and restored from it."""
 
 import logging
 from collections.abc import Mapping
@@ -19,24 +19,24 @@ logger = logging.getLogger("torchbase")
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A hook, or a seekable loader of the training phase, whose state is kept in every checkpoint."""
+    """A hook, or a seekable loader of the training phase, whose state is saved in every checkpoint."""
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Gives the state: tensors and plain values."""
+        """Returns the state: tensors and plain values."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the state that `state_dict` gave."""
+        """Restores a state that `state_dict` returned."""
 
 
 def gather(run: Run) -> dict[str, Any]:
-    """Gathers everything that a run needs to go on.
+    """Gathers everything that a run needs to resume.
 
     Args:
         run: The run, between two training iterations.
 
     Returns:
-        By the part of a checkpoint, tensors (those of the run itself, not copies) and plain values. The network is a
-        part by itself, since others begin with it; each further part would be a further file to wait for.
+        The parts of a checkpoint by name: tensors (those of the run, not copies) and plain values. The network is a
+        separate part, since other runs start from it. Every further part would be one more file to wait for.
     """
     return {
         "network": network_of(run).state_dict(),
@@ -49,22 +49,22 @@ def gather(run: Run) -> dict[str, Any]:
 
 
 def restore(run: Run, saved: Checkpoint) -> None:
-    """Puts a run into the state of a checkpoint.
+    """Restores the state of a run from a checkpoint.
 
     Args:
-        run: The run, built as it was.
+        run: The run, built like the run that saved the checkpoint.
         saved: The checkpoint.
 
     Raises:
-        CheckpointError: If the network or the optimizer is another than the one that was kept.
+        CheckpointError: If the network or the optimizer doesn't match the saved one.
     """
     network, training = saved.parts["network"], saved.parts["training"]
-    optimizer, kept = training["optimizer"], training["run"]
+    optimizer, state_of_run = training["optimizer"], training["run"]
     if (built := type(optimizer_of(run)).__qualname__) != optimizer["class"]:
         raise CheckpointError(
-            f"The optimizer kept in {saved.path} is of the class {optimizer['class']}, and this session built one of "
-            f"the class {built}. To fix, resume with the code that the run was begun with, or begin a new run with its "
-            "network (source_run_dir_tag)."
+            f"The optimizer saved in {saved.path} has the class {optimizer['class']}, and this session built one with "
+            f"the class {built}. To fix, resume with the code that the run was started with, or start a new run from "
+            "its network (source_run_dir_tag)."
         )
     with_owner = (("network", network, network_of(run)), ("optimizer", optimizer["state"], optimizer_of(run)))
     for name, state, owner in with_owner:
@@ -72,25 +72,26 @@ def restore(run: Run, saved: Checkpoint) -> None:
             owner.load_state_dict(state)
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
-                f"The {name} kept in {saved.path} doesn't fit the one that this session built: {error}. "
-                "To fix, resume with the code and the config that the run was begun with."
+                f"The {name} saved in {saved.path} doesn't match the {name} that this session built: {error}. "
+                "To fix, resume with the code and the config that the run was started with."
             ) from error
-    _take_what_was_changed(optimizer_of(run), optimizer["defaults"])
+    _apply_changed_defaults(optimizer_of(run), optimizer["defaults"])
     for name, parameter in network_of(run).named_parameters():
         gradient = optimizer["gradients"].get(name)
         parameter.grad = None if gradient is None else gradient.to(parameter.device)
-    run.epoch, run.epochs_done = kept["epoch"], kept["epochs_done"]
+    run.epoch, run.epochs_done = state_of_run["epoch"], state_of_run["epochs_done"]
     run.best_losses.clear()
-    run.best_losses.update({name: BestLoss(**best) for name, best in kept["best_losses"].items()})
+    run.best_losses.update({name: BestLoss(**best) for name, best in state_of_run["best_losses"].items()})
     for phase in run.phases:
-        phase_kept = kept["phases"].get(phase.name)
-        if phase_kept is None:
-            logger.warning("%s holds nothing of %s, which begins anew.", saved.path.name, phase.name)
+        state_of_phase = state_of_run["phases"].get(phase.name)
+        if state_of_phase is None:
+            logger.warning("%s has no state of %s, which starts from scratch.", saved.path.name, phase.name)
         else:
-            phase.progress, phase.averages = Progress(**phase_kept["progress"]), dict(phase_kept["averages"])
-    _put_back_hooks(run, saved)
-    _put_back_loader(run, saved)
-    run.random_states = unpack_streams(kept["random"])
+            phase.progress = Progress(**state_of_phase["progress"])
+            phase.averages = dict(state_of_phase["averages"])
+    _restore_hooks(run, saved)
+    _restore_loader(run, saved)
+    run.random_states = unpack_streams(state_of_run["random"])
 
 
 def _state_of_optimizer(run: Run) -> dict[str, Any]:
@@ -120,53 +121,55 @@ def _plain_defaults_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {name: value for name, value in optimizer.defaults.items() if isinstance(value, plain)}
 
 
-def _take_what_was_changed(optimizer: torch.optim.Optimizer, defaults: Mapping[str, Any]) -> None:
-    # What a schedule made of a value is kept, unless the session was built with another one than the run before.
+def _apply_changed_defaults(optimizer: torch.optim.Optimizer, defaults: Mapping[str, Any]) -> None:
+    # A value that a schedule has changed stays, unless this session was built with another default.
     for name, value in _plain_defaults_of(optimizer).items():
         if name in defaults and defaults[name] != value:
-            logger.warning("The optimizer goes on with %s=%s in place of %s.", name, value, defaults[name])
+            logger.warning("The optimizer continues with %s=%s instead of %s.", name, value, defaults[name])
             if name == "lr" and any("initial_lr" in group for group in optimizer.param_groups):  # left by a scheduler
                 logger.warning(
-                    "The schedule of the learning rate goes on as it was kept: one that computes its rates from the "
-                    "first one, like LambdaLR, takes that back at its next step. To train on at another rate, begin a "
-                    "new run with this network (source_run_dir_tag)."
+                    "The learning rate schedule continues from its saved state. A schedule that computes its rates "
+                    "from the first rate, like LambdaLR, undoes this change at its next step. To train with another "
+                    "rate, start a new run from this network (source_run_dir_tag)."
                 )
             for group in optimizer.param_groups:
                 group[name] = value
 
 
 def _gradients_of(run: Run) -> dict[str, Any]:
-    # Between two iterations there are none, but where they are accumulated over several.
+    # Between two iterations there are none, except when they are accumulated.
     return {name: one.grad for name, one in network_of(run).named_parameters() if one.grad is not None}
 
 
 def _progress_of(phase: Phase) -> dict[str, Any]:
     progress = phase.progress
-    kept = replace(progress)
-    if not phase.is_training and not kept.is_done:  # a validation that was broken off begins again
-        kept.iterations, kept.mini_batches = kept.iterations - kept.mini_batches, 0
-    return {"progress": asdict(kept), "averages": dict(phase.averages)}
+    saved = replace(progress)
+    if not phase.is_training and not saved.is_done:  # an interrupted validation restarts
+        saved.iterations, saved.mini_batches = saved.iterations - saved.mini_batches, 0
+    return {"progress": asdict(saved), "averages": dict(phase.averages)}
 
 
-def _put_back_hooks(run: Run, saved: Checkpoint) -> None:
+def _restore_hooks(run: Run, saved: Checkpoint) -> None:
     for name, state in saved.parts["training"]["hooks"].items():
         hook = run.hooks.get(name)
         if isinstance(hook, Stateful):
             hook.load_state_dict(state)
         else:
-            logger.warning("%s holds a state of the hook '%s', which isn't registered.", saved.path.name, name)
+            logger.warning("%s has a state of the hook '%s', which isn't registered.", saved.path.name, name)
 
 
 def _stateful_loader(run: Run) -> Stateful | None:
-    # Of the training phase alone: a validation that was broken off begins again. Only where the loader is told where to
-    # begin: of another, what is done would be passed over once more.
+    # Only of the training phase: an interrupted validation restarts. Only of a seekable loader: another loader would
+    # skip the completed mini-batches a second time.
     loader = run.training.loader
     return loader if isinstance(loader, SeekableLoader) and isinstance(loader, Stateful) else None
 
 
-def _put_back_loader(run: Run, saved: Checkpoint) -> None:
+def _restore_loader(run: Run, saved: Checkpoint) -> None:
     state, loader = saved.parts["training"]["run"]["loader"], _stateful_loader(run)
     if state is not None and loader is not None:
         loader.load_state_dict(state)
     elif state is not None:
-        logger.warning("%s holds a state of the training loader, and this one takes none.", saved.path.name)
+        logger.warning(
+            "%s has a state of the training loader, but this session's loader can't restore one.", saved.path.name
+        )

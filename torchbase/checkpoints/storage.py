@@ -1,4 +1,4 @@
-"""Checkpoints: one folder per kept point of a run, with a manifest that proves every byte of it.
+"""The format of checkpoints: one folder per checkpoint, with a manifest that has a checksum of every file.
 
 ``checkpoint-epoch-000003-iteration-0000000171/`` holds one ``<part>.pth`` per part and ``manifest.json``: the progress,
 the size and SHA-256 of every file, and the SHA-256 of the manifest's own content.
@@ -26,13 +26,13 @@ _logger = logging.getLogger("torchbase")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read from a whole checkpoint.
+    """The content of a whole checkpoint.
 
     Attributes:
-        path: Its folder.
-        epoch: How many epochs were done when it was written.
-        iteration: The iterations done in the whole run when it was written.
-        parts: What was kept, by the name of the part; tensors are on the CPU.
+        path: The folder of the checkpoint.
+        epoch: Number of epochs completed before it was written.
+        iteration: Number of training iterations completed before it was written, counted over the whole run.
+        parts: The saved values by the name of the part. Tensors are on the CPU.
     """
 
     path: Path
@@ -42,29 +42,29 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[str, Any]) -> Path:
-    """Write a checkpoint, which appears in the folder only once all of it is on the disk.
+    """Writes a checkpoint. It appears in the folder only after all of it is on the disk.
 
-    A whole checkpoint of the same progress that is there already is left as it is; a damaged one is replaced.
+    An existing whole checkpoint of the same progress stays; a damaged one is replaced.
 
     Args:
-        folder: The folder of the run's checkpoints, made where it is missing.
-        epoch: How many epochs are done.
-        iteration: The iterations done in the whole run, from 0.
+        folder: The folder of the run's checkpoints. It is created if it is missing.
+        epoch: Number of completed epochs.
+        iteration: Number of completed training iterations of the whole run.
         parts: Tensors and plain values by the name of their file without ``.pth``.
 
     Returns:
-        The checkpoint's own folder.
+        The folder of the checkpoint.
 
     Raises:
-        CheckpointError: A part's name can't be a file's, or the progress is negative.
-        RunDirectoryError: A part holds something else, or the operating system refused.
+        CheckpointError: If the name of a part can't name a file, or the progress is negative.
+        RunDirectoryError: If a part can't be saved, or the operating system reports an error.
     """
-    # Late, since to list checkpoints takes neither pydantic nor torch, which are long to import.
+    # Late, since listing checkpoints needs neither pydantic nor torch, which are slow to import.
     from torchbase.checkpoints.manifest import MANIFEST_FILE, Manifest, record_of
     from torchbase.files.tensors import save_tensors
 
     if epoch < 0 or iteration < 0:
-        raise CheckpointError(f"a checkpoint's progress counts from 0: epoch {epoch}, iteration {iteration} came.")
+        raise CheckpointError(f"the progress of a checkpoint counts from 0; got epoch {epoch}, iteration {iteration}.")
     for name in parts:
         if not _PART.fullmatch(name):
             raise CheckpointError(f"the part {name!r} can't name a file: use letters, digits, '_' and '-' only.")
@@ -73,7 +73,7 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
         try:
             check_checkpoint(path)
         except CheckpointError as error:
-            _logger.warning("a damaged checkpoint is replaced: %s", error)
+            _logger.warning("Replacing a damaged checkpoint: %s", error)
             durable.remove_durably(path)
         else:
             return path
@@ -92,20 +92,20 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a folder by their names alone, the most advanced first.
+    """Lists the checkpoints of a folder by their names alone, the most advanced first.
 
     Args:
-        folder: The folder of the run's checkpoints, which may be missing.
+        folder: The folder of the run's checkpoints. It may be missing.
 
     Returns:
-        Their folders, by iteration and then epoch; anything else in the folder is left out.
+        The folders of the checkpoints, sorted by iteration, then by epoch.
     """
     progress = _progress_of_all(folder)
     return sorted(progress, key=lambda path: progress[path], reverse=True)
 
 
 def has_results(run_directory: Path) -> bool:
-    """Say whether a run has results on disk, which can be looked at or resumed from.
+    """Whether a run has results on disk, to inspect or to resume from.
 
     Args:
         run_directory: The run directory.
@@ -117,13 +117,13 @@ def has_results(run_directory: Path) -> bool:
 
 
 def newest_progress(folder: Path) -> tuple[int, int] | None:
-    """Tell how far the most advanced checkpoint is, by its name alone.
+    """Returns the progress of the most advanced checkpoint, by its name alone.
 
     Args:
-        folder: The folder of the run's checkpoints, which may be missing.
+        folder: The folder of the run's checkpoints. It may be missing.
 
     Returns:
-        How many epochs and training iterations are done; None where there is no checkpoint.
+        The numbers of completed epochs and training iterations; None without a checkpoint.
     """
     progress = _progress_of_all(folder).values()
     if not progress:
@@ -133,28 +133,28 @@ def newest_progress(folder: Path) -> tuple[int, int] | None:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Check that a checkpoint holds exactly the bytes that were written.
+    """Checks that a checkpoint holds exactly the bytes that were written.
 
     Args:
-        path: The checkpoint's own folder.
+        path: The folder of the checkpoint.
 
     Raises:
-        CheckpointError: A file is missing, unreadable, changed, or not part of the checkpoint.
+        CheckpointError: If a file is missing, unreadable, changed or not part of the checkpoint.
     """
     _checked_manifest(path)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Check a checkpoint, then read it, without running anything that its files may hold.
+    """Checks a checkpoint, then reads it without running code that its files may hold.
 
     Args:
-        path: The checkpoint's own folder.
+        path: The folder of the checkpoint.
 
     Returns:
-        Its progress and parts.
+        The progress and the parts.
 
     Raises:
-        CheckpointError: It is damaged, or holds something other than tensors and plain values.
+        CheckpointError: If it is damaged or holds something other than tensors and plain values.
     """
     from torchbase.files.tensors import read_tensors
 
@@ -165,23 +165,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def newest_whole_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read the most advanced checkpoint that is whole; each damaged one passed over is named in a warning.
+    """Reads the most advanced whole checkpoint. A warning names each damaged checkpoint that is skipped.
 
     Args:
-        folder: The folder of the run's checkpoints, which may be missing.
+        folder: The folder of the run's checkpoints. It may be missing.
 
     Returns:
-        The checkpoint, or None where the folder holds none at all.
+        The checkpoint; None if the folder holds no checkpoint.
 
     Raises:
-        CheckpointError: There are checkpoints, but each of them is damaged.
+        CheckpointError: If there are checkpoints, and all of them are damaged.
     """
     damaged = []
     for path in list_checkpoints(folder):
         try:
             return read_checkpoint(path)
         except CheckpointError as error:
-            _logger.warning("the checkpoint %s is passed over: %s", path.name, error)
+            _logger.warning("Skipping the checkpoint %s: %s", path.name, error)
             damaged.append(f"- {error}")
     if damaged:
         listed = "\n".join(damaged)
@@ -190,30 +190,32 @@ def newest_whole_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def keep_newest(folder: Path, count: int, whole: Path | None = None) -> None:
-    """Remove all but the most advanced checkpoints.
+    """Removes all checkpoints except the most advanced ones.
 
-    Counting begins at the first whole one, so it is never given up for a damaged one that is further on.
+    Counting starts at the first whole checkpoint, which is therefore never removed in favor of a damaged one.
 
     Args:
         folder: The folder of the run's checkpoints.
-        count: How many to keep, at least 1.
-        whole: A checkpoint that is known to be whole, since it was just written: it isn't read again.
+        count: The number of checkpoints to keep, at least 1.
+        whole: A checkpoint that is known to be whole, since it was just written. It isn't read again.
 
     Raises:
-        CheckpointError: ``count`` is less than 1.
-        RunDirectoryError: The operating system refused.
+        CheckpointError: If ``count`` is less than 1.
+        RunDirectoryError: If the operating system reports an error.
     """
     if count < 1:
-        raise CheckpointError(f"can't keep the newest {count} checkpoints of {folder}: give a count of at least 1.")
+        raise CheckpointError(f"can't keep the newest {count} checkpoints of {folder}: pass a count of at least 1.")
     paths = list_checkpoints(folder)
-    if len(paths) <= count:  # checking the first would read gigabytes for nothing
+    if len(paths) <= count:  # checking the first checkpoint would read gigabytes for nothing
         return
     for position, path in enumerate(paths):
         try:
             if path != whole:
                 check_checkpoint(path)
         except CheckpointError as error:
-            _logger.warning("the checkpoint %s is not counted among those to keep: %s", path.name, error)
+            _logger.warning(
+                "The damaged checkpoint %s doesn't count among the checkpoints to keep: %s", path.name, error
+            )
             continue
         for surplus in paths[position + count :]:
             durable.remove_durably(surplus)
@@ -233,7 +235,9 @@ def _damage_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CheckpointError(f"the checkpoint {path} is damaged: {error}. Take another, or restore it.") from error
+        raise CheckpointError(
+            f"the checkpoint {path} is damaged: {error}. Use another checkpoint, or restore it."
+        ) from error
 
 
 def _checked_manifest(path: Path) -> "Manifest":
@@ -242,7 +246,9 @@ def _checked_manifest(path: Path) -> "Manifest":
     with _damage_explained(path):
         manifest = check_manifest(path)
         if path.name != _name(manifest.epoch, manifest.iteration) and _NAME.fullmatch(path.name):
-            raise RunDirectoryError(f"{MANIFEST_FILE} is of epoch {manifest.epoch}, iteration {manifest.iteration}")
+            raise RunDirectoryError(
+                f"{MANIFEST_FILE} belongs to epoch {manifest.epoch}, iteration {manifest.iteration}"
+            )
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Checks what a run directory keeps: that its checkpoints are whole, and that training from one repeats itself."""
+"""Verification of a run directory: whether its files are whole, and training from a checkpoint is repeatable."""
 
 import shutil
 import tempfile
@@ -25,8 +25,8 @@ class Finding:
     """Whether a file or a checkpoint is whole.
 
     Attributes:
-        name: Its path within the run directory.
-        problem: What is wrong with it; None if it is whole.
+        name: The path within the run directory.
+        problem: What is wrong; None for a whole file or checkpoint.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of training twice from the same checkpoint.
+    """The result of training twice from the same checkpoint.
 
     Attributes:
         checkpoint: The name of the checkpoint.
-        iterations: How many training iterations were done each time.
-        differences: Every value that differed afterwards, by its path; none where both agree bit for bit.
+        iterations: Number of training iterations of each training.
+        differences: The paths of all values that differ afterwards; empty if both trainings agree bit for bit.
     """
 
     checkpoint: str
@@ -50,12 +50,12 @@ class Replay:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found in a run directory.
+    """The result of verifying a run directory.
 
     Attributes:
         run_dir: The path of the run directory.
-        findings: The checkpoints, the most advanced first, and the best network, if it is there.
-        replay: What came of training twice; None if it wasn't asked for.
+        findings: The checkpoints, the most advanced first, and the best network, if it exists.
+        replay: The result of training twice; None without a replay.
     """
 
     run_dir: str
@@ -64,11 +64,11 @@ class Verification:
 
     @property
     def is_good(self) -> bool:
-        """Whether everything is whole, and agreed."""
+        """Whether everything is whole, and the replay agrees."""
         return all(one.problem is None for one in self.findings) and not (self.replay and self.replay.differences)
 
     def __str__(self) -> str:
-        """The findings, a line each."""
+        """The findings, one per line."""
         lines = [f"{one.name}: {'whole' if one.problem is None else one.problem}" for one in self.findings]
         if not any(one.name.startswith(STATES_FOLDER) for one in self.findings):
             lines.append("no checkpoint yet")
@@ -83,7 +83,7 @@ class Verification:
 
 
 class ReplayableSession(Protocol):
-    """A session, as far as it is needed to train from a checkpoint."""
+    """The part of a session that is needed to train from a checkpoint."""
 
     @property
     def hooks(self) -> Mapping[str, object]:
@@ -93,7 +93,7 @@ class ReplayableSession(Protocol):
         """Adds a hook."""
 
     def unregister(self, name: str) -> object:
-        """Takes a hook out."""
+        """Removes a hook."""
 
     def __call__(self) -> object:
         """Trains."""
@@ -102,16 +102,16 @@ class ReplayableSession(Protocol):
 def verify_run(
     run_dir: Path, replay: int | None = None, reopen: Callable[[Path], ReplayableSession] | None = None
 ) -> Verification:
-    """Checks the manifest of every checkpoint and the checksums of the best network; changes nothing.
+    """Checks the manifest of every checkpoint and the checksums of the best network. It changes nothing.
 
     Args:
         run_dir: The path of the run directory.
-        replay: How many training iterations to do twice from the newest whole checkpoint, in copies of the run
-            directory; None does none.
-        reopen: Gives a session that goes on with the run in such a copy.
+        replay: Number of training iterations to run twice from the newest whole checkpoint, in copies of the run
+            directory; None runs none.
+        reopen: Called with the path of such a copy. Returns a session that resumes the run in it.
 
     Returns:
-        What was found.
+        The result.
 
     Raises:
         RunDirectoryError: If it isn't the directory of a run.
@@ -120,11 +120,11 @@ def verify_run(
     """
     if not (run_dir / STATES_FOLDER).is_dir():
         raise RunDirectoryError(
-            f"{run_dir} isn't the directory of a run: it has no folder '{STATES_FOLDER}'. To fix, give the folder that "
+            f"{run_dir} isn't the directory of a run: it has no folder '{STATES_FOLDER}'. To fix, pass the folder that "
             f"holds the run's {CONFIG_FILE}."
         )
     if replay is not None and replay < 1:
-        raise ValueError(f"replay={replay}: give the number of iterations to do, at least 1.")
+        raise ValueError(f"replay={replay}: pass the number of iterations to run, at least 1.")
     findings = [_check(run_dir, path, check_checkpoint) for path in list_checkpoints(run_dir / STATES_FOLDER)]
     whole = [one.name for one in findings if one is not None and one.problem is None]
     findings.append(_check(run_dir, run_dir / NETWORK_FILE, check_tensors))
@@ -144,7 +144,7 @@ def _check(run_dir: Path, path: Path, check: Callable[[Path], object]) -> Findin
         check(path)
     except RunDirectoryError as error:
         problem = str(error)
-    # A run that goes on meanwhile removes its older checkpoints.
+    # A run that is training meanwhile removes its older checkpoints.
     return Finding(str(path.relative_to(run_dir)), problem) if path.exists() else None
 
 
@@ -157,7 +157,7 @@ def _train_in_a_copy(
         for file in (*run_dir.glob("*.json"), *(run_dir / STATES_FOLDER).glob("*.json")):
             shutil.copy2(file, copy / file.relative_to(run_dir))
         session = reopen(copy)
-        for name in [name for name, hook in session.hooks.items() if name == "console" or _is_a_backend(hook)]:
+        for name in [name for name, hook in session.hooks.items() if name == "console" or _is_backend(hook)]:
             session.unregister(name)
             session.register(_Muted(), name)
         replaying = _Replaying(iterations)
@@ -166,12 +166,12 @@ def _train_in_a_copy(
         return replaying.state
 
 
-def _is_a_backend(hook: object) -> bool:
+def _is_backend(hook: object) -> bool:
     return any(name.startswith("log_") for name in dir(hook))
 
 
 class _Muted:
-    """Stands in for a hook that logs, and takes its state without a word."""
+    """A substitute for a hook that logs. It logs nothing and ignores its saved state."""
 
     @hookimpl
     def on_run_start(self) -> None:
@@ -185,7 +185,7 @@ class _Muted:
 
 
 class _Replaying:
-    """Ends a run after some iterations, and keeps the state in which it then is."""
+    """A hook that ends a run after some iterations and stores its state."""
 
     name = "replaying"
 
@@ -195,7 +195,7 @@ class _Replaying:
 
     @hookimpl(tryfirst=True)
     def on_run_start(self, run: Run) -> None:
-        run.max_epochs += self._left  # so that a run that is done goes on, too
+        run.max_epochs += self._left  # so a finished run trains, too
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:

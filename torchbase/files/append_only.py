@@ -1,4 +1,4 @@
-"""A file that is appended to, and cut back to an earlier length when a run goes back to a checkpoint."""
+"""Append-only files, truncated to an earlier length when a run returns to a checkpoint."""
 
 import logging
 import os
@@ -10,28 +10,28 @@ logger = logging.getLogger("torchbase")
 
 
 def file_sizes(folder: Path, pattern: str) -> dict[str, int]:
-    """Tells how long the files of a folder are.
+    """Returns the sizes of files in a folder.
 
     Args:
         folder: The folder, e.g. a run directory.
-        pattern: Which files, e.g. ``log.jsonl`` or ``events.out.tfevents.*``.
+        pattern: A glob pattern, e.g. ``log.jsonl`` or ``events.out.tfevents.*``.
 
     Returns:
-        Their sizes in bytes by their names, as far as they were flushed.
+        The sizes in bytes by file name. Unflushed content doesn't count.
     """
     return {path.name: path.stat().st_size for path in sorted(folder.glob(pattern))}
 
 
 def truncate_files(folder: Path, pattern: str, sizes: Mapping[str, int]) -> None:
-    """Takes away what was appended after a point to which the run goes back, so that no step is there twice.
+    """Truncates files to the sizes they had at a checkpoint, so no step is recorded twice.
 
     Args:
         folder: The folder.
-        pattern: Which files.
-        sizes: What `file_sizes` gave at that point. A file that isn't among them is removed.
+        pattern: A glob pattern.
+        sizes: The return value of `file_sizes` at the checkpoint. Files that it doesn't list are removed.
 
     Raises:
-        OSError: If the operating system refuses.
+        OSError: If the operating system reports an error.
     """
     for name, size in file_sizes(folder, pattern).items():
         if name not in sizes:
@@ -43,20 +43,20 @@ def truncate_files(folder: Path, pattern: str, sizes: Mapping[str, int]) -> None
 
 
 class AppendOnlyFile:
-    """Appends to a file, which never ends with half a record for longer than it takes to notice it.
+    """A file that records are appended to. After an error, `abandon` removes an incomplete record at its end.
 
     Attributes:
         path: The file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens the file, and makes it where it is missing.
+        """Opens the file and creates it if it is missing.
 
         Args:
-            path: The file; its folder has to exist.
+            path: The file. Its folder must exist.
 
         Raises:
-            OSError: If the operating system refuses.
+            OSError: If the operating system reports an error.
         """
         self.path = path
         self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
@@ -64,7 +64,7 @@ class AppendOnlyFile:
 
     @property
     def size(self) -> int:
-        """The length in bytes, with what wasn't flushed yet."""
+        """The length in bytes, including unflushed content."""
         return self._file.tell()
 
     def append(self, content: bytes) -> None:
@@ -79,7 +79,7 @@ class AppendOnlyFile:
         self._file.write(content)
 
     def flush(self) -> None:
-        """Hands everything to the operating system, for a reader to see.
+        """Passes all content to the operating system, where readers see it.
 
         Raises:
             OSError: If the disk is full or gone; see `abandon`.
@@ -96,11 +96,11 @@ class AppendOnlyFile:
         self._file.close()
 
     def abandon(self) -> None:
-        """Closes the file after an error, without the half of a record that may stand at its end.
+        """Closes the file after an error and removes an incomplete record from its end.
 
-        A reader takes nothing of what comes behind half a record.
+        A reader ignores everything after an incomplete record.
         """
-        with suppress(OSError):  # what could not be written still can't
+        with suppress(OSError):  # closing flushes, which fails again
             self._file.close()
         with suppress(OSError):
             os.truncate(self.path, self._flushed_size)

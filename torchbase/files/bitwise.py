@@ -1,4 +1,4 @@
-"""Compares nests of tensors bit by bit."""
+"""Compares nested tensors bit by bit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,15 +7,15 @@ import torch
 
 
 def different_values(first: Any, second: Any, path: str = "") -> list[str]:
-    """Compares two nests of tensors and plain values bit by bit; NaN equals itself.
+    """Compares two nested structures of tensors and plain values bit by bit. NaN equals itself.
 
     Args:
         first: Dictionaries, lists, tuples, tensors and plain values.
-        second: What to compare with.
-        path: Where they stand, for the answer.
+        second: The structure to compare with.
+        path: The path of both structures, a prefix of the returned paths.
 
     Returns:
-        The paths of what differs, e.g. ``optimizer.state.0.exp_avg``.
+        The paths of the values that differ, e.g. ``optimizer.state.0.exp_avg``.
     """
     pairs: list[tuple[Any, Any, Any]]
     if isinstance(first, Mapping) and isinstance(second, Mapping):

@@ -1,7 +1,7 @@
-"""Files and folders that are either whole on disk or not there at all, whatever ends the process.
+"""Files and folders that are either complete on disk or not there, even if the process is killed.
 
-Everything is first written under a temporary name in the same folder, pushed to the disk, and only then renamed: a
-rename is one step, so a reader sees what was there before or what is there now, never half of it.
+All content is written under a temporary name in the same folder, synced to the disk, and then renamed. A rename is one
+step: a reader sees the old content or the new content, never a part of it.
 """
 
 import errno
@@ -24,19 +24,21 @@ NewFile = Callable[[str], AbstractContextManager[BufferedRandom]]
 _BUFFER_BYTES = 2**16
 _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or keep the runs on another disk."),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or save the runs on another disk."),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "Choose a folder that you may read and write."),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "Something else is in its place: move that, or choose another."),
-    errno.ENOENT: "Check the path: it, or a folder on the way to it, is not there.",
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST), "Another file is in its place: move that file, or choose another path."
+    ),
+    errno.ENOENT: "Check the path: it is not there, or a folder above it is missing.",
 }
 
 
 @contextmanager
 def os_errors_explained(action: str, path: Path) -> Iterator[None]:
-    """Turn any OSError of the body into a RunDirectoryError (same ``errno``) that says what to do about it.
+    """Turns an OSError of the ``with`` body into a RunDirectoryError with the same ``errno`` that says how to fix it.
 
     Args:
-        action: What the body does with the path, as a verb ("write").
+        action: A verb for what the body does with the path, e.g. "write".
         path: The file or folder.
     """
     try:
@@ -44,16 +46,16 @@ def os_errors_explained(action: str, path: Path) -> Iterator[None]:
     except RunDirectoryError:
         raise
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "Mend what the system reports, then run again.")
+        remedy = _REMEDIES.get(error.errno or 0, "Fix what the system reports, then run again.")
         explained = RunDirectoryError(f"can't {action} {path}: {error.strerror or error}. {remedy}")
         explained.errno = error.errno
         raise explained from error
 
 
 def sync_folder(path: Path) -> None:
-    """Push a folder's list of names to the disk, without which a rename may be lost with the power."""
+    """Syncs a folder's list of names to the disk. Otherwise a power failure may undo a rename."""
     with os_errors_explained("sync", path):
-        if os.name == "nt":  # Windows can't open a folder, and keeps its list of names by itself
+        if os.name == "nt":  # Windows can't open a folder, and syncs its list of names on its own
             return
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -63,7 +65,7 @@ def sync_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and the missing ones above it, each of them kept on the disk; return its path."""
+    """Makes a folder and the missing folders above it, syncs each to the disk, and returns its path."""
     with os_errors_explained("make the folder", path):
         if not path.is_dir():
             make_folder(path.parent)
@@ -73,14 +75,14 @@ def make_folder(path: Path) -> Path:
 
 
 def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file, or replace one, so that no reader and no crash ever meets half of it.
+    """Writes or replaces a file. Neither a reader nor a crash ever finds a part of it.
 
     Args:
-        path: The file; its folder has to exist.
-        write: Puts the content into the open binary file that it is given. If it raises, ``path`` stays as it was.
+        path: The file. Its folder must exist.
+        write: Called with the open binary file to write the content. If it raises, ``path`` is unchanged.
 
     Raises:
-        RunDirectoryError: The operating system refused.
+        RunDirectoryError: If the operating system reports an error.
     """
     with os_errors_explained("write", path), _temporary_sibling(path) as temporary:
         with _new_file(temporary) as file:
@@ -90,17 +92,17 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file, or replace one, in one step for every reader and every killed process, but not for a power failure.
+    """Writes or replaces a file in one step, without waiting for the disk.
 
-    For what is written again and again and only informs: it doesn't wait for the disk, which takes milliseconds. After
-    a power failure the file may be an older one, or empty.
+    It suits files that only inform and are written often: waiting for the disk takes milliseconds. Readers and killed
+    processes never find a part of the file. After a power failure, it may be an older version or empty.
 
     Args:
-        path: The file; its folder has to exist.
+        path: The file. Its folder must exist.
         content: The whole content.
 
     Raises:
-        RunDirectoryError: The operating system refused.
+        RunDirectoryError: If the operating system reports an error.
     """
     with os_errors_explained("write", path), _temporary_sibling(path) as temporary:
         temporary.write_bytes(content)
@@ -108,15 +110,15 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def write_folder_durably(path: Path, fill: Callable[[NewFile], object]) -> None:
-    """Write a new folder with all its files in one step.
+    """Writes a new folder with all its files in one step.
 
     Args:
-        path: The folder, which must not exist yet; the folder above it has to.
-        fill: Writes the files, each of which it opens with the function that it is given, by name, in a ``with``; they
-            can be read, too. If it raises, nothing is left behind.
+        path: The folder. It must not exist yet, but the folder above it must.
+        fill: Writes the files. It is called with a function that opens a file by its name, for writing and reading, in
+            a ``with`` statement. If it raises, nothing stays on the disk.
 
     Raises:
-        RunDirectoryError: ``path`` exists already, or the operating system refused.
+        RunDirectoryError: If ``path`` exists already, or the operating system reports an error.
     """
     with os_errors_explained("write", path), _temporary_sibling(path) as temporary:
         temporary.mkdir()
@@ -129,7 +131,7 @@ def write_folder_durably(path: Path, fill: Callable[[NewFile], object]) -> None:
 
 
 def remove_durably(path: Path) -> None:
-    """Remove a file or folder so that no crash leaves half of it under its name."""
+    """Removes a file or folder. No crash leaves a part of it under its name."""
     with os_errors_explained("remove", path), _temporary_sibling(path) as temporary:
         path.rename(temporary)
         sync_folder(path.parent)
@@ -137,9 +139,9 @@ def remove_durably(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process left in a folder (not in the ones inside it) under temporary names.
+    """Removes the temporary files and folders that a killed process left directly in a folder.
 
-    Only the process that alone writes the folder may call this: a file that another one is writing has such a name.
+    Only the process that writes to the folder may call this: a file that it is writing has a temporary name, too.
     """
     with os_errors_explained("remove leftovers in", folder):
         for path in list(folder.iterdir()):
@@ -148,36 +150,37 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def checksum(file: BufferedReader | BufferedRandom) -> str:
-    """Compute the SHA-256 of the whole content of a file that is open for reading, as 64 hexadecimal digits."""
+    """Returns the SHA-256 checksum of a whole file that is open for reading, as 64 hexadecimal digits."""
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, durably.
+    """Writes a value as indented JSON, durably.
 
     Args:
-        path: The file; its folder has to exist.
+        path: The file. Its folder must exist.
         value: Dictionaries, lists, strings, finite numbers, booleans and None.
 
     Raises:
-        RunDirectoryError: The value isn't JSON (NaN and infinity aren't either), or the operating system refused.
+        RunDirectoryError: If JSON can't hold the value (NaN and infinity included), or the operating system reports an
+            error.
     """
     try:
         content = json.dumps(value, indent=2, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise RunDirectoryError(
             f"can't write {path}: {error}. JSON holds dictionaries, lists, strings, finite numbers, booleans and None: "
-            f"turn the rest into one of them first (what may be NaN: str(number))."
+            f"convert everything else first (a number that may be NaN: str(number))."
         ) from error
     write_durably(path, lambda file: file.write(content))
 
 
 def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote.
+    """Reads a JSON file.
 
     Raises:
-        RunDirectoryError: The file can't be read or isn't JSON.
+        RunDirectoryError: If the file can't be read or isn't JSON.
     """
     with os_errors_explained("read", path):
         content = path.read_bytes()
@@ -207,8 +210,8 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[BufferedRandom]:
-    # A buffer, since each call of the system lets the other threads go on, and waits for them: a thread that writes
-    # small pieces takes far longer, and holds up the training far longer.
+    # Buffered, since each system call releases the interpreter lock and waits for it again. Without the buffer, a
+    # thread that writes small pieces takes far longer and delays the training far longer.
     with BufferedRandom(FileIO(path, "x+"), _BUFFER_BYTES) as file:
         yield file
         file.flush()

@@ -1,4 +1,4 @@
-"""Copies of tensors on the host, for a thread that writes them while the training changes the originals."""
+"""Copies of tensors on the host, which a thread can write while the training changes the originals."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -11,45 +11,46 @@ _UNCHANGING = frozenset((bool, int, float, str, type(None)))
 
 
 class HostCopies:
-    """Copies the same nest of tensors again and again into memory of its own.
+    """Copies the same nested tensors repeatedly into its own memory.
 
-    The memory is used again, because fresh memory costs several times the copy: the operating system hands it out page
-    by page when it is first written. So it can be reserved, too, before the first copy.
+    The memory is reused, because new memory costs several times as much as the copy: the operating system provides it
+    page by page when it is first written. For the same reason, memory can be reserved before the first copy.
     """
 
     def __init__(self) -> None:
         self._memory: dict[tuple[object, ...], torch.Tensor] = {}
 
     def reserve(self, value: Any) -> Callable[[], None]:
-        """Takes the memory for a value; of its tensors only shape and type are looked at.
+        """Allocates the memory for a value. Only the shapes and types of its tensors matter.
 
         Args:
-            value: As `of` will get it.
+            value: A value like those that `of` will copy.
 
         Returns:
-            What touches the memory, which takes the time; to be called once, in a thread if need be, before `of` is.
+            A function that touches the memory, which takes most of the time. Call it once before `of`, in a thread if
+            you like.
         """
         self._reserve(value, ())
         return partial(_touch, tuple(self._memory.values()))
 
     def of(self, value: Any) -> Any:
-        """Copies a value; the copy before it is overwritten.
+        """Copies a value and overwrites the previous copy.
 
         Args:
             value: Tensors on any device and plain values, in any nesting of dictionaries, lists and tuples.
 
         Returns:
-            The same, with contiguous tensors on the host in place of the tensors.
+            The copy. All its tensors are contiguous and on the host.
         """
         used: dict[tuple[object, ...], torch.Tensor] = {}
         copied = self._copy(value, (), used)
         self._memory = used
         if any(one.is_pinned() for one in used.values()):
-            torch.accelerator.synchronize()  # once for all of the copies, which didn't wait
+            torch.accelerator.synchronize()  # once for all copies, which are asynchronous
         return copied
 
     def _copy(self, value: Any, path: tuple[object, ...], used: dict[tuple[object, ...], torch.Tensor]) -> Any:
-        if type(value) in _UNCHANGING:  # most of what there is: a random state has hundreds of numbers
+        if type(value) in _UNCHANGING:  # most values: a random state has hundreds of numbers
             return value
         if isinstance(value, torch.Tensor):
             if value.layout is not torch.strided or value.is_quantized:
@@ -57,7 +58,7 @@ class HostCopies:
             used[path] = self._memory_for(value, path).copy_(value.detach(), non_blocking=value.is_cuda)
             return used[path]
         if isinstance(value, dict):
-            copies = copy.copy(value)  # keeps what a module's state_dict carries beside its items
+            copies = copy.copy(value)  # keeps the metadata of a module's state_dict
             for key, one in value.items():  # not by update, to which a Counter adds
                 copies[key] = self._copy(one, (*path, key), used)
             return copies

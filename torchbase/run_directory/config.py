@@ -1,21 +1,16 @@
-"""The config dictionary of a run: what it may hold, every mistake in it at once, and the device that it names."""
+"""The config of a run: its sections and keys, and the errors in it, reported all at once."""
 
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from torchbase.errors import ConfigError, nearest_name
-from torchbase.files.json_values import (
-    child_path,
-    described,
-    json_form,
-    json_mistakes,
-)
+from torchbase.files.json_values import child_path, described, json_errors, json_form
 from torchbase.intervals import Interval
+from torchbase.run_directory.devices import available_devices, parse_device
 
 _SECTIONS = {
     "session": "a dict with at least device_name, num_epochs, mini_batch_size and learning_rate",
@@ -30,62 +25,135 @@ _ARCHITECTURE = "the name of a network architecture (a str that is not empty)"
 class SessionConfig(BaseModel):
     """How a run trains: the section ``session`` of its config, with the defaults filled in.
 
-    Types are strict: ``"10"``, ``10.0`` and ``True`` are not whole numbers, while an int will do for a float.
-
-    Attributes:
-        device_name: ``"auto"`` or a name that ``torch.device`` knows; see ``choose_device``.
-        num_epochs: Passes over the training split, at least 1; or epochs of ``iterations_per_epoch``.
-        mini_batch_size: Samples in one mini-batch, at least 1.
-        validation_mini_batch_size: Samples in one mini-batch of a validation set, at least 1; None takes
-            ``mini_batch_size``.
-        learning_rate: Step size of the optimizer, finite and above 0.
-        weight_decay: Weight decay of the optimizer, at least 0.
-        iterations_per_epoch: Training iterations in an epoch, where the training set is a stream; None makes an epoch
-            of one pass over it.
-        dataloader_num_workers: Processes that load data; 0 loads it in the training process.
-        loss_function_params: Parameters of the loss function by name, in JSON form (lists for tuples), or None.
-        seed: Seed of the random number generators, from 0 to 2**63 - 1; None draws one, which is kept.
-        checkpoint_every_n_iterations: Iterations from one checkpoint to the next; None counts none.
-        checkpoint_every_seconds: Seconds from one checkpoint to the next; None watches no clock.
-        on_checkpoint_error: What becomes of an error of the disk in writing a checkpoint: ``"raise"`` ends the run with
-            it, ``"warn"`` lets the training go on.
-        on_logging_error: What becomes of an error in a logging backend: ``"warn"`` tells of it once and lets the
-            training go on, ``"raise"`` ends the run with it.
-        nan_policy: What a loss that is NaN or infinite does: ``"raise"`` ends the run with an error, ``"skip"`` leaves
-            the mini-batch out, ``"stop"`` leaves it out and ends the run.
-        log_every_n_iterations: Iterations from one log entry to the next, at least 1.
-        metrics_every_n_iterations: Of how many training iterations the metrics of one are computed, counted from the
-            first of each epoch; at least 1.
-        deterministic: Whether torch uses deterministic algorithms only.
-        plugins: Names of the plugins to load, in order.
+    Types are strict: ``"10"``, ``10.0`` and ``True`` are not whole numbers. An int is accepted for a float. The
+    documentation's page about the config lists the keys. Its table is generated from the fields of this class.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    # A description says what an error reports as expected.
-    device_name: str = Field(description="'auto' or a name that torch.device knows, such as 'cpu', 'cuda:1' or 'mps'")
-    num_epochs: int = Field(ge=1, description=_COUNT)
-    mini_batch_size: int = Field(ge=1, description=_COUNT)
-    learning_rate: float = Field(gt=0, description="a number greater than 0")
-    validation_mini_batch_size: int | None = Field(default=None, ge=1, description=f"{_COUNT}, or None")
-    weight_decay: float = Field(default=0.0, ge=0, description="a number of at least 0")
-    iterations_per_epoch: int | None = Field(default=None, ge=1, description=f"{_COUNT}, or None")
-    dataloader_num_workers: int = Field(default=0, ge=0, description="a whole number of at least 0")
-    loss_function_params: dict[str, Any] | None = Field(default=None, description="a dict with keys of str, or None")
-    seed: int | None = Field(default=None, ge=0, lt=2**63, description="a whole number from 0 to 2**63 - 1, or None")
-    checkpoint_every_n_iterations: int | None = Field(default=None, ge=1, description=f"{_COUNT}, or None")
-    checkpoint_every_seconds: float | None = Field(default=60.0, gt=0, description="a number greater than 0, or None")
-    on_checkpoint_error: Literal["raise", "warn"] = Field(default="raise", description="'raise' or 'warn'")
-    on_logging_error: Literal["raise", "warn"] = Field(default="warn", description="'raise' or 'warn'")
-    nan_policy: Literal["raise", "skip", "stop"] = Field(default="raise", description="'raise', 'skip' or 'stop'")
-    log_every_n_iterations: int = Field(default=1, ge=1, description=_COUNT)
-    metrics_every_n_iterations: int = Field(default=10, ge=1, description=_COUNT)
-    deterministic: bool = Field(default=False, description="True or False")
-    plugins: tuple[str, ...] = Field(default=(), description="a list or tuple of plugin names (str)")
+    # The documentation lists each field: its title as the expected value, its description as
+    # the meaning. Errors show the title.
+    device_name: str = Field(
+        title="'auto' or a name that torch.device knows, such as 'cpu', 'cuda:1' or 'mps'",
+        description='The device that trains the network. `"auto"` is the current accelerator of torch, or the CPU on a '
+        "machine without one. Any other name must be that of a device of this machine.",
+    )
+    num_epochs: int = Field(
+        ge=1,
+        title=_COUNT,
+        description="Passes over the training set. In a resumed run, the epochs before it count.",
+    )
+    mini_batch_size: int = Field(
+        ge=1,
+        title=_COUNT,
+        description="Samples per mini-batch, in training and validation. The last mini-batch of an epoch holds the "
+        "remaining samples.",
+    )
+    learning_rate: float = Field(
+        gt=0,
+        title="a number greater than 0",
+        description="Step size of the default optimizer, Adam. A custom `init_optimizer` may read it.",
+    )
+    validation_mini_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        title=f"{_COUNT}, or None",
+        description="Samples per mini-batch of a validation set; None means `mini_batch_size`. Validation computes no "
+        "gradients, so larger mini-batches fit into memory.",
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, title="a number of at least 0", description="Weight decay of the default optimizer."
+    )
+    iterations_per_epoch: int | None = Field(
+        default=None,
+        ge=1,
+        title=f"{_COUNT}, or None",
+        description="Training iterations per epoch, for a training set that is a stream. With None, an epoch is one "
+        "pass over the training set.",
+    )
+    dataloader_num_workers: int = Field(
+        default=0,
+        ge=0,
+        title="a whole number of at least 0",
+        description="Processes that load data in advance; 0 loads it in the main process. The mini-batches are the "
+        "same for any number.",
+    )
+    loss_function_params: dict[str, Any] | None = Field(
+        default=None,
+        title="a dict with keys of str, or None",
+        description="Parameters for the loss. Your `loss_function` reads them from "
+        "`self.config_session.loss_function_params`; tuples have become lists.",
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**63,
+        title="a whole number from 0 to 2**63 - 1, or None",
+        description="Seed of all random numbers. With None, a seed is drawn. It is saved in `states/seeds.json`.",
+    )
+    checkpoint_every_n_iterations: int | None = Field(
+        default=None,
+        ge=1,
+        title=f"{_COUNT}, or None",
+        description="Training iterations between checkpoints, counted over the whole run. Another checkpoint is saved "
+        "after each epoch. None turns it off.",
+    )
+    checkpoint_every_seconds: float | None = Field(
+        default=60.0,
+        gt=0,
+        title="a number greater than 0, or None",
+        description="Seconds between checkpoints. Another checkpoint is saved after each epoch. None turns it off.",
+    )
+    on_checkpoint_error: Literal["raise", "warn"] = Field(
+        default="raise",
+        title="'raise' or 'warn'",
+        description='What happens when a checkpoint can\'t be written, as on a full disk. `"raise"` ends the run with '
+        'the error; `"warn"` logs a warning and continues. Earlier checkpoints stay.',
+    )
+    on_logging_error: Literal["raise", "warn"] = Field(
+        default="warn",
+        title="'raise' or 'warn'",
+        description="What happens when a logging backend fails, as when its server is gone or the disk is full. "
+        '`"warn"` logs one warning that names the backend, and continues; `"raise"` ends the run with the error at the '
+        "next iteration.",
+    )
+    nan_policy: Literal["raise", "skip", "stop"] = Field(
+        default="raise",
+        title="'raise', 'skip' or 'stop'",
+        description='What happens when a loss is NaN or infinite. `"raise"` ends the run with an error, `"skip"` skips '
+        'the mini-batch, `"stop"` skips it and ends the run.',
+    )
+    log_every_n_iterations: int = Field(
+        default=1,
+        ge=1,
+        title=_COUNT,
+        description="Iterations from one recorded iteration to the next, starting with the first. Averages include "
+        "all iterations.",
+    )
+    metrics_every_n_iterations: int = Field(
+        default=10,
+        ge=1,
+        title=_COUNT,
+        description="Iterations from one computation of the metrics to the next, starting with the first of each "
+        "epoch. The values of an epoch cover all samples of a validation set, and these mini-batches of the training "
+        "set.",
+    )
+    deterministic: bool = Field(
+        default=False,
+        title="True or False",
+        description="Whether torch uses deterministic algorithms only, during the run. Some operations then raise an "
+        "error.",
+    )
+    plugins: tuple[str, ...] = Field(
+        default=(),
+        title="a list or tuple of plugin names (str)",
+        description="Names of hooks that installed packages provide as entry points. They come after the default "
+        "hooks, in this order.",
+    )
 
     @property
     def checkpoint_intervals(self) -> list[Interval]:
-        """How often a checkpoint is written: at the end of each epoch, and in between."""
+        """How often a checkpoint is saved: after each epoch, and within epochs."""
         iterations, seconds = self.checkpoint_every_n_iterations, self.checkpoint_every_seconds
         in_iterations = [] if iterations is None else [Interval(iterations, "it")]
         in_seconds = [] if seconds is None else [Interval(seconds, "s")]
@@ -93,9 +161,9 @@ class SessionConfig(BaseModel):
 
     @field_validator("device_name")
     @classmethod
-    def _torch_knows(cls, device_name: str) -> str:
+    def _check_device_name(cls, device_name: str) -> str:
         if device_name != "auto":
-            _parse_device(device_name)
+            parse_device(device_name)
         return device_name
 
     @field_validator("plugins", mode="before")
@@ -106,16 +174,16 @@ class SessionConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Config:
-    """A config without mistakes, which shares nothing with the dictionary that it came from.
+    """A valid config. It shares nothing with the dictionary that it was made from.
 
-    Two are equal when the dictionaries they came from are equal as JSON, where a tuple is a list.
+    Two configs are equal when their dictionaries are equal as JSON, where a tuple is a list.
 
     Attributes:
-        session: How the run trains.
-        data: The section ``data`` as given; ``{}`` without one.
-        metrics: Names of the metrics by the class that computes them; ``{}`` without the section.
-        network: The section ``network`` as given, with the key ``architecture``.
-        as_given: The whole dictionary as given, in JSON form (lists for tuples), to keep with the run.
+        session: The section ``session``, with the defaults filled in.
+        data: The section ``data``, unchanged; ``{}`` without the section.
+        metrics: Names of metrics by the name of their metrics class; ``{}`` without the section.
+        network: The section ``network``, unchanged. It has the key ``architecture``.
+        as_given: The whole dictionary without defaults, in JSON form (lists for tuples), as it is saved with the run.
     """
 
     session: SessionConfig
@@ -126,80 +194,80 @@ class Config:
 
 
 def validate_config(config: Mapping[str, Any]) -> Config:
-    """Check the config dictionary of a run.
+    """Checks the config dictionary of a run.
 
     Args:
-        config: The sections ``session`` and ``network`` and, where wanted, ``data`` and ``metrics``. Holds only
-            what JSON can hold. It is not changed, and later changes in it don't reach the result.
+        config: The sections ``session`` and ``network``, and optionally ``data`` and ``metrics``, with values that
+            JSON can hold. It is not changed. Later changes to it don't affect the result.
 
     Returns:
         The config with its defaults filled in.
 
     Raises:
-        ConfigError: If there are mistakes; it reports all of them, each with its path.
+        ConfigError: If the config is invalid. The message lists all errors, each with its path.
     """
     if not isinstance(config, Mapping):
         sections = ", ".join(_SECTIONS)
         raise ConfigError(f"The config has to be a dictionary with the sections {sections}; got {described(config)}.")
-    if mistakes := _all_mistakes(config):
-        raise ConfigError(_report(mistakes))
-    given = {name: copy.deepcopy(section) for name, section in config.items()}
+    if errors := _find_errors(config):
+        raise ConfigError(_report(errors))
+    sections = {name: copy.deepcopy(section) for name, section in config.items()}
     return Config(
-        session=SessionConfig.model_validate(json_form(given["session"])),
-        data=given.get("data", {}),
-        metrics={class_name: list(names) for class_name, names in given.get("metrics", {}).items()},
-        network=given["network"],
-        as_given=json_form(given),
+        session=SessionConfig.model_validate(json_form(sections["session"])),
+        data=sections.get("data", {}),
+        metrics={class_name: list(names) for class_name, names in sections.get("metrics", {}).items()},
+        network=sections["network"],
+        as_given=json_form(sections),
     )
 
 
-def _report(mistakes: Mapping[str, str]) -> str:
-    count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-    lines = [f"  {path}: {wrong}" for path, wrong in sorted(mistakes.items())]
-    mend = "To fix: correct each of these in the config dictionary; SessionConfig documents the keys of 'session'."
-    return "\n".join([f"The config has {count}:", *lines, mend])
+def _report(errors: Mapping[str, str]) -> str:
+    count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+    lines = [f"  {path}: {problem}" for path, problem in sorted(errors.items())]
+    fix = "To fix: correct each of these in the config dictionary; SessionConfig documents the keys of 'session'."
+    return "\n".join([f"The config has {count}:", *lines, fix])
 
 
-def _all_mistakes(config: Mapping[str, Any]) -> dict[str, str]:
-    checks = {"session": _session_mistakes, "metrics": _metrics_mistakes, "network": _network_mistakes}
-    mistakes = {name: f"missing; expected {_SECTIONS[name]}" for name in ("session", "network") if name not in config}
+def _find_errors(config: Mapping[str, Any]) -> dict[str, str]:
+    checks = {"session": _session_errors, "metrics": _metrics_errors, "network": _network_errors}
+    errors = {name: f"missing; expected {_SECTIONS[name]}" for name in ("session", "network") if name not in config}
     for name, section in config.items():
         if name not in _SECTIONS:
-            mistakes[child_path("", name)] = _unknown("section", name, _SECTIONS)
+            errors[child_path("", name)] = _unknown("section", name, _SECTIONS)
         elif type(section) is not dict:
-            mistakes[name] = f"expected {_SECTIONS[name]}, got {described(section)}"
+            errors[name] = f"expected {_SECTIONS[name]}, got {described(section)}"
         else:
-            mistakes |= json_mistakes(section, name) if name not in checks else checks[name](section)
-    return mistakes
+            errors |= json_errors(section, name) if name not in checks else checks[name](section)
+    return errors
 
 
-def _session_mistakes(section: dict[str, Any]) -> dict[str, str]:
+def _session_errors(section: dict[str, Any]) -> dict[str, str]:
     fields = SessionConfig.model_fields
-    wrong = _wrong_fields({key: value for key, value in section.items() if key in fields})
-    wrong |= {key: _unknown("key", key, fields) for key in section if isinstance(key, str) and key not in fields}
-    others = {key: value for key, value in section.items() if key not in wrong}
-    return json_mistakes(others, "session") | {child_path("session", name): what for name, what in wrong.items()}
+    errors = _field_errors({key: value for key, value in section.items() if key in fields})
+    errors |= {key: _unknown("key", key, fields) for key in section if isinstance(key, str) and key not in fields}
+    others = {key: value for key, value in section.items() if key not in errors}
+    return json_errors(others, "session") | {child_path("session", key): text for key, text in errors.items()}
 
 
-def _wrong_fields(section: dict[str, Any]) -> dict[str, str]:
+def _field_errors(section: dict[str, Any]) -> dict[str, str]:
     try:
         SessionConfig.model_validate(section)
     except ValidationError as error:
         names = {str(details["loc"][0]) for details in error.errors()}
-        wrong = {name: _wrong(section, name, SessionConfig.model_fields[name].description) for name in names}
-        there_is = {"device_name": f"; this machine has {_devices_here()}"}
-        return {name: what + there_is.get(name, "") for name, what in wrong.items()}
+        errors = {name: _unexpected(section, name, SessionConfig.model_fields[name].title) for name in names}
+        hints = {"device_name": f"; this machine has {available_devices()}"}
+        return {name: problem + hints.get(name, "") for name, problem in errors.items()}
     return {}
 
 
-def _metrics_mistakes(section: dict[str, Any]) -> dict[str, str]:
-    mistakes = json_mistakes(section, "metrics")
+def _metrics_errors(section: dict[str, Any]) -> dict[str, str]:
+    errors = json_errors(section, "metrics")
     for class_name, names in section.items():
-        mistakes |= _name_mistakes(names, child_path("metrics", class_name))
-    return mistakes
+        errors |= _name_errors(names, child_path("metrics", class_name))
+    return errors
 
 
-def _name_mistakes(names: object, path: str) -> dict[str, str]:
+def _name_errors(names: object, path: str) -> dict[str, str]:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         hint = f"; write [{names!r}]" if isinstance(names, str) else ""
         return {path: f"expected a list of metric names (str), got {described(names)}{hint}"}
@@ -207,15 +275,15 @@ def _name_mistakes(names: object, path: str) -> dict[str, str]:
     return {path: f"expected each metric once, got {repeated} more than once"} if repeated else {}
 
 
-def _network_mistakes(section: dict[str, Any]) -> dict[str, str]:
-    mistakes = json_mistakes(section, "network")
+def _network_errors(section: dict[str, Any]) -> dict[str, str]:
+    errors = json_errors(section, "network")
     architecture = section.get("architecture")
     if not isinstance(architecture, str) or not architecture.strip():
-        mistakes["network.architecture"] = _wrong(section, "architecture", _ARCHITECTURE)
-    return mistakes
+        errors["network.architecture"] = _unexpected(section, "architecture", _ARCHITECTURE)
+    return errors
 
 
-def _wrong(section: dict[str, Any], name: str, expected: str | None) -> str:
+def _unexpected(section: dict[str, Any], name: str, expected: str | None) -> str:
     return (
         f"expected {expected}, got {described(section[name])}" if name in section else f"missing; expected {expected}"
     )
@@ -226,53 +294,3 @@ def _unknown(kind: str, name: object, known: Iterable[str]) -> str:
     return f"unknown {kind}; " + (
         f"did you mean {nearest!r}?" if nearest is not None else f"known are {', '.join(known)}"
     )
-
-
-def choose_device(device_name: str) -> torch.device:
-    """Find the device that a config names on this machine.
-
-    Args:
-        device_name: ``"auto"`` for torch's current accelerator, or the CPU where there is none; else the name of
-            a device of this machine, such as ``"cpu"`` or ``"cuda:1"``.
-
-    Returns:
-        The device, with an index only if the name has one.
-
-    Raises:
-        ConfigError: If torch doesn't know the name, or this machine doesn't have the device.
-    """
-    if device_name == "auto":
-        return _accelerator() or torch.device("cpu")
-    device = _parse_device(device_name)
-    if (device.index or 0) >= _device_counts().get(device.type, 0):
-        raise _no_device(device_name, "this machine")
-    return device
-
-
-def _parse_device(device_name: str) -> torch.device:
-    try:
-        # torch keeps 8 bits of an index: it reads cuda:256 as cuda:0.
-        known = str(torch.device(device_name)) == device_name
-    except RuntimeError as error:
-        raise _no_device(device_name, "torch") from error
-    if not known:
-        raise _no_device(device_name, "torch")
-    return torch.device(device_name)
-
-
-def _no_device(device_name: str, who: str) -> ConfigError:
-    problem = f"{who} has no device {device_name!r}; this machine has {_devices_here()}"
-    return ConfigError(f"session.device_name: {problem}. To fix: name one of these, or 'auto'.")
-
-
-def _accelerator() -> torch.device | None:
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-
-
-def _device_counts() -> dict[str, int]:
-    accelerator = _accelerator()
-    return {"cpu": 1} | ({accelerator.type: torch.accelerator.device_count()} if accelerator else {})
-
-
-def _devices_here() -> str:
-    return ", ".join(f"{kind}:{index}" for kind, count in _device_counts().items() for index in range(count))

@@ -1,4 +1,4 @@
-"""The config that a run directory keeps, and in what another may differ from it when the run goes on."""
+"""The snapshot of the config in a run directory, and which keys may change when the run is resumed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,24 +25,24 @@ MAY_CHANGE = frozenset(
         "nan_policy",
         "log_every_n_iterations",
         "metrics_every_n_iterations",
-        "seed",  # a resumed run keeps its own, and one that contradicts it is refused where it is chosen
+        "seed",  # a resumed run uses its own seed; a different seed raises an error where the seed is chosen
     )
 )
 
 
 def newest_config(run_directory: Path) -> dict[str, Any] | None:
-    """Reads the config that a run was begun, or last resumed, with.
+    """Reads the config with which a run was started or last resumed.
 
     Args:
         run_directory: The path of the run directory.
 
     Returns:
-        The config in JSON form; None where the run was ended before it was kept.
+        The config in JSON form; None if the run ended before its config was saved.
 
     Raises:
         RunDirectoryError: If it can't be read.
     """
-    later = sorted(run_directory.glob("config_*.json"))  # their names hold the time
+    later = sorted(run_directory.glob("config_*.json"))  # sorted by the time in their names
     file = later[-1] if later else run_directory / CONFIG_FILE
     if not file.exists():
         return None
@@ -51,13 +51,13 @@ def newest_config(run_directory: Path) -> dict[str, Any] | None:
 
 
 def newest_run(parent: Path) -> str:
-    """Finds the newest run that kept its config.
+    """Finds the newest run that saved its config.
 
     Args:
         parent: The folder of all run directories.
 
     Returns:
-        Its tag.
+        The tag of the run.
 
     Raises:
         RunDirectoryError: If there is none.
@@ -66,18 +66,18 @@ def newest_run(parent: Path) -> str:
         tags = sorted(path.parent.name for path in parent.glob(f"*/{CONFIG_FILE}"))
     if not tags:
         raise RunDirectoryError(
-            f"There is no run to go on with in {parent}: no folder in it holds a {CONFIG_FILE}. To fix, give the "
-            "folder that the run was begun in."
+            f"There is no run to resume in {parent}: no folder in it holds a {CONFIG_FILE}. To fix, pass the folder in "
+            "which the run was started."
         )
     return tags[-1]
 
 
-def config_changes(kept: Mapping[str, Any], config: "Config") -> list[Difference]:
-    """Tells in what a config differs from the kept one; a key that is left out counts as its default.
+def config_changes(snapshot: Mapping[str, Any], config: "Config") -> list[Difference]:
+    """Compares a config with the snapshot of a run. A missing key counts as its default.
 
     Args:
-        kept: The kept config, in JSON form.
-        config: The config of the session that goes on with the run.
+        snapshot: The saved config, in JSON form.
+        config: The config of the session that resumes the run.
 
     Returns:
         The differences in the order of their paths.
@@ -87,34 +87,34 @@ def config_changes(kept: Mapping[str, Any], config: "Config") -> list[Difference
         for name, one in type(config.session).model_fields.items()
         if not one.is_required()
     }
-    return differences(_filled_in(kept, defaults), _filled_in(config.as_given, defaults))
+    return differences(_with_defaults(snapshot, defaults), _with_defaults(config.as_given, defaults))
 
 
 def check_config(run_directory: Path, config: "Config", allow_changes: bool) -> None:
-    """Refuses a config with which the run would become another experiment.
+    """Raises an error for a config with which the resumed run would be another experiment.
 
     Args:
         run_directory: The path of the run directory.
-        config: The config of the session that goes on with the run.
-        allow_changes: Whether any change is taken.
+        config: The config of the session that resumes the run.
+        allow_changes: Whether all changes are allowed.
 
     Raises:
-        ConfigError: If something else differs than what may change; it lists each difference.
+        ConfigError: If a key differs that may not change. The message lists all of these.
     """
-    kept = newest_config(run_directory)
-    if kept is None or allow_changes:
+    snapshot = newest_config(run_directory)
+    if snapshot is None or allow_changes:
         return
-    refused = [one for one in config_changes(kept, config) if one.path not in MAY_CHANGE]
+    refused = [one for one in config_changes(snapshot, config) if one.path not in MAY_CHANGE]
     if refused:
         listed = "\n".join(f"  {one}" for one in refused)
         raise ConfigError(
             f"The config differs from that of the run {run_directory}, so this would be another experiment:\n{listed}\n"
-            "To fix, give the kept values (MySession.resume() takes all of them), begin a new run, or allow it with "
-            "allow_config_changes=True, which is then recorded in the run directory."
+            "To fix, pass the saved values (MySession.resume() uses all of them), start a new run, or pass "
+            "allow_config_changes=True, which records the changes in the run directory."
         )
 
 
-def _filled_in(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    given = {"data": {}, "metrics": {}, **config}
-    session = given.get("session")
-    return {**given, "session": {**defaults, **session} if isinstance(session, Mapping) else session}
+def _with_defaults(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    sections = {"data": {}, "metrics": {}, **config}
+    session = sections.get("session")
+    return {**sections, "session": {**defaults, **session} if isinstance(session, Mapping) else session}

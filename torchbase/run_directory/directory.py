@@ -1,4 +1,4 @@
-"""The directory of one run: made under a name that tells when and where, found again by it, written by one process."""
+"""The directory of one run. Its name has the time and the host, and only one process writes to it."""
 
 import logging
 import os
@@ -18,23 +18,21 @@ from torchbase.files.durable import make_folder, os_errors_explained, sync_folde
 from torchbase.run_directory.lock import LOCK_FILE
 from torchbase.run_directory.names import STATES_FOLDER
 
-# Far longer than `is_locked` holds the lock, or a child of a killed process that is about to become another program.
-SECONDS_OF_A_GLANCE = 1.0
+# Far longer than `is_locked` holds the lock, or a forked child of a killed process that is about to call exec.
+LOCK_TIMEOUT_SECONDS = 1.0
 _POSTFIX = re.compile(r"[A-Za-z0-9._-]+")
 _TAGS_LISTED = 5
 _logger = logging.getLogger("torchbase")
 
 
 class RunDirectory:
-    """What one run keeps on disk.
-
-    Made by `create` or found by `open`.
+    """The directory of one run, made by `create` or found by `open`.
 
     Attributes:
         path: The directory.
         tag: Its name, ``YYYY-MM-DD_HH-MM-SS_host`` with the postfix, if any.
-        is_new: Whether this session made it, in contrast to one that was there.
-        writes: A thread that writes into it beside the training.
+        is_new: Whether this session made the directory. False if it existed before.
+        writes: The background writes into the directory.
     """
 
     def __init__(self, path: Path, is_new: bool) -> None:
@@ -42,23 +40,24 @@ class RunDirectory:
         self.tag = path.name
         self.is_new = is_new
         self.writes = BackgroundWrites()
-        # Hooks may write from a thread of their own, under the same lock.
-        self._lock = FileLock(path / LOCK_FILE, timeout=SECONDS_OF_A_GLANCE, thread_local=False)
-        self._is_wanted, self._wanted_lock = False, threading.Lock()
+        # Not thread-local, since hooks may write from their own threads.
+        self._lock = FileLock(path / LOCK_FILE, timeout=LOCK_TIMEOUT_SECONDS, thread_local=False)
+        self._should_lock, self._mutex = False, threading.Lock()
 
     @classmethod
     def create(cls, parent: Path | str, postfix: str | None = None) -> "RunDirectory":
-        """Make the directory of a new run.
+        """Makes the directory of a new run.
 
         Args:
-            parent: The folder of all runs, made where it is missing.
-            postfix: Ends the tag, for people to recognise the run by: letters, digits, ``.``, ``_`` and ``-``.
+            parent: The folder of all runs. It is created if it is missing.
+            postfix: A text at the end of the tag by which people recognise the run. It consists of letters, digits,
+                ``.``, ``_`` and ``-``.
 
         Returns:
-            A directory that no other session got, even one that began in the same second.
+            The directory. It is different from that of any other session, even one that started in the same second.
 
         Raises:
-            RunDirectoryError: The postfix holds other characters, or the operating system refused.
+            RunDirectoryError: If the postfix holds other characters, or the operating system reports an error.
         """
         if postfix is not None and not _POSTFIX.fullmatch(postfix):
             raise RunDirectoryError(
@@ -71,115 +70,116 @@ class RunDirectory:
 
     @classmethod
     def open(cls, parent: Path | str, tag: str) -> "RunDirectory":
-        """Find the directory of an earlier run.
+        """Finds the directory of an earlier run.
 
         Args:
             parent: The folder of all runs.
             tag: The name of the run's directory in it.
 
         Returns:
-            The directory, not locked yet.
+            The directory. It isn't locked yet.
 
         Raises:
-            RunDirectoryError: The tag isn't the name of a directory in ``parent``.
+            RunDirectoryError: If the tag isn't the name of a directory in ``parent``.
         """
         parent = Path(parent).absolute()
         path = parent / tag
-        # Compared as text, because a path forgets a separator at its end and a "." in its middle.
+        # Compared as text, because a path drops a trailing separator and a "." in the middle.
         if tag in {"", ".", ".."} or "\0" in tag or "\\" in tag or path.name != tag:
             raise RunDirectoryError(
-                f"{tag!r} isn't the tag of a run. To fix, give the plain name of a directory in {parent}, no path."
+                f"{tag!r} isn't the tag of a run. To fix, pass the plain name of a directory in {parent}, not a path."
             )
         if not _is_inside(path, parent):
-            raise RunDirectoryError(f"{path} leads out of {parent}, to {os.path.realpath(path)}: it is not opened.")
+            raise RunDirectoryError(f"{path} leads out of {parent}, to {os.path.realpath(path)}. It is not opened.")
         if not path.is_dir():
             raise RunDirectoryError(f"There is no run directory {path}. {_known_tags(parent, tag)}")
         return cls(path, is_new=False)
 
     @property
     def states(self) -> Path:
-        """The folder of the checkpoints and of what continues the run, made when first asked for."""
+        """The folder of the checkpoints and other state. It is created on first access."""
         return make_folder(self.path / STATES_FOLDER)
 
     def file(self, name: str) -> Path:
-        """Tell the path of a file in the directory, and make the folders that lead to it.
+        """Returns the path of a file in the directory, and makes the folders above the file.
 
         Args:
-            name: The file's name, relative to the directory ("states/seeds.json").
+            name: The name of the file, relative to the directory ("states/seeds.json").
 
         Returns:
-            The path, which may be that of no file yet.
+            The path. The file may not exist yet.
 
         Raises:
-            RunDirectoryError: The name leads out of the directory, or the operating system refused.
+            RunDirectoryError: If the name leads out of the directory, or the operating system reports an error.
         """
         path = self.path / name
         if "\0" in name or ".." in Path(name).parts or not _is_inside(path, self.path):
             raise RunDirectoryError(
                 f"{name!r} isn't a file inside the run directory {self.path}. "
-                "To fix, give a relative name without '..', such as 'states/seeds.json'."
+                "To fix, pass a relative name without '..', such as 'states/seeds.json'."
             )
         make_folder(path.parent)
         return path
 
     def lock(self) -> None:
-        """Reserve the directory until `unlock`, or until this object or the process ends in whatever way.
+        """Locks the directory until `unlock` is called, this object is deleted or the process ends in any way.
 
         Raises:
-            RunDirectoryLockedError: Another session has reserved it.
-            RunDirectoryError: The directory is gone, or the operating system refused.
+            RunDirectoryLockedError: If another session has locked the directory.
+            RunDirectoryError: If the directory was removed, or the operating system reports an error.
         """
-        with self._wanted_lock:
-            self._is_wanted = True
+        with self._mutex:
+            self._should_lock = True
             if self._lock.is_locked:
                 return
-        if not self.path.is_dir():  # locking would make it anew, without its config and seed
+        if not self.path.is_dir():  # locking would create it again, without its config and seed
             raise RunDirectoryError(
-                f"The run directory {self.path} is not there any more. To fix, make a new session for a new run."
+                f"The run directory {self.path} was removed. To fix, make a new session, which starts a new run."
             )
         with os_errors_explained("lock", self.path):
             try:
-                self._lock.acquire(poll_interval=SECONDS_OF_A_GLANCE / 10)
+                self._lock.acquire(poll_interval=LOCK_TIMEOUT_SECONDS / 10)
             except Timeout as error:
                 raise RunDirectoryLockedError(
-                    f"Another session writes the run directory {self.path}. "
-                    "To fix, wait until it has ended, or end it; or begin a run of its own."
+                    f"Another session is writing to the run directory {self.path}. "
+                    "To fix, wait until that session has ended, end it, or start a new run."
                 ) from error
 
     def unlock(self) -> None:
-        """Give the directory free for other sessions, once nothing is being written into it any more.
+        """Unlocks the directory for other sessions, once no write into it is running.
 
-        Nothing happens when this object hasn't locked it.
+        It does nothing if this object hasn't locked the directory.
         """
-        self._is_wanted = False
-        self.writes.call_when_written(self._release_unless_wanted_again)
+        self._should_lock = False
+        self.writes.call_when_written(self._release_unless_locked_again)
 
-    def _release_unless_wanted_again(self) -> None:
-        with self._wanted_lock:
-            if not self._is_wanted:
+    def _release_unless_locked_again(self) -> None:
+        with self._mutex:
+            if not self._should_lock:
                 self._lock.release()
 
     def remove_unless(self, has_results: Callable[[Path], bool]) -> bool:
-        """Unlock and remove the directory of a new run that ended without results, so that such runs don't pile up.
+        """Unlocks and removes the directory of a new run that ended without results.
 
         Args:
-            has_results: Says whether the directory of that path has results, which are never removed.
+            has_results: Called with the path of the directory. Returns whether it has results. Results are never
+                removed.
 
         Returns:
-            Whether it was removed. Only a new one is.
+            Whether the directory was removed. Only a new directory is.
 
         Raises:
-            RunDirectoryError: The operating system refused.
+            RunDirectoryError: If the operating system reports an error.
         """
         if not self.is_new or not self.path.is_dir() or has_results(self.path):
             return False
-        self.writes.join()  # what is being written now may be the first result
+        self.writes.join()  # a running write may be the first result
         if has_results(self.path):
             return False
         self.unlock()
         with os_errors_explained("remove", self.path):
             shutil.rmtree(self.path)
-        _logger.warning("The run directory %s is removed: the run ended with no checkpoint and no network.", self.path)
+        _logger.warning("Removed the run directory %s: the run ended with no checkpoint and no network.", self.path)
         return True
 
 
@@ -198,7 +198,7 @@ def _make_unused_folder(parent: Path, name: str) -> Path:
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    # Links are followed first, because a name inside may lead outside.
+    # Resolved first, because a link inside may lead outside.
     return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
 
 
@@ -209,4 +209,4 @@ def _known_tags(parent: Path, tag: str) -> str:
         tags = sorted((path.name for path in parent.iterdir() if path.is_dir()), reverse=True)
     if not tags:
         return f"To fix, check the folder of the runs: {parent} is empty."
-    return f"{did_you_mean(tag, tags).strip()} The newest there are: {', '.join(tags[:_TAGS_LISTED])}."
+    return f"{did_you_mean(tag, tags).strip()} The newest tags are: {', '.join(tags[:_TAGS_LISTED])}."

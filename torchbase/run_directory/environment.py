@@ -1,4 +1,4 @@
-"""Tells where and with what a run was done, so that it can be done again."""
+"""A description of the machine, the software and the code of a run, for repeating the run."""
 
 import logging
 import os
@@ -23,17 +23,17 @@ _logger = logging.getLogger("torchbase")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Describe the software, the machine and the command of this process.
+    """Describes the software, the machine and the command of this process.
 
     Returns:
         Plain values, ready for JSON:
 
         - ``python``, ``platform``, ``hostname``: texts.
-        - ``packages``: the installed version by the name of the package, None where it isn't installed.
-        - ``devices``: ``cpu_count``, ``thread_count`` (the threads that PyTorch computes with) and ``accelerators``
+        - ``packages``: the installed version by package name; None for a package that isn't installed.
+        - ``devices``: ``cpu_count``, ``thread_count`` (the threads that PyTorch uses) and ``accelerators``
           (their names).
-        - ``command_line``: the list of its words.
-        - ``time``: now, in ISO 8601 with the time zone.
+        - ``command_line``: the list of arguments, the program first.
+        - ``time``: the current time, in ISO 8601 with the time zone.
     """
     return {
         "python": platform.python_version(),
@@ -52,43 +52,44 @@ def describe_environment() -> dict[str, Any]:
 
 @contextmanager
 def describing_code(folder: Path) -> Iterator[Callable[[], dict[str, Any] | None]]:
-    """Ask git for the state of the code, and do something else meanwhile.
+    """Runs git to find the state of the code, while the ``with`` body does something else.
 
-    It takes git some milliseconds, and far longer in a large repository.
+    Git takes some milliseconds, and far longer in a large repository.
 
     Args:
         folder: A folder of the repository, such as the current one.
 
     Yields:
-        A function that waits for git. It returns ``commit`` (the whole hash) and ``dirty`` (whether a file that git
-        knows differs from it), ready for JSON; None outside of a repository, before its first commit, or without git.
+        A function that waits for git. It returns ``commit`` (the whole hash) and ``dirty`` (whether a tracked file
+        differs from the commit), ready for JSON. It returns None outside a repository, before the first commit, and
+        without git.
     """
-    # Files that git doesn't know are left out: the directory of the run itself may be one. Without locks, so that this
-    # never stands in the way of a git command that the user runs meanwhile.
+    # Untracked files don't count: the run directory itself may be one. Without locks, this never blocks a git command
+    # that the user runs meanwhile.
     status = ("status", "--porcelain=v2", "--branch", "--no-ahead-behind", "--untracked-files=no")
     command = ["git", "--no-optional-locks", "-C", str(folder), *status]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     try:
         git = subprocess.Popen(command, stdout=pipe, stderr=pipe, stdin=nothing)
     except OSError as error:
-        _logger.debug("The commit of the code isn't known: %s", error)
+        _logger.debug("The commit of the code is unknown: %s", error)
         yield lambda: None
         return
     with git:
         try:
-            yield partial(_answer_of, git)
+            yield partial(_read_state, git)
         finally:
             git.kill()  # does nothing once it has ended
 
 
-def _answer_of(git: "subprocess.Popen[bytes]") -> dict[str, Any] | None:
+def _read_state(git: "subprocess.Popen[bytes]") -> dict[str, Any] | None:
     try:
-        output, complaint = git.communicate(timeout=_GIT_SECONDS)
+        output, errors = git.communicate(timeout=_GIT_SECONDS)
     except subprocess.TimeoutExpired as error:
-        _logger.debug("The commit of the code isn't known: %s", error)
+        _logger.debug("The commit of the code is unknown: %s", error)
         return None
     if git.returncode != 0:
-        _logger.debug("The commit of the code isn't known: %s", complaint.decode(errors="replace").strip())
+        _logger.debug("The commit of the code is unknown: %s", errors.decode(errors="replace").strip())
         return None
     state = output.decode(errors="replace").splitlines()
     commit = next((line.removeprefix(_COMMIT) for line in state if line.startswith(_COMMIT)), _NO_COMMIT)
@@ -96,7 +97,7 @@ def _answer_of(git: "subprocess.Popen[bytes]") -> dict[str, Any] | None:
     return None if commit == _NO_COMMIT else {"commit": commit, "dirty": is_dirty}
 
 
-@cache  # what is installed is what was imported, and to read it takes longer than all else
+@cache  # versions don't change while the process runs, and reading them takes longest
 def _version_of(package: str) -> str | None:
     try:
         return version(package)
@@ -108,6 +109,6 @@ def _accelerator_names() -> list[str]:
     accelerator = torch.accelerator.current_accelerator()
     if accelerator is None:
         return []
-    # Not every kind of accelerator can tell its model: then its kind has to do.
+    # Some kinds of accelerator have no name for the model. Their kind takes its place.
     name_of = getattr(torch.get_device_module(accelerator), "get_device_name", lambda index: accelerator.type)
     return [str(name_of(index)) for index in range(torch.accelerator.device_count())]

@@ -1,4 +1,4 @@
-"""Whether a process has reserved a run directory, asked without reserving it."""
+"""Whether a process has locked a run directory, checked without locking it."""
 
 import os
 import sys
@@ -11,17 +11,17 @@ LOCK_FILE = ".lock"
 
 
 def is_locked(folder: Path) -> bool | None:
-    """Asks whether a run directory is reserved, be it by a process of this machine or of another that shares the disk.
+    """Whether a process has locked a run directory, on this machine or on another machine that shares the disk.
 
-    The system gives a lock free when its process ends, in whatever way. A process id says less: another process may
-    have the same one, later or in another container. A shared lock is taken for an instant, for which
-    `torchbase.run_directory.directory.RunDirectory.lock` waits.
+    The operating system releases a lock when its process ends in any way. A process id is less reliable: another
+    process may have the same id, later or in another container. The check takes a shared lock for an instant;
+    `torchbase.run_directory.directory.RunDirectory.lock` waits for it.
 
     Args:
         folder: The run directory.
 
     Returns:
-        Whether it is reserved; None where the system doesn't tell.
+        Whether it is locked; None if the operating system can't say.
     """
     if sys.platform == "win32":
         return None

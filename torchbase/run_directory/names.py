@@ -1,4 +1,4 @@
-"""The names that several rooms know in a run directory."""
+"""The names in a run directory that several rooms use."""
 
-STATES_FOLDER = "states"  # checkpoints, and whatever else continues the run
+STATES_FOLDER = "states"  # checkpoints and other state that a resumed run needs
 NETWORK_FILE = "network.pth"  # the weights of the best network

@@ -1,6 +1,6 @@
-"""What a run tells of itself in its directory, in files that are read without torch.
+"""The record of a run in its directory, in files that can be read without torch.
 
-``status.json`` says how far it is and how it ended, ``epochs.jsonl`` has the averages, a line for each phase of each
+``status.json`` has the progress of the run and how it ended, ``epochs.jsonl`` the averages with one line per phase and
 epoch, and ``hooks.json`` the hooks in the order in which they are called.
 """
 
@@ -41,17 +41,17 @@ class Best:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is, and how it ended.
+    """The progress of a run, and how it ended.
 
     Attributes:
-        state: ``"running"``, also of a run whose process was killed; ``"finished"``, ``"stopped"`` or ``"failed"``.
-        reason: Why it was stopped, or the error that ended it, in one line; None where there is none.
-        epochs_done: How many epochs are done.
-        max_epochs: How many epochs the run has.
-        iterations: Training iterations done.
+        state: ``"running"``, also for a run whose process was killed; ``"finished"``, ``"stopped"`` or ``"failed"``.
+        reason: Why the run was stopped, or the error that ended it, in one line; None if there is no reason.
+        epochs_done: Number of completed epochs.
+        max_epochs: Number of epochs of the run.
+        iterations: Number of completed training iterations.
         best_losses: The lowest loss of each validation set, by the phase's name.
         started_at: When the run was first started, in ISO 8601 with the time zone.
-        resumed_at: When it last went on; None where it never did.
+        resumed_at: When it was last resumed; None if it never was.
         updated_at: When this was written.
         process_id: The process that wrote it.
         host: The machine of that process.
@@ -75,9 +75,9 @@ class Epoch:
     """The averages of one phase.
 
     Attributes:
-        epoch: The epoch; the first is 1. A validation set that is run within the epochs has several of one.
+        epoch: The epoch; the first is 1. A validation set that runs within epochs has several averages per epoch.
         phase: The name of the phase.
-        iterations: Training iterations done in the whole run.
+        iterations: Number of completed training iterations of the whole run.
         averages: The averages by name.
     """
 
@@ -95,7 +95,7 @@ def write_status(folder: Path, status: Status) -> None:
         status: The status.
 
     Raises:
-        RunDirectoryError: The operating system refused.
+        RunDirectoryError: If the operating system reports an error.
     """
     best_losses = {
         phase: {"loss": finite_or_text(best.loss), "epoch": best.epoch} for phase, best in status.best_losses.items()
@@ -110,12 +110,12 @@ def read_status(folder: Path) -> Status | None:
         folder: The run directory.
 
     Returns:
-        The status; None where the run wrote none.
+        The status; None if the run wrote none.
 
     Raises:
         RunDirectoryError: If the file can't be read, or isn't a status.
     """
-    return _read(folder / STATUS_FILE, _status_of)
+    return _read(folder / STATUS_FILE, _parse_status)
 
 
 def append_epoch(folder: Path, epoch: Epoch) -> None:
@@ -126,21 +126,21 @@ def append_epoch(folder: Path, epoch: Epoch) -> None:
         epoch: The averages.
 
     Raises:
-        RunDirectoryError: The operating system refused.
+        RunDirectoryError: If the operating system reports an error.
     """
     averages = {name: finite_or_text(value) for name, value in epoch.averages.items()}
     append_line(folder / EPOCHS_FILE, {**vars(epoch), "averages": averages})
 
 
 def truncate_epochs(folder: Path, count: int) -> None:
-    """Takes away what is to come again.
+    """Removes the averages that the resumed run computes again.
 
     Args:
         folder: The run directory.
-        count: How many averages stay.
+        count: The number of averages to keep.
 
     Raises:
-        RunDirectoryError: The operating system refused.
+        RunDirectoryError: If the operating system reports an error.
     """
     truncate_lines(folder / EPOCHS_FILE, count)
 
@@ -152,30 +152,30 @@ def read_epochs(folder: Path) -> tuple[list[Epoch], int]:
         folder: The run directory.
 
     Returns:
-        The averages in the order in which they were measured, and how many lines are damaged.
+        The averages in the order in which they were measured, and the number of damaged lines.
 
     Raises:
-        RunDirectoryError: The operating system refused.
+        RunDirectoryError: If the operating system reports an error.
     """
     lines, damaged = read_lines(folder / EPOCHS_FILE)
     epochs = []
     for line in lines:
         try:
-            epochs.append(_epoch_of(line))
+            epochs.append(_parse_epoch(line))
         except (KeyError, TypeError, ValueError, AttributeError):
             damaged += 1
     return epochs, damaged
 
 
 def write_hooks(folder: Path, order: HookOrder) -> None:
-    """Replaces what is told of the hooks.
+    """Replaces the record of the hooks.
 
     Args:
         folder: The run directory.
         order: The hooks.
 
     Raises:
-        RunDirectoryError: The operating system refused.
+        RunDirectoryError: If the operating system reports an error.
     """
     events = {
         event: [{"hook": one.name, "is_wrapper": one.is_wrapper} for one in listeners]
@@ -185,25 +185,25 @@ def write_hooks(folder: Path, order: HookOrder) -> None:
 
 
 def read_hooks(folder: Path) -> HookOrder | None:
-    """Reads what is told of the hooks.
+    """Reads the record of the hooks.
 
     Args:
         folder: The run directory.
 
     Returns:
-        The hooks; None where the run wrote nothing of them.
+        The hooks; None if the run recorded none.
 
     Raises:
-        RunDirectoryError: If the file can't be read, or isn't of that kind.
+        RunDirectoryError: If the file can't be read, or isn't a record of hooks.
     """
-    return _read(folder / HOOKS_FILE, _hooks_of)
+    return _read(folder / HOOKS_FILE, _parse_hooks)
 
 
 def _replace(file: Path, value: Mapping[str, Any]) -> None:
     replace_file(file, json.dumps(value, indent=2, allow_nan=False).encode() + b"\n")
 
 
-def _read(file: Path, content_of: Callable[[Any], Content]) -> Content | None:
+def _read(file: Path, parse: Callable[[Any], Content]) -> Content | None:
     try:
         value = read_json(file)
     except RunDirectoryError as error:
@@ -211,18 +211,18 @@ def _read(file: Path, content_of: Callable[[Any], Content]) -> Content | None:
             return None
         raise
     try:
-        return content_of(value)
+        return parse(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunDirectoryError(
-            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. Restore it, or take it away."
+            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. Restore it, or remove it."
         ) from error
 
 
-def _status_of(value: Any) -> Status:
+def _parse_status(value: Any) -> Status:
     if value["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"it is of format {value['format_version']}, and this version of torchbase reads 1")
+        raise ValueError(f"it has format {value['format_version']}, and this version of torchbase reads format 1")
     if value["state"] not in STATES:
-        raise ValueError(f"the state {value['state']!r} is none of {', '.join(STATES)}")
+        raise ValueError(f"the state {value['state']!r} is not one of {', '.join(STATES)}")
     return Status(
         state=value["state"],
         reason=None if value["reason"] is None else str(value["reason"]),
@@ -240,12 +240,12 @@ def _status_of(value: Any) -> Status:
     )
 
 
-def _epoch_of(line: Mapping[str, Any]) -> Epoch:
+def _parse_epoch(line: Mapping[str, Any]) -> Epoch:
     averages = {name: float(value) for name, value in line["averages"].items()}
     return Epoch(int(line["epoch"]), str(line["phase"]), int(line["iterations"]), averages)
 
 
-def _hooks_of(value: Any) -> HookOrder:
+def _parse_hooks(value: Any) -> HookOrder:
     events = {
         event: tuple(Listener(str(one["hook"]), bool(one["is_wrapper"])) for one in listeners)
         for event, listeners in value["events"].items()

@@ -1,4 +1,4 @@
-"""What a session is built of, and the checks of what the user's methods gave."""
+"""The default optimizer, and the checks of the objects that the user's methods return."""
 
 import inspect
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ def adam(network: torch.nn.Module, device: torch.device, config: "SessionConfig"
 
     Args:
         network: The network.
-        device: Where it lives.
-        config: Gives the learning rate and the weight decay.
+        device: The device of the network.
+        config: The learning rate and the weight decay.
 
     Returns:
-        Adam, fused where all parameters are floating and torch has a fused kernel for the device.
+        Adam. It is fused if all parameters are floating point and torch has a fused kernel for the device.
     """
     parameters = [one for one in network.parameters() if one.requires_grad]
     if not parameters:
@@ -39,37 +39,37 @@ def adam(network: torch.nn.Module, device: torch.device, config: "SessionConfig"
     )
 
 
-def check_datasets(given: object) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
-    """Checks what ``init_datasets`` returned.
+def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
+    """Checks the return value of ``init_datasets``.
 
     Args:
-        given: What it returned.
+        returned: The return value.
 
     Returns:
-        The same, typed.
+        The return value, typed.
 
     Raises:
         DataError: If it isn't a training set and a `ValidationDatasetsDict`.
     """
     from datasets import Dataset, IterableDataset
 
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        came = f"{len(given)} things" if isinstance(given, tuple | list) else type(given).__name__
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        found = f"{len(returned)} things" if isinstance(returned, tuple | list) else type(returned).__name__
         raise DataError(
             "init_datasets has to return two things, the training set and a ValidationDatasetsDict, and returned "
-            f"{came}."
+            f"{found}."
         )
-    training, validation = given
+    training, validation = returned
     if not isinstance(training, Dataset | IterableDataset):
         raise DataError(
-            "The training set has to be a datasets.Dataset or a datasets.IterableDataset, and init_datasets gave a "
+            "The training set has to be a datasets.Dataset or a datasets.IterableDataset, and init_datasets returned a "
             f"{type(training).__name__}. To fix, make one, e.g. with datasets.Dataset.from_dict(...)."
         )
     if isinstance(training, Dataset) and len(training) == 0:
-        raise DataError("The training set is empty. To fix, look at how init_datasets reads or splits it.")
+        raise DataError("The training set is empty. To fix, check how init_datasets reads or splits it.")
     if not isinstance(validation, ValidationDatasetsDict):
         raise DataError(
-            f"The validation sets have to be a ValidationDatasetsDict, and init_datasets gave a "
+            f"The validation sets have to be a ValidationDatasetsDict, and init_datasets returned a "
             f"{type(validation).__name__}. To fix, return "
             'ValidationDatasetsDict(datasets=(valid,), only_for_demo=(False,), names=("valid",)).'
         )
@@ -77,38 +77,38 @@ def check_datasets(given: object) -> "tuple[Dataset | IterableDataset, Validatio
 
 
 def check_network(network: object, architecture: str) -> torch.nn.Module:
-    """Checks what ``init_network`` returned.
+    """Checks the return value of ``init_network``.
 
     Args:
-        network: What it returned.
-        architecture: The class name that the config gives.
+        network: The return value.
+        architecture: The class name in the config.
 
     Returns:
-        The same, typed.
+        The return value, typed.
 
     Raises:
         StepError: If it isn't a module.
         ConfigError: If its class has another name.
     """
     if inspect.isclass(network) or not isinstance(network, torch.nn.Module):
-        came = f"the class {network.__name__}" if inspect.isclass(network) else f"a {type(network).__name__}"
-        raise StepError(f"init_network has to return an instance of torch.nn.Module, and returned {came}.")
+        found = f"the class {network.__name__}" if inspect.isclass(network) else f"a {type(network).__name__}"
+        raise StepError(f"init_network has to return an instance of torch.nn.Module, and returned {found}.")
     if type(network).__name__ != architecture:
         raise ConfigError(
             f"network.architecture is '{architecture}', and init_network returned a {type(network).__name__}. "
-            "To fix, let the config name the class that is trained."
+            "To fix, set network.architecture to the name of the class that is trained."
         )
     return network
 
 
 def check_optimizer(optimizer: object) -> torch.optim.Optimizer:
-    """Checks what ``init_optimizer`` returned.
+    """Checks the return value of ``init_optimizer``.
 
     Args:
-        optimizer: What it returned.
+        optimizer: The return value.
 
     Returns:
-        The same, typed.
+        The return value, typed.
 
     Raises:
         StepError: If it isn't an optimizer.
@@ -121,13 +121,13 @@ def check_optimizer(optimizer: object) -> torch.optim.Optimizer:
 
 
 def check_scheduler(scheduler: object) -> LearningRateSchedule | None:
-    """Checks what ``init_scheduler`` returned.
+    """Checks the return value of ``init_scheduler``.
 
     Args:
-        scheduler: What it returned.
+        scheduler: The return value.
 
     Returns:
-        The hook that steps it, if there is one.
+        The hook that steps the scheduler; None without a scheduler.
 
     Raises:
         StepError: If it is neither a scheduler of torch nor a `LearningRateSchedule`.
@@ -142,26 +142,26 @@ def check_scheduler(scheduler: object) -> LearningRateSchedule | None:
     return LearningRateSchedule(lambda optimizer: scheduler)
 
 
-def check_dataloaders(given: object, validation: ValidationDatasetsDict) -> tuple[Any, Mapping[str, Any]]:
-    """Checks what ``init_dataloaders`` returned.
+def check_dataloaders(returned: object, validation: ValidationDatasetsDict) -> tuple[Any, Mapping[str, Any]]:
+    """Checks the return value of ``init_dataloaders``.
 
     Args:
-        given: What it returned.
-        validation: The validation sets, each of which needs a loader.
+        returned: The return value.
+        validation: The validation sets. Each needs a loader.
 
     Returns:
-        The same, typed.
+        The return value, typed.
 
     Raises:
         DataError: If it isn't a loader and a dictionary with a loader for each validation set.
     """
-    if isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[1], Mapping):
-        if set(given[1]) == set(validation):
-            return given[0], given[1]
-        came = f"loaders for {sorted(given[1])}"
+    if isinstance(returned, tuple | list) and len(returned) == 2 and isinstance(returned[1], Mapping):
+        if set(returned[1]) == set(validation):
+            return returned[0], returned[1]
+        found = f"loaders for {sorted(returned[1])}"
     else:
-        came = type(given).__name__
+        found = type(returned).__name__
     raise DataError(
         "init_dataloaders has to return the training loader and a dictionary with a loader for each of the validation "
-        f"sets {sorted(validation)}, and returned {came}."
+        f"sets {sorted(validation)}, and returned {found}."
     )

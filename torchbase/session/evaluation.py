@@ -1,4 +1,4 @@
-"""What can be done with the network of a run, while or after it is trained: evaluate it, predict with it."""
+"""Evaluation of the network of a run, and prediction with it, during or after training."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,42 +25,42 @@ if TYPE_CHECKING:
 
 
 class SessionEvaluation(SessionParts):
-    """Evaluation and prediction, on a session that was called or on one that has only opened a run directory."""
+    """Evaluation and prediction, for a session that has trained or has only opened a run directory."""
 
     engine: Engine
     _run_directory: RunDirectory
-    _evaluated: Run | None = None  # what is logged meanwhile belongs to it
+    _evaluated: Run | None = None  # receives the values logged meanwhile
 
     def load_best_network(self) -> None:
-        """Gives the network the weights of the best epoch, from ``network.pth`` of the run directory.
+        """Loads the weights of the best epoch into the network, from ``network.pth`` in the run directory.
 
         Raises:
-            RunDirectoryError: If the run has kept none, or the file is damaged.
+            RunDirectoryError: If the run hasn't saved the file, or the file is damaged.
         """
         self._run_directory.writes.wait()
         file = self._run_directory.path / NETWORK_FILE
         if not file.exists():
             raise RunDirectoryError(
-                f"{file} isn't there: the run has kept no best network yet. To fix, train until an epoch is done."
+                f"{file} isn't there: the run has saved no best network yet. To fix, train for at least one epoch."
             )
         check_tensors(file)
         self.network.load_state_dict(read_tensors(file))
 
     def evaluate(self, dataset: "Dataset | IterableDataset", name: str = "evaluation") -> dict[str, float]:
-        """Computes loss and metrics of the network, as it is now, over a dataset; nothing is recorded.
+        """Computes loss and metrics of the current network over a dataset. Nothing is recorded.
 
-        Hooks that do or wrap ``run_…`` events (automatic mixed precision, say) take part, no other.
+        Only hooks that implement or wrap ``run_…`` events are called, e.g. automatic mixed precision.
 
         Args:
             dataset: The dataset.
-            name: Its name. Under that of a validation set, what a random transform draws is the same as in the
-                session's own validation of the current epoch.
+            name: The name of the dataset. With the name of a validation set, random transforms draw the same numbers as
+                in the session's own validation of the current epoch.
 
         Returns:
             The values over all samples, by name.
 
         Raises:
-            Exception: Whatever the user's methods raise.
+            Exception: Any error of the user's methods.
         """
         phase = Phase(f"{VALIDATION_PREFIX}{name}", self._loader_of(dataset, name))
         run = Run(
@@ -74,8 +74,8 @@ class SessionEvaluation(SessionParts):
             epoch=self._current_epoch(),
         )
         step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
-        doing = [hook for hook in list(self.engine.hooks.values())[2:] if _does_something(hook)]
-        hooks = [standard.SeedCapture(), standard.Metrics(), standard.MetricAverages(), *doing]
+        implementing = [hook for hook in list(self.engine.hooks.values())[2:] if _runs_part_of_iteration(hook)]
+        hooks = [standard.SeedCapture(), standard.Metrics(), standard.MetricAverages(), *implementing]
         try:
             with self._evaluating(run):
                 Engine(hooks=hooks, defaults=[step]).run_phase(run, phase)
@@ -84,33 +84,33 @@ class SessionEvaluation(SessionParts):
         return dict(phase.averages)
 
     def predict(self, dataset: "Dataset | IterableDataset") -> Iterator[Mapping[str, Any]]:
-        """Passes a dataset through ``forward_pass``, in its order and without gradients.
+        """Passes a dataset through ``forward_pass``, in order and without gradients.
 
         Args:
-            dataset: The dataset; it needs those columns that ``forward_pass`` reads.
+            dataset: The dataset. It needs the columns that ``forward_pass`` reads.
 
         Yields:
-            What ``forward_pass`` returned for each mini-batch.
+            The outputs of ``forward_pass`` for each mini-batch.
 
         Raises:
-            Exception: Whatever ``forward_pass`` raises.
+            Exception: Any error of ``forward_pass``.
         """
         for _, outputs in self._predict(dataset):
             yield outputs
 
     def predict_dataset(self, dataset: "Dataset | IterableDataset", keys: Sequence[str] | None = None) -> "Dataset":
-        """Passes a dataset through ``forward_pass`` and collects what it returns, in memory.
+        """Passes a dataset through ``forward_pass`` and collects the outputs in memory.
 
         Args:
             dataset: The dataset.
-            keys: Which outputs to keep; without them all that have a value for each sample.
+            keys: The names of the outputs to collect; None collects all outputs with one value per sample.
 
         Returns:
-            A dataset with a column for each output, row by row as the one that was given.
+            A dataset with a column for each output. Its rows are in the order of ``dataset``.
 
         Raises:
-            DataError: If an output that was asked for isn't there, or has no value for each sample.
-            Exception: Whatever ``forward_pass`` raises.
+            DataError: If a requested output is missing or doesn't have one value per sample.
+            Exception: Any error of ``forward_pass``.
         """
         from datasets import Dataset, concatenate_datasets
 
@@ -120,11 +120,13 @@ class SessionEvaluation(SessionParts):
 
     def _predict(self, dataset: "Dataset | IterableDataset") -> Iterator[tuple[int, Mapping[str, Any]]]:
         loader = self._loader_of(dataset, "prediction")
-        phase = Phase(f"{VALIDATION_PREFIX}prediction", loader)  # takes what forward_pass logs, and is forgotten
+        phase = Phase(
+            f"{VALIDATION_PREFIX}prediction", loader
+        )  # receives the values that forward_pass logs, and is discarded
         run = Run(training=Phase("training", (), is_training=True), max_epochs=1, current_phase=phase)
         try:
             for batch in loader:
-                # Nothing is held while the caller has its turn: the network's mode and the random streams are put back.
+                # Left before the yield, so the caller finds the network's mode and the random streams restored.
                 with self._evaluating(run), torch.no_grad():
                     outputs = self.forward_pass(batch)
                 yield self.infer_mini_batch_size(batch), outputs
@@ -151,7 +153,7 @@ class SessionEvaluation(SessionParts):
             self.network.train(was_training)
 
 
-def _does_something(hook: object) -> bool:
+def _runs_part_of_iteration(hook: object) -> bool:
     return any(name.startswith("run_") for name in dir(type(hook))) and not isinstance(hook, standard.NanSkip)
 
 
@@ -160,9 +162,9 @@ def _columns_of(outputs: Mapping[str, Any], samples: int, keys: Sequence[str] | 
     fitting = {name: column for name, column in columns.items() if column is not None and len(column) == samples}
     for name in keys if keys is not None else ():
         if name not in fitting:
-            wrong = "it isn't there" if name not in outputs else "it has no value for each sample"
+            reason = "it is missing" if name not in outputs else "it doesn't have one value per sample"
             raise DataError(
-                f"The output {name!r} of forward_pass can't be a column: {wrong}. To fix, choose among "
+                f"The output {name!r} of forward_pass can't be a column: {reason}. To fix, choose among "
                 f"{', '.join(map(repr, outputs))}."
             )
     return fitting

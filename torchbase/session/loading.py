@@ -1,4 +1,4 @@
-"""Finds the class of a run's session again, from what the run directory tells of it."""
+"""Importing the session class of an earlier run."""
 
 import importlib
 import importlib.util
@@ -13,14 +13,14 @@ from torchbase.files.durable import read_json
 from torchbase.session.base import TrainingBaseSession
 
 
-def find_session_class(run_dir: Path, given: str | None = None) -> type[TrainingBaseSession]:
-    """Imports the class with which a run was begun or last resumed.
+def find_session_class(run_dir: Path, chosen: str | None = None) -> type[TrainingBaseSession]:
+    """Imports the session class with which a run was started or last resumed.
 
-    Its module is run by that, so a script has to train below ``if __name__ == "__main__":`` only.
+    The import runs its module. A script must therefore train below ``if __name__ == "__main__":``.
 
     Args:
         run_dir: The path of the run directory.
-        given: ``FILE:CLASS`` to take instead of what the run directory tells.
+        chosen: ``FILE:CLASS`` to use instead of the class that the run directory names.
 
     Returns:
         The class.
@@ -28,39 +28,39 @@ def find_session_class(run_dir: Path, given: str | None = None) -> type[Training
     Raises:
         RunDirectoryError: If the class can't be found or imported.
     """
-    if given is not None:
-        file, _, name = given.rpartition(":")
-        kept: dict[str, Any] = {"file": str(Path(file).absolute()), "module": "__main__", "class": name}
+    if chosen is not None:
+        file, _, name = chosen.rpartition(":")
+        saved: dict[str, Any] = {"file": str(Path(file).absolute()), "module": "__main__", "class": name}
     else:
-        # The names of later files hold the time, and "." comes before "_".
+        # Sorted by the time in the names; "." comes before "_".
         environments = sorted(run_dir.glob("environment*.json"))
-        kept = (read_json(environments[-1]).get("session") if environments else None) or {}
-    if not kept.get("file") or "<" in kept["class"]:
+        saved = (read_json(environments[-1]).get("session") if environments else None) or {}
+    if not saved.get("file") or "<" in saved["class"]:
         raise RunDirectoryError(
-            f"{run_dir} doesn't tell where the class of its session is written"
-            + (f" ({kept['class']} is inside a function or a notebook)" if kept else "")
-            + ". To fix, give --session FILE:CLASS, or call session.verify(replay=…) in your program."
+            f"{run_dir} doesn't name the file of its session class"
+            + (f" ({saved['class']} is inside a function or a notebook)" if saved else "")
+            + ". To fix, pass --session FILE:CLASS, or call session.verify(replay=…) in your program."
         )
-    found: Any = _module(Path(kept["file"]), kept["module"])
-    for name in kept["class"].split("."):
+    found: Any = _import_module(Path(saved["file"]), saved["module"])
+    for name in saved["class"].split("."):
         found = getattr(found, name, None)
     if not inspect.isclass(found) or not issubclass(found, TrainingBaseSession):
         raise RunDirectoryError(
-            f"There is no class '{kept['class']}' of a session in {kept['file']}. To fix, give --session FILE:CLASS."
+            f"There is no session class '{saved['class']}' in {saved['file']}. To fix, pass --session FILE:CLASS."
         )
     return found
 
 
-def _module(file: Path, name: str) -> ModuleType:
+def _import_module(file: Path, name: str) -> ModuleType:
     if not file.is_file():
-        raise RunDirectoryError(f"The file of the session, {file}, isn't there. To fix, give --session FILE:CLASS.")
-    # As for the program that trained: a script imports from its own folder, a module of a package from above that.
+        raise RunDirectoryError(f"The file of the session, {file}, isn't there. To fix, pass --session FILE:CLASS.")
+    # As in the program that trained: a script imports from its own folder, a package from the folder above it.
     sys.path.insert(0, str(file.parents[name.count(".")]))
     try:
         return _import_script(file) if name == "__main__" else importlib.import_module(name)
     except Exception as error:
         raise RunDirectoryError(
-            f"{file} can't be imported: {type(error).__name__}: {error}. To fix, run this where the run was begun, "
+            f"{file} can't be imported: {type(error).__name__}: {error}. To fix, run this where the run was started, "
             "with the same packages."
         ) from error
 
@@ -68,8 +68,8 @@ def _module(file: Path, name: str) -> ModuleType:
 def _import_script(file: Path) -> ModuleType:
     specification = importlib.util.spec_from_file_location(file.stem, file)
     if specification is None or specification.loader is None:
-        raise ImportError(f"{file} isn't a file of Python")
+        raise ImportError(f"{file} isn't a Python file")
     module = importlib.util.module_from_spec(specification)
-    sys.modules.setdefault(file.stem, module)  # where workers that are started afresh look for it
+    sys.modules.setdefault(file.stem, module)  # where spawned workers look for it
     specification.loader.exec_module(module)
     return module

@@ -1,4 +1,4 @@
-"""The parts that a session is built of, each when it is first needed."""
+"""The parts of a session, each built when it is first needed."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness
 from torchbase.session import building
-from torchbase.session.run_source import Runs
+from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class SessionParts(UserMethods):
-    """Data, network, optimizer and metrics of a session, made of what the user's methods give.
+    """Data, network, optimizer and metrics of a session, built by the user's methods.
 
-    They are built when they are first needed, so that a subclass may set attributes of its own after
+    They are built when they are first needed, so a subclass may set its own attributes after
     ``super().__init__(config)``.
     """
 
@@ -36,23 +36,23 @@ class SessionParts(UserMethods):
     config_network: dict[str, Any]
     device: torch.device
     _randomness: Randomness
-    _runs: Runs
+    _source: RunSource
 
     def init_optimizer(self) -> torch.optim.Optimizer:
-        """Gives the optimizer: Adam, in its fused form where the device has it."""
+        """Returns the optimizer: Adam, fused if the device supports it."""
         return building.adam(self.network, self.device, self.config_session)
 
     def init_scheduler(self) -> "LRScheduler | LearningRateSchedule | None":
-        """Gives the schedule of the learning rate, if there is to be one.
+        """Returns the learning rate schedule; None without one.
 
         Returns:
-            A scheduler of torch for `optimizer`, which is then stepped at the end of each epoch; or a
-            `LearningRateSchedule`, which says when it is stepped.
+            A PyTorch scheduler for `optimizer`, which is stepped after each epoch; or a `LearningRateSchedule`, which
+            defines when it is stepped.
         """
         return None
 
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
-        """Gives what the phases iterate: the training loader, and a loader for each validation set by its name."""
+        """Returns the training loader, and the loaders of the validation sets by name."""
         validation = {
             name: self._loader(dataset, f"{building.VALIDATION_PREFIX}{name}", is_training=False)
             for name, dataset in self.datasets_valid_dict.items()
@@ -74,7 +74,7 @@ class SessionParts(UserMethods):
         """The network, on its device."""
         with self._building("network"):
             network = building.check_network(self.init_network(), self.config_network["architecture"])
-            self._runs.load_source_network(network)
+            self._source.load_source_network(network)
             return network.to(self.device)
 
     @cached_property
@@ -85,12 +85,12 @@ class SessionParts(UserMethods):
 
     @cached_property
     def dataloader_train(self) -> Any:
-        """What the training phase iterates."""
+        """The loader of the training phase."""
         return self._dataloaders[0]
 
     @cached_property
     def dataloader_valid_dict(self) -> Mapping[str, Any]:
-        """What each validation phase iterates, by the set's name."""
+        """The loader of each validation phase, by the name of the validation set."""
         return self._dataloaders[1]
 
     @cached_property
@@ -125,11 +125,11 @@ class SessionParts(UserMethods):
         )
 
     @contextmanager
-    def _building(self, what: str) -> Iterator[None]:
-        # Each part draws from streams of its own, so none depends on the order in which they are built.
-        with self._cleaning_up_after_errors(), self._randomness.seeded("building", what, device=self.device):
+    def _building(self, part: str) -> Iterator[None]:
+        # Each part draws from its own random streams, so it doesn't depend on the order in which parts are built.
+        with self._cleaning_up_after_errors(), self._randomness.seeded("building", part, device=self.device):
             yield
 
     @abstractmethod
     def _cleaning_up_after_errors(self) -> AbstractContextManager[None]:
-        """Removes the run directory where an error leaves nothing in it."""
+        """Removes the run directory after an error that leaves no results in it."""

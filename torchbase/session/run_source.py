@@ -1,4 +1,4 @@
-"""Where the run directory of a session comes from: a new one, or that of an earlier run."""
+"""The source of a session's run directory, first weights and seed: new, or those of an earlier run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +20,21 @@ DEFAULT_PARENT = "runs"
 
 
 @dataclass(frozen=True)
-class Runs:
-    """Which run directory a session writes, and which run it comes from.
+class RunSource:
+    """The run directory of a session, and the earlier run that it resumes or starts from.
 
     Attributes:
-        parent: The folder of all run directories; ``runs`` in the current folder without one.
-        afresh: Whether the session makes a run directory of its own.
-        source_tag: The run to go on with, or to take the network of.
-        source_network: Which network of it: the best one, or that of its newest checkpoint.
-        postfix: What to append to the name of a new run directory.
+        parent: The folder of all run directories; None means ``runs`` in the current folder.
+        is_new: Whether the session makes a new run directory.
+        tag: The run to resume, or to take the network of.
+        network: The network of that run to start from: the best one, or that of its newest checkpoint.
+        postfix: A text to append to the name of a new run directory.
     """
 
     parent: str | Path | None
-    afresh: bool
-    source_tag: str | None
-    source_network: Literal["best", "last"]
+    is_new: bool
+    tag: str | None
+    network: Literal["best", "last"]
     postfix: str | None
 
     def open(self) -> RunDirectory:
@@ -44,69 +44,69 @@ class Runs:
             The run directory.
 
         Raises:
-            RunDirectoryError: If it can't be made, found or locked, or the arguments contradict each other.
+            RunDirectoryError: If it can't be made, found or locked, or if the arguments contradict each other.
         """
-        if self.source_network not in ("best", "last"):
-            raise RunDirectoryError(f"source_network has to be 'best' or 'last', and is {self.source_network!r}.")
+        if self.network not in ("best", "last"):
+            raise RunDirectoryError(f"source_network has to be 'best' or 'last', and is {self.network!r}.")
         parent = self.parent if self.parent is not None else DEFAULT_PARENT
-        if self.afresh:
-            if self.source_tag is not None:
-                RunDirectory.open(parent, self.source_tag)
+        if self.is_new:
+            if self.tag is not None:
+                RunDirectory.open(parent, self.tag)
             directory = RunDirectory.create(parent, self.postfix)
-        elif self.source_tag is None:
+        elif self.tag is None:
             raise RunDirectoryError(
-                "create_run_dir_afresh=False goes on with an earlier run, and none was named. To fix, give "
+                "create_run_dir_afresh=False resumes an earlier run, and no run was named. To fix, pass "
                 "source_run_dir_tag, the name of its folder."
             )
         elif self.postfix is not None:
             raise RunDirectoryError(
                 f"tag_postfix='{self.postfix}' names a new run directory, and create_run_dir_afresh=False makes none. "
-                "To fix, leave out one of them."
+                "To fix, omit one of them."
             )
         else:
-            directory = RunDirectory.open(parent, self.source_tag)
+            directory = RunDirectory.open(parent, self.tag)
         directory.lock()
         remove_leftovers(directory.path)
         remove_leftovers(directory.states)
         return directory
 
     def load_source_network(self, network: torch.nn.Module) -> None:
-        """Gives the network of a new run the weights of the run it begins with, if one was named.
+        """Loads the weights of the source run into the network of a new run, if a source run was named.
 
         Args:
-            network: The network, as the user's ``init_network`` gave it.
+            network: The network that the user's ``init_network`` returned.
 
         Raises:
-            CheckpointError: If the source run kept no network, or another one.
-            RunDirectoryError: If the kept network is damaged.
+            CheckpointError: If the source run has saved no network, or a different one.
+            RunDirectoryError: If the saved network is damaged.
         """
-        if not self.afresh or self.source_tag is None:
+        if not self.is_new or self.tag is None:
             return
-        source = RunDirectory.open(self.parent if self.parent is not None else DEFAULT_PARENT, self.source_tag)
+        source = RunDirectory.open(self.parent if self.parent is not None else DEFAULT_PARENT, self.tag)
         best = source.path / NETWORK_FILE
-        if self.source_network == "best" and best.exists():
+        if self.network == "best" and best.exists():
             check_tensors(best)
             state = read_tensors(best)
         else:
             saved = newest_whole_checkpoint(source.states)
             if saved is None:
-                raise CheckpointError(f"The run {source.path} has kept no network to begin with.")
+                raise CheckpointError(f"The run {source.path} has saved no network to start from.")
             state = saved.parts["network"]
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise CheckpointError(
-                f"The network kept in {source.path} doesn't fit {type(network).__name__}: {error}. "
-                "To fix, give config['network'] the values of that run."
+                f"The network saved in {source.path} doesn't match {type(network).__name__}: {error}. "
+                "To fix, set config['network'] to the values of that run."
             ) from error
 
 
 def find_run(parent: str | Path | None, tag: str | None) -> Path:
-    """Finds the directory of a run that is to go on.
+    """Finds the directory of a run to resume.
 
     Args:
-        parent: The folder of all run directories; ``runs`` in the current folder without one.
-        tag: Its name; without one the newest run that kept its config.
+        parent: The folder of all run directories; None means ``runs`` in the current folder.
+        tag: The name of the run directory; None means the newest run that saved its config.
 
     Returns:
         The path of the run directory.
@@ -119,7 +119,7 @@ def find_run(parent: str | Path | None, tag: str | None) -> Path:
 
 
 def saved_config(run_directory: Path) -> dict[str, Any]:
-    """Reads the config that a run kept.
+    """Reads the config that a run saved.
 
     Args:
         run_directory: The path of the run directory.
@@ -128,43 +128,43 @@ def saved_config(run_directory: Path) -> dict[str, Any]:
         The config in JSON form.
 
     Raises:
-        RunDirectoryError: If it kept none.
+        RunDirectoryError: If the run saved none.
     """
     config = newest_config(run_directory)
     if config is None:
         raise RunDirectoryError(
-            f"The run {run_directory} was ended before it kept its config, so there is nothing to go on with. To fix, "
-            "begin a new run."
+            f"The run {run_directory} ended before its config was saved, so it can't be resumed. To fix, start a new "
+            "run."
         )
     return config
 
 
-def choose_seed(given: int | None, run_directory: RunDirectory, allow_change: bool = False) -> int:
+def choose_seed(configured: int | None, run_directory: RunDirectory, allow_change: bool = False) -> int:
     """Chooses the seed of a run.
 
     Args:
-        given: The seed of the config, if any.
-        run_directory: The run directory; a run that goes on keeps its seed.
-        allow_change: Whether a run that goes on takes another seed.
+        configured: The seed in the config; None without one.
+        run_directory: The run directory. A resumed run keeps its seed.
+        allow_change: Whether a resumed run may use another seed.
 
     Returns:
         The seed.
 
     Raises:
-        ConfigError: If the config's seed isn't that of the run that goes on.
-        RunDirectoryError: If a run that has kept something lacks its seed.
+        ConfigError: If the seed in the config isn't that of the resumed run.
+        RunDirectoryError: If a run with results lacks its seed.
     """
     file = run_directory.path / SEEDS_FILE
     if run_directory.is_new or not file.exists():
         if has_results(run_directory.path):
-            raise RunDirectoryError(f"{file} is missing, and without the seed the run can't go on. Restore it.")
-        return given if given is not None else draw_seed()
-    kept = int(read_json(file)["seed"])
-    if given is not None and given != kept:
+            raise RunDirectoryError(f"{file} is missing, and the run can't be resumed without its seed. Restore it.")
+        return configured if configured is not None else draw_seed()
+    saved = int(read_json(file)["seed"])
+    if configured is not None and configured != saved:
         if allow_change:
-            return given
+            return configured
         raise ConfigError(
-            f"session.seed is {given}, and the run {run_directory.path} was begun with {kept}. To fix, give that one, "
-            "or none."
+            f"session.seed is {configured}, and the run {run_directory.path} was started with {saved}. To fix, pass "
+            "that seed, or none."
         )
-    return kept
+    return saved

@@ -1,4 +1,4 @@
-"""What a session returns when it has trained."""
+"""The summary of a run, which a session returns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class RunSummary:
 
     Attributes:
         run_dir: The path of the run directory.
-        epochs_done: How many epochs are done, those before a resume included.
+        epochs_done: Number of completed epochs, including those before a resume.
         best_losses: The lowest loss of each validation set and its epoch, by phase (``validation-NAME``).
-        averages: The averages of the last epoch that was done, by phase and by name.
+        averages: The averages of the last completed epoch, by phase and by name.
         stop_reason: Why the run stopped.
     """
 
@@ -26,7 +26,7 @@ class RunSummary:
     stop_reason: str
 
     def _repr_html_(self) -> str:
-        """Gives a table for notebooks; https://ipython.readthedocs.io/en/stable/config/integrating.html."""
+        """Returns an HTML table for notebooks: https://ipython.readthedocs.io/en/stable/config/integrating.html."""
         names = list(dict.fromkeys(name for averages in self.averages.values() for name in averages))
         head = _row("th", ["", *names, "lowest loss", "in epoch"])
         rows = [_row("td", [phase, *self._cells(phase, names)]) for phase in self.averages]
@@ -40,11 +40,11 @@ class RunSummary:
 
 
 def summarize(run: Run, run_dir: str) -> RunSummary:
-    """Sums up a run.
+    """Summarizes a run.
 
     Args:
         run: The run, after the engine has run it.
-        run_dir: The path of its directory.
+        run_dir: The path of the run directory.
 
     Returns:
         The summary.

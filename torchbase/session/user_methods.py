@@ -1,4 +1,4 @@
-"""What a user writes: the methods that a session can't do without, and those that may be overridden alone."""
+"""The methods that a user writes, and methods that a user may override."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,83 +16,84 @@ if TYPE_CHECKING:
 
 
 class UserMethods(ABC):
-    """The part of `TrainingBaseSession` that is the user's."""
+    """The methods of `TrainingBaseSession` for users to write or override."""
 
     @abstractmethod
     def init_datasets(self) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
-        """Gives the training set and the validation sets."""
+        """Returns the training set and the validation sets."""
 
     @abstractmethod
     def init_network(self) -> torch.nn.Module:
-        """Gives the network; its class name has to be ``config["network"]["architecture"]``."""
+        """Returns the network. The name of its class must be ``config["network"]["architecture"]``."""
 
     @abstractmethod
     def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
         """Passes a mini-batch through the network.
 
         Args:
-            mini_batch: By column a tensor whose first dimension is the samples, or a list. On a GPU tensors of a
-                dataset may be there already; those of a stream are on the CPU. ``.to(self.device)`` does for both.
+            mini_batch: The columns by name. A column is a tensor whose first dimension is the samples, or a list. With
+                a GPU, tensors of a dataset may be on the GPU already; tensors of a stream are on the CPU.
+                ``.to(self.device)`` works for both.
 
         Returns:
-            Outputs by name; `loss_function` and the metrics ask for them by these names.
+            Outputs by name. `loss_function` and the metrics receive them by these names.
         """
 
     @abstractmethod
     def loss_function(self, **outputs: Any) -> torch.Tensor | Mapping[str, torch.Tensor]:
-        """Computes the loss; write it with the outputs it needs as keyword arguments: ``(self, *, output, target)``.
+        """Computes the loss. Its keyword arguments name the outputs that it needs: ``(self, *, output, target)``.
 
         Args:
-            **outputs: Those outputs of `forward_pass` that it names.
+            **outputs: The outputs of `forward_pass` that it names.
 
         Returns:
-            The loss, averaged over the samples of the mini-batch, shape (); or a dictionary of it, under ``"loss"``,
-            and of its parts by name, which are recorded and averaged like it.
+            The loss, averaged over the samples of the mini-batch, shape (). Or a dictionary with the loss under
+            ``"loss"`` and its parts by name, which are recorded and averaged like the loss.
         """
 
     @abstractmethod
     def init_metrics(self) -> Sequence[BaseMetricsClass] | None:
-        """Gives the families of metrics that the config chooses from, if any."""
+        """Returns the metrics instances that the config chooses from; None without metrics."""
 
     def dataloader_collate_function(self, batch: list[Any]) -> dict[str, Any]:
-        """Makes a mini-batch of samples; override it to pad, crop, mix or rename.
+        """Collates samples to a mini-batch. Override it to pad, crop, mix or rename.
 
         Args:
             batch: The samples, each a dictionary of its columns.
 
         Returns:
-            The mini-batch that `forward_pass` gets.
+            The mini-batch for `forward_pass`.
         """
         return collate_rows(batch)
 
     def get_loss_value(self, *, loss_tensor: torch.Tensor) -> torch.Tensor | float:
-        """Gives the value of the loss that is logged and averaged.
+        """Returns the value of the loss that is logged and averaged.
 
         Args:
-            loss_tensor: What `loss_function` returned, detached, on its device, shape ().
+            loss_tensor: The return value of `loss_function`, detached, on its device, shape ().
 
         Returns:
-            A tensor of shape (), which is read together with those of other iterations, or a number.
+            A number, or a tensor of shape (). Tensors of many iterations are read together.
         """
         return loss_tensor
 
     def infer_mini_batch_size(self, mini_batch: Any) -> int:
-        """Tells how many samples a mini-batch holds; averages are weighted by it.
+        """Returns the number of samples in a mini-batch, by which averages are weighted.
 
         Args:
-            mini_batch: As `forward_pass` gets it.
+            mini_batch: The argument of `forward_pass`.
 
         Returns:
             The first dimension of its tensors.
 
         Raises:
-            StepError: If the tensors disagree, or there is none.
+            StepError: If the tensors disagree, or there are none.
         """
         return mini_batch_size(mini_batch)
 
 
 def mini_batch_size(mini_batch: Any) -> int:
-    """Tells how many samples a mini-batch holds.
+    """Returns the number of samples in a mini-batch.
 
     Args:
         mini_batch: A dictionary of columns.
@@ -101,18 +102,18 @@ def mini_batch_size(mini_batch: Any) -> int:
         The first dimension of its tensors; without a tensor, the length of its lists.
 
     Raises:
-        StepError: If they disagree, or there is nothing to tell by.
+        StepError: If the columns disagree, or there are none.
     """
     columns = mini_batch if isinstance(mini_batch, Mapping) else {}
     rows = {one.shape[0] for one in columns.values() if isinstance(one, torch.Tensor) and one.dim()}
-    if len(rows) == 1:  # as in every iteration
+    if len(rows) == 1:  # the usual case, kept fast
         return rows.pop()
     sizes = {name: one.shape[0] for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim()}
     sizes = sizes or {name: len(one) for name, one in columns.items() if isinstance(one, list)}
     distinct = set(sizes.values())
     if len(distinct) == 1:
         return distinct.pop()
-    came = f"columns of different sizes: {sizes}" if sizes else f"no column of samples in {type(mini_batch).__name__}"
+    found = f"columns of different sizes: {sizes}" if sizes else f"no column of samples in {type(mini_batch).__name__}"
     raise StepError(
-        f"A mini-batch's number of samples can't be told: there are {came}. To fix, override infer_mini_batch_size."
+        f"The number of samples in a mini-batch is unclear: there are {found}. To fix, override infer_mini_batch_size."
     )
