@@ -187,5 +187,5 @@ def test_what_has_another_shape_in_each_mini_batch_is_named_before_training_is_l
             return output.square().mean()
 
     session = Ragged(configured(("absolute",), mini_batch_size=7, metrics_every_n_iterations=100), tmp_path)
-    with pytest.raises(MetricsError, match=r"'output' of forward_pass has shapes that differ.*\(3, 3\), \(7, 7\)"):
+    with pytest.raises(MetricsError, match=r"shapes of the output 'output' of forward_pass differ.*\(3, 3\), \(7, 7\)"):
         session()
