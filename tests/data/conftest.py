@@ -5,6 +5,6 @@ from torchbase.data import arrow_columns
 
 @pytest.fixture(params=["short", "long"])
 def column_length(request, monkeypatch):
-    """Has every column read once as a short one and once as one that is too long to be looked through."""
+    """Runs a test twice: all columns count as short, then all columns count as long."""
     if request.param == "long":
-        monkeypatch.setattr(arrow_columns, "LISTS_LOOKED_AT", -1)
+        monkeypatch.setattr(arrow_columns, "MOST_LISTS_COMPARED", -1)

@@ -34,24 +34,24 @@ def assert_same(read, expected):
         for name, value in expected.items():
             assert_same(read[name], value)
     elif isinstance(expected, list):
-        for one, other in zip(read, expected, strict=True):
-            assert_same(one, other)
+        for value, expected_value in zip(read, expected, strict=True):
+            assert_same(value, expected_value)
     else:
         assert read == expected
 
 
-@pytest.mark.filterwarnings("ignore:Specifying null_placement:FutureWarning")  # of datasets' own sort
+@pytest.mark.filterwarnings("ignore:Specifying null_placement:FutureWarning")  # from sort of datasets
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
-def test_what_is_read_is_exactly_what_datasets_gives_with_the_format_torch(data):
-    looked_at = data.draw(st.sampled_from([arrow_columns.LISTS_LOOKED_AT, -1]))  # as a short column, or as a long one
-    with TemporaryDirectory() as folder, patch.object(arrow_columns, "LISTS_LOOKED_AT", looked_at):
+def test_mini_batches_equal_those_of_datasets_with_the_format_torch(data):
+    most_compared = data.draw(st.sampled_from([arrow_columns.MOST_LISTS_COMPARED, -1]))  # -1: all columns count as long
+    with TemporaryDirectory() as folder, patch.object(arrow_columns, "MOST_LISTS_COMPARED", most_compared):
         dataset = data.draw(datasets_of_any_kind(Path(folder)))
         reader = ColumnReader(dataset)
         for rows in data.draw(st.lists(rows_of(dataset), min_size=2, max_size=2)):
             try:
                 expected = dict(dataset.with_format("torch")[rows])
-            except AttributeError:  # datasets stumbles over a list column whose first row is null
+            except AttributeError:  # datasets fails for a list column whose first row is null
                 with pytest.raises(DataError, match="The column 'column"):
                     reader.read(rows)
             else:
@@ -73,9 +73,9 @@ def mixed_dataset(number_of_rows=8):
     return Dataset.from_dict(columns, Features(features))
 
 
-@pytest.mark.parametrize("pieces", [1, 3])
-def test_writing_into_a_mini_batch_changes_neither_the_dataset_nor_another_mini_batch(pieces):
-    dataset = concatenate_datasets([mixed_dataset()] * pieces)
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_changes_of_a_mini_batch_affect_neither_the_dataset_nor_other_mini_batches(chunks):
+    dataset = concatenate_datasets([mixed_dataset()] * chunks)
     reader = ColumnReader(dataset)
     rows = list(range(8))
     expected = dict(dataset.with_format("torch")[rows])
@@ -89,7 +89,7 @@ def test_writing_into_a_mini_batch_changes_neither_the_dataset_nor_another_mini_
 
 
 @pytest.mark.parametrize(
-    "give_format",
+    "set_format",
     [
         lambda dataset: dataset.with_format("torch", columns=["name", "label", "image"]),
         lambda dataset: dataset.with_format("torch", columns=["label"], output_all_columns=True),
@@ -97,25 +97,25 @@ def test_writing_into_a_mini_batch_changes_neither_the_dataset_nor_another_mini_
         lambda dataset: dataset.with_format("torch"),
     ],
 )
-def test_a_users_torch_format_gives_what_datasets_gives_under_it(give_format):
-    dataset = give_format(mixed_dataset().remove_columns(["name", "ragged"]).add_column("name", list("abcdefgh")))
+def test_mini_batches_of_a_custom_torch_format_equal_those_of_datasets(set_format):
+    dataset = set_format(mixed_dataset().remove_columns(["name", "ragged"]).add_column("name", list("abcdefgh")))
     expected = {name: stack(values) for name, values in dataset[[5, 1]].items()}
     assert_same(ColumnReader(dataset).read([5, 1]), expected)
 
 
-def test_only_the_columns_of_the_users_format_are_read_and_still_from_arrow():
+def test_only_the_columns_of_the_format_are_read_and_from_arrow():
     reader = ColumnReader(mixed_dataset().with_format("torch", columns=["name", "label"]))
     assert not reader.has_users_format
     assert_same(reader.read([3, 0]), {"label": torch.tensor([3, 0]), "name": ["row 3", "row 0"]})
 
 
-def test_a_format_of_columns_alone_restricts_what_is_read():
+def test_a_format_that_only_selects_columns_restricts_the_mini_batch():
     dataset = mixed_dataset()
     dataset.set_format(columns=["label"])
     assert_same(ColumnReader(dataset).read([2, 2]), {"label": torch.tensor([2, 2])})
 
 
-def test_columns_beyond_those_of_the_users_format_come_as_datasets_gives_them():
+def test_columns_outside_of_the_format_equal_those_of_datasets():
     dataset = mixed_dataset().with_format("torch", columns=["label"], output_all_columns=True)
     batch = ColumnReader(dataset).read([1, 2])
     assert batch["name"] == ["row 1", "row 2"]
@@ -123,7 +123,7 @@ def test_columns_beyond_those_of_the_users_format_come_as_datasets_gives_them():
     assert_same(batch["label"], torch.tensor([1, 2]))
 
 
-def test_arrays_of_the_format_numpy_become_tensors_of_their_type():
+def test_arrays_of_the_format_numpy_are_converted_to_tensors_of_their_dtype():
     dataset = mixed_dataset()
     dataset.set_format("numpy", columns=["image", "label", "name"])
     batch = ColumnReader(dataset).read([1, 4])
@@ -133,12 +133,12 @@ def test_arrays_of_the_format_numpy_become_tensors_of_their_type():
     assert list(batch["name"]) == ["row 1", "row 4"]
 
 
-KEPT = np.arange(3.0)
-KEPT.flags.writeable = False
+READ_ONLY = np.arange(3.0)
+READ_ONLY.flags.writeable = False
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("values", "expected"),
     [
         ([torch.ones(2), torch.zeros(2)], torch.tensor([[1.0, 1.0], [0.0, 0.0]])),
         ([torch.ones(1), torch.zeros(2)], [torch.ones(1), torch.zeros(2)]),
@@ -153,33 +153,33 @@ KEPT.flags.writeable = False
         ([1, None], [1, None]),
         ([[1, 2], [3, 4]], [[1, 2], [3, 4]]),
         ([], []),
-        (KEPT, torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)),
+        (READ_ONLY, torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)),
         (np.arange(3)[::-1], torch.tensor([2, 1, 0])),
         (np.array(["a", "b"]), [np.str_("a"), np.str_("b")]),
         ({"ids": [1, 2], "text": ["a", "b"]}, {"ids": torch.tensor([1, 2]), "text": ["a", "b"]}),
     ],
 )
-def test_what_a_transform_gives_is_stacked_where_that_is_possible(given, expected):
-    dataset = Dataset.from_dict({"row": [0, 1]}).with_transform(lambda batch: {"given": given})
-    assert_same(ColumnReader(dataset).read([0, 1]), {"given": expected})
+def test_the_values_of_a_transform_are_stacked_if_possible(values, expected):
+    dataset = Dataset.from_dict({"row": [0, 1]}).with_transform(lambda batch: {"column": values})
+    assert_same(ColumnReader(dataset).read([0, 1]), {"column": expected})
 
 
-def test_writing_into_a_mini_batch_changes_no_array_that_a_transform_keeps():
-    kept = np.arange(3.0)
-    reader = ColumnReader(Dataset.from_dict({"row": [0, 1, 2]}).with_transform(lambda batch: {"kept": kept}))
-    reader.read([0, 1, 2])["kept"].zero_()
-    assert kept.tolist() == [0, 1, 2]
+def test_changes_of_a_mini_batch_do_not_affect_an_array_of_a_transform():
+    array = np.arange(3.0)
+    reader = ColumnReader(Dataset.from_dict({"row": [0, 1, 2]}).with_transform(lambda batch: {"column": array}))
+    reader.read([0, 1, 2])["column"].zero_()
+    assert array.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("kind", ["pandas", "arrow"])
 def test_a_format_without_a_dictionary_of_columns_is_refused(kind):
     reader = ColumnReader(mixed_dataset().with_format(kind), "the data of training")
-    with pytest.raises(DataError, match=f"format '{kind}' of the data of training gives a (DataFrame|Table) and not"):
+    with pytest.raises(DataError, match=f"format '{kind}' of the data of training .* but returned (DataFrame|Table)"):
         reader.read([0, 1])
 
 
 @pytest.mark.parametrize("moment", [datetime(2020, 1, 2), time(3, 4)])
-def test_a_column_that_no_tensor_can_be_made_of_is_named(moment):
+def test_the_message_names_a_column_that_cannot_be_converted_to_tensors(moment):
     reader = ColumnReader(Dataset.from_dict({"x": [1, 2], "moment": [moment, moment]}), "the data of training")
     with pytest.raises(DataError, match=r"column 'moment' of the data of training, Value\('time.*cast_column"):
         reader.read([0, 1])
@@ -197,7 +197,7 @@ def test_slow_columns_are_logged_with_the_reason(caplog):
     reader = ColumnReader(Dataset.from_dict(columns), "the data of training")
     assert caplog.messages == []
     reader.log_slow_columns()
-    reasons = {message.split("'")[1]: message.partition("than from Arrow: ")[2] for message in caplog.messages}
+    reasons = {message.split("'")[1]: message.partition("from Arrow: ")[2] for message in caplog.messages}
     assert reasons == {
         "texts": "lists of string are objects.",
         "record": "it holds dictionaries.",
@@ -206,7 +206,7 @@ def test_slow_columns_are_logged_with_the_reason(caplog):
     }
 
 
-def test_a_column_that_turns_out_to_be_ragged_is_logged_once(caplog):
+def test_a_column_with_ragged_rows_is_logged_once(caplog):
     caplog.set_level(logging.INFO, "torchbase")
     reader = ColumnReader(mixed_dataset(), "the data of training")
     reader.read([4, 7])
@@ -215,32 +215,32 @@ def test_a_column_that_turns_out_to_be_ragged_is_logged_once(caplog):
         reader.read(rows)
     (message,) = caplog.messages
     assert "'ragged' of the data of training" in message
-    assert "some of its rows are ragged, empty or hold nulls" in message
+    assert "some of its rows are ragged, empty or contain nulls" in message
 
 
 @pytest.mark.parametrize(
-    ("give_format", "said"),
+    ("set_format", "expected"),
     [
         (lambda dataset: dataset.with_transform(dict), "read through its transform"),
         (lambda dataset: dataset.with_format("numpy"), "read through its format 'numpy'"),
     ],
 )
-def test_a_users_format_is_logged_as_slow(caplog, give_format, said):
+def test_a_custom_format_is_logged_as_slow(caplog, set_format, expected):
     caplog.set_level(logging.INFO, "torchbase")
-    ColumnReader(give_format(mixed_dataset()), "the data of training").log_slow_columns()
+    ColumnReader(set_format(mixed_dataset()), "the data of training").log_slow_columns()
     (message,) = caplog.messages
     assert message.startswith("the data of training is ")
-    assert said in message
+    assert expected in message
 
 
-def test_samples_are_put_together_by_key():
+def test_samples_are_collated_by_key():
     rows = [{"x": torch.ones(2), "n": 1, "name": "a"}, {"x": torch.zeros(2), "n": 2, "name": "b"}]
     expected = {"x": torch.stack([torch.ones(2), torch.zeros(2)]), "n": torch.tensor([1, 2]), "name": ["a", "b"]}
     assert_same(collate_rows(rows), expected)
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([{"x": 1}, {"y": 1}], r"expected \['x'\], got \['y'\]"),
         ([{"x": 1}, {"x": 1, "y": 1}], r"expected \['x'\], got \['x', 'y'\]"),
@@ -248,6 +248,6 @@ def test_samples_are_put_together_by_key():
         ([torch.ones(1)], "expected a dictionary, got Tensor"),
     ],
 )
-def test_samples_with_different_keys_are_refused(rows, said):
-    with pytest.raises(DataError, match=said):
+def test_samples_with_different_keys_are_refused(rows, message):
+    with pytest.raises(DataError, match=message):
         collate_rows(rows)

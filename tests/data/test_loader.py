@@ -19,7 +19,7 @@ from torchbase.randomness import Randomness, capture_streams
 ROWS, SIZE = 22, 4
 MINI_BATCHES = 6
 
-# Whether a machine has as many cores as a test has workers doesn't matter here.
+# The tests don't depend on the number of cores.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
 
@@ -28,7 +28,7 @@ def plain_dataset():
 
 
 def augment(batch):
-    # The three streams that a transform can draw from, each sample on its own.
+    # From the three random streams that a transform can draw from, separately for each sample.
     drawn = [[torch.rand(1).item(), np.random.rand(), random.random()] for _ in batch["row"]]
     return {"row": batch["row"], "drawn": [torch.tensor(numbers) for numbers in drawn]}
 
@@ -48,7 +48,7 @@ def loader_of(dataset, *, shuffle=True, phase="training", seed=3, **options):
 
 
 def read(loader, epoch=1, start=0):
-    """The mini-batches as plain values, which can be compared."""
+    """Reads the mini-batches as plain values, for comparison."""
     mini_batches = loader.mini_batches(epoch, start)
     return [{name: values.tolist() for name, values in mini_batch.items()} for mini_batch in mini_batches]
 
@@ -58,7 +58,7 @@ KINDS = [(augmented_dataset, None), (plain_dataset, collate_with_noise), (plain_
 
 @pytest.mark.parametrize(("make_dataset", "collate"), KINDS, ids=["transform", "collate", "plain"])
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
-def test_workers_change_neither_the_order_nor_what_is_drawn(make_dataset, collate, num_workers):
+def test_workers_change_neither_the_order_nor_the_random_numbers(make_dataset, collate, num_workers):
     expected = loader_of(make_dataset(), collate=collate)
     loader = loader_of(make_dataset(), collate=collate, num_workers=num_workers)
     for epoch in (1, 2, 1):
@@ -77,22 +77,22 @@ def test_no_sample_is_lost_or_repeated(num_workers):
     assert read(loader_of(plain_dataset(), shuffle=False, num_workers=num_workers))[1]["row"] == [4, 5, 6, 7]
 
 
-def test_columns_of_numbers_come_as_tensors_together():
+def test_columns_of_numbers_are_tensors():
     (first, *_) = loader_of(plain_dataset(), shuffle=False)
     assert torch.equal(first["row"], torch.arange(SIZE))
     assert torch.equal(first["x"], torch.tensor([[0.0, 0.0], [0.5, 0.25], [1.0, 0.5], [1.5, 0.75]]))
 
 
-def test_a_collate_function_gets_one_dictionary_of_tensors_a_sample():
-    given = []
-    (first, *_) = loader_of(plain_dataset(), shuffle=False, collate=lambda samples: given.append(samples) or {"a": 1})
+def test_a_collate_function_is_called_with_a_dictionary_of_tensors_per_sample():
+    calls = []
+    (first, *_) = loader_of(plain_dataset(), shuffle=False, collate=lambda samples: calls.append(samples) or {"a": 1})
     assert first == {"a": 1}
-    assert [sample["row"].item() for sample in given[0]] == [0, 1, 2, 3]
-    assert torch.equal(given[0][3]["x"], torch.tensor([1.5, 0.75]))
+    assert [sample["row"].item() for sample in calls[0]] == [0, 1, 2, 3]
+    assert torch.equal(calls[0][3]["x"], torch.tensor([1.5, 0.75]))
 
 
 @pytest.mark.parametrize(("make_dataset", "collate"), KINDS[:2], ids=["transform", "collate"])
-def test_what_is_drawn_depends_on_the_epoch_the_mini_batch_the_phase_and_the_seed(make_dataset, collate):
+def test_random_numbers_depend_on_the_epoch_the_mini_batch_the_phase_and_the_seed(make_dataset, collate):
     loader, other_phase, other_seed = (
         loader_of(make_dataset(), collate=collate, **options) for options in ({}, {"phase": "other"}, {"seed": 4})
     )
@@ -103,7 +103,7 @@ def test_what_is_drawn_depends_on_the_epoch_the_mini_batch_the_phase_and_the_see
 
 @pytest.mark.parametrize(("make_dataset", "collate"), KINDS, ids=["transform", "collate", "plain"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_reading_leaves_the_global_streams_as_they_were(make_dataset, collate, num_workers):
+def test_reading_does_not_change_the_global_random_streams(make_dataset, collate, num_workers):
     loader = loader_of(make_dataset(), collate=collate, num_workers=num_workers)
     before = capture_streams()
     loader.first_mini_batch()
@@ -116,7 +116,7 @@ def test_reading_leaves_the_global_streams_as_they_were(make_dataset, collate, n
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_what_was_drawn_elsewhere_does_not_matter(num_workers):
+def test_random_numbers_drawn_elsewhere_have_no_effect(num_workers):
     loader = loader_of(augmented_dataset(), num_workers=num_workers)
     expected = read(loader)
     collate_with_noise([{"row": torch.zeros(1), "x": torch.zeros(1)}])
@@ -125,12 +125,12 @@ def test_what_was_drawn_elsewhere_does_not_matter(num_workers):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_an_iterator_that_is_abandoned_does_not_disturb_the_next(num_workers, taken):
+def test_an_unfinished_iterator_does_not_affect_the_next(num_workers, taken):
     expected = read(loader_of(augmented_dataset()), 2, start=1)
     loader = loader_of(augmented_dataset(), num_workers=num_workers)
-    abandoned = loader.mini_batches(1)
+    unfinished = loader.mini_batches(1)
     for _ in range(taken):
-        next(abandoned)
+        next(unfinished)
     assert read(loader, 2, start=1) == expected
 
 
@@ -140,14 +140,14 @@ def test_the_first_mini_batch_is_read_without_starting_a_worker():
 
 
 @pytest.mark.parametrize(("make_dataset", "collate"), KINDS, ids=["transform", "collate", "plain"])
-def test_the_first_mini_batch_is_that_of_the_first_epoch(make_dataset, collate):
+def test_first_mini_batch_equals_that_of_the_first_epoch(make_dataset, collate):
     loader = loader_of(make_dataset(), collate=collate)
     first = {name: values.tolist() for name, values in loader.first_mini_batch().items()}
     assert first == read(loader)[0]
     assert first == {name: values.tolist() for name, values in next(iter(loader)).items()}
 
 
-def stumble(batch):
+def fail_at_row_6(batch):
     if 6 in batch["row"]:
         raise LookupError("no such sample")
     return {"row": batch["row"]}
@@ -157,27 +157,29 @@ def error_while_reading(loader):
     try:
         read(loader)
     except Exception as error:
-        return error.with_traceback(None)  # torch has its workers wait for seconds once the garbage collector ends them
+        return error.with_traceback(
+            None
+        )  # a traceback keeps workers alive until garbage collection, which takes seconds
     return None
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_error_while_reading_names_the_samples(num_workers):
-    loader = loader_of(plain_dataset().with_transform(stumble), shuffle=False, num_workers=num_workers)
+    loader = loader_of(plain_dataset().with_transform(fail_at_row_6), shuffle=False, num_workers=num_workers)
     error = error_while_reading(loader)
-    said = "".join([str(error), *getattr(error, "__notes__", [])])
+    text = "".join([str(error), *getattr(error, "__notes__", [])])
     assert isinstance(error, LookupError)
-    assert "no such sample" in said
-    assert "while reading mini-batch 2 of epoch 1 of training: the samples [4, 5, 6, 7]" in said
+    assert "no such sample" in text
+    assert "while reading mini-batch 2 of epoch 1 of training: samples [4, 5, 6, 7]" in text
     assert len(read(loader, start=2)) == MINI_BATCHES - 2
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_collate_function_that_returns_no_dictionary_is_refused(num_workers):
+def test_a_collate_function_that_does_not_return_a_dictionary_is_refused(num_workers):
     loader = loader_of(plain_dataset(), collate=list, num_workers=num_workers)
     error = error_while_reading(loader)
     assert isinstance(error, DataError)
-    assert "dataloader_collate_function has to return a dictionary, and returned list" in str(error)
+    assert "dataloader_collate_function has to return a dictionary, but returned list" in str(error)
 
 
 @pytest.mark.parametrize(("make_dataset", "collate"), KINDS, ids=["transform", "collate", "plain"])
@@ -212,7 +214,7 @@ START_METHODS = dedent("""
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_the_way_in_which_workers_are_started_changes_nothing(start_method, tmp_path):
+def test_the_start_method_of_workers_has_no_effect(start_method, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(START_METHODS)
     command = [sys.executable, "-W", "error", str(script), start_method]

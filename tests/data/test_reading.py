@@ -7,7 +7,7 @@ import torch
 
 from torchbase.data.reading import data_loader
 
-# A worker that begins only when its parent is dead, as if that had been killed while it started the worker.
+# The worker starts only after its parent has died, as if the parent had been killed during the start.
 PROGRAM = """
     import multiprocessing
     import os
@@ -21,7 +21,7 @@ PROGRAM = """
         while os.getppid() == parent:
             time.sleep(0.01)
         prepare_worker(0)
-        print("goes on", flush=True)
+        print("continues", flush=True)
 
 
     def start_and_be_killed(method):
@@ -36,15 +36,15 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_worker_does_not_outlive_a_process_that_was_killed_while_it_started_it(tmp_path, method):
+def test_a_worker_exits_if_its_parent_is_killed_during_the_start(tmp_path, method):
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PROGRAM))
-    # Its output ends when the worker has ended, who has it from the killed process.
-    done = subprocess.run(
+    # The worker inherits the output of the killed process, so the output ends when the worker exits.
+    finished = subprocess.run(
         [sys.executable, str(program), method], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == -9
-    assert done.stdout == ""
+    assert finished.returncode == -9
+    assert finished.stdout == ""
 
 
 class Echo(torch.utils.data.Dataset):
@@ -53,24 +53,23 @@ class Echo(torch.utils.data.Dataset):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_requests_are_answered_in_their_order_whenever_the_loader_is_iterated(num_workers):
+def test_items_are_in_the_order_of_the_requests_in_each_iteration(num_workers):
     requests = ["first", "second", "third"]
     loader = data_loader(Echo(), requests, num_workers=num_workers, pin_memory=False)
     assert [list(loader), list(loader)] == [requests, requests]
     del requests[1:]
-    begun = iter(loader)
-    assert list(begun) == ["first"]
+    assert list(loader) == ["first"]
 
 
-def test_reading_in_the_main_process_asks_for_one_mini_batch_at_a_time():
-    asked = []
+def test_reading_in_the_main_process_requests_one_mini_batch_at_a_time():
+    requested = []
 
     def requests():
         for number in range(3):
-            asked.append(number)
+            requested.append(number)
             yield number
 
     mini_batches = iter(data_loader(Echo(), requests(), num_workers=0, pin_memory=False))
-    assert asked == []
+    assert requested == []
     assert [next(mini_batches), next(mini_batches)] == [0, 1]
-    assert asked == [0, 1]
+    assert requested == [0, 1]

@@ -22,7 +22,7 @@ def enough_items(portions: tuple[float, ...]) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(weights, st.integers(0, 500), st.booleans())
-def test_sizes_sum_to_the_number_of_items_and_are_within_one_of_their_share(weight_list, extra, shuffle):
+def test_sizes_sum_to_the_number_of_items_and_differ_from_the_exact_size_by_less_than_one(weight_list, extra, shuffle):
     portions = portions_from(weight_list)
     count = enough_items(portions) + extra
     parts = split_iterables(range(count), portions, shuffle=shuffle)
@@ -34,7 +34,7 @@ def test_sizes_sum_to_the_number_of_items_and_are_within_one_of_their_share(weig
 
 @settings(max_examples=40, deadline=None)
 @given(weights, st.integers(0, 100))
-def test_order_is_kept_without_shuffling(weight_list, extra):
+def test_without_shuffling_the_parts_have_the_original_order(weight_list, extra):
     portions = portions_from(weight_list)
     items = list(range(enough_items(portions) + extra))
     parts = split_iterables(items, portions, shuffle=False)
@@ -63,16 +63,16 @@ def test_columns_of_a_dictionary_are_split_jointly(weight_list, extra, shuffle):
         (7, (1,), [7]),
     ],
 )
-def test_sizes_go_by_largest_remainder_and_ties_to_the_earlier_part(count, portions, sizes):
+def test_sizes_follow_the_largest_remainder_method_and_ties_favor_the_earlier_part(count, portions, sizes):
     assert [len(part) for part in split_iterables(range(count), portions)] == sizes
 
 
-def test_portions_that_miss_one_within_the_tolerance_still_place_every_item():
+def test_portions_that_sum_to_one_within_the_tolerance_use_all_items():
     parts = split_iterables(range(3_000_000), (0.5, 0.4999992), shuffle=False)
     assert sum(map(len, parts)) == 3_000_000
 
 
-def test_the_global_seed_decides_the_permutation():
+def test_the_global_seed_determines_the_permutation():
     def draw(seed):
         torch.manual_seed(seed)
         return split_iterables(range(50), [0.5, 0.5])
@@ -84,7 +84,7 @@ def test_the_global_seed_decides_the_permutation():
     assert draw(1) == (order[:25], order[25:])
 
 
-def test_the_permutation_is_drawn_on_the_cpu_whatever_the_default_device():
+def test_the_permutation_is_drawn_on_the_cpu_for_any_default_device():
     torch.manual_seed(1)
     expected = split_iterables(range(10), (0.5, 0.5))
     torch.manual_seed(1)
@@ -92,7 +92,7 @@ def test_the_permutation_is_drawn_on_the_cpu_whatever_the_default_device():
         assert split_iterables(range(10), (0.5, 0.5)) == expected
 
 
-def test_nothing_is_drawn_without_shuffling_or_for_a_refused_split():
+def test_no_random_numbers_are_drawn_without_shuffling_or_for_a_refused_split():
     before = torch.get_rng_state()
     split_iterables(range(10), (0.5, 0.5), shuffle=False)
     with pytest.raises(DataError):
@@ -103,50 +103,50 @@ def test_nothing_is_drawn_without_shuffling_or_for_a_refused_split():
 @pytest.mark.parametrize(
     "items", [[3, 1, 2, 0], (n for n in (3, 1, 2, 0)), torch.tensor([3, 1, 2, 0]), np.array([3, 1, 2, 0])]
 )
-def test_any_iterable_becomes_lists_of_its_items(items):
+def test_any_iterable_is_split_into_lists(items):
     first, second = split_iterables(items, (0.5, 0.5), shuffle=False)
     assert isinstance(first, list)
     assert (first, second) == ([3, 1], [2, 0])
 
 
 @pytest.mark.parametrize(
-    ("portions", "said"),
+    ("portions", "message"),
     [
         ((), "portions is empty"),
-        ((0.5, 0.6), "sum to 1.1, not to 1"),
-        ((70, 30), "Divide each of them by their sum"),
-        ((0.5, 0.499998), "not to 1"),
-        ((1.5, -0.5), r"portions\[1\] is -0.5 \(float\)"),
-        ((1.0, 0.0), r"portions\[1\] is 0.0"),
-        ((math.nan, 1.0), r"portions\[0\] is nan"),
-        ((math.inf,), r"portions\[0\] is inf"),
-        (("0.5", 0.5), r"portions\[0\] is '0.5' \(str\)"),
-        ((True,), r"portions\[0\] is True \(bool\)"),
-        ((None, 1), r"portions\[0\] is None"),
-        (0.5, "portions is a float"),
-        ({0.5: 1}, "portions is a dict"),
+        ((0.5, 0.6), r"have to sum to 1, but the sum of \(0.5, 0.6\) is 1.1"),
+        ((70, 30), "divide each portion by the sum"),
+        ((0.5, 0.499998), "have to sum to 1"),
+        ((1.5, -0.5), r"portions\[1\] has to be .* got -0.5 \(float\)"),
+        ((1.0, 0.0), r"portions\[1\] has to be .* got 0.0"),
+        ((math.nan, 1.0), r"portions\[0\] has to be .* got nan"),
+        ((math.inf,), r"portions\[0\] has to be .* got inf"),
+        (("0.5", 0.5), r"portions\[0\] has to be .* got '0.5' \(str\)"),
+        ((True,), r"portions\[0\] has to be .* got True \(bool\)"),
+        ((None, 1), r"portions\[0\] has to be .* got None"),
+        (0.5, "portions has to be a tuple or list of numbers, .* but got float"),
+        ({0.5: 1}, "but got dict"),
     ],
 )
-def test_wrong_portions_are_refused_with_what_is_wrong(portions, said):
-    with pytest.raises(DataError, match=said):
+def test_invalid_portions_are_refused_with_a_description(portions, message):
+    with pytest.raises(DataError, match=message):
         split_iterables(range(100), portions)
 
 
-def test_wrong_portions_leave_a_generator_unread():
+def test_invalid_portions_do_not_consume_a_generator():
     items = iter(range(3))
     with pytest.raises(DataError):
         split_iterables(items, (0.5,))
     assert list(items) == [0, 1, 2]
 
 
-def test_unequal_lengths_are_named_with_their_keys():
+def test_unequal_lengths_are_listed_with_their_keys():
     with pytest.raises(DataError, match=r"input_ .*'image': 3, 'label': 2"):
         split_iterables({"image": [1, 2, 3], "label": [1, 2]}, (0.5, 0.5))
 
 
 @pytest.mark.parametrize(("input_", "count"), [([1, 2], 2), ([], 0), ({"a": [1, 2]}, 2), ({"a": [], "b": []}, 0)])
 def test_a_part_that_would_be_empty_is_refused_with_the_number_of_items(input_, count):
-    with pytest.raises(DataError, match=f"would be empty: .* there are {count} items"):
+    with pytest.raises(DataError, match=f"would be empty: for {count} items"):
         split_iterables(input_, (0.7, 0.15, 0.15))
 
 
@@ -157,25 +157,25 @@ def test_a_dictionary_without_keys_is_refused():
 
 @pytest.mark.parametrize("input_", ["abcdef", b"abcdef", {"text": "abcdef"}])
 def test_strings_are_refused_as_iterables(input_):
-    with pytest.raises(TypeError, match="a string came"):
+    with pytest.raises(TypeError, match="but got a string"):
         split_iterables(input_, (0.5, 0.5))
 
 
 @pytest.mark.parametrize(
-    ("input_", "said"),
+    ("input_", "message"),
     [
-        (5, "input_ has to be an iterable, but 5 of type int came"),
+        (5, "input_ has to be an iterable, but got 5 of type int"),
         (None, "NoneType"),
         (torch.tensor(1), "input_ .*torch.Tensor"),
         ({"label": 5}, r"input_\['label'\] has to be an iterable"),
     ],
 )
-def test_what_cannot_be_iterated_over_is_refused(input_, said):
-    with pytest.raises(TypeError, match=said):
+def test_values_that_are_not_iterable_are_refused(input_, message):
+    with pytest.raises(TypeError, match=message):
         split_iterables(input_, (0.5, 0.5))
 
 
-def test_train_valid_and_test_parts_are_shuffled_and_sized_by_default_portions():
+def test_train_valid_and_test_parts_are_shuffled_and_have_default_portions():
     torch.manual_seed(3)
     train, valid, test = split_to_train_valid_test(range(100))
     assert [len(train), len(valid), len(test)] == [70, 15, 15]
@@ -191,10 +191,10 @@ def test_train_valid_and_test_parts_of_a_dictionary_are_dictionaries():
 
 @pytest.mark.parametrize("portions", [(0.5, 0.5), (0.25,) * 4, ()])
 def test_train_valid_and_test_need_exactly_three_portions(portions):
-    with pytest.raises(DataError, match=f"portions has {len(portions)} numbers"):
+    with pytest.raises(DataError, match=f"portions has to contain 3 numbers, .* but got {len(portions)}"):
         split_to_train_valid_test(range(100), portions)
 
 
 def test_a_single_number_as_portions_is_refused_for_train_valid_and_test():
-    with pytest.raises(DataError, match="portions is a float"):
+    with pytest.raises(DataError, match="but got float"):
         split_to_train_valid_test(range(100), 0.7)

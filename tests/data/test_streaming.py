@@ -69,7 +69,7 @@ STREAMS = {
     "generated": generated,
     "shuffled while generated": lambda: generated().shuffle(seed=2, buffer_size=4, max_buffer_input_shards=1),
 }
-GO_ON_EXACTLY = {"plain", "mapped", "mapped twice", "selected", "torch", "numpy"}
+RESUME_FROM_STATE = {"plain", "mapped", "mapped twice", "selected", "torch", "numpy"}
 
 
 def loader_of(data, **options):
@@ -86,8 +86,8 @@ def are_equal(first, second):
 
 def _equal(first, second):
     return first.keys() == second.keys() and all(
-        torch.equal(one, second[name]) if isinstance(one, torch.Tensor) else one == second[name]
-        for name, one in first.items()
+        torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name]
+        for name, value in first.items()
     )
 
 
@@ -95,7 +95,7 @@ def numbers(batches):
     return [n for batch in batches for n in batch["n"].tolist()]
 
 
-def taken(loader, count, epoch=1):
+def read_some(loader, count, epoch=1):
     batches = loader.mini_batches(epoch)
     return [next(batches) for _ in range(count)]
 
@@ -107,19 +107,19 @@ def test_an_epoch_is_one_pass_in_which_the_shards_take_turns():
     assert numbers(loader.mini_batches(2)) == numbers(batches)
 
 
-def test_columns_come_as_those_of_a_dataset():
+def test_columns_equal_those_of_a_dataset():
     (expected, *_) = MiniBatchLoader(rows(), EpochOrder(38, 3, False, "training", RANDOMNESS))
     for data in (stream(), stream().with_format("torch"), stream().map(lambda example: {"n": example["n"]})):
         first = next(iter(loader_of(data)))
         assert _equal(first, expected)
-        assert {name: one.dtype for name, one in first.items() if name != "name"} == {
+        assert {name: value.dtype for name, value in first.items() if name != "name"} == {
             "x": torch.float32,
             "n": torch.int64,
             "even": torch.bool,
         }
 
 
-def test_ragged_lists_tensors_dictionaries_and_none_come_as_lists_or_as_they_are():
+def test_ragged_lists_and_other_values_are_lists_and_tensors_are_unchanged():
     def make(example):
         n = example["n"]
         return {
@@ -131,77 +131,77 @@ def test_ragged_lists_tensors_dictionaries_and_none_come_as_lists_or_as_they_are
         }
 
     first = next(iter(loader_of(stream().map(make))))
-    assert [one.tolist() for one in first["ragged"]] == [[0], [1, 1], [2]]
+    assert [value.tolist() for value in first["ragged"]] == [[0], [1, 1], [2]]
     assert first["tensor"].dtype == torch.float64
     assert first["array"].tolist() == [[0, 0], [1, 1], [2, 2]]
-    assert [one["a"].item() for one in first["nested"]] == [0, 1, 2]
+    assert [value["a"].item() for value in first["nested"]] == [0, 1, 2]
     assert first["missing"] == [1, None, None]
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_loader_goes_on_exactly_from_what_was_handed_out(name):
+def test_a_loader_resumes_exactly_after_any_mini_batch(name):
     data = STREAMS[name]()
     expected = epochs_of(loader_of(data), 1, 2)
     length, open_shards = len(list(loader_of(data))), []
     for stop in range(1, length + 1):
-        begun = loader_of(data)
-        assert are_equal(taken(begun, stop), expected[:stop])
-        state = begun.state_dict()
+        interrupted = loader_of(data)
+        assert are_equal(read_some(interrupted, stop), expected[:stop])
+        state = interrupted.state_dict()
         resumed = loader_of(STREAMS[name]())
         resumed.load_state_dict(state)
         rest = [*resumed.mini_batches(1, stop), *resumed.mini_batches(2)]
         assert are_equal(rest, expected[stop:])
-        assert begun.state_dict() == state
-        known = zip(state["states"], state["has_ended"], state["given"], strict=True)
-        open_shards += [kept for kept, has_ended, given in known if given and not has_ended]
-    assert (None not in open_shards) == (name in GO_ON_EXACTLY)
+        assert interrupted.state_dict() == state
+        shards = zip(state["states"], state["has_ended"], state["given"], strict=True)
+        open_shards += [saved for saved, has_ended, returned in shards if returned and not has_ended]
+    assert (None not in open_shards) == (name in RESUME_FROM_STATE)
 
 
 @pytest.mark.parametrize("name", ["plain", "mapped", "torch", "shuffled", "filtered"])
-def test_very_many_shards_are_read_as_fewer_that_go_on_exactly(name, monkeypatch):
+def test_many_shards_are_combined_and_resume_exactly(name, monkeypatch):
     data = STREAMS[name]()
-    given = sorted(numbers(epochs_of(loader_of(data), 1, 2)))
+    examples = sorted(numbers(epochs_of(loader_of(data), 1, 2)))
     monkeypatch.setattr(stream_shards, "SHARDS_AT_ONCE", 2)
     expected = epochs_of(loader_of(data), 1, 2)
-    assert sorted(numbers(expected)) == given
+    assert sorted(numbers(expected)) == examples
     for stop in range(1, len(expected) // 2 + 1):
-        begun = loader_of(data)
-        taken(begun, stop)
-        assert len(begun.state_dict()["given"]) == 2
+        interrupted = loader_of(data)
+        read_some(interrupted, stop)
+        assert len(interrupted.state_dict()["given"]) == 2
         resumed = loader_of(data)
-        resumed.load_state_dict(begun.state_dict())
+        resumed.load_state_dict(interrupted.state_dict())
         assert are_equal([*resumed.mini_batches(1, stop), *resumed.mini_batches(2)], expected[stop:])
 
 
-def test_a_state_is_gone_on_from_without_reading_what_came_before():
+def test_resuming_from_a_state_does_not_read_previous_examples():
     seen = []
 
-    def note(example):
+    def record(example):
         seen.append(example["n"])
         return example
 
-    begun = loader_of(stream(shards=1).map(note))
-    taken(begun, 10)
-    resumed = loader_of(stream(shards=1).map(note))
-    resumed.load_state_dict(begun.state_dict())
+    interrupted = loader_of(stream(shards=1).map(record))
+    read_some(interrupted, 10)
+    resumed = loader_of(stream(shards=1).map(record))
+    resumed.load_state_dict(interrupted.state_dict())
     seen.clear()
     assert next(resumed.mini_batches(1, 10))["n"].tolist() == seen == [30, 31, 32]
 
 
-def test_what_has_no_exact_state_is_read_again_and_that_is_said(caplog):
+def test_a_stream_without_an_exact_state_is_read_again_and_logged(caplog):
     data = STREAMS["shuffled"]()
-    begun = loader_of(data)
-    taken(begun, 5)
+    interrupted = loader_of(data)
+    read_some(interrupted, 5)
     resumed = loader_of(data)
-    resumed.load_state_dict(begun.state_dict())
+    resumed.load_state_dict(interrupted.state_dict())
     with caplog.at_level(logging.INFO, "torchbase"):
         next(resumed.mini_batches(1, 5))
-    assert "The stream of training keeps no state" in caplog.text
-    assert "passed over: 5 mini-batches" in caplog.text
+    assert "The stream of training has no state" in caplog.text
+    assert "5 mini-batches are read again and skipped" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["mapped", "shuffled"])
-def test_an_epoch_is_entered_anywhere_without_a_state_by_reading_it_again(name):
+def test_without_a_state_an_epoch_is_read_again_up_to_the_start(name):
     data = STREAMS[name]()
     expected = epochs_of(loader_of(data), 2)
     assert are_equal(list(loader_of(data).mini_batches(2, 6)), expected[6:])
@@ -209,7 +209,7 @@ def test_an_epoch_is_entered_anywhere_without_a_state_by_reading_it_again(name):
 
 @MANY_WORKERS
 @pytest.mark.parametrize("name", ["mapped", "shuffled", "generated"])
-def test_the_number_of_workers_changes_nothing(name):
+def test_the_number_of_workers_has_no_effect(name):
     data = STREAMS[name]()
     expected = epochs_of(loader_of(data), 1, 2)
     for workers in (1, 2, 4):
@@ -218,13 +218,13 @@ def test_the_number_of_workers_changes_nothing(name):
 
 @pytest.mark.parametrize(("first", "then", "stop"), [(0, 2, 5), (2, 0, 5), (1, 2, 3), (2, 1, 11)])
 @pytest.mark.parametrize("name", ["mapped", "shuffled"])
-def test_a_loader_goes_on_with_another_number_of_workers(name, first, then, stop):
+def test_a_loader_resumes_with_another_number_of_workers(name, first, then, stop):
     data = STREAMS[name]()
     expected = epochs_of(loader_of(data), 1)
-    begun = loader_of(data, num_workers=first)
-    taken(begun, stop)
+    interrupted = loader_of(data, num_workers=first)
+    read_some(interrupted, stop)
     resumed = loader_of(data, num_workers=then)
-    resumed.load_state_dict(begun.state_dict())
+    resumed.load_state_dict(interrupted.state_dict())
     assert are_equal(list(resumed.mini_batches(1, stop)), expected[stop:])
 
 
@@ -243,34 +243,34 @@ def test_shards_of_very_different_lengths_are_read_by_several_workers():
         assert are_equal(epochs_of(loader, 2), expected[len(expected) // 2 :])
 
 
-def test_workers_that_would_get_unequal_numbers_of_shards_are_left_out(caplog):
+def test_only_workers_with_equal_numbers_of_shards_are_used(caplog):
     with caplog.at_level(logging.INFO, "torchbase"):
         loader = loader_of(stream(shards=1), num_workers=2)
-    assert "training is read by 1 of 2 workers: its stream has 1 shards" in caplog.text
+    assert "training uses 1 of 2 workers: its stream has 1 shards" in caplog.text
     assert are_equal(list(loader), list(loader_of(stream(shards=1))))
 
 
-def test_a_broken_off_epoch_goes_on_in_the_same_loader_and_can_begin_again():
+def test_an_interrupted_epoch_can_continue_or_restart_in_the_same_loader():
     for workers in (0, 2):
         loader = loader_of(STREAMS["mapped"](), num_workers=workers)
         expected = list(loader)
-        assert are_equal(taken(loader, 4), expected[:4])
+        assert are_equal(read_some(loader, 4), expected[:4])
         assert are_equal(list(loader.mini_batches(1, 4)), expected[4:])
-        taken(loader, 4)
+        read_some(loader, 4)
         assert are_equal(list(loader.mini_batches(1)), expected)
 
 
 @pytest.mark.parametrize("name", ["mapped", "shuffled"])
-def test_a_loader_whose_workers_were_ended_goes_on_with_new_ones(name):
+def test_a_loader_continues_with_new_workers_after_its_workers_were_stopped(name):
     loader = loader_of(STREAMS[name](), num_workers=2)
     expected = list(loader)
-    taken(loader, 5)
+    read_some(loader, 5)
     loader.end_workers()
     assert multiprocessing.active_children() == []
     assert are_equal(list(loader.mini_batches(1, 5)), expected[5:])
 
 
-def test_epochs_reshuffle_what_the_user_shuffles():
+def test_a_shuffled_stream_has_another_order_in_each_epoch():
     loader = loader_of(STREAMS["shuffled"]())
     first, second = numbers(loader.mini_batches(1)), numbers(loader.mini_batches(2))
     assert first != second
@@ -279,7 +279,7 @@ def test_epochs_reshuffle_what_the_user_shuffles():
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("iterations", [3, 16, 20])
-def test_epochs_of_a_number_of_iterations_go_on_where_the_stream_stands(iterations, workers):
+def test_epochs_with_a_number_of_iterations_continue_at_the_position_in_the_stream(iterations, workers):
     data = STREAMS["mapped"]()
     passes = epochs_of(loader_of(data), 1, 2, 3, 4, 5)
     loader = loader_of(data, iterations_per_epoch=iterations, num_workers=workers)
@@ -288,26 +288,26 @@ def test_epochs_of_a_number_of_iterations_go_on_where_the_stream_stands(iteratio
 
 
 @pytest.mark.parametrize("name", ["mapped", "shuffled"])
-def test_epochs_of_a_number_of_iterations_go_on_exactly_with_a_state_or_without(name):
+def test_epochs_with_a_number_of_iterations_resume_exactly_with_and_without_a_state(name):
     data = STREAMS[name]()
     length, iterations = len(list(loader_of(data))), 5
     expected = epochs_of(loader_of(data), 1, 2, 3)
-    begun = loader_of(data, iterations_per_epoch=iterations)
+    interrupted = loader_of(data, iterations_per_epoch=iterations)
     for done in range(1, 2 * length - iterations):
         epoch, position = (done - 1) // iterations + 1, (done - 1) % iterations + 1
-        batches = begun.mini_batches(epoch, position - 1)
+        batches = interrupted.mini_batches(epoch, position - 1)
         assert _equal(next(batches), expected[done - 1])
         for with_state in (True, False) if done % 3 == 0 else (True,):
             resumed = loader_of(data, iterations_per_epoch=iterations)
             if with_state:
-                resumed.load_state_dict(begun.state_dict())
+                resumed.load_state_dict(interrupted.state_dict())
             rest = [*resumed.mini_batches(epoch, position), *resumed.mini_batches(epoch + 1)]
             assert are_equal(rest, expected[done : (epoch + 1) * iterations])
 
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), number=st.integers(1, 25), shards=st.integers(1, 4), size=st.integers(1, 7))
-def test_any_stream_gives_each_example_once_and_goes_on_anywhere(data, number, shards, size):
+def test_any_stream_yields_each_example_once_and_resumes_anywhere(data, number, shards, size):
     shards = min(shards, number)
     buffer = data.draw(st.none() | st.integers(1, 5))
     mapped = stream(shards, number).map(augment)
@@ -315,16 +315,16 @@ def test_any_stream_gives_each_example_once_and_goes_on_anywhere(data, number, s
     expected = list(StreamLoader(source, size, "training", RANDOMNESS))
     assert sorted(numbers(expected)) == list(range(number))
     stop = data.draw(st.integers(0, len(expected)))
-    begun = StreamLoader(source, size, "training", RANDOMNESS)
-    taken(begun, stop)
+    interrupted = StreamLoader(source, size, "training", RANDOMNESS)
+    read_some(interrupted, stop)
     resumed = StreamLoader(source, size, "training", RANDOMNESS)
-    resumed.load_state_dict(begun.state_dict())
+    resumed.load_state_dict(interrupted.state_dict())
     assert are_equal(list(resumed.mini_batches(1, stop)), expected[stop:])
 
 
-def test_the_first_mini_batch_is_read_without_moving_anything():
+def test_reading_the_first_mini_batch_does_not_change_the_position():
     loader = loader_of(STREAMS["mapped"]())
-    taken(loader, 3)
+    read_some(loader, 3)
     before = loader.state_dict()
     first = loader.first_mini_batch()
     assert loader.state_dict() == before
@@ -338,7 +338,7 @@ def test_the_first_mini_batch_may_be_in_a_later_shard():
     assert loader_of(data).first_mini_batch()["n"].tolist() == [4, 5]
 
 
-def test_reading_leaves_the_global_streams_as_they_were():
+def test_reading_does_not_change_the_global_random_streams():
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
@@ -351,12 +351,12 @@ def test_reading_leaves_the_global_streams_as_they_were():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_collate_function_gets_the_examples_as_a_list_and_may_draw(workers):
+def test_a_collate_function_is_called_with_a_list_of_examples_and_may_draw(workers):
     def collate(examples):
         assert isinstance(examples, list)
         assert examples[0].keys() == {"x", "n", "name", "even"}
         assert isinstance(examples[0]["n"], torch.Tensor)
-        return {"n": torch.stack([one["n"] for one in examples]) + torch.rand(1)}
+        return {"n": torch.stack([example["n"] for example in examples]) + torch.rand(1)}
 
     batches = list(loader_of(stream(), collate=collate, num_workers=workers))
     assert are_equal(batches, list(loader_of(stream(), collate=collate)))
@@ -369,19 +369,19 @@ def test_files_are_streamed(tmp_path):
     for kind in ("parquet", "json"):
         files = [str(tmp_path / f"{part}.{kind}") for part in range(4)]
         data = load_dataset(kind, data_files=files, split="train", streaming=True, cache_dir=str(tmp_path / "cache"))
-        begun = loader_of(data.map(augment))
-        expected = list(begun)
+        interrupted = loader_of(data.map(augment))
+        expected = list(interrupted)
         assert sorted(numbers(expected)) == list(range(38))
-        taken(begun, 9)
-        assert all(kept is not None for kept in begun.state_dict()["states"])
+        read_some(interrupted, 9)
+        assert all(state is not None for state in interrupted.state_dict()["states"])
         resumed = loader_of(data.map(augment), num_workers=2)
-        resumed.load_state_dict(begun.state_dict())
+        resumed.load_state_dict(interrupted.state_dict())
         assert are_equal(list(resumed.mini_batches(1, 9)), expected[9:])
 
 
 @pytest.mark.parametrize("iterations", [None, 4])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_empty_stream_is_named(iterations, workers):
+def test_an_empty_stream_raises_an_error(iterations, workers):
     data = stream(shards=1).filter(lambda example: False)
     loader = loader_of(data, iterations_per_epoch=iterations, num_workers=workers)
     with pytest.raises(DataError, match="The stream of training is empty"):
@@ -397,7 +397,7 @@ def test_a_stream_has_no_length():
     assert loader
 
 
-def test_an_error_while_reading_tells_the_shard_and_the_mini_batch():
+def test_an_error_while_reading_names_the_shard_and_the_mini_batch():
     def fail(example):
         if example["n"] == 14:
             raise KeyError("image")
@@ -417,12 +417,12 @@ def test_examples_with_different_keys_are_refused():
 
 
 def test_a_format_of_tables_is_refused():
-    with pytest.raises(DataError, match="has to be a dictionary of columns, and a Table came"):
+    with pytest.raises(DataError, match="has to be a dictionary of columns, but got Table"):
         list(loader_of(stream().with_format("arrow")))
 
 
-def test_a_collate_function_that_returns_no_dictionary_is_refused():
-    with pytest.raises(DataError, match="dataloader_collate_function has to return a dictionary, and returned list"):
+def test_a_collate_function_that_does_not_return_a_dictionary_is_refused():
+    with pytest.raises(DataError, match="dataloader_collate_function has to return a dictionary, but returned list"):
         list(loader_of(stream(), collate=lambda examples: examples))
 
 
@@ -430,14 +430,14 @@ def test_a_collate_function_that_returns_no_dictionary_is_refused():
     "other", [lambda: loader_of(stream(shards=2)), lambda: StreamLoader(stream(), 4, "training", RANDOMNESS)]
 )
 def test_a_state_of_another_stream_is_refused_in_the_middle_of_an_epoch(other):
-    begun = loader_of(stream())
-    taken(begun, 2)
+    interrupted = loader_of(stream())
+    read_some(interrupted, 2)
     resumed = other()
-    resumed.load_state_dict(begun.state_dict())
-    with pytest.raises(DataError, match=r"can't go on where the checkpoint left it.*4 shards and mini-batches of 3"):
+    resumed.load_state_dict(interrupted.state_dict())
+    with pytest.raises(DataError, match=r"can't resume from the checkpoint.*4 shards and mini-batches of 3"):
         next(resumed.mini_batches(1, 2))
 
 
-@pytest.mark.parametrize("state", [{}, {"examples_iterable": None}, {"examples_iterable": {"type": "Unheard"}}])
-def test_a_state_of_an_unknown_kind_is_not_trusted(state):
+@pytest.mark.parametrize("state", [{}, {"examples_iterable": None}, {"examples_iterable": {"type": "Unknown"}}])
+def test_a_state_of_an_unknown_type_does_not_resume_exactly(state):
     assert not resumes_exactly(state, 3)

@@ -26,14 +26,14 @@ def table_of(number_of_rows):
     )
 
 
-def mapped(path, number_of_rows, piece):
+def memory_mapped(path, number_of_rows, chunk_size):
     table = table_of(number_of_rows)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-        writer.write_table(table, max_chunksize=piece)
+        writer.write_table(table, max_chunksize=chunk_size)
     return Dataset.from_file(str(path))
 
 
-def expect(dataset, rows, columns=("row", "x", "name")):
+def check_rows(dataset, rows, columns=("row", "x", "name")):
     read = TableRows(dataset, columns).read(rows)
     expected = dataset.with_format("torch")[rows]
     assert set(read) == set(columns)
@@ -54,20 +54,20 @@ def expect(dataset, rows, columns=("row", "x", "name")):
         lambda dataset: dataset.train_test_split(0.5, seed=3)["test"],
     ],
 )
-@pytest.mark.parametrize("piece", [20, 3])
-def test_the_rows_of_the_dataset_are_found_in_its_table(choose, piece, tmp_path):
-    dataset = choose(mapped(tmp_path / "table.arrow", 20, piece))
-    expect(dataset, [4, 0, 7, 7])
-    expect(dataset, [1], columns=("x",))
+@pytest.mark.parametrize("chunk_size", [20, 3])
+def test_rows_are_found_in_the_table(choose, chunk_size, tmp_path):
+    dataset = choose(memory_mapped(tmp_path / "table.arrow", 20, chunk_size))
+    check_rows(dataset, [4, 0, 7, 7])
+    check_rows(dataset, [1], columns=("x",))
 
 
-def test_rows_are_found_after_the_dataset_was_saved_and_loaded(tmp_path):
+def test_rows_are_found_after_saving_and_loading_the_dataset(tmp_path):
     Dataset(table_of(20)).shuffle(seed=4).save_to_disk(tmp_path)
-    expect(load_from_disk(tmp_path), [3, 19, 0])
+    check_rows(load_from_disk(tmp_path), [3, 19, 0])
 
 
-def is_taken_from_buffers(dataset, *columns):
-    """Whether numpy takes the rows; `datasets` would allocate Arrow memory to gather them."""
+def are_read_from_buffers(dataset, *columns):
+    """Returns whether NumPy reads the rows. `datasets` would allocate memory of Arrow to read them."""
     rows = TableRows(dataset, columns)
     with arrow_memory() as pool:
         rows.read([1, 0, 3])
@@ -76,30 +76,30 @@ def is_taken_from_buffers(dataset, *columns):
 
 @contextmanager
 def arrow_memory():
-    """Watches what Arrow allocates."""
-    usual = pa.default_memory_pool()
-    pool = pa.proxy_memory_pool(usual)
+    """Measures the allocations of Arrow."""
+    default_pool = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(default_pool)
     pa.set_memory_pool(pool)
     yield pool
-    pa.set_memory_pool(usual)
+    pa.set_memory_pool(default_pool)
 
 
-def test_columns_in_one_piece_are_taken_from_their_buffers_whatever_rows_were_chosen():
+def test_contiguous_columns_are_read_from_their_buffers_for_any_selection_of_rows():
     dataset = Dataset(table_of(20))
-    assert is_taken_from_buffers(dataset, "row", "x")
-    assert is_taken_from_buffers(dataset.shuffle(seed=1), "row", "x")
-    assert is_taken_from_buffers(dataset.select(range(5, 10)), "row", "x")
-    assert not is_taken_from_buffers(dataset, "row", "x", "name")
-    assert not is_taken_from_buffers(concatenate_datasets([dataset, dataset]), "x")
+    assert are_read_from_buffers(dataset, "row", "x")
+    assert are_read_from_buffers(dataset.shuffle(seed=1), "row", "x")
+    assert are_read_from_buffers(dataset.select(range(5, 10)), "row", "x")
+    assert not are_read_from_buffers(dataset, "row", "x", "name")
+    assert not are_read_from_buffers(concatenate_datasets([dataset, dataset]), "x")
 
 
-def test_nan_does_not_hinder_taking_rows_from_the_buffers():
+def test_columns_with_nan_are_read_from_their_buffers():
     dataset = Dataset.from_dict({"x": [1.0, float("nan"), 3.0, float("nan")]})
-    assert is_taken_from_buffers(dataset, "x")
-    expect(dataset, [1, 0, 3], columns=("x",))
+    assert are_read_from_buffers(dataset, "x")
+    check_rows(dataset, [1, 0, 3], columns=("x",))
 
 
-def test_columns_of_which_some_rows_are_ragged_are_told_apart_row_by_row():
+def test_only_mini_batches_with_ragged_rows_are_not_read():
     dataset = Dataset.from_dict({"row": [0, 1, 2, 3], "x": [[1], [2, 3], [], [4]]}).select([3, 2, 1, 0])
     rows = TableRows(dataset, ["row", "x"])
     assert rows.read([0, 3])["x"].tolist() == [[4], [1]]
@@ -108,7 +108,7 @@ def test_columns_of_which_some_rows_are_ragged_are_told_apart_row_by_row():
 
 
 class DatasetOfAnotherVersion(Dataset):
-    """A dataset whose rows don't lie in its table where they do now."""
+    """A dataset whose rows have other positions in the table than in current versions of `datasets`."""
 
     @property
     def data(self):
@@ -116,21 +116,21 @@ class DatasetOfAnotherVersion(Dataset):
 
 
 @pytest.mark.parametrize("columns", [{"row": range(20)}, {"row": range(20), "x": [[1.0]] * 20}])
-def test_rows_are_gathered_by_datasets_where_they_are_not_found(columns):
+def test_rows_are_read_by_datasets_if_they_are_not_found(columns):
     dataset = DatasetOfAnotherVersion(pa.table({name: list(values) for name, values in columns.items()}))
     assert dataset.data.table.column("row")[0].as_py() == 19
-    expect(dataset, [3, 0, 19], columns=tuple(columns))
-    assert not is_taken_from_buffers(dataset, *columns)
+    check_rows(dataset, [3, 0, 19], columns=tuple(columns))
+    assert not are_read_from_buffers(dataset, *columns)
 
 
-def test_an_empty_dataset_can_be_looked_at():
+def test_an_empty_dataset_can_be_inspected():
     assert TableRows(Dataset.from_dict({"x": [1.0]}).select([]), ["x"]).read([]) == {"x": None}
 
 
-@pytest.mark.parametrize("piece", [50_000, 1000])
+@pytest.mark.parametrize("chunk_size", [50_000, 1000])
 @pytest.mark.parametrize("choose", [lambda dataset: dataset, lambda dataset: dataset.select(range(1, len(dataset), 2))])
-def test_a_table_in_a_file_is_neither_read_through_nor_copied(tmp_path, piece, choose):
-    dataset = choose(mapped(tmp_path / "table.arrow", 50_000, piece))
+def test_a_table_in_a_file_is_neither_read_completely_nor_copied(tmp_path, chunk_size, choose):
+    dataset = choose(memory_mapped(tmp_path / "table.arrow", 50_000, chunk_size))
     tracemalloc.start()
     with arrow_memory() as pool:
         reader = ColumnReader(dataset)
@@ -139,18 +139,18 @@ def test_a_table_in_a_file_is_neither_read_through_nor_copied(tmp_path, piece, c
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert pool.max_memory() < 50_000
-    assert peak < 150_000  # so the positions of the chosen rows are not copied either
+    assert peak < 150_000  # also too small for a copy of the positions of the selected rows
 
 
 @pytest.mark.parametrize("choose", [lambda dataset: dataset, lambda dataset: dataset.select(range(99, 9, -1))])
-def test_a_table_in_a_file_is_pickled_as_the_name_of_the_file(tmp_path, choose):
-    dataset = choose(mapped(tmp_path / "table.arrow", 20_000, 20_000))
+def test_a_table_in_a_file_is_pickled_as_a_file_name(tmp_path, choose):
+    dataset = choose(memory_mapped(tmp_path / "table.arrow", 20_000, 20_000))
     rows = TableRows(dataset, ["row", "x"])
     pickled = pickle.dumps(rows)
     assert len(pickled) < 50_000
-    given, expected = pickle.loads(pickled).read([5, 0]), rows.read([5, 0])
-    assert torch.equal(given["x"], expected["x"])
-    assert torch.equal(given["row"], expected["row"])
+    unpickled, expected = pickle.loads(pickled).read([5, 0]), rows.read([5, 0])
+    assert torch.equal(unpickled["x"], expected["x"])
+    assert torch.equal(unpickled["row"], expected["row"])
 
 
 def test_a_table_in_memory_is_pickled_once():

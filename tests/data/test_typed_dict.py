@@ -20,10 +20,10 @@ class UncheckableProtocol(typing.Protocol):
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(list(values_of)), st.sampled_from(list(values_of)), st.data())
-def test_a_value_is_accepted_exactly_if_its_type_is_the_expected_one(expected, came, data):
+def test_a_value_is_accepted_only_if_it_is_of_the_expected_type(expected, actual, data):
     check = TypedDict({"key": expected})
-    value = data.draw(values_of[came])
-    if came is expected:
+    value = data.draw(values_of[actual])
+    if actual is expected:
         check.check_type("key", value)
     else:
         with pytest.raises(TypeError, match=rf"data_dict\['key'\] has to be {expected.__name__}, but"):
@@ -35,7 +35,7 @@ def test_a_union_accepts_each_of_its_types_and_no_other(union):
     check = TypedDict({"key": union})
     check.check_type("key", 1)
     check.check_type("key", "one")
-    with pytest.raises(TypeError, match=r"has to be int \| str, but 1\.5 of type float came"):
+    with pytest.raises(TypeError, match=r"has to be int \| str, but got 1\.5 of type float"):
         check.check_type("key", 1.5)
 
 
@@ -43,11 +43,11 @@ def test_a_bool_is_accepted_for_bool_and_wider_types_but_not_for_int():
     for expected in (bool, int | bool, object, Hashable):
         TypedDict({"key": expected}).check_type("key", True)
     for expected in (int, int | str):
-        with pytest.raises(TypeError, match="True of type bool came"):
+        with pytest.raises(TypeError, match="got True of type bool"):
             TypedDict({"key": expected}).check_type("key", True)
 
 
-def test_none_is_accepted_where_the_union_has_it():
+def test_none_is_accepted_if_the_union_contains_it():
     TypedDict({"key": int | None}).check_type("key", None)
     with pytest.raises(TypeError, match="None of type NoneType"):
         TypedDict({"key": int}).check_type("key", None)
@@ -59,14 +59,14 @@ def test_a_type_outside_the_builtins_is_named_with_its_module():
 
 
 @pytest.mark.parametrize("checker", BOTH)
-def test_the_checked_dictionary_comes_back_as_the_same_object(checker):
+def test_the_checked_dictionary_is_returned(checker):
     data = {"label": [1], "image": [torch.zeros(2)]}
     types = {"image": list, "label": list} if checker is TypedDict else {"image": torch.Tensor, "label": int}
     assert checker(types)(data) is data
 
 
 @pytest.mark.parametrize("checker", BOTH)
-def test_missing_and_unknown_keys_are_named_together_with_the_nearest_name(checker):
+def test_missing_and_unknown_keys_are_listed_with_the_nearest_name(checker):
     check = checker({"image": object, "label": object, "weight": object})
     with pytest.raises(KeyError) as caught:
         check({"imgae": [1], "label": [1], 3: [1]})
@@ -76,7 +76,7 @@ def test_missing_and_unknown_keys_are_named_together_with_the_nearest_name(check
 
 
 @pytest.mark.parametrize("checker", BOTH)
-def test_only_what_is_wrong_with_the_keys_is_named(checker):
+def test_the_message_lists_only_the_problems_of_the_keys(checker):
     check = checker({"image": object})
     with pytest.raises(KeyError) as missing:
         check({})
@@ -87,65 +87,67 @@ def test_only_what_is_wrong_with_the_keys_is_named(checker):
 
 
 @pytest.mark.parametrize("checker", BOTH)
-def test_check_type_names_the_nearest_key_for_an_unknown_one(checker):
+def test_check_type_names_the_nearest_key_for_an_unknown_key(checker):
     with pytest.raises(KeyError, match="'lable' \\(did you mean 'label'\\?\\)"):
         checker({"label": int}).check_type("lable", [1])
 
 
-def test_calling_checks_every_value():
-    with pytest.raises(TypeError, match=r"data_dict\['label'\] has to be int, but 'cat' of type str came"):
+def test_calling_checks_each_value():
+    with pytest.raises(TypeError, match=r"data_dict\['label'\] has to be int, but got 'cat' of type str"):
         TypedDict({"image": list, "label": int})({"image": [], "label": "cat"})
 
 
 @pytest.mark.parametrize("checker", BOTH)
 @pytest.mark.parametrize("data", [None, [("image", 1)], 3])
-def test_data_that_are_no_dictionary_are_refused(checker, data):
+def test_data_that_is_not_a_dictionary_is_refused(checker, data):
     with pytest.raises(TypeError, match="data_dict has to be a dictionary"):
         checker({"image": int})(data)
 
 
 @pytest.mark.parametrize("checker", BOTH)
 @pytest.mark.parametrize(
-    ("type_dict", "said"),
+    ("type_dict", "message"),
     [
-        (None, "NoneType came"),
-        ([("a", int)], "a list came"),
-        ({1: int}, "keys of type_dict have to be str, but 1 of type int"),
-        ({"a": "int"}, r"type_dict\['a'\] .* 'int' came"),
-        ({"a": 3}, "3 came"),
+        (None, "but got NoneType"),
+        ([("a", int)], "but got list"),
+        ({1: int}, "keys of type_dict have to be str, but got 1 of type int"),
+        ({"a": "int"}, r"type_dict\['a'\] .* but got 'int'"),
+        ({"a": 3}, "but got 3"),
         ({"a": None}, r"type\(None\) for None"),
         ({"a": (int, str)}, r"int \| str"),
-        ({"a": list[int]}, r"list\[int\] came"),
-        ({"a": int | list[int]}, r"list\[int\] came"),
+        ({"a": list[int]}, r"but got list\[int\]"),
+        ({"a": int | list[int]}, r"but got list\[int\]"),
         ({"a": typing.Any}, r"typing\.Any"),
         ({"a": UncheckableProtocol}, "isinstance can't check"),
     ],
 )
-def test_what_is_no_type_is_refused_on_construction(checker, type_dict, said):
-    with pytest.raises(TypeError, match=said):
+def test_invalid_types_are_refused_on_construction(checker, type_dict, message):
+    with pytest.raises(TypeError, match=message):
         checker(type_dict)
 
 
 @pytest.mark.parametrize("checker", BOTH)
-def test_type_dict_is_kept_apart_from_the_dictionary_given(checker):
-    given_types = {"a": int | str}
-    check = checker(given_types)
-    given_types["b"] = int
+def test_type_dict_is_a_copy_of_the_argument(checker):
+    argument = {"a": int | str}
+    check = checker(argument)
+    argument["b"] = int
     assert check.type_dict == {"a": int | str}
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(), max_size=8), st.integers(0, 8))
-def test_the_first_offending_item_is_named_by_key_and_index(numbers, position):
+def test_the_first_invalid_item_is_named_with_its_key_and_index(numbers, position):
     index = min(position, len(numbers))
     check = TypedDictIterable({"label": int})
     assert check({"label": numbers}) == {"label": numbers}
-    with pytest.raises(TypeError, match=rf"^Item {index} of data_dict\['label'\] has to be int, but 'x' of type str"):
+    with pytest.raises(
+        TypeError, match=rf"^Item {index} of data_dict\['label'\] has to be int, but got 'x' of type str"
+    ):
         check({"label": [*numbers[:index], "x", *numbers[index:], "y"]})
 
 
 @pytest.mark.parametrize("values", [[1, 2], (1, 2), range(2), {1, 2}, {1: "a", 2: "b"}])
-def test_iterables_of_any_rereadable_kind_are_accepted(values):
+def test_all_iterables_that_can_be_read_again_are_accepted(values):
     TypedDictIterable({"label": int}).check_type("label", values)
 
 
@@ -156,12 +158,12 @@ def test_rows_of_tensors_and_arrays_are_items():
         check({"image": np.zeros((2, 3)), "value": np.array([1, 2])})
 
 
-def test_lengths_that_differ_are_named_with_their_keys():
+def test_different_lengths_are_listed_with_their_keys():
     with pytest.raises(DataError, match="'image': 2, 'label': 3"):
         TypedDictIterable({"image": int, "label": int})({"image": [1, 2], "label": [1, 2, 3]})
 
 
-def test_an_iterable_without_a_length_is_counted():
+def test_the_items_of_an_iterable_without_a_length_are_counted():
     class Countdown:
         def __iter__(self):
             yield from (2, 1, 0)
@@ -173,7 +175,7 @@ def test_an_iterable_without_a_length_is_counted():
 
 
 @pytest.mark.parametrize("one_shot", [(n for n in (1, 2)), iter([1, 2]), map(int, "12")])
-def test_iterators_are_refused_and_left_unread(one_shot):
+def test_iterators_are_refused_and_not_consumed(one_shot):
     with pytest.raises(TypeError, match="can be read only once"):
         TypedDictIterable({"label": int})({"label": one_shot})
     assert list(one_shot) == [1, 2]
@@ -181,12 +183,12 @@ def test_iterators_are_refused_and_left_unread(one_shot):
 
 @pytest.mark.parametrize(("item_type", "text"), [(str, "cat"), (str, ""), (int, b"cat")])
 def test_strings_are_refused_as_iterables(item_type, text):
-    with pytest.raises(TypeError, match=r"data_dict\['text'\] has to be an iterable of items, but a string came"):
+    with pytest.raises(TypeError, match=r"data_dict\['text'\] has to be an iterable of items, but got a string"):
         TypedDictIterable({"text": item_type})({"text": text})
 
 
 @pytest.mark.parametrize("value", [3, None, torch.tensor(3)])
-def test_values_that_cannot_be_iterated_over_are_refused(value):
+def test_values_that_are_not_iterable_are_refused(value):
     with pytest.raises(TypeError, match=r"data_dict\['label'\] has to be an iterable, but"):
         TypedDictIterable({"label": int}).check_type("label", value)
 
@@ -196,7 +198,7 @@ def test_a_bool_among_the_items_is_not_accepted_for_int():
         TypedDictIterable({"label": int})({"label": [1, True]})
 
 
-def test_data_is_none_until_a_dictionary_passed_by_call_or_assignment():
+def test_data_is_none_until_a_dictionary_passes_the_check_by_call_or_assignment():
     check = TypedDictIterable({"label": int})
     assert check.data is None
     called, assigned = {"label": [1]}, {"label": [2]}
@@ -208,7 +210,7 @@ def test_data_is_none_until_a_dictionary_passed_by_call_or_assignment():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error"),
+    ("invalid", "error"),
     [
         (None, TypeError),
         ({}, KeyError),
@@ -216,9 +218,9 @@ def test_data_is_none_until_a_dictionary_passed_by_call_or_assignment():
         ({"label": [1, 2], "image": [1]}, DataError),
     ],
 )
-def test_assigning_wrong_data_is_refused_and_keeps_the_former(wrong, error):
+def test_assigning_invalid_data_is_refused_and_does_not_change_data(invalid, error):
     check = TypedDictIterable({"label": int, "image": int})
-    former = check({"label": [1], "image": [1]})
+    previous = check({"label": [1], "image": [1]})
     with pytest.raises(error):
-        check.data = wrong
-    assert check.data is former
+        check.data = invalid
+    assert check.data is previous

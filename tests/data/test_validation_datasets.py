@@ -22,13 +22,13 @@ def both():
     return ValidationDatasetsDict(datasets=(PART, VALID), only_for_demo=(True, False), names=("train", "valid"))
 
 
-def mistakes_of(datasets=(PART, VALID), only_for_demo=(True, False), names=("train", "valid")) -> str:
+def message_for(datasets=(PART, VALID), only_for_demo=(True, False), names=("train", "valid")) -> str:
     with pytest.raises(DataError) as caught:
         ValidationDatasetsDict(datasets=datasets, only_for_demo=only_for_demo, names=names)
     return str(caught.value)
 
 
-def test_it_is_a_mapping_from_name_to_dataset(both):
+def test_validation_datasets_are_a_mapping_from_name_to_dataset(both):
     assert isinstance(both, Mapping)
     assert both["train"] is PART
     assert both["valid"] is VALID
@@ -39,28 +39,28 @@ def test_it_is_a_mapping_from_name_to_dataset(both):
     assert both.get("test") is None
 
 
-def test_flags_are_found_by_name_and_tell_which_names_vote(both):
+def test_flags_are_found_by_name_and_determine_the_voting_names(both):
     assert both.is_only_for_demo("train") is True
     assert both.is_only_for_demo("valid") is False
     assert both.voting_names == ("valid",)
 
 
 @pytest.mark.parametrize("look_up", [ValidationDatasetsDict.__getitem__, ValidationDatasetsDict.is_only_for_demo])
-def test_an_unknown_name_gets_the_nearest_one(both, look_up):
+def test_an_unknown_name_raises_an_error_with_the_nearest_name(both, look_up):
     with pytest.raises(KeyError, match="'vaild' \\(did you mean 'valid'\\?\\)"):
         look_up(both, "vaild")
 
 
-def test_lists_are_kept_as_tuples_and_later_changes_of_them_have_no_effect():
+def test_lists_are_converted_to_tuples_and_their_later_changes_have_no_effect():
     names = ["train", "valid"]
-    made = ValidationDatasetsDict(datasets=[PART, VALID], only_for_demo=[True, False], names=names)
+    validation = ValidationDatasetsDict(datasets=[PART, VALID], only_for_demo=[True, False], names=names)
     names.append("test")
-    assert made.datasets == (PART, VALID)
-    assert made.only_for_demo == (True, False)
-    assert made.names == ("train", "valid")
+    assert validation.datasets == (PART, VALID)
+    assert validation.only_for_demo == (True, False)
+    assert validation.names == ("train", "valid")
 
 
-def test_no_datasets_at_all_are_allowed():
+def test_empty_tuples_are_allowed():
     none = ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
     assert dict(none) == {}
     assert none.voting_names == ()
@@ -68,42 +68,42 @@ def test_no_datasets_at_all_are_allowed():
         none["valid"]
 
 
-def test_it_is_read_only(both):
+def test_validation_datasets_are_read_only(both):
     with pytest.raises(FrozenInstanceError):
         both.names = ("a", "b")
     with pytest.raises(TypeError):
         both["train"] = VALID
 
 
-def test_it_survives_copying_and_pickling(both):
-    for twin in (copy.deepcopy(both), pickle.loads(pickle.dumps(both))):
-        assert twin.names == both.names
-        assert twin["train"]["x"][:] == [1, 2]
+def test_validation_datasets_can_be_copied_and_pickled(both):
+    for copied in (copy.deepcopy(both), pickle.loads(pickle.dumps(both))):
+        assert copied.names == both.names
+        assert copied["train"]["x"][:] == [1, 2]
 
 
-def test_two_with_equal_datasets_but_different_flags_differ(both):
+def test_equal_datasets_with_different_flags_are_not_equal(both):
     other = ValidationDatasetsDict(datasets=both.datasets, only_for_demo=(False, False), names=both.names)
     assert both != other
     assert both == ValidationDatasetsDict(both.datasets, both.only_for_demo, both.names)
 
 
-def test_what_is_no_dataset_is_named_by_type_index_and_name():
-    assert "datasets[1] ('valid') has to be a datasets.Dataset, but a builtins.list came" in mistakes_of((PART, [1]))
+def test_a_value_that_is_not_a_dataset_is_named_by_type_index_and_name():
+    assert "datasets[1] ('valid') has to be a datasets.Dataset, but got builtins.list" in message_for((PART, [1]))
 
 
-def test_a_dataset_dict_gets_the_hint_to_pick_a_split():
+def test_a_dataset_dict_raises_an_error_with_the_hint_to_pass_a_split():
     splits = DatasetDict({"fit": PART, "check": VALID})
-    assert "datasets[1] ('valid') is a DatasetDict" in mistakes_of((PART, splits))
-    assert "pick one of its splits: 'fit', 'check'" in mistakes_of((PART, splits))
-    assert "datasets is a DatasetDict; pick splits of it" in mistakes_of(splits)
+    assert "datasets[1] ('valid') has to be a datasets.Dataset, but got DatasetDict" in message_for((PART, splits))
+    assert "pass one of its splits: 'fit', 'check'" in message_for((PART, splits))
+    assert "datasets is a DatasetDict. To fix, pass splits of it" in message_for(splits)
 
 
 def test_an_empty_dataset_is_refused():
-    assert "datasets[0] ('train') has 0 rows" in mistakes_of((EMPTY, VALID))
+    assert "datasets[0] ('train') has 0 rows" in message_for((EMPTY, VALID))
 
 
 @pytest.mark.parametrize(
-    ("given_fields", "lengths"),
+    ("arguments", "lengths"),
     [
         ({"datasets": (PART,)}, "1 datasets, 2 only_for_demo, 2 names"),
         ({"only_for_demo": ()}, "2 datasets, 0 only_for_demo, 2 names"),
@@ -111,58 +111,58 @@ def test_an_empty_dataset_is_refused():
         ({"datasets": (), "only_for_demo": ()}, "0 datasets, 0 only_for_demo, 2 names"),
     ],
 )
-def test_lengths_that_differ_are_stated(given_fields, lengths):
-    assert lengths in mistakes_of(**given_fields)
+def test_different_lengths_are_listed(arguments, lengths):
+    assert lengths in message_for(**arguments)
 
 
 @pytest.mark.parametrize(
-    ("given_fields", "said"),
+    ("arguments", "expected"),
     [
-        ({"datasets": PART}, "datasets is a single Dataset, not a tuple or list: is a comma missing"),
-        ({"names": "valid"}, "names is a single str, not a tuple or list: is a comma missing"),
-        ({"only_for_demo": True}, "only_for_demo is a single bool"),
-        ({"datasets": None}, "datasets has to be a tuple or list, but a NoneType came"),
-        ({"names": {"train", "valid"}}, "names has to be a tuple or list, but a set came"),
+        ({"datasets": PART}, "datasets has to be a tuple or list, but got a single Dataset. To fix, add a comma"),
+        ({"names": "valid"}, "names has to be a tuple or list, but got a single str. To fix, add a comma"),
+        ({"only_for_demo": True}, "only_for_demo has to be a tuple or list, but got a single bool"),
+        ({"datasets": None}, "datasets has to be a tuple or list, but got NoneType"),
+        ({"names": {"train", "valid"}}, "names has to be a tuple or list, but got set"),
     ],
 )
-def test_what_is_no_sequence_is_refused_with_a_hint(given_fields, said):
-    message = mistakes_of(**given_fields)
-    assert said in message
+def test_values_that_are_not_sequences_are_refused_with_a_hint(arguments, expected):
+    message = message_for(**arguments)
+    assert expected in message
     assert message.count("\n- ") == 1
 
 
 @pytest.mark.parametrize("flag", [0, 1, None, "False"])
 def test_flags_that_are_not_bool_are_refused(flag):
-    message = mistakes_of(only_for_demo=(True, flag))
-    assert f"only_for_demo[1] has to be True or False, but {flag!r} ({type(flag).__name__}) came" in message
+    message = message_for(only_for_demo=(True, flag))
+    assert f"only_for_demo[1] has to be True or False, but got {flag!r} ({type(flag).__name__})" in message
 
 
 @pytest.mark.parametrize("name", ["", "-a", ".a", "_a", "a b", "a/b", "a\n", "..", "ä", "a:b", "²"])
 def test_names_that_cannot_be_tags_and_file_names_are_refused(name):
-    assert f"names[1] is {name!r}" in mistakes_of(names=("train", name))
+    assert f"names[1] is {name!r}" in message_for(names=("train", name))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,8}", fullmatch=True))
 def test_names_of_allowed_characters_are_accepted(name):
-    made = ValidationDatasetsDict(datasets=(VALID,), only_for_demo=(False,), names=(name,))
-    assert made[name] is VALID
+    validation = ValidationDatasetsDict(datasets=(VALID,), only_for_demo=(False,), names=(name,))
+    assert validation[name] is VALID
 
 
 def test_names_of_another_type_and_repeated_names_are_refused():
-    assert "names[0] has to be a str, but 3 (int) came" in mistakes_of(names=(3, "valid"))
-    assert "names[1] repeats 'valid' of names[0]" in mistakes_of(names=("valid", "valid"))
+    assert "names[0] has to be a str, but got 3 (int)" in message_for(names=(3, "valid"))
+    assert "names[1] repeats 'valid' of names[0]" in message_for(names=("valid", "valid"))
 
 
-def test_all_mistakes_come_in_one_error():
-    message = mistakes_of(datasets=(EMPTY, 5, VALID), only_for_demo=(1, False), names=("a/b", "a/b"))
+def test_all_problems_are_in_one_error():
+    message = message_for(datasets=(EMPTY, 5, VALID), only_for_demo=(1, False), names=("a/b", "a/b"))
     lines = message.splitlines()[1:]
-    for said in ("3 datasets, 2", "datasets[0]", "datasets[1]", "only_for_demo[0]", "names[0]", "names[1]"):
-        assert sum(said in line for line in lines) == 1
+    for text in ("3 datasets, 2", "datasets[0]", "datasets[1]", "only_for_demo[0]", "names[0]", "names[1]"):
+        assert sum(text in line for line in lines) == 1
     assert len(lines) == 6
 
 
-def test_says_how_often_each_set_is_validated_on():
+def test_each_dataset_has_an_interval():
     dataset = Dataset.from_dict({"x": [1.0]})
     arguments = {"datasets": (dataset, dataset), "only_for_demo": (False, True), "names": ("a", "b")}
     assert ValidationDatasetsDict(**arguments).every == (Interval(1, "ep"), Interval(1, "ep"))
@@ -178,10 +178,10 @@ def test_says_how_often_each_set_is_validated_on():
         ("60s", r"every\[0\]: 60s isn't possible here. To fix, use the unit it or ep"),
         (("1ep", "often"), r"every\[1\]: An interval has to be .* but is 'often'"),
         (("1ep",), "2 datasets, 2 only_for_demo, 2 names, 1 every"),
-        (3, "every has to be a tuple or list, but a int came"),
+        (3, "every has to be a tuple or list, but got int"),
     ],
 )
-def test_refuses_an_interval_at_which_nothing_can_be_validated_on(every, message):
+def test_invalid_intervals_are_refused(every, message):
     dataset = Dataset.from_dict({"x": [1.0]})
     with pytest.raises(DataError, match=message):
         ValidationDatasetsDict(datasets=[dataset] * 2, only_for_demo=[False] * 2, names=["a", "b"], every=every)

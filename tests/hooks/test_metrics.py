@@ -187,5 +187,5 @@ def test_the_error_names_an_output_whose_shape_differs_between_mini_batches(tmp_
             return output.square().mean()
 
     session = Ragged(configured(("absolute",), mini_batch_size=7, metrics_every_n_iterations=100), tmp_path)
-    with pytest.raises(MetricsError, match=r"'output' of forward_pass has shapes that differ.*\(3, 3\), \(7, 7\)"):
+    with pytest.raises(MetricsError, match=r"shapes of the output 'output' of forward_pass differ.*\(3, 3\), \(7, 7\)"):
         session()

@@ -8,19 +8,19 @@ from torchbase.metrics.areas import areas_one_vs_rest
 
 
 @st.composite
-def decisions(draw):
+def classified_samples(draw):
     classes = draw(st.integers(2, 6))
     seed = draw(st.integers(0, 2**32 - 1))
     generator = np.random.default_rng(seed)
-    more = generator.integers(0, classes, draw(st.integers(0, 60)))
-    truth = generator.permutation(np.concatenate([np.arange(classes), more]))
-    scores = generator.random((len(truth), classes)).round(draw(st.integers(0, 3)))  # equal ones, too
+    further = generator.integers(0, classes, draw(st.integers(0, 60)))
+    truth = generator.permutation(np.concatenate([np.arange(classes), further]))
+    scores = generator.random((len(truth), classes)).round(draw(st.integers(0, 3)))  # with ties
     return truth, scores
 
 
-@given(decisions())
-def test_the_areas_are_those_of_scikit_learn(given):
-    truth, scores = given
+@given(classified_samples())
+def test_the_areas_equal_those_of_scikit_learn(samples):
+    truth, scores = samples
     areas = areas_one_vs_rest(truth, scores, np.bincount(truth))
     assert areas.dtype == np.float64
     for number, area in enumerate(areas):

@@ -95,44 +95,49 @@ def test_small_errors_of_bright_images_are_not_rounded_away():
 @pytest.mark.parametrize(
     ("target", "output", "error", "message"),
     [
-        ([0.5], torch.rand(1), TypeError, "target_image has to be a torch.Tensor, but is of type list: [0.5]"),
-        (torch.rand(1), None, TypeError, "output_image has to be a torch.Tensor, but is of type NoneType: None"),
-        (torch.ones(2).byte(), torch.rand(2), TypeError, "target_image (shape (2,), torch.uint8) has to be of a float"),
-        (torch.rand(2), torch.ones(2).cfloat(), TypeError, "output_image (shape (2,), torch.complex64) has to be of a"),
+        ([0.5], torch.rand(1), TypeError, "target_image has to be a torch.Tensor, but got list: [0.5]"),
+        (torch.rand(1), None, TypeError, "output_image has to be a torch.Tensor, but got NoneType: None"),
+        (torch.ones(2).byte(), torch.rand(2), TypeError, "target_image (shape (2,), torch.uint8) has to have a float"),
+        (torch.rand(2), torch.ones(2).cfloat(), TypeError, "output_image (shape (2,), torch.complex64) has to have a "),
         (
             torch.rand(1, 4, 4),
             torch.rand(4, 4),
             ValueError,
-            "target_image (shape (1, 4, 4), torch.float32) and output_image (shape (4, 4), torch.float32) differ",
+            "target_image (shape (1, 4, 4), torch.float32) and output_image (shape (4, 4), torch.float32) have ",
         ),
-        (torch.rand(0, 3), torch.rand(0, 3), ValueError, "output_image (shape (0, 3), torch.float32) are empty"),
+        (
+            torch.rand(0, 3),
+            torch.rand(0, 3),
+            ValueError,
+            "got empty tensors: target_image (shape (0, 3), torch.float32)",
+        ),
         (torch.tensor([math.nan]), torch.rand(1), ValueError, "target_image (shape (1,), torch.float32) has to be fin"),
         (
             torch.rand(2),
             torch.tensor([1, math.inf], dtype=torch.float16),
             ValueError,
-            "output_image (shape (2,), torch.float16) has to be finite, but 1 of its 2 values are not, among them [i",
+            "output_image (shape (2,), torch.float16) has to be finite, but 1 of its 2 values are not, for example [i",
         ),
     ],
 )
-def test_wrong_images_are_refused_with_what_came(name, target, output, error, message):
+def test_invalid_images_are_refused_with_a_description(name, target, output, error, message):
     with pytest.raises(error, match=re.escape(message)):
         compute(name, target, output)
 
 
 @pytest.mark.parametrize("maximum_pixel_value", ["1", None, True])
-def test_a_maximum_pixel_value_that_is_no_number_is_refused(maximum_pixel_value):
-    with pytest.raises(TypeError, match=f"a number above 0, but {maximum_pixel_value!r} came"):
+def test_a_maximum_pixel_value_that_is_not_a_number_is_refused(maximum_pixel_value):
+    with pytest.raises(TypeError, match=f"a number above 0, but got {maximum_pixel_value!r}"):
         ImageReconstructionMetrics(maximum_pixel_value=maximum_pixel_value)
 
 
 @pytest.mark.parametrize("maximum_pixel_value", [0, -1.0, math.nan, math.inf])
 def test_a_maximum_pixel_value_out_of_range_is_refused(maximum_pixel_value):
-    with pytest.raises(ValueError, match=f"finite and above 0, but {maximum_pixel_value!r} came"):
+    with pytest.raises(ValueError, match=f"finite and above 0, but got {maximum_pixel_value!r}"):
         ImageReconstructionMetrics(maximum_pixel_value=maximum_pixel_value)
 
 
-def test_ssim_of_constant_images_is_their_luminance_compared():
+def test_ssim_of_constant_images_compares_their_luminance():
     value = compute("ssim", torch.full((11, 11), 0.5), torch.full((11, 11), 0.25))
     assert type(value) is float
     assert value == pytest.approx((2 * 0.5 * 0.25 + 1e-4) / (0.5**2 + 0.25**2 + 1e-4))
@@ -156,17 +161,17 @@ def test_ssim_of_an_inverted_image_is_below_zero():
     assert -1 <= compute("ssim", image, 1 - image) < -0.9
 
 
-def test_ssim_of_many_images_is_the_mean_of_theirs():
+def test_ssim_of_several_images_is_the_mean_of_their_values():
     target, output = torch.rand(2, 5, 3, 12, 14).unbind()
-    each = [compute("ssim", *images) for images in zip(target, output, strict=True)]
-    assert compute("ssim", target, output) == pytest.approx(sum(each) / 5, abs=1e-12)
+    values = [compute("ssim", *images) for images in zip(target, output, strict=True)]
+    assert compute("ssim", target, output) == pytest.approx(sum(values) / 5, abs=1e-12)
 
 
-def test_ssim_equals_that_of_torchmetrics_within_the_border():
+def test_ssim_equals_that_of_torchmetrics_inside_the_border():
     image = pytest.importorskip("torchmetrics.functional.image")
     target = torch.rand(3, 2, 20, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     output = (target + 0.2 * torch.rand_like(target)).clamp(max=1)
-    # Torchmetrics counts windows over the border, too, with reflected pixels; the paper doesn't.
+    # torchmetrics also counts windows over the border, with reflected pixels; the paper doesn't.
     _, similarities = image.structural_similarity_index_measure(output, target, data_range=1.0, return_full_image=True)
     expected = similarities[..., 5:-5, 5:-5].mean()
     assert compute("ssim", target, output) == pytest.approx(float(expected), abs=1e-9)
@@ -174,6 +179,6 @@ def test_ssim_equals_that_of_torchmetrics_within_the_border():
 
 @pytest.mark.parametrize("shape", [(20,), (10, 20), (3, 20, 10), (1, 3, 4, 4)])
 def test_images_smaller_than_the_window_of_ssim_are_refused(shape):
-    message = f"target_image (shape {shape}, torch.float32) has to be of shape (..., height, width), each of at least"
+    message = f"target_image (shape {shape}, torch.float32) has to have the shape (..., height, width), with a height"
     with pytest.raises(ValueError, match=re.escape(message)):
         compute("ssim", torch.rand(shape), torch.rand(shape))

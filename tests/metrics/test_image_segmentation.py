@@ -8,7 +8,7 @@ from torchbase.metrics import ImageSegmentationMetrics
 
 TARGET = torch.tensor([[1, 1, 0], [0, 1, 0]])
 PROBABILITIES = torch.tensor([[0.9, 0.2, 0.5], [0.1, 0.7, 0.4]])
-# At 0.5 the prediction is 1 0 1, 0 1 0: two pixels are shared, and three are in either mask.
+# At 0.5 the prediction is 1 0 1, 0 1 0. Two pixels are shared, and each mask has three pixels.
 BY_HAND = {"dice_score": 2 * 2 / (3 + 3), "iou_score": 2 / 4}
 LABELS = torch.tensor([0, 0, 1, 1, 2])
 PREDICTED_LABELS = torch.tensor([0, 1, 1, 1, 0])
@@ -29,7 +29,7 @@ def test_a_metric_has_the_value_computed_by_hand(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_value_of_several_classes_is_the_mean_over_those_that_occur(name):
+def test_the_value_of_several_classes_is_the_mean_over_the_classes_that_occur(name):
     for num_classes in (3, 7):
         value = compute(name, LABELS, PREDICTED_LABELS, num_classes=num_classes)
         assert value == pytest.approx(BY_HAND_OF_CLASSES[name])
@@ -44,7 +44,7 @@ def test_masks_may_be_boolean_or_integers(name, dtype):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
-def test_both_may_be_of_any_floating_point_dtype(name, dtype):
+def test_both_masks_may_be_of_any_floating_point_dtype(name, dtype):
     value = compute(name, TARGET.to(dtype), PROBABILITIES.to(dtype).requires_grad_())
     assert value == pytest.approx(BY_HAND[name])
 
@@ -68,11 +68,11 @@ def test_metrics_take_mapped_keys(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_empty_mask_gives_zero_and_two_give_nan_with_a_warning(name):
+def test_one_empty_mask_yields_zero_and_two_yield_nan_with_a_warning(name):
     empty, full = torch.zeros(2, 2).bool(), torch.ones(2, 2).bool()
     assert compute(name, empty, full) == 0.0
     assert compute(name, full, empty) == 0.0
-    with pytest.warns(UserWarning, match=f"^{name} of ImageSegmentationMetrics is NaN: neither"):
+    with pytest.warns(UserWarning, match=f"^{name} of ImageSegmentationMetrics is NaN: .* all empty"):
         assert math.isnan(compute(name, empty, empty))
 
 
@@ -80,28 +80,33 @@ def test_one_empty_mask_gives_zero_and_two_give_nan_with_a_warning(name):
 @pytest.mark.parametrize(
     ("target", "predicted", "error", "message"),
     [
-        ([1], torch.rand(1), TypeError, "target_mask has to be a torch.Tensor, but is of type list: [1]"),
-        (torch.ones(1), None, TypeError, "predicted_mask has to be a torch.Tensor, but is of type NoneType"),
+        ([1], torch.rand(1), TypeError, "target_mask has to be a torch.Tensor, but got list: [1]"),
+        (torch.ones(1), None, TypeError, "predicted_mask has to be a torch.Tensor, but got NoneType"),
         (
             torch.ones(4, 4),
             torch.rand(1, 4, 4),
             ValueError,
-            "target_mask (shape (4, 4), torch.float32) and predicted_mask (shape (1, 4, 4), torch.float32) differ",
+            "target_mask (shape (4, 4), torch.float32) and predicted_mask (shape (1, 4, 4), torch.float32) have to be",
         ),
-        (torch.ones(0), torch.ones(0), ValueError, "predicted_mask (shape (0,), torch.float32) are empty"),
-        (torch.tensor([255, 0]), torch.rand(2), ValueError, "1 of its 2 values are others, among them [255]; for more"),
+        (torch.ones(0), torch.ones(0), ValueError, "got empty tensors: target_mask (shape (0,), torch.float32)"),
+        (torch.tensor([255, 0]), torch.rand(2), ValueError, "1 of its 2 values are neither, for example [255]. To fix"),
         (
             torch.tensor([0.5]),
             torch.rand(1),
             ValueError,
-            "target_mask (shape (1,), torch.float32) has to hold zeros an",
+            "target_mask (shape (1,), torch.float32) has to contain only zer",
         ),
-        (torch.ones(1), torch.tensor([2]), ValueError, "predicted_mask (shape (1,), torch.int64) has to hold zeros an"),
-        (torch.ones(2), torch.tensor([0.5, 1.5]), ValueError, "go from 0.5 to 1.5; if they are logits, return torch.s"),
+        (
+            torch.ones(1),
+            torch.tensor([2]),
+            ValueError,
+            "predicted_mask (shape (1,), torch.int64) has to contain only zer",
+        ),
+        (torch.ones(2), torch.tensor([0.5, 1.5]), ValueError, "range from 0.5 to 1.5. To fix, return torch.sigmoid"),
         (torch.ones(1), torch.tensor([math.nan]), ValueError, "predicted_mask (shape (1,), torch.float32) has to be f"),
     ],
 )
-def test_wrong_masks_are_refused_with_what_came(name, target, predicted, error, message):
+def test_invalid_masks_are_refused_with_a_description(name, target, predicted, error, message):
     with pytest.raises(error, match=re.escape(message)):
         compute(name, target, predicted)
 
@@ -114,15 +119,20 @@ def test_wrong_masks_are_refused_with_what_came(name, target, predicted, error, 
             LABELS.float(),
             LABELS,
             TypeError,
-            "target_mask (shape (5,), torch.float32) has to hold the 3 classes as inte",
+            "target_mask (shape (5,), torch.float32) has to contain the 3 classes as int",
         ),
-        (LABELS, LABELS.float(), TypeError, "predicted_mask (shape (5,), torch.float32) has to hold the 3 classes as "),
-        (LABELS > 0, LABELS, TypeError, "target_mask (shape (5,), torch.bool) has to hold the 3 classes as integers"),
-        (LABELS + 1, LABELS, ValueError, "has to hold classes from 0 to 2, but they go from 1 to 3"),
-        (LABELS, LABELS - 1, ValueError, "has to hold classes from 0 to 2, but they go from -1 to 1"),
+        (LABELS, LABELS.float(), TypeError, "predicted_mask (shape (5,), torch.float32) has to contain the 3 classes "),
+        (
+            LABELS > 0,
+            LABELS,
+            TypeError,
+            "target_mask (shape (5,), torch.bool) has to contain the 3 classes as integers",
+        ),
+        (LABELS + 1, LABELS, ValueError, "has to contain classes from 0 to 2, but they range from 1 to 3"),
+        (LABELS, LABELS - 1, ValueError, "has to contain classes from 0 to 2, but they range from -1 to 1"),
     ],
 )
-def test_wrong_labels_are_refused_with_what_came(name, target, predicted, error, message):
+def test_invalid_labels_are_refused_with_a_description(name, target, predicted, error, message):
     with pytest.raises(error, match=re.escape(message)):
         compute(name, target, predicted, num_classes=3)
 
@@ -130,13 +140,13 @@ def test_wrong_labels_are_refused_with_what_came(name, target, predicted, error,
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"threshold": "0.5"}, TypeError, "threshold has to be a number from 0 to 1, but '0.5' came"),
-        ({"threshold": True}, TypeError, "threshold has to be a number from 0 to 1, but True came"),
-        ({"threshold": 1.5}, ValueError, "threshold is a probability, from 0 to 1, but 1.5 came"),
-        ({"num_classes": 2.0}, TypeError, "num_classes has to be a whole number of at least 2, but 2.0 came"),
-        ({"num_classes": 1}, ValueError, "num_classes has to be at least 2, but 1 came"),
+        ({"threshold": "0.5"}, TypeError, "threshold has to be a number from 0 to 1, but got '0.5'"),
+        ({"threshold": True}, TypeError, "threshold has to be a number from 0 to 1, but got True"),
+        ({"threshold": 1.5}, ValueError, "threshold has to be a probability from 0 to 1, but got 1.5"),
+        ({"num_classes": 2.0}, TypeError, "num_classes has to be an integer of at least 2, but got 2.0"),
+        ({"num_classes": 1}, ValueError, "num_classes has to be at least 2, but got 1"),
     ],
 )
-def test_wrong_settings_are_refused(settings, error, message):
+def test_invalid_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=message):
         ImageSegmentationMetrics(**settings)

@@ -24,9 +24,10 @@ BY_HAND = {
     "recall_macro": (1 / 2 + 1 / 2 + 1) / 3,
     "f1_score_micro": 3 / 5,
     "f1_score_macro": (1 / 2 + 1 / 2 + 1) / 3,
-    # Pairs in order: of class 0 4 of 6, of class 1 (0.8, 0.1 against 0.3, 0.5, 0.3) 3 of 6, of class 2 all 4.
+    # Pairs in the correct order: 4 of 6 for class 0, 3 of 6 for class 1 (0.8 and 0.1 against 0.3, 0.5 and 0.3), and
+    # all 4 for class 2.
     "roc_auc_one_vs_rest": (4 / 6 + 3 / 6 + 4 / 4) / 3,
-    # Chance agrees on (2 * 2 + 2 * 2 + 1) / 25 of the decisions.
+    # The agreement by chance is (2 * 2 + 2 * 2 + 1) / 25.
     "cohen_kappa": (3 / 5 - 9 / 25) / (1 - 9 / 25),
     "matthews_correlation": (3 * 5 - 9) / (25 - 9),
     "log_loss": -sum(map(math.log, (0.6, 0.2, 0.8, 0.1, 0.6))) / 5,
@@ -48,22 +49,22 @@ def test_a_metric_has_the_value_computed_by_hand(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_give_the_same_as_their_probabilities(name):
+def test_logits_yield_the_same_values_as_their_probabilities(name):
     assert compute(name, TRUTH, SCORES.log() + 3, scores_are_logits=True) == pytest.approx(BY_HAND[name])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NEED_PROBABILITIES])
-def test_most_metrics_take_any_scores(name):
+def test_most_metrics_accept_any_scores(name):
     assert compute(name, TRUTH, 10 * SCORES - 7) == pytest.approx(BY_HAND[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [(5, 1), (1, 5), (1, 5, 1)])
-def test_the_shape_of_the_decisions_does_not_matter(name, shape):
+def test_the_shape_of_the_samples_does_not_matter(name, shape):
     assert compute(name, TRUTH.reshape(shape), SCORES.reshape(*shape, 3)) == pytest.approx(BY_HAND[name])
 
 
-def test_a_single_decision_may_have_no_dimension():
+def test_a_single_sample_may_have_no_dimension():
     assert compute("accuracy", torch.tensor(1), torch.tensor([0.25, 0.75])) == 1.0
     assert compute("log_loss", torch.tensor(1), torch.tensor([0.25, 0.75])) == pytest.approx(-math.log(0.75))
 
@@ -82,7 +83,7 @@ def test_metrics_take_mapped_keys(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_scores_that_require_gradients_are_taken(name):
+def test_scores_may_require_gradients(name):
     scores = SCORES.clone().requires_grad_()
     assert compute(name, TRUTH, scores) == pytest.approx(BY_HAND[name])
 
@@ -99,28 +100,28 @@ def test_two_classes_are_enough(name):
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_equal_scores_are_put_in_the_order_of_scikit_learn(k):
+def test_equal_scores_have_the_order_of_scikit_learn(k):
     random = torch.Generator().manual_seed(k)
     truth, scores = torch.randint(4, (50,), generator=random), torch.randint(3, (50, 4), generator=random).float()
     expected = sklearn.metrics.top_k_accuracy_score(truth, scores, k=k, labels=range(4))
     assert compute("top_k_accuracy", truth, scores, top_k=k) == pytest.approx(expected)
 
 
-def test_macro_averages_leave_out_classes_that_never_occur():
+def test_macro_averages_exclude_classes_that_never_occur():
     truth, scores = torch.tensor([0, 2]), torch.eye(9)[[0, 3]]
     assert compute("precision_macro", truth, scores) == pytest.approx(1 / 3)
     assert compute("recall_macro", truth, scores) == pytest.approx(1 / 3)
     assert compute("balanced_accuracy", truth, scores) == pytest.approx(1 / 2)
 
 
-def test_many_classes_that_occur_once_each_give_no_warning():
+def test_many_classes_that_occur_once_cause_no_warning():
     truth = torch.arange(200)
     for name in NAMES:
         if name not in ("roc_auc_one_vs_rest", "log_loss"):
             assert compute(name, truth, torch.eye(200)) == pytest.approx(1.0), name
 
 
-def test_few_classes_of_many_decisions_are_counted_as_many_of_few():
+def test_a_few_classes_of_many_samples_equal_those_of_scikit_learn():
     random = torch.Generator().manual_seed(0)
     truth, scores = torch.randint(3, (1000,), generator=random), torch.rand(1000, 3, generator=random)
     expected = sklearn.metrics.f1_score(truth, scores.argmax(dim=1), average="macro")
@@ -129,14 +130,14 @@ def test_few_classes_of_many_decisions_are_counted_as_many_of_few():
 
 def test_a_single_class_has_no_kappa_and_a_matthews_correlation_of_zero():
     truth, scores = torch.zeros(3).long(), torch.eye(3)[[0, 0, 0]]
-    with pytest.warns(UserWarning, match="^cohen_kappa of .* is NaN: .* only the class 0, and at least two"):
+    with pytest.warns(UserWarning, match="^cohen_kappa of .* is NaN: .* only the class 0, but at least two"):
         assert math.isnan(compute("cohen_kappa", truth, scores))
     assert compute("matthews_correlation", truth, scores) == 0.0
     assert compute("cohen_kappa", truth, scores.flip(1)) == 0.0
 
 
-def test_a_missing_class_leaves_no_area_and_is_named():
-    with pytest.warns(UserWarning, match="^roc_auc_one_vs_rest of .* the ground truth lacks 1 of the 3 classes, as 1"):
+def test_the_area_is_nan_if_a_class_is_missing_and_the_warning_names_the_class():
+    with pytest.warns(UserWarning, match="^roc_auc_one_vs_rest of .* NaN: 1 of the 3 classes .* class 1"):
         assert math.isnan(compute("roc_auc_one_vs_rest", torch.tensor([0, 2]), SCORES[:2]))
 
 
@@ -144,20 +145,20 @@ def test_a_missing_class_leaves_no_area_and_is_named():
     ("dtype", "are_logits", "most"),
     [(torch.float32, False, 15.942385), (torch.float64, False, 36.043653), (torch.float32, True, 36.043653)],
 )
-def test_a_wrong_certainty_costs_a_finite_log_loss(dtype, are_logits, most):
+def test_the_log_loss_of_a_certain_but_wrong_prediction_is_finite(dtype, are_logits, most):
     scores = torch.tensor([[1.0, 0.0]], dtype=dtype) * (1000 if are_logits else 1)
     assert compute("log_loss", torch.tensor([1]), scores, scores_are_logits=are_logits) == pytest.approx(most)
 
 
 @pytest.mark.parametrize("name", NEED_PROBABILITIES)
 @pytest.mark.parametrize("scores", [SCORES * 2, SCORES - 1, SCORES.log()])
-def test_scores_that_are_no_probabilities_are_refused_where_they_are_needed(name, scores):
-    with pytest.raises(ValueError, match=r"have to be probabilities .* make the metrics with scores_are_logits=True"):
+def test_scores_that_are_not_probabilities_are_refused_if_probabilities_are_needed(name, scores):
+    with pytest.raises(ValueError, match=r"have to be probabilities .* with scores_are_logits=True"):
         compute(name, TRUTH, scores)
 
 
 @pytest.mark.parametrize("name", NEED_PROBABILITIES)
-def test_probabilities_of_half_precision_need_not_add_up_exactly(name):
+def test_probabilities_in_half_precision_need_not_sum_to_exactly_one(name):
     scores = torch.randn(50, 40, generator=torch.Generator().manual_seed(0)).softmax(dim=-1).bfloat16()
     truth = torch.arange(50) % 40
     assert compute(name, truth, scores) == pytest.approx(
@@ -174,28 +175,28 @@ def test_probabilities_of_half_precision_need_not_add_up_exactly(name):
 @pytest.mark.parametrize(
     ("truth", "scores", "error", "message"),
     [
-        ([0, 1], SCORES, TypeError, "class_ground_truth has to be a torch.Tensor, but is of type list: [0, 1]"),
-        (TRUTH, None, TypeError, "class_scores has to be a torch.Tensor, but is of type NoneType"),
-        (TRUTH.float(), SCORES, TypeError, "class_ground_truth (shape (5,), torch.float32) has to hold the numbers"),
-        (TRUTH, SCORES.long(), TypeError, "class_scores (shape (5, 3), torch.int64) has to be of a floating-point"),
+        ([0, 1], SCORES, TypeError, "class_ground_truth has to be a torch.Tensor, but got list: [0, 1]"),
+        (TRUTH, None, TypeError, "class_scores has to be a torch.Tensor, but got NoneType"),
+        (TRUTH.float(), SCORES, TypeError, "class_ground_truth (shape (5,), torch.float32) has to contain class ind"),
+        (TRUTH, SCORES.long(), TypeError, "class_scores (shape (5, 3), torch.int64) has to have a floating-point"),
         (
             TRUTH,
             SCORES.T,
             ValueError,
             "class_scores (shape (3, 5), torch.float32) has to have the shape of class_ground_truth (shape (5,), "
-            "torch.int64) and one dimension more",
+            "torch.int64) plus a last dimension",
         ),
         (TRUTH, SCORES[:, 0], ValueError, "class_scores (shape (5,), torch.float32) has to have the shape of class_gr"),
         (TRUTH, SCORES[:, :1], ValueError, "at least two classes"),
         (torch.tensor(0), torch.tensor(0.5), ValueError, "at least two classes"),
-        (TRUTH[:0], SCORES[:0], ValueError, "class_ground_truth (shape (0,), torch.int64) are empty"),
+        (TRUTH[:0], SCORES[:0], ValueError, "got empty tensors: class_ground_truth (shape (0,), torch.int64)"),
         (
             TRUTH + 1,
             SCORES,
             ValueError,
-            "has to hold classes from 0 to 2, as class_scores has 3 of them, but they go",
+            "has to contain classes from 0 to 2, since class_scores has 3 classes, but they range",
         ),
-        (TRUTH - 1, SCORES, ValueError, "but they go from -1 to 1"),
+        (TRUTH - 1, SCORES, ValueError, "but they range from -1 to 1"),
         (
             TRUTH,
             SCORES / 0,
@@ -204,39 +205,39 @@ def test_probabilities_of_half_precision_need_not_add_up_exactly(name):
         ),
     ],
 )
-def test_wrong_tensors_are_refused_with_what_came(name, truth, scores, error, message):
+def test_invalid_tensors_are_refused_with_a_description(name, truth, scores, error, message):
     with pytest.raises(error, match=re.escape(message)):
         compute(name, truth, scores)
 
 
 def test_a_top_k_of_all_classes_is_refused():
-    with pytest.raises(ValueError, match="has 3 classes, of which the best 5 are all; make the metrics with a top_k"):
+    with pytest.raises(ValueError, match=r"has 3 classes, but top_k is 5, .* create the metrics with a top_k"):
         MulticlassClassificationMetrics().top_k_accuracy(class_ground_truth=TRUTH, class_scores=SCORES)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "top_k_accuracy"])
-def test_mini_batches_with_other_classes_are_refused(name):
+def test_mini_batches_with_different_numbers_of_classes_are_refused(name):
     metrics = MulticlassClassificationMetrics(top_k=1)
     selected = select_metrics([metrics], {"MulticlassClassificationMetrics": [name]})
     epoch = selected.begin_epoch()
     epoch.add({"class_ground_truth": TRUTH, "class_scores": SCORES}, {}, 5)
-    with pytest.raises(ValueError, match="have 2 classes, but those of the mini-batches before had 3"):
+    with pytest.raises(ValueError, match="have 2 classes, but those of the previous mini-batches have 3"):
         epoch.add({"class_ground_truth": torch.tensor([0]), "class_scores": torch.rand(1, 2)}, {}, 1)
 
 
 @pytest.mark.parametrize("top_k", ["5", 2.0, True, None])
-def test_a_top_k_that_is_no_whole_number_is_refused(top_k):
-    with pytest.raises(TypeError, match=f"top_k has to be a whole number of at least 1, but {top_k!r} came"):
+def test_a_top_k_that_is_not_an_integer_is_refused(top_k):
+    with pytest.raises(TypeError, match=f"top_k has to be an integer of at least 1, but got {top_k!r}"):
         MulticlassClassificationMetrics(top_k=top_k)
 
 
 def test_a_top_k_below_one_is_refused():
-    with pytest.raises(ValueError, match="top_k has to be at least 1, but 0 came"):
+    with pytest.raises(ValueError, match="top_k has to be at least 1, but got 0"):
         MulticlassClassificationMetrics(top_k=0)
 
 
 @pytest.mark.parametrize("names", ["abc", [1, 2]])
-def test_class_names_that_are_no_list_of_strings_are_refused(names):
+def test_class_names_that_are_not_a_list_of_strings_are_refused(names):
     with pytest.raises(TypeError, match="class_names have to be a list of strings"):
         MulticlassClassificationMetrics(class_names=names)
 
@@ -253,7 +254,7 @@ def figure_of_epoch(**settings):
     return figures["confusion_matrix"]
 
 
-def shown(figure):
+def displayed_matrix(figure):
     return figure.axes[0].images[0].get_array()
 
 
@@ -261,7 +262,7 @@ def test_the_confusion_matrix_of_an_epoch_is_a_figure():
     matplotlib = pytest.importorskip("matplotlib")
     figure = figure_of_epoch()
     assert isinstance(figure, matplotlib.figure.Figure)
-    assert np.array_equal(shown(figure), [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+    assert np.array_equal(displayed_matrix(figure), [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "1", "0", "1", "1", "0", "0", "0", "1"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["0", "1", "2"]
     figure.canvas.draw()
@@ -270,13 +271,13 @@ def test_the_confusion_matrix_of_an_epoch_is_a_figure():
 def test_the_rows_of_the_confusion_matrix_may_be_shares_and_the_classes_have_names():
     pytest.importorskip("matplotlib")
     figure = figure_of_epoch(class_names=["cat", "dog", "bird"], normalize_confusion_rows=True)
-    assert np.allclose(shown(figure), [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    assert np.allclose(displayed_matrix(figure), [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
     assert figure.axes[0].texts[0].get_text() == "0.50"
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["cat", "dog", "bird"]
     figure.canvas.draw()
 
 
-def test_a_confusion_matrix_of_many_classes_has_no_numbers_and_belongs_to_no_window():
+def test_a_confusion_matrix_of_many_classes_has_no_numbers_and_no_window():
     pytest.importorskip("matplotlib")
     figure = compute("confusion_matrix", torch.arange(100), torch.eye(100))
     assert len(figure.axes[0].texts) == 0
@@ -285,12 +286,12 @@ def test_a_confusion_matrix_of_many_classes_has_no_numbers_and_belongs_to_no_win
     assert pyplot is None or pyplot.get_fignums() == []
 
 
-def test_class_names_of_another_number_than_the_classes_are_refused():
-    with pytest.raises(ValueError, match="There are 3 classes, but 2 class_names"):
+def test_a_different_number_of_class_names_than_classes_is_refused():
+    with pytest.raises(ValueError, match="each of the 3 classes, but got 2"):
         compute("confusion_matrix", TRUTH, SCORES, class_names=["cat", "dog"])
 
 
-def test_a_missing_matplotlib_is_told_with_the_command_that_installs_it(monkeypatch):
+def test_a_missing_matplotlib_is_reported_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MetricsError, match=r"needs Matplotlib, .* run: python -m pip install matplotlib"):
         compute("confusion_matrix", TRUTH, SCORES)

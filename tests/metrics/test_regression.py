@@ -10,7 +10,7 @@ from torchbase.metrics import RegressionMetrics
 
 TARGET = torch.tensor([1.0, 2.0, 4.0, 5.0])
 PREDICTED = torch.tensor([1.0, 3.0, 2.0, 8.0])
-# The errors are 0, 1, 2 and 3; target minus prediction is 0, -1, 2 and -3, with a mean of -0.5.
+# The absolute errors are 0, 1, 2 and 3. Target minus prediction is 0, -1, 2 and -3, with a mean of -0.5.
 BY_HAND = {
     "mean_absolute_error": 6 / 4,
     "mean_squared_error": (0 + 1 + 4 + 9) / 4,
@@ -57,7 +57,7 @@ def test_metrics_take_mapped_keys_and_tensors_that_require_gradients(name):
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_a_small_spread_about_a_large_mean_keeps_its_variance(size):
+def test_the_variance_is_precise_if_the_mean_is_large(size):
     random = torch.Generator().manual_seed(size)
     target = 1e9 + torch.randn(200, generator=random, dtype=torch.float64)
     predicted = target + torch.randn(200, generator=random, dtype=torch.float64)
@@ -76,7 +76,7 @@ def test_a_correlation_does_not_leave_its_range():
 @pytest.mark.parametrize("name", NEED_VARIANCE)
 @pytest.mark.parametrize("samples", [1, 3, 10])
 @pytest.mark.parametrize("size", [1, 4])
-def test_equal_targets_have_no_variance_whatever_rounding_makes_of_it(name, samples, size):
+def test_equal_targets_have_no_variance_despite_rounding(name, samples, size):
     outputs = {"target_values": torch.full((samples,), 0.1), "predicted_values": torch.linspace(0, 1, samples)}
     with pytest.warns(UserWarning, match=f"^{name} of RegressionMetrics is NaN: all targets are equal"):
         assert math.isnan(epoch_value(RegressionMetrics(), name, outputs, size))
@@ -87,7 +87,7 @@ def test_equal_predictions_have_no_correlation():
         assert math.isnan(compute("pearson_correlation", TARGET, torch.full((4,), 0.3)))
 
 
-def test_a_target_of_zero_makes_a_large_percentage():
+def test_a_target_of_zero_causes_a_large_percentage_error():
     value = compute("mean_absolute_percentage_error", torch.tensor([0.0]), torch.tensor([1.0]))
     assert value == pytest.approx(1 / 2.220446049250313e-16)
 
@@ -96,26 +96,26 @@ def test_a_target_of_zero_makes_a_large_percentage():
 @pytest.mark.parametrize(
     ("target", "predicted", "error", "message"),
     [
-        ([1.0], torch.rand(1), TypeError, "target_values has to be a torch.Tensor, but is of type list: [1.0]"),
-        (torch.rand(1), 1.0, TypeError, "predicted_values has to be a torch.Tensor, but is of type float: 1.0"),
-        (torch.rand(2), torch.ones(2).int(), TypeError, "predicted_values (shape (2,), torch.int32) has to be of a fl"),
-        (torch.ones(2).cfloat(), torch.rand(2), TypeError, "target_values (shape (2,), torch.complex64) has to be of "),
+        ([1.0], torch.rand(1), TypeError, "target_values has to be a torch.Tensor, but got list: [1.0]"),
+        (torch.rand(1), 1.0, TypeError, "predicted_values has to be a torch.Tensor, but got float: 1.0"),
+        (torch.rand(2), torch.ones(2).int(), TypeError, "predicted_values (shape (2,), torch.int32) has to have a fl"),
+        (torch.ones(2).cfloat(), torch.rand(2), TypeError, "target_values (shape (2,), torch.complex64) has to have a"),
         (
             torch.rand(2),
             torch.rand(2, 1),
             ValueError,
-            "target_values (shape (2,), torch.float32) and predicted_values (shape (2, 1), torch.float32) differ",
+            "target_values (shape (2,), torch.float32) and predicted_values (shape (2, 1), torch.float32) have to be",
         ),
-        (torch.rand(0), torch.rand(0), ValueError, "predicted_values (shape (0,), torch.float32) are empty"),
+        (torch.rand(0), torch.rand(0), ValueError, "got empty tensors: target_values (shape (0,), torch.float32)"),
         (
             torch.tensor([math.nan]),
             torch.rand(1),
             ValueError,
             "target_values (shape (1,), torch.float32) has to be fin",
         ),
-        (torch.rand(1), torch.tensor([math.inf]), ValueError, "1 of its 1 values are not, among them [inf]"),
+        (torch.rand(1), torch.tensor([math.inf]), ValueError, "1 of its 1 values are not, for example [inf]"),
     ],
 )
-def test_wrong_tensors_are_refused_with_what_came(name, target, predicted, error, message):
+def test_invalid_tensors_are_refused_with_a_description(name, target, predicted, error, message):
     with pytest.raises(error, match=re.escape(message)):
         compute(name, target, predicted)

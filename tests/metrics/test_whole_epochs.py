@@ -1,4 +1,4 @@
-"""The value of an epoch is that of all of its samples at once: for every metric of every family."""
+"""Checks for each metric of each family: the value of an epoch equals the value of all its samples at once."""
 
 import math
 
@@ -16,10 +16,11 @@ from torchbase.metrics import (
     ImageSegmentationMetrics,
     MulticlassClassificationMetrics,
     RegressionMetrics,
+    TorchMetrics,
 )
 
-# What keeps sums or counts, and so no samples.
-KEEP_NO_SAMPLES = [
+# Metrics that store sums or counts instead of samples.
+WITHOUT_STORED_SAMPLES = [
     (family, metric)
     for family, metric in METRICS
     if family != "binary" and metric not in ("roc_auc_one_vs_rest", "median_absolute_error")
@@ -55,42 +56,40 @@ def draw(family, samples, seed):
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
-def test_no_metric_is_forgotten_here(family):
+def test_all_metrics_of_the_families_are_tested(family):
     assert list(family.make().get_all_metric_functionals_dict()) == [*family.whole, *family.figures]
 
 
-def test_no_family_is_forgotten_here():
-    # Those of torchmetrics have tests of their own, since it may not be installed.
-    tested = {type(family.make()).__name__ for family in FAMILIES.values()} | {
-        BaseMetricsClass.__name__,
-        "TorchMetrics",
-    }
-    assert tested == set(torchbase.metrics.__all__)
+def test_all_families_are_tested():
+    exported = [getattr(torchbase.metrics, name) for name in torchbase.metrics.__all__]
+    classes = {one for one in exported if isinstance(one, type) and issubclass(one, BaseMetricsClass)}
+    # TorchMetrics has separate tests, since torchmetrics is optional.
+    assert {type(family.make()) for family in FAMILIES.values()} == classes - {BaseMetricsClass, TorchMetrics}
 
 
 @pytest.mark.parametrize(("family", "metric"), METRICS)
 @settings(max_examples=8, deadline=None)
 @given(data=st.data(), samples=st.integers(FEWEST_SAMPLES, 24), seed=st.integers(0, 2**31))
-def test_an_epoch_has_the_value_that_the_library_gives_for_all_samples(family, metric, data, samples, seed):
+def test_an_epoch_has_the_value_that_the_library_computes_for_all_samples(family, metric, data, samples, seed):
     size = data.draw(st.integers(1, samples + 1), label="mini-batch size")
     resumed_before = data.draw(st.integers(1, max(1, math.ceil(samples / size) - 1)), label="resumed before")
     outputs, metrics = draw(family, samples, seed), FAMILIES[family].make()
     expected = nearly(whole_value(FAMILIES[family], metric, outputs))
-    without_a_break = epoch_value(metrics, metric, outputs, size)
-    assert without_a_break == expected
-    assert epoch_value(metrics, metric, outputs, size, resumed_before) == without_a_break
+    uninterrupted = epoch_value(metrics, metric, outputs, size)
+    assert uninterrupted == expected
+    assert epoch_value(metrics, metric, outputs, size, resumed_before) == uninterrupted
 
 
 @pytest.mark.parametrize(("family", "metric"), METRICS)
 @pytest.mark.parametrize("samples", [9, 13])
-def test_a_last_mini_batch_of_one_sample_counts_as_one(family, metric, samples):
+def test_a_last_mini_batch_of_one_sample_counts_as_one_sample(family, metric, samples):
     outputs = draw(family, samples, seed=samples)
     value = epoch_value(FAMILIES[family].make(), metric, outputs, size=4)
     assert value == nearly(whole_value(FAMILIES[family], metric, outputs))
 
 
 @pytest.mark.parametrize(("family", "metric"), METRICS)
-def test_the_method_gives_the_same_for_all_samples_as_the_epoch(family, metric):
+def test_the_method_returns_the_value_of_the_epoch_for_all_samples(family, metric):
     outputs, metrics = draw(family, 10, seed=3), FAMILIES[family].make()
     value = metrics.get_metrics([metric])[metric](**outputs)
     assert type(value) is float
@@ -98,7 +97,7 @@ def test_the_method_gives_the_same_for_all_samples_as_the_epoch(family, metric):
 
 
 @pytest.mark.parametrize(("family", "metric"), METRICS)
-def test_all_metrics_of_a_family_may_be_computed_together_and_for_more_than_one_epoch(family, metric):
+def test_all_metrics_of_a_family_can_be_computed_together_and_for_several_epochs(family, metric):
     outputs, metrics = draw(family, 8, seed=5), FAMILIES[family].make()
     alone = epoch_value(metrics, metric, outputs, size=3)
     for _ in range(2):
@@ -107,29 +106,29 @@ def test_all_metrics_of_a_family_may_be_computed_together_and_for_more_than_one_
 
 @pytest.mark.parametrize(("family", "metric"), METRICS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_counts_as_what_it_holds(family, metric, dtype):
+def test_half_precision_has_the_value_of_the_rounded_numbers(family, metric, dtype):
     outputs = draw(family, 9, seed=7)
-    halves = {key: one.to(dtype) if one.is_floating_point() else one for key, one in outputs.items()}
-    if family == "regression":  # whose values are too large for half precision
-        halves = {key: (one - 1e6).to(dtype) for key, one in outputs.items()}
+    halves = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in outputs.items()}
+    if family == "regression":  # its values are too large for half precision
+        halves = {key: (tensor - 1e6).to(dtype) for key, tensor in outputs.items()}
     if metric == "log_loss" and family == "multiclass":
         halves["class_scores"] = torch.tensor([[0.5, 0.25, 0.125, 0.125]] * 9, dtype=dtype)
     if metric == "roc_auc_one_vs_rest" and family == "multiclass":
         halves["class_scores"] = torch.eye(4, dtype=dtype)[torch.arange(9) % 4]
-    floats = {key: one.float() if one.is_floating_point() else one for key, one in halves.items()}
+    floats = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in halves.items()}
     value = epoch_value(FAMILIES[family].make(), metric, halves, size=4)
     assert value == nearly(whole_value(FAMILIES[family], metric, floats))
 
 
-@pytest.mark.parametrize(("family", "metric"), KEEP_NO_SAMPLES)
-def test_most_metrics_keep_no_samples(family, metric):
+@pytest.mark.parametrize(("family", "metric"), WITHOUT_STORED_SAMPLES)
+def test_most_metrics_store_no_samples(family, metric):
     metrics = FAMILIES[family].make()
     selected = torchbase.metrics.selection.select_metrics([metrics], {type(metrics).__name__: [metric]})
     assert selected.begin_epoch().state_dict()["kept"] == {}
 
 
 @pytest.mark.parametrize(("metrics", "metric", "outputs"), UNDEFINED)
-def test_what_is_undefined_over_an_epoch_is_nan_with_a_warning_each_time(metrics, metric, outputs):
+def test_an_undefined_value_of_an_epoch_is_nan_with_a_warning_on_each_call(metrics, metric, outputs):
     for _ in range(2):
         with pytest.warns(UserWarning, match=f"^{metric} of {type(metrics).__name__} is NaN: ") as caught:
             assert math.isnan(epoch_value(metrics, metric, outputs, size=2))
@@ -137,8 +136,8 @@ def test_what_is_undefined_over_an_epoch_is_nan_with_a_warning_each_time(metrics
 
 
 @pytest.mark.parametrize(("metrics", "metric", "outputs"), UNDEFINED)
-def test_mini_batches_may_lack_what_the_epoch_has(metrics, metric, outputs):
-    family = next(one for one in FAMILIES.values() if isinstance(one.make(), type(metrics)))
+def test_a_value_undefined_for_mini_batches_is_defined_for_the_epoch(metrics, metric, outputs):
+    family = next(family for family in FAMILIES.values() if isinstance(family.make(), type(metrics)))
     generator = torch.Generator().manual_seed(1)
     value = epoch_value(family.make(), metric, family.draw(generator, 6), size=1)
     assert math.isfinite(value)

@@ -1,4 +1,4 @@
-"""For each family of metrics: random data, and what a library says of all of it at once."""
+"""For each family of metrics: random data, and the values that a library computes for all of it at once."""
 
 import io
 from dataclasses import dataclass, field
@@ -18,18 +18,18 @@ from torchbase.metrics import (
 from torchbase.metrics.selection import select_metrics
 
 CLASSES = 4
-FEWEST_SAMPLES = CLASSES  # so that each class is there
+FEWEST_SAMPLES = CLASSES  # so that each class occurs
 
 
 @dataclass(frozen=True)
 class Family:
-    """One metrics object.
+    """A family of metrics.
 
     Attributes:
-        make: Makes it.
-        draw: From a generator and a number of samples to what forward_pass returns.
-        whole: From the names of its metrics to what a library computes, from NumPy arrays in the order of `draw`.
-        figures: The names of its figures.
+        make: Creates an instance.
+        draw: Draws outputs of forward_pass from a generator and a number of samples.
+        whole: For each metric, a function of a library that computes it from NumPy arrays in the order of `draw`.
+        figures: The names of the figures.
     """
 
     make: Any
@@ -39,7 +39,7 @@ class Family:
 
 
 def epoch_of(metrics, names, outputs, size, resumed_before=None):
-    """Gives the values and figures of an epoch, which may be saved and loaded before one of its mini-batches."""
+    """Returns the values and figures of an epoch. Saves and loads its state before a mini-batch, if requested."""
     selected = select_metrics([metrics], {type(metrics).__name__: names})
     epoch = selected.begin_epoch()
     parts = zip(*(tensor.split(size) for tensor in outputs.values()), strict=True)
@@ -69,7 +69,7 @@ def whole_value(family, name, outputs):
 
 
 def all_classes(random, samples, classes):
-    """Draws classes of which none is missing."""
+    """Draws classes so that each class occurs."""
     drawn = torch.cat([torch.arange(classes), torch.randint(classes, (samples - classes,), generator=random)])
     return drawn[torch.randperm(samples, generator=random)]
 
@@ -80,7 +80,7 @@ def draw_binary(random, samples):
     return {"binary_ground_truth": truth, "prediction_probabilities": probabilities}
 
 
-def decided(function, **options):
+def at_threshold(function, **options):
     return lambda truth, probabilities: function(truth, (probabilities >= 0.5).astype(int), **options)
 
 
@@ -98,26 +98,26 @@ BINARY = Family(
     BinaryClassificationMetrics,
     draw_binary,
     {
-        "precision_micro": decided(sklearn.metrics.precision_score, average="micro"),
-        "precision_macro": decided(sklearn.metrics.precision_score, average="macro", zero_division=0),
-        "recall_micro": decided(sklearn.metrics.recall_score, average="micro"),
-        "recall_macro": decided(sklearn.metrics.recall_score, average="macro", zero_division=0),
-        "f1_score_micro": decided(sklearn.metrics.f1_score, average="micro"),
-        "f1_score_macro": decided(sklearn.metrics.f1_score, average="macro", zero_division=0),
-        "accuracy": decided(sklearn.metrics.accuracy_score),
-        "balanced_accuracy": decided(sklearn.metrics.balanced_accuracy_score),
+        "precision_micro": at_threshold(sklearn.metrics.precision_score, average="micro"),
+        "precision_macro": at_threshold(sklearn.metrics.precision_score, average="macro", zero_division=0),
+        "recall_micro": at_threshold(sklearn.metrics.recall_score, average="micro"),
+        "recall_macro": at_threshold(sklearn.metrics.recall_score, average="macro", zero_division=0),
+        "f1_score_micro": at_threshold(sklearn.metrics.f1_score, average="micro"),
+        "f1_score_macro": at_threshold(sklearn.metrics.f1_score, average="macro", zero_division=0),
+        "accuracy": at_threshold(sklearn.metrics.accuracy_score),
+        "balanced_accuracy": at_threshold(sklearn.metrics.balanced_accuracy_score),
         "roc_auc": sklearn.metrics.roc_auc_score,
         "pr_auc": sklearn.metrics.average_precision_score,
         "brier_score": sklearn.metrics.brier_score_loss,
         "log_loss": sklearn.metrics.log_loss,
-        "matthews_correlation": decided(sklearn.metrics.matthews_corrcoef),
+        "matthews_correlation": at_threshold(sklearn.metrics.matthews_corrcoef),
         "calibration_error": calibration_error,
     },
 )
 
 
 def draw_probabilities(random, samples):
-    # With ties, since the logits are multiples of a half.
+    # With ties: the logits are multiples of 0.5.
     logits = torch.randint(-6, 7, (samples, CLASSES), generator=random) / 2
     return {"class_ground_truth": all_classes(random, samples, CLASSES), "class_scores": logits.softmax(dim=-1)}
 
@@ -162,7 +162,7 @@ MULTICLASS_LOGITS = Family(
 
 
 def draw_numbers(random, samples):
-    # A mean that is large beside the spread: plain sums of squares would lose the variance.
+    # The mean is much larger than the standard deviation, so plain sums of squares lose the variance.
     target = 1e6 + torch.randn(samples, generator=random, dtype=torch.float64)
     return {"target_values": target, "predicted_values": target + torch.randn(samples, generator=random) / 2}
 
@@ -191,18 +191,18 @@ def draw_images(random, samples):
 
 
 def structural_similarity(target, output):
-    """The formulas of the paper, window by window."""
+    """Applies the formulas of the paper to each window."""
     distances = np.arange(11) - 5
     window = np.exp(-(distances[:, None] ** 2 + distances**2) / (2 * 1.5**2))
     window /= window.sum()
     windows = (
-        np.lib.stride_tricks.sliding_window_view(one.astype(float), (11, 11), (-2, -1)) for one in (target, output)
+        np.lib.stride_tricks.sliding_window_view(image.astype(float), (11, 11), (-2, -1)) for image in (target, output)
     )
     x, y = windows
-    mean_x, mean_y = ((one * window).sum((-2, -1), keepdims=True) for one in (x, y))
+    mean_x, mean_y = ((values * window).sum((-2, -1), keepdims=True) for values in (x, y))
     var_x, var_y, cov = (
-        (one * window).sum((-2, -1), keepdims=True)
-        for one in ((x - mean_x) ** 2, (y - mean_y) ** 2, (x - mean_x) * (y - mean_y))
+        (values * window).sum((-2, -1), keepdims=True)
+        for values in ((x - mean_x) ** 2, (y - mean_y) ** 2, (x - mean_x) * (y - mean_y))
     )
     similarity = (2 * mean_x * mean_y + 1e-4) * (2 * cov + 9e-4)
     return (similarity / (mean_x**2 + mean_y**2 + 1e-4) / (var_x + var_y + 9e-4)).mean()
@@ -226,7 +226,7 @@ def draw_masks(random, samples):
 
 
 def draw_labels(random, samples):
-    # Of five classes one never occurs, and one only in the prediction.
+    # Of five classes, one never occurs, and one occurs only in the prediction.
     labels = torch.randint(0, 3, (2, samples, 3, 4), generator=random)
     labels[1, 0, 0, 0] = 4
     return {"target_mask": labels[0], "predicted_mask": labels[1]}

@@ -46,20 +46,20 @@ class ShuffledSession(StreamSession):
     shuffled = True
 
 
-def stopped_and_resumed(kind, tmp_path, stop, then=None, **session):
-    begun = kind(config_with(**session), tmp_path)
-    begun.register(stop)
-    assert begun().stop_reason == "for the test"
+def stop_and_resume(kind, tmp_path, stop, then=None, **session):
+    stopped = kind(config_with(**session), tmp_path)
+    stopped.register(stop)
+    assert stopped().stop_reason == "for the test"
     resumed = kind(
         config_with(**{**session, **(then or {})}),
         tmp_path,
         create_run_dir_afresh=False,
-        source_run_dir_tag=Path(begun.run_dir).name,
+        source_run_dir_tag=Path(stopped.run_dir).name,
     )
     return resumed, resumed()
 
 
-def test_a_session_trains_on_streams_beside_datasets(tmp_path):
+def test_a_session_trains_on_streams_and_datasets(tmp_path):
     session = StreamSession(config_with(), tmp_path)
     summary = session()
     assert summary.epochs_done == 2
@@ -71,18 +71,18 @@ def test_a_session_trains_on_streams_beside_datasets(tmp_path):
         len(session.dataloader_train)
 
 
-def test_without_a_stream_no_state_of_a_loader_is_kept(tmp_path):
+def test_without_a_stream_no_state_of_a_loader_is_saved(tmp_path):
     session = TinySession(config_with(num_epochs=1), tmp_path)
     session()
     assert "loaders" not in newest_whole_checkpoint(Path(session.run_dir) / "states").parts
 
 
 @pytest.mark.parametrize("kind", [StreamSession, ShuffledSession])
-def test_a_run_stopped_after_any_iteration_goes_on_exactly(tmp_path, kind):
+def test_a_run_stopped_after_any_iteration_resumes_exactly(tmp_path, kind):
     whole = kind(config_with(), tmp_path)
     expected = whole()
     for stop in (1, 4, 7, 8, 9, 16):
-        resumed, summary = stopped_and_resumed(kind, tmp_path, StopAt(stop))
+        resumed, summary = stop_and_resume(kind, tmp_path, StopAt(stop))
         assert are_equal(weights_of(whole), weights_of(resumed))
         assert summary.averages == expected.averages
         assert summary.best_losses == expected.best_losses
@@ -90,10 +90,10 @@ def test_a_run_stopped_after_any_iteration_goes_on_exactly(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", [StreamSession, ShuffledSession])
 @pytest.mark.parametrize(("workers", "then"), [(2, 0), (0, 2), (2, 2)])
-def test_a_run_goes_on_exactly_with_any_number_of_workers(tmp_path, kind, workers, then):
+def test_a_run_resumes_exactly_with_any_number_of_workers(tmp_path, kind, workers, then):
     whole = kind(config_with(), tmp_path)
     whole()
-    resumed, _ = stopped_and_resumed(
+    resumed, _ = stop_and_resume(
         kind, tmp_path, StopAt(8), {"dataloader_num_workers": then}, dataloader_num_workers=workers
     )
     assert are_equal(weights_of(whole), weights_of(resumed))
@@ -106,22 +106,22 @@ def test_no_worker_outlives_the_run(tmp_path, kind):
     assert multiprocessing.active_children() == []
 
 
-def test_a_run_stopped_while_it_validates_on_a_stream_validates_that_epoch_again(tmp_path):
+def test_a_run_stopped_during_the_validation_on_a_stream_repeats_that_validation(tmp_path):
     whole = StreamSession(config_with(), tmp_path)
     expected = whole()
-    resumed, summary = stopped_and_resumed(StreamSession, tmp_path, StopAt(2, "validation-valid"))
+    resumed, summary = stop_and_resume(StreamSession, tmp_path, StopAt(2, "validation-valid"))
     assert are_equal(weights_of(whole), weights_of(resumed))
     assert summary.averages == expected.averages
 
 
 @pytest.mark.parametrize("iterations", [5, 11])
 @pytest.mark.parametrize("kind", [StreamSession, ShuffledSession])
-def test_epochs_of_a_number_of_iterations_go_on_exactly(tmp_path, kind, iterations):
+def test_epochs_with_a_number_of_iterations_resume_exactly(tmp_path, kind, iterations):
     config = {"iterations_per_epoch": iterations, "num_epochs": 3}
     whole = kind(config_with(**config), tmp_path)
     whole()
     for stop in (iterations - 1, iterations, iterations + 2):
-        resumed, summary = stopped_and_resumed(kind, tmp_path, StopAt(stop), **config)
+        resumed, summary = stop_and_resume(kind, tmp_path, StopAt(stop), **config)
         assert summary.epochs_done == 3
         assert are_equal(weights_of(whole), weights_of(resumed))
     saved = newest_whole_checkpoint(Path(whole.run_dir) / "states")
@@ -129,7 +129,7 @@ def test_epochs_of_a_number_of_iterations_go_on_exactly(tmp_path, kind, iteratio
     assert saved.parts["training"]["run"]["loader"]["pass_number"] == {5: 2, 11: 5}[iterations]
 
 
-def test_a_run_goes_on_from_a_checkpoint_that_was_written_in_between(tmp_path):
+def test_a_run_resumes_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path):
     class Failing(StreamSession):
         def forward_pass(self, mini_batch):
             if self.hooks["fails"].iteration == 10:
@@ -155,7 +155,7 @@ def test_a_run_goes_on_from_a_checkpoint_that_was_written_in_between(tmp_path):
     assert are_equal(weights_of(whole), weights_of(resumed))
 
 
-def test_files_are_trained_on_and_gone_on_from(tmp_path):
+def test_a_run_on_streamed_files_resumes_exactly(tmp_path):
     for part in range(4):
         make_dataset(24).shard(4, part).to_parquet(tmp_path / f"{part}.parquet")
 
@@ -172,28 +172,28 @@ def test_files_are_trained_on_and_gone_on_from(tmp_path):
     runs = tmp_path / "runs"
     whole = FileSession(config_with(), runs)
     whole()
-    resumed, _ = stopped_and_resumed(FileSession, runs, StopAt(3), {"dataloader_num_workers": 2})
+    resumed, _ = stop_and_resume(FileSession, runs, StopAt(3), {"dataloader_num_workers": 2})
     assert are_equal(weights_of(whole), weights_of(resumed))
 
 
-def test_what_has_to_be_read_again_is_said(tmp_path, caplog):
+def test_reading_again_is_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "torchbase"):
-        stopped_and_resumed(StreamSession, tmp_path, StopAt(3))
-    assert "keeps no state" not in caplog.text
+        stop_and_resume(StreamSession, tmp_path, StopAt(3))
+    assert "has no state" not in caplog.text
     with caplog.at_level(logging.INFO, "torchbase"):
-        stopped_and_resumed(ShuffledSession, tmp_path, StopAt(3))
-    assert "The stream of training keeps no state" in caplog.text
+        stop_and_resume(ShuffledSession, tmp_path, StopAt(3))
+    assert "The stream of training has no state" in caplog.text
 
 
-def test_a_stream_that_became_a_dataset_is_named_at_a_resume(tmp_path, caplog):
-    begun = StreamSession(config_with(num_epochs=1), tmp_path)
-    begun()
-    tag = Path(begun.run_dir).name
+def test_resuming_with_a_dataset_instead_of_a_stream_is_logged(tmp_path, caplog):
+    stopped = StreamSession(config_with(num_epochs=1), tmp_path)
+    stopped()
+    tag = Path(stopped.run_dir).name
     TinySession(config_with(), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)()
     assert "has a state of the training loader, but this session's loader can't restore one" in caplog.text
 
 
-def test_iterations_per_epoch_are_refused_where_the_training_set_is_no_stream(tmp_path):
+def test_iterations_per_epoch_are_refused_if_the_training_set_is_not_a_stream(tmp_path):
     with pytest.raises(ConfigError, match=r"session\.iterations_per_epoch is 3, .*to_iterable_dataset"):
         TinySession(config_with(iterations_per_epoch=3), tmp_path)()
     assert list(tmp_path.iterdir()) == []
@@ -203,17 +203,17 @@ def test_an_empty_stream_is_refused_before_training(tmp_path):
     class Empty(StreamSession):
         def init_datasets(self):
             training, _ = super().init_datasets()
-            nothing = training.filter(lambda example: False)
-            return training, ValidationDatasetsDict(datasets=(nothing,), only_for_demo=(False,), names=("valid",))
+            empty = training.filter(lambda example: False)
+            return training, ValidationDatasetsDict(datasets=(empty,), only_for_demo=(False,), names=("valid",))
 
     with pytest.raises(DataError, match="The stream of validation-valid is empty"):
         Empty(config_with(), tmp_path)()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dictionary_of_streams_is_refused_where_one_is_needed():
+def test_a_dictionary_of_streams_instead_of_a_stream_is_refused():
     splits = IterableDatasetDict({"valid": Dataset.from_dict({"x": [1]}).to_iterable_dataset()})
-    with pytest.raises(DataError, match=r"is a IterableDatasetDict.*pick one of its splits: 'valid'"):
+    with pytest.raises(DataError, match=r"but got IterableDatasetDict.*pass one of its splits: 'valid'"):
         ValidationDatasetsDict(datasets=(splits,), only_for_demo=(False,), names=("valid",))
-    with pytest.raises(DataError, match="datasets is a single IterableDataset, not a tuple"):
+    with pytest.raises(DataError, match="datasets has to be a tuple or list, but got a single IterableDataset"):
         ValidationDatasetsDict(datasets=splits["valid"], only_for_demo=(False,), names=("valid",))

@@ -1,13 +1,13 @@
-"""From Arrow to mini-batches, in an order that any position can be sought in.
+"""Mini-batches from Arrow tables, in an order that can start at any position.
 
-For: reading columns of a dataset straight from Arrow; the order of an epoch as a function of seed, phase, epoch and
+For: reading columns of a dataset directly from Arrow; the order of an epoch as a function of seed, phase, epoch and
 position; loaders for datasets and for streams; splitting data; checking dictionaries of data; the validation
 datasets of a session.
 
-In: ``datasets.Dataset`` or ``datasets.IterableDataset``, sizes, a seed. Out: mini-batches of tensors, the same for
+In: ``datasets.Dataset`` or ``datasets.IterableDataset``, sizes, a seed. Out: mini-batches of tensors, identical for
 any number of workers and after any resume. Nothing here knows of networks.
 
-Begin with `torchbase.data.phase_loader`, which chooses a loader; then read `torchbase.data.order` and
+Begin with `torchbase.data.phase_loader`, which chooses a loader. Then read `torchbase.data.order` and
 `torchbase.data.columns`.
 """
 

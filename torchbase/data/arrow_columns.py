@@ -1,7 +1,7 @@
-"""A column of Arrow as a tensor, without a Python object for each row.
+"""Conversion of Arrow columns to tensors, without a Python object for each row.
 
-Which columns can be read so is a matter of their type; whether the rows at hand can, of their values: a list column may
-be ragged in one mini-batch and regular in the next.
+The type of a column decides whether it can be converted. Its values decide whether the rows of a mini-batch can: a
+column of lists can be ragged in one mini-batch and regular in the next.
 """
 
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LISTS_LOOKED_AT = 2**15  # in a column, to find out whether they are of one length; takes a tenth of a millisecond
+MOST_LISTS_COMPARED = 2**15  # in a column, to check for equal lengths; takes a tenth of a millisecond
 
 
-def reason_against(feature: Any, arrow_type: "pa.DataType") -> str | None:
-    """Tells why a column can't be read from Arrow's buffers.
+def reason_for_slow_reading(feature: Any, arrow_type: "pa.DataType") -> str | None:
+    """Returns the reason why a column can't be read from Arrow's buffers.
 
     Args:
-        feature: The column's feature, of `datasets`.
-        arrow_type: Its type in the table.
+        feature: The feature of the column in `datasets`.
+        arrow_type: The type of the column in the table.
 
     Returns:
-        The reason, or None if it can.
+        The reason, or None if the column can be read from the buffers.
     """
     import pyarrow as pa
     from datasets import Array2D, Array3D, Array4D, Array5D, ClassLabel, LargeList, List, Value
@@ -47,17 +47,17 @@ def reason_against(feature: Any, arrow_type: "pa.DataType") -> str | None:
 
 
 def to_column(column: "pa.ChunkedArray") -> torch.Tensor | list[Any] | None:
-    """Makes a tensor, or a list of strings, of a column.
+    """Converts a column to a tensor or a list of strings.
 
     Args:
-        column: The rows of a mini-batch, of a type that `reason_against` has nothing against.
+        column: The rows of a mini-batch, of a type for which `reason_for_slow_reading` returns None.
 
     Returns:
-        A tensor whose first dimension is the rows: int64 for whole numbers, float32 for floats, bool for booleans, as
-        `datasets` gives them with format ``torch``. A list for strings. None where the rows at hand need `datasets`
-        itself: they are ragged, empty or hold nulls.
+        A tensor whose first dimension is the rows, with the dtypes of the format ``torch`` of `datasets`: int64 for
+        integers, float32 for floats, bool for booleans. A list for strings. None if the rows are ragged, empty or
+        contain nulls; then `datasets` has to read them.
     """
-    array = one_array(column)
+    array = to_array(column)
     if _is_text(array.type):
         return None if array.null_count else array.to_pylist()
     shape = [len(array)]
@@ -73,24 +73,24 @@ def to_column(column: "pa.ChunkedArray") -> torch.Tensor | list[Any] | None:
 
 
 class ArrayColumn:
-    """A column in one piece, without nulls, whose rows are taken by numpy from the buffers where they lie.
+    """A contiguous column without nulls. NumPy reads its rows directly from Arrow's buffers.
 
-    Whether the lists of a short column are all of one length is found out once. Of a long one nothing but the rows that
-    are asked for is looked at, so a table that is mapped from a file isn't read through.
+    In a short column, the lengths of all lists are compared once. In a long column, only the requested rows are
+    inspected. So a memory-mapped table is not read completely.
     """
 
     def __init__(self, array: "pa.Array") -> None:
-        """Finds the buffers; use `array_column`, which says whether there are any.
+        """Finds the buffers. Call `array_column` instead, which checks the column first.
 
         Args:
-            array: Numbers, or lists of them to any depth, without nulls.
+            array: Numbers, or nested lists of numbers, without nulls.
         """
         import pyarrow as pa
 
         self._levels: list[int | NDArray[Any]] = []
         shape = [len(array)]
         while _is_list(array.type):
-            is_short = len(array) <= LISTS_LOOKED_AT
+            is_short = len(array) <= MOST_LISTS_COMPARED
             width = _common_width(array) if is_short or pa.types.is_fixed_size_list(array.type) else None
             self._levels.append(array.offsets.to_numpy() if width is None else width)
             array = array.values if width is None else array.flatten()
@@ -99,13 +99,13 @@ class ArrayColumn:
         self._rows = None if 0 in shape else self._numbers.reshape(shape)
 
     def take(self, rows: NDArray[np.int64]) -> torch.Tensor | None:
-        """Takes rows.
+        """Reads rows.
 
         Args:
-            rows: Their positions in the array.
+            rows: The positions of the rows in the array.
 
         Returns:
-            A tensor as `to_column` gives it, or None where the rows are ragged or empty.
+            A tensor as from `to_column`, or None if the rows are ragged or empty.
         """
         if self._rows is not None and len(rows) > 0:
             return as_tensor(self._rows.take(rows, axis=0), [-1, *self._rows.shape[1:]])
@@ -126,34 +126,34 @@ class ArrayColumn:
         return None if 0 in shape else as_tensor(self._take_numbers(starts, count), shape)
 
     def _take_numbers(self, starts: NDArray[Any], count: int) -> NDArray[Any]:
-        numbers, places, axis = self._numbers, starts, None
+        numbers, positions, axis = self._numbers, starts, None
         if count > 1:
             rows, shifts = np.divmod(starts, count)
             shift = int(shifts[0])
-            if np.count_nonzero(shifts != shift):  # a ragged row before them has moved some
-                places = starts[:, None] + np.arange(count)
+            if np.count_nonzero(shifts != shift):  # earlier ragged rows shift some of them
+                positions = starts[:, None] + np.arange(count)
             else:
                 whole_rows = (len(numbers) - shift) // count
                 numbers = numbers[shift : shift + whole_rows * count].reshape(whole_rows, count)
-                places, axis = rows, 0
-        taken: NDArray[Any] = numbers.take(places, axis=axis)
+                positions, axis = rows, 0
+        taken: NDArray[Any] = numbers.take(positions, axis=axis)
         return taken
 
 
 def array_column(column: "pa.ChunkedArray") -> ArrayColumn | None:
-    """Gives a column's rows by numpy where that can be.
+    """Creates an `ArrayColumn` if the column allows it.
 
     Args:
-        column: A column of a whole table, of a type that `reason_against` has nothing against.
+        column: A column of a whole table, of a type for which `reason_for_slow_reading` returns None.
 
     Returns:
-        The column, or None where it is in several pieces, holds nulls, or is of strings or of booleans (packed bits).
+        The column, or None if it has several chunks, contains nulls, strings, or booleans (which Arrow packs as bits).
     """
     import pyarrow as pa
 
     if column.num_chunks != 1:
         return None
-    array = one_array(column)
+    array = to_array(column)
     leaf = array
     while _is_list(leaf.type):
         if leaf.null_count:
@@ -164,8 +164,8 @@ def array_column(column: "pa.ChunkedArray") -> ArrayColumn | None:
     return ArrayColumn(array)
 
 
-def one_array(column: "pa.ChunkedArray") -> "pa.Array":
-    """Puts the pieces of a column together; a column of an extension type becomes what it is stored as."""
+def to_array(column: "pa.ChunkedArray") -> "pa.Array":
+    """Combines the chunks of a column. A column of an extension type is converted to its storage type."""
     import pyarrow as pa
 
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
@@ -173,15 +173,17 @@ def one_array(column: "pa.ChunkedArray") -> "pa.Array":
 
 
 def as_tensor(numbers: NDArray[Any], shape: list[int]) -> torch.Tensor:
-    """Makes a tensor of numbers, of the type that `datasets` gives with format ``torch``, in memory of its own."""
+    """Converts numbers to a tensor that owns its memory, with the dtype of the format ``torch`` of `datasets`."""
     if numbers.dtype == np.float64:
-        own = _as_float32(numbers)
+        converted = _as_float32(numbers)
     else:
-        own = numbers.astype(_NUMPY_TYPES[numbers.dtype.kind], copy=not numbers.flags.owndata)
-    return torch.from_numpy(own.reshape(shape))
+        converted = numbers.astype(_NUMPY_TYPES[numbers.dtype.kind], copy=not numbers.flags.owndata)
+    return torch.from_numpy(converted.reshape(shape))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what float32 can't hold becomes infinite, silently as in torch
+@np.errstate(
+    over="ignore", invalid="ignore"
+)  # values outside of float32 become infinite without a warning, as in torch
 def _as_float32(numbers: NDArray[Any]) -> NDArray[Any]:
     return numbers.astype(np.float32)
 

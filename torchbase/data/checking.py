@@ -1,4 +1,4 @@
-"""A look at the rows of a dataset before they are trained on."""
+"""A check of all values of a dataset before the training."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,26 +13,27 @@ ROWS_AT_A_TIME = 1000
 
 
 def check_columns(dataset: "Dataset", types: TypedDict | Mapping[str, Any]) -> "Dataset":
-    """Checks the type of every value of a dataset, as its format or transform gives them.
+    """Checks the type of each value of a dataset, after its format or transform is applied.
 
     Args:
-        dataset: The dataset; all of it is read once.
-        types: The type of each column, as `TypedDict` takes them, e.g. ``{"image": torch.Tensor, "name": str}``.
+        dataset: The dataset. It is read once, completely.
+        types: The type of each column, as for `TypedDict`, e.g. ``{"image": torch.Tensor, "name": str}``.
 
     Returns:
-        The dataset, so that ``return check_columns(dataset, types), …`` is all it takes.
+        The same dataset, for use in an expression such as ``return check_columns(dataset, types), …``.
 
     Raises:
-        DataError: If a column is missing or unknown, or a value has another type; it names the row and the column.
-        TypeError: If ``types`` isn't a dictionary of types by name.
+        DataError: A column is missing or unknown, or a value has a different type. The message names the row and the
+            column.
+        TypeError: ``types`` is not a dictionary from names to types.
     """
     checker = types if isinstance(types, TypedDict) else TypedDict(types)
     begin = 0
     for batch in dataset.iter(ROWS_AT_A_TIME):
         if batch.keys() != checker.type_dict.keys():
             raise DataError(
-                f"The dataset has the columns {sorted(batch)}, and types are given for {sorted(checker.type_dict)}. "
-                "To fix, give a type for each column, or choose columns with dataset.select_columns."
+                f"The dataset has the columns {sorted(batch)}, but types has {sorted(checker.type_dict)}. To fix, pass "
+                "a type for each column, or select columns with dataset.select_columns."
             )
         for column, values in batch.items():
             for position, value in enumerate(values):
@@ -41,9 +42,9 @@ def check_columns(dataset: "Dataset", types: TypedDict | Mapping[str, Any]) -> "
                 except TypeError as error:
                     expected = checker.type_dict[column]
                     raise DataError(
-                        f"The column '{column}' has to hold {getattr(expected, '__name__', expected)}, and row "
-                        f"{begin + position} holds {value!r:.80} ({type(value).__name__}). To fix, mend or filter the "
-                        f"rows, or allow both types: {getattr(expected, '__name__', expected)} | …"
+                        f"The column '{column}' has to contain {getattr(expected, '__name__', expected)}, but row "
+                        f"{begin + position} contains {value!r:.80} ({type(value).__name__}). To fix, correct or "
+                        f"filter the rows, or allow both types: {getattr(expected, '__name__', expected)} | …"
                     ) from error
         begin += ROWS_AT_A_TIME
     return dataset

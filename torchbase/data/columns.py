@@ -1,4 +1,4 @@
-"""The columns of a dataset as the columns of a mini-batch: tensors where they can be, lists where they can't."""
+"""Reading of dataset columns as the columns of a mini-batch: tensors if possible, otherwise lists."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from torchbase.data.arrow_columns import reason_against
+from torchbase.data.arrow_columns import reason_for_slow_reading
 from torchbase.data.table_rows import TableRows
 from torchbase.errors import DataError
 
@@ -18,39 +18,39 @@ logger = logging.getLogger("torchbase")
 
 
 class ColumnReader:
-    """Reads rows of a dataset as a mini-batch, each column in the fastest way that gives what `datasets` would.
+    """A reader of mini-batches. It reads each column in the fastest way that returns the same values as `datasets`.
 
-    Columns of numbers, of lists of one length and of strings come straight from Arrow's buffers. Others, and those
-    whose rows at hand are ragged or hold nulls, come through ``dataset.with_format("torch")``, each by itself. Under a
-    transform or a format of the user's, everything comes as that gives it.
+    Numbers, lists of equal length and strings are read directly from Arrow. Other columns, and rows that are ragged or
+    contain nulls, are read with ``dataset.with_format("torch")``, each column separately. If the dataset has a
+    transform or a custom format, all columns are read through it.
     """
 
     def __init__(self, dataset: "Dataset", name: str = "the dataset") -> None:
-        """Looks at the columns; nothing is read yet.
+        """Inspects the columns. Nothing is read yet.
 
         Args:
             dataset: The dataset.
-            name: What to call it in messages.
+            name: The name of the dataset in messages.
         """
         self._dataset = dataset
         self._name = name
         self._columns = [column for column in dataset.column_names if column in dataset.format["columns"]]
         self.has_users_format = _has_users_format(dataset, self._columns)
-        self.reasons = {} if self.has_users_format else _reasons_against_columns(dataset, self._columns)
+        self.reasons = {} if self.has_users_format else _find_slow_columns(dataset, self._columns)
         fast = [column for column in self._columns if column not in self.reasons]
         self._table_rows = TableRows(dataset, fast) if fast and not self.has_users_format else None
         self._through_datasets: dict[str, Dataset] = {}
 
     @property
     def may_draw(self) -> bool:
-        """Whether reading can consume random numbers: a transform can."""
+        """Whether reading can draw random numbers, which is the case for a transform."""
         return bool(self._dataset.format["type"] == "custom")
 
     def log_slow_columns(self) -> None:
-        """Says which columns are read through `datasets`, and why."""
+        """Logs which columns are read through `datasets`, and why."""
         if self.has_users_format:
             kind = "transform" if self.may_draw else f"format '{self._dataset.format['type']}'"
-            logger.info("%s is read through its %s, which takes longer than from Arrow.", self._name, kind)
+            logger.info("%s is read through its %s, which is slower than reading from Arrow.", self._name, kind)
         for column, reason in self.reasons.items():
             self._log_slow_column(column, reason)
 
@@ -61,14 +61,14 @@ class ColumnReader:
             rows: Positions in the dataset.
 
         Returns:
-            By column, a tensor whose first dimension is the samples, or a list of one object a sample where the values
-            can't be stacked (strings, tensors of different shapes, None).
+            A dictionary of columns. A column is a tensor whose first dimension is the samples, or a list with one
+            object per sample if the values can't be stacked (strings, tensors of different shapes, None).
 
         Raises:
-            DataError: If a column can't be read, or the dataset's format gives no dictionary of columns.
+            DataError: A column can't be read, or the format of the dataset doesn't return a dictionary of columns.
         """
         if self.has_users_format:
-            return self._read_as_the_user_has_it(rows)
+            return self._read_in_users_format(rows)
         columns = self._table_rows.read(rows) if self._table_rows is not None else {}
         return {
             column: values if (values := columns.get(column)) is not None else self._read_through_datasets(column, rows)
@@ -81,29 +81,29 @@ class ColumnReader:
             dataset = self._dataset.select_columns([column]).with_format("torch")
             self._through_datasets[column] = dataset
             if column not in self.reasons:
-                self._log_slow_column(column, "some of its rows are ragged, empty or hold nulls")
+                self._log_slow_column(column, "some of its rows are ragged, empty or contain nulls")
         try:
             return dataset[rows][column]
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"The column '{column}' of {self._name}, {self._dataset.features[column]}, can't be made tensors of: "
-                f"{error}. To fix, cast it to numbers (dataset.cast_column), leave it out (dataset.remove_columns), or "
-                "give the dataset a transform (dataset.with_transform)."
+                f"The column '{column}' of {self._name}, {self._dataset.features[column]}, can't be converted to "
+                f"tensors: {error}. To fix, cast it to numbers (dataset.cast_column), remove it "
+                "(dataset.remove_columns), or set a transform (dataset.with_transform)."
             ) from error
 
-    def _read_as_the_user_has_it(self, rows: list[int]) -> dict[str, Any]:
+    def _read_in_users_format(self, rows: list[int]) -> dict[str, Any]:
         columns = self._dataset[rows]
         if not isinstance(columns, Mapping):
             raise DataError(
-                f"The format '{self._dataset.format['type']}' of {self._name} gives a {type(columns).__name__} and not "
-                "a dictionary of columns. To fix, use no format, 'torch' or 'numpy', or override "
+                f"The format '{self._dataset.format['type']}' of {self._name} has to return a dictionary of columns, "
+                f"but returned {type(columns).__name__}. To fix, use no format, 'torch' or 'numpy', or override "
                 "dataloader_collate_function."
             )
         return {column: stack(values) for column, values in columns.items()}
 
     def _log_slow_column(self, column: str, reason: str) -> None:
         logger.info(
-            "The column '%s' of %s is read through datasets, which takes longer than from Arrow: %s.",
+            "The column '%s' of %s is read through datasets, which is slower than reading from Arrow: %s.",
             column,
             self._name,
             reason,
@@ -111,38 +111,39 @@ class ColumnReader:
 
 
 def collate_rows(rows: Sequence[Any]) -> dict[str, Any]:
-    """Puts samples together as a mini-batch.
+    """Collates samples into a mini-batch.
 
     Args:
         rows: The samples, each a dictionary with the same keys.
 
     Returns:
-        By key, a tensor whose first dimension is the samples, or a list where the values can't be stacked.
+        A dictionary of columns. A column is a tensor whose first dimension is the samples, or a list if the values
+        can't be stacked.
 
     Raises:
-        DataError: If the samples aren't dictionaries with the same keys.
+        DataError: The samples are not dictionaries with the same keys.
     """
     for row in rows:
         if not isinstance(row, Mapping) or row.keys() != rows[0].keys():
-            came = sorted(row) if isinstance(row, Mapping) else type(row).__name__
+            found = sorted(row) if isinstance(row, Mapping) else type(row).__name__
             expected = sorted(rows[0]) if isinstance(rows[0], Mapping) else "a dictionary"
-            raise DataError(f"The samples of a mini-batch need the same keys: expected {expected}, got {came}.")
+            raise DataError(f"The samples of a mini-batch need the same keys: expected {expected}, got {found}.")
     return {name: stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def stack(values: Any) -> Any:
-    """Makes one tensor of the values of a column where that is possible.
+    """Stacks the values of a column into a tensor, if possible.
 
     Args:
-        values: A tensor, an array, or a sequence of one value a sample; or a dictionary of these.
+        values: A tensor, an array, or a sequence with one value per sample; or a dictionary of these.
 
     Returns:
-        A tensor whose first dimension is the samples, or the values as a list; or a dictionary of these.
+        A tensor whose first dimension is the samples, or a list of the values; for a dictionary, a dictionary of these.
     """
     if isinstance(values, torch.Tensor):
         return values
     if isinstance(values, np.ndarray) and values.dtype.kind in "biufc":
-        return torch.from_numpy(values.copy())  # it may be read-only, turned around, or kept by who made it
+        return torch.from_numpy(values.copy())  # the array can be read-only, have negative strides, or be in use
     if isinstance(values, Mapping):
         return {name: stack(value) for name, value in values.items()}
     values = list(values)
@@ -160,13 +161,13 @@ def stack(values: Any) -> Any:
 
 
 def _has_users_format(dataset: "Dataset", columns: Sequence[str]) -> bool:
-    """Tells whether there is a transform, or a format that gives something else than tensors of all columns."""
+    """Returns whether the dataset has a transform, or a format other than tensors of all columns."""
     form = dataset.format
     plain = form["type"] is None or (form["type"] == "torch" and not form["format_kwargs"])
     return not plain or (form["output_all_columns"] and set(columns) != set(dataset.column_names))
 
 
-def _reasons_against_columns(dataset: "Dataset", columns: Sequence[str]) -> dict[str, str]:
+def _find_slow_columns(dataset: "Dataset", columns: Sequence[str]) -> dict[str, str]:
     schema = dataset.data.table.schema
-    reasons = {column: reason_against(dataset.features[column], schema.field(column).type) for column in columns}
-    return {column: reason for column, reason in reasons.items() if reason is not None}
+    found = {column: reason_for_slow_reading(dataset.features[column], schema.field(column).type) for column in columns}
+    return {column: reason for column, reason in found.items() if reason is not None}

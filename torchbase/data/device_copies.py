@@ -1,4 +1,4 @@
-"""Mini-batches that are on their way to an accelerator before they are needed."""
+"""Copies of mini-batches to an accelerator, started before the mini-batches are needed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -7,69 +7,68 @@ import torch
 
 
 class Mover(Protocol):
-    """Brings mini-batches somewhere else, in two steps."""
+    """An object that moves mini-batches to a device in two steps."""
 
     def start(self, batch: Any) -> Any:
-        """Begins to bring a mini-batch over, and doesn't wait for it."""
+        """Starts to move a mini-batch, without waiting for the end."""
 
     def finish(self, batch: Any) -> Any:
-        """Makes sure that what is done next finds what `start` gave whole."""
+        """Makes later operations on the device wait until the mini-batch is complete."""
 
 
 class StreamMover:
-    """Copies to an accelerator on a stream of its own, beside what is computed there.
+    """A mover that copies to an accelerator on a separate stream, while the device computes.
 
-    Tensors that stand in pinned memory are copied without the host waiting for it. What computes on the device next is
-    told to wait for the copy, not the host.
+    Copies from pinned memory don't block the host. The current stream of the device waits for the copy.
 
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-streams
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Makes the stream.
+        """Creates the stream.
 
         Args:
-            device: The accelerator; see `has_streams`.
+            device: An accelerator for which `has_streams` returns True.
         """
         self._device = device
         self._module: Any = torch.get_device_module(device)
         self._stream = self._module.Stream(device)
 
     def start(self, batch: Any) -> Any:
-        """Begins to copy a mini-batch.
+        """Starts to copy a mini-batch.
 
         Args:
-            batch: Tensors on the host, and anything else, in any nesting of dictionaries, lists and tuples.
+            batch: Nested dictionaries, lists and tuples of tensors on the host and other objects.
 
         Returns:
-            The same with tensors on the device.
+            The same structure with the tensors on the device.
         """
         with self._module.stream(self._stream):
             return map_tensors(batch, lambda tensor: tensor.to(self._device, non_blocking=True))
 
     def finish(self, batch: Any) -> Any:
-        """Lets the device wait for the copy before it goes on.
+        """Makes the current stream of the device wait for the copy.
 
         Args:
-            batch: What `start` gave.
+            batch: The return value of `start`.
 
         Returns:
-            The same.
+            The same mini-batch.
         """
         current = self._module.current_stream(self._device)
         current.wait_stream(self._stream)
 
-        def note_use(tensor: torch.Tensor) -> torch.Tensor:
-            # Else its memory could be given to the next copy while what computes with it isn't done.
+        def record_use(tensor: torch.Tensor) -> torch.Tensor:
+            # Otherwise the allocator could reuse the memory for the next copy while it is still in use.
             if tensor.device.type == self._device.type:
                 tensor.record_stream(current)
             return tensor
 
-        return map_tensors(batch, note_use)
+        return map_tensors(batch, record_use)
 
 
 def has_streams(device: torch.device) -> bool:
-    """Tells whether a device can copy beside what it computes.
+    """Returns whether a device can copy while it computes.
 
     Args:
         device: The device of the run.
@@ -77,41 +76,41 @@ def has_streams(device: torch.device) -> bool:
     return device.type in ("cuda", "xpu")
 
 
-def moved_ahead(batches: Iterable[Any], mover: Mover) -> Iterator[Any]:
-    """Gives mini-batches of which the next one is on its way already.
+def prefetch(batches: Iterable[Any], mover: Mover) -> Iterator[Any]:
+    """Moves each mini-batch to the device while the previous mini-batch is in use.
 
     Args:
         batches: The mini-batches.
-        mover: What brings them over.
+        mover: The object that moves the mini-batches.
 
     Yields:
-        Each of them, brought over.
+        The mini-batches on the device.
     """
-    ahead: list[Any] = []
+    started: list[Any] = []
     for batch in batches:
-        ahead.append(mover.start(batch))
-        if len(ahead) > 1:
-            yield mover.finish(ahead.pop(0))
-    for batch in ahead:
+        started.append(mover.start(batch))
+        if len(started) > 1:
+            yield mover.finish(started.pop(0))
+    for batch in started:
         yield mover.finish(batch)
 
 
 def map_tensors(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Applies a function to each tensor of a nest.
+    """Applies a function to each tensor in a nested structure.
 
     Args:
-        value: Dictionaries, lists and tuples of tensors and anything else.
-        function: From a tensor to what takes its place.
+        value: Nested dictionaries, lists and tuples of tensors and other objects.
+        function: The function. Its return value replaces the tensor.
 
     Returns:
-        The nest with the function's results.
+        The same structure with the return values.
     """
     if isinstance(value, torch.Tensor):
         return function(value)
     if isinstance(value, Mapping):
-        return {name: map_tensors(one, function) for name, one in value.items()}
+        return {name: map_tensors(item, function) for name, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(one, function) for one in value))
+        return type(value)(*(map_tensors(item, function) for item in value))
     if isinstance(value, list | tuple):
-        return type(value)(map_tensors(one, function) for one in value)
+        return type(value)(map_tensors(item, function) for item in value)
     return value

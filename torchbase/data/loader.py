@@ -1,4 +1,4 @@
-"""What a phase iterates: mini-batches of a dataset, in an order that can be sought."""
+"""The loader of a dataset. Its epochs can start at any mini-batch."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -8,9 +8,9 @@ from torch.utils.data import Dataset as IndexedDataset
 from torch.utils.data import Sampler
 
 from torchbase.data.columns import ColumnReader
-from torchbase.data.device_copies import Mover, moved_ahead
+from torchbase.data.device_copies import Mover, prefetch
 from torchbase.data.order import EpochOrder, MiniBatchIndices
-from torchbase.data.reading import Collate, collated, data_loader
+from torchbase.data.reading import Collate, call_collate, data_loader
 from torchbase.randomness import fence, seed_host_streams
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class MiniBatchLoader:
-    """Gives the mini-batches of each epoch, over torch's own ``DataLoader`` where it has workers or pinned memory.
+    """A loader of the mini-batches of a dataset. It uses ``torch.utils.data.DataLoader`` for workers and pinned memory.
 
-    The order of an epoch, and whatever a transform or a collate function draws while a mini-batch is read, depend on
-    nothing but the seed, the phase, the epoch and the position of the mini-batch. So the number of workers changes
-    nothing, and an epoch can begin anywhere.
+    The order of an epoch depends only on the seed, the phase and the epoch. The random numbers that a transform or a
+    collate function draws for a mini-batch also depend on the position of the mini-batch, and on nothing else. So the
+    mini-batches are the same for any number of workers, and an epoch can start at any mini-batch.
     """
 
     def __init__(
@@ -35,16 +35,16 @@ class MiniBatchLoader:
         pin_memory: bool = False,
         mover: Mover | None = None,
     ) -> None:
-        """Prepares the reading; nothing is read yet.
+        """Prepares the reading. Nothing is read yet.
 
         Args:
-            dataset: The dataset. Without a format of its own its numeric columns come as tensors.
-            order: Which samples each mini-batch holds.
-            collate: Makes a mini-batch of a list of samples; without one the columns are read together.
-            num_workers: How many processes read ahead; 0 reads where the mini-batch is used.
-            pin_memory: Whether to put tensors into pinned memory, for fast copies to a GPU.
-            mover: Brings each mini-batch to the device while the one before it is in use; without one they stay on the
-                host.
+            dataset: The dataset. If it has no format, numeric columns are read as tensors.
+            order: The samples of each mini-batch.
+            collate: Collates a list of samples into a mini-batch. None reads whole columns, which is faster.
+            num_workers: The number of worker processes; 0 reads in the main process.
+            pin_memory: Whether to copy tensors to pinned memory, for fast copies to a GPU.
+            mover: Moves each mini-batch to the device while the previous mini-batch is in use. None keeps mini-batches
+                on the host.
         """
         self._order, self._mover = order, mover
         self._sampler = _EpochSampler(order)
@@ -63,39 +63,39 @@ class MiniBatchLoader:
         return self.mini_batches(epoch=1)
 
     def end_workers(self) -> None:
-        """Ends the workers; they begin anew when the next epoch does."""
+        """Stops the workers. They restart with the next epoch."""
         self._loader = self._new_loader()
 
     def first_mini_batch(self) -> Any:
-        """Gives the first mini-batch of the first epoch, read by the caller's own process."""
+        """Returns the first mini-batch of the first epoch, read in the current process."""
         return self.read(epoch=1, position=0)[1]
 
     def read(self, epoch: int, position: int) -> tuple[list[int], Any]:
-        """Reads a single mini-batch, as any iteration over its epoch gives it, in the caller's own process.
+        """Reads a single mini-batch in the current process. It equals the mini-batch of an iteration over the epoch.
 
         Args:
             epoch: The epoch; the first is 1.
-            position: The mini-batch within it; the first is 0.
+            position: The position of the mini-batch in the epoch; the first is 0.
 
         Returns:
-            The rows of its samples in the dataset, and the mini-batch.
+            The positions of the samples in the dataset, and the mini-batch.
         """
         indices = next(self._order.mini_batches(epoch, position))
         return indices.rows, self._dataset[indices]
 
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """Gives the mini-batches of an epoch.
+        """Returns an iterator over the mini-batches of an epoch.
 
         Args:
             epoch: The epoch; the first is 1.
-            start: How many mini-batches to pass over, without reading them.
+            start: The number of mini-batches to skip. They are not read.
 
         Returns:
-            An iterator over dictionaries of columns, or over what the collate function returns.
+            An iterator over dictionaries of columns, or over the return values of the collate function.
         """
         self._sampler.seek(epoch, start)
         batches = iter(self._loader)
-        return batches if self._mover is None else moved_ahead(batches, self._mover)
+        return batches if self._mover is None else prefetch(batches, self._mover)
 
 
 class _EpochSampler(Sampler[MiniBatchIndices]):
@@ -114,7 +114,7 @@ class _EpochSampler(Sampler[MiniBatchIndices]):
 
 
 class _MiniBatches(IndexedDataset[Any]):
-    """Reads a mini-batch where it is made: in a worker, or in the main process behind a fence."""
+    """A dataset of whole mini-batches. Reading in the main process doesn't change the global random streams."""
 
     def __init__(self, dataset: "Dataset", order: EpochOrder, collate: Collate | None) -> None:
         self._reader = ColumnReader(dataset, f"the data of {order.phase}")
@@ -135,11 +135,11 @@ class _MiniBatches(IndexedDataset[Any]):
         except Exception as error:
             error.add_note(
                 f"while reading mini-batch {indices.position + 1} of epoch {indices.epoch} of {self._order.phase}: "
-                f"the samples {indices.rows}"
+                f"samples {indices.rows}"
             )
             raise
 
     def _read(self, rows: list[int]) -> Mapping[str, Any]:
         if self._collate is None:
             return self._reader.read(rows)
-        return collated(self._collate, self._samples.__getitems__(rows))
+        return call_collate(self._collate, self._samples.__getitems__(rows))

@@ -1,4 +1,4 @@
-"""Which samples the mini-batches of an epoch hold, as a function of the seed, the phase and the epoch."""
+"""The order of the samples of an epoch, as a function of the seed, the phase and the epoch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ ROWS_AT_A_TIME = 4096
 
 @dataclass(frozen=True)
 class MiniBatchIndices:
-    """What is to be read for one mini-batch.
+    """The samples of a mini-batch.
 
     Attributes:
-        rows: The positions of its samples in the dataset.
+        rows: The positions of the samples in the dataset.
         epoch: The epoch; the first is 1.
-        position: The mini-batch within the epoch, from 0.
+        position: The position of the mini-batch in the epoch; the first is 0.
     """
 
     rows: list[int]
@@ -32,17 +32,18 @@ class MiniBatchIndices:
 class EpochOrder:
     """The order of the samples in each epoch of a phase.
 
-    Where several processes train together, each takes its share of the same mini-batches, so that what is learnt
-    doesn't depend on how many there are.
+    In distributed training, each process reads its share of the same mini-batches. So the mini-batches are the same for
+    any number of processes.
 
     Attributes:
-        number_of_rows: How many samples the dataset has.
-        mini_batch_size: How many of them a mini-batch holds, over all processes; the last of an epoch holds the rest.
-        shuffle: Whether each epoch has an order of its own.
+        number_of_rows: The number of samples in the dataset.
+        mini_batch_size: The number of samples in a mini-batch, over all processes. The last mini-batch of an epoch can
+            be smaller.
+        shuffle: Whether to shuffle the samples in each epoch.
         phase: The name of the phase.
         randomness: The seed of the run.
-        process: Which of the processes this is, from 0.
-        processes: How many processes share each mini-batch.
+        process: The index of this process, from 0.
+        processes: The number of processes that share each mini-batch.
     """
 
     number_of_rows: int
@@ -54,15 +55,16 @@ class EpochOrder:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        """Checks that every process gets a sample of a full mini-batch.
+        """Checks that each process has at least one sample of a full mini-batch.
 
         Raises:
-            DataError: If there are more processes than samples in a mini-batch.
+            DataError: There are more processes than samples in a mini-batch, or the index is out of range.
         """
         if not 0 <= self.process < self.processes <= self.mini_batch_size:
             raise DataError(
-                f"A mini-batch of {self.mini_batch_size} can't be shared by {self.processes} processes, of which this "
-                f"is number {self.process}. To fix, use at most as many processes as a mini-batch has samples."
+                f"A mini-batch of {self.mini_batch_size} samples can't be split among {self.processes} processes, with "
+                f"{self.process} as the index of this process. To fix, use at most as many processes as a mini-batch "
+                "has samples."
             )
 
     def __len__(self) -> int:
@@ -70,14 +72,14 @@ class EpochOrder:
         return -(-self.number_of_rows // self.mini_batch_size)
 
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[MiniBatchIndices]:
-        """Gives the mini-batches of an epoch, or this process's share of them.
+        """Yields the samples of the mini-batches of an epoch, or the share of this process.
 
         Args:
             epoch: The epoch; the first is 1.
-            start: How many mini-batches to pass over. It takes no time.
+            start: The number of mini-batches to skip, at no cost.
 
         Yields:
-            What is to be read for each mini-batch.
+            The samples of each mini-batch.
         """
         size, part = self.mini_batch_size, self._part_of_epoch(epoch)
         at_a_time = max(1, ROWS_AT_A_TIME // size)
@@ -89,7 +91,7 @@ class EpochOrder:
                 yield MiniBatchIndices(self._share(whole), epoch, position)
 
     def reading_seed(self, indices: MiniBatchIndices) -> int:
-        """Gives what the random streams are seeded with while a mini-batch is read."""
+        """Returns the seed of the random streams while a mini-batch is read."""
         return self.randomness.derive("reading", self.phase, indices.epoch, indices.position, self.process)
 
     def _share(self, rows: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""A random order of very many rows, of which any part can be computed without the rest."""
+"""A random permutation of a large number of rows. Any part of it can be computed without the rest."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,15 +6,15 @@ from numpy.typing import NDArray
 from torchbase.randomness import derive_seed
 
 ROUNDS = 6
-_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)  # of SplitMix64's finalizer, which spreads each bit over the word
+_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)  # from the finalizer of SplitMix64, which spreads each bit over the word
 _SHIFT = np.uint64(31)
 
 
 class ComputedPermutation:
-    """A permutation of the numbers below a size, computed and not kept.
+    """A permutation of the integers below a size. It is computed on demand and not stored.
 
-    A Feistel network with keyed rounds permutes the numbers below the next power of four; one that lands at or above
-    the size is permuted again until it lands below ("cycle walking"), which takes less than four steps on average.
+    A Feistel network with keyed rounds permutes the integers below the next power of four. A result that is not below
+    the size is permuted again until it is ("cycle walking"). This takes fewer than four steps on average.
 
     Source: Black and Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002.
     """
@@ -23,8 +23,8 @@ class ComputedPermutation:
         """Prepares the permutation.
 
         Args:
-            size: How many numbers there are.
-            seed: Which permutation it is.
+            size: The number of integers.
+            seed: The seed of the permutation.
         """
         self._size = size
         self._half_bits = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
@@ -39,7 +39,7 @@ class ComputedPermutation:
             end: The position after the last one.
 
         Returns:
-            The numbers at those positions.
+            The integers at these positions.
         """
         numbers = self._permute(np.arange(begin, end, dtype=np.uint64))
         outside = np.flatnonzero(numbers >= self._size)

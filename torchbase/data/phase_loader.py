@@ -1,4 +1,4 @@
-"""Chooses what a phase iterates, by the kind of its data."""
+"""Creates the loader of a phase, by the type of its data."""
 
 import logging
 from collections.abc import Iterable
@@ -25,19 +25,19 @@ class LoaderSettings(Protocol):
 
     @property
     def mini_batch_size(self) -> int:
-        """Samples in a mini-batch."""
+        """The number of samples in a mini-batch."""
 
     @property
     def validation_mini_batch_size(self) -> int | None:
-        """Samples in a mini-batch of validation; None for as many as in training."""
+        """The number of samples in a mini-batch of validation; None for the size of training."""
 
     @property
     def iterations_per_epoch(self) -> int | None:
-        """Iterations in an epoch of a stream; None for one pass."""
+        """The number of iterations in an epoch of a stream; None for one pass."""
 
     @property
     def dataloader_num_workers(self) -> int:
-        """Processes that read; 0 for none."""
+        """The number of worker processes; 0 reads in the main process."""
 
 
 def phase_loader(
@@ -50,23 +50,23 @@ def phase_loader(
     collate: Collate | None = None,
     device: torch.device | None = None,
 ) -> MiniBatchLoader | StreamLoader:
-    """Makes the loader of a phase.
+    """Creates the loader of a phase.
 
     Args:
-        dataset: A dataset, which is shuffled for training, or a stream, which comes as it is.
+        dataset: A dataset, which is shuffled for training, or a stream, which is never shuffled here.
         phase: The name of the phase.
         randomness: The seed of the run.
-        settings: The sizes of mini-batches, the number of workers and, for training, of iterations in an epoch.
-        is_training: Whether it is the training phase. In validation an epoch is always one pass.
-        collate: Makes a mini-batch of a list of samples.
-        device: The device of the run. Where it is a GPU, tensors are put into pinned memory and, but for a stream,
-            copied to it while the mini-batch before is in use.
+        settings: The sizes of mini-batches, the number of workers and, for training, the iterations per epoch.
+        is_training: Whether this is the training phase. In validation, an epoch is always one pass.
+        collate: Collates a list of samples into a mini-batch.
+        device: The device of the run. For a GPU, tensors are copied to pinned memory. Those of a dataset are then
+            copied to the GPU while the previous mini-batch is in use; those of a stream are not.
 
     Returns:
         The loader.
 
     Raises:
-        ConfigError: If the config gives ``iterations_per_epoch`` and the training set isn't a stream.
+        ConfigError: The config has ``iterations_per_epoch``, but the training set is not a stream.
     """
     from datasets import IterableDataset
 
@@ -88,30 +88,30 @@ def phase_loader(
         )
     if iterations is not None:
         raise ConfigError(
-            f"session.iterations_per_epoch is {iterations}, and the training set is a datasets.Dataset, an epoch of "
-            "which is one pass. To fix, leave the key out, or give a stream: dataset.to_iterable_dataset()."
+            f"session.iterations_per_epoch is {iterations}, but the training set is a datasets.Dataset, so an epoch is "
+            "one pass. To fix, remove the key, or return a stream: dataset.to_iterable_dataset()."
         )
     if is_training and len(dataset) < size:
         logger.warning(
-            "The training set has %d samples, fewer than a mini-batch of %d: each epoch is one iteration. To change "
-            "that, lower session.mini_batch_size.",
+            "The training set has %d samples, fewer than a mini-batch of %d, so each epoch has one iteration. To fix, "
+            "lower session.mini_batch_size.",
             len(dataset),
             size,
         )
     order = EpochOrder(len(dataset), size, is_training, phase, randomness)
-    # A stream's position counts what was handed out, so that a look ahead would move it.
+    # Not for a stream: its position counts the returned mini-batches, so prefetching would advance it.
     mover = StreamMover(device) if device is not None and has_streams(device) else None
     return MiniBatchLoader(dataset, order, collate=collate, num_workers=workers, pin_memory=is_gpu, mover=mover)
 
 
 def end_workers(loaders: Iterable[Any]) -> None:
-    """Ends the workers of those loaders that `phase_loader` made.
+    """Stops the workers of the loaders that `phase_loader` creates.
 
-    Left to Python's collector of cycles, torch would wait five seconds for each of them: their queues are then closed
-    before they are told to end.
+    Otherwise Python's garbage collector closes the queues before torch stops the workers, and torch waits five seconds
+    for each worker.
 
     Args:
-        loaders: What phases iterate.
+        loaders: The loaders of phases. Objects of other types are ignored.
     """
     for loader in loaders:
         if isinstance(loader, MiniBatchLoader | StreamLoader):

@@ -1,4 +1,4 @@
-"""What the loaders have in common: torch's ``DataLoader`` as they use it, and the user's collate function."""
+"""Functions that the loaders share: the ``DataLoader`` of torch, its workers, and the call of the collate function."""
 
 import multiprocessing
 import os
@@ -17,28 +17,28 @@ Collate = Callable[[list[Any]], dict[str, Any]]
 
 
 def prepare_worker(worker: int) -> None:
-    """Prepares a worker: it leaves interruptions to the main process, and doesn't outlive that.
+    """Prepares a worker: it ignores signals that don't come from the main process, and exits with the main process.
 
     Ctrl-C, and the SIGTERM of many clusters, reach all processes of a program. The main process finishes its iteration
-    first, for which it may need the workers.
+    first and can need the workers for it.
 
-    Torch's worker notices that its parent died only if that was alive when the worker began to watch it. A parent that
-    is killed while it starts its workers would leave them behind for ever.
+    A worker of torch detects the death of its parent only if the parent is alive when the worker starts to watch it.
+    Without the check here, workers would run forever if the parent is killed while it starts them.
 
     Args:
-        worker: The number of the worker, from 0.
+        worker: The index of the worker, from 0.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_the_main_process_says_so, daemon=True).start()
+        threading.Thread(target=_exit_on_sigterm_of_main_process, daemon=True).start()
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:
         os._exit(1)
 
 
-def _end_when_the_main_process_says_so() -> None:
+def _exit_on_sigterm_of_main_process() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
@@ -52,21 +52,21 @@ def data_loader(
     pin_memory: bool,
     prepare_worker: Callable[[int], None] = prepare_worker,
 ) -> Iterable[Any]:
-    """Makes torch's loader for a dataset that makes whole mini-batches itself.
+    """Creates a ``DataLoader`` for a dataset whose items are whole mini-batches.
 
-    Without workers and pinned memory there is nothing for it to do but to ask the dataset, for which it takes longer
-    than the reading of a small mini-batch does: then the dataset is asked without it.
+    Without workers and pinned memory, the items are read without ``DataLoader``, since its overhead exceeds the time
+    to read a small mini-batch.
 
     Args:
-        dataset: What is asked for a mini-batch, in a worker or in the main process.
-        requests: What it is asked for; iterated anew whenever the loader is. With workers the first request goes to
-            the first of them, the next to the next, and so on around.
-        num_workers: How many processes read ahead; 0 reads where the mini-batch is used.
-        pin_memory: Whether to put tensors into pinned memory, for fast copies to a GPU.
-        prepare_worker: What each worker begins with; it gets the worker's number, from 0.
+        dataset: The dataset. It is read in a worker or in the main process.
+        requests: The indices of the items. They are iterated for each iteration of the loader. Workers receive them in
+            turn.
+        num_workers: The number of worker processes; 0 reads in the main process.
+        pin_memory: Whether to copy tensors to pinned memory, for fast copies to a GPU.
+        prepare_worker: Called at the start of each worker with the index of the worker, from 0.
 
     Returns:
-        The loader, whose workers stay from one epoch to the next.
+        The loader. Its workers persist between epochs.
     """
     if num_workers == 0 and not pin_memory:
         return _InThisProcess(dataset, requests)
@@ -74,12 +74,12 @@ def data_loader(
         dataset,
         sampler=requests,
         batch_size=None,
-        collate_fn=_as_it_is,
+        collate_fn=_identity,
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         worker_init_fn=prepare_worker,
-        generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global stream
+        generator=torch.Generator(),  # so that creating an iterator doesn't draw from the global generator
     )
 
 
@@ -91,28 +91,28 @@ class _InThisProcess:
         return map(self._dataset.__getitem__, self._requests)
 
 
-def collated(collate: Collate, samples: list[Any]) -> Mapping[str, Any]:
-    """Lets the user's function make a mini-batch.
+def call_collate(collate: Collate, samples: list[Any]) -> Mapping[str, Any]:
+    """Calls the user's collate function and checks its return value.
 
     Args:
         collate: The function.
         samples: The samples, each a dictionary of its columns.
 
     Returns:
-        What it returned.
+        The mini-batch.
 
     Raises:
-        DataError: If that is no dictionary.
+        DataError: The function doesn't return a dictionary.
     """
     batch = collate(samples)
     if not isinstance(batch, Mapping):
         raise DataError(
-            f"dataloader_collate_function has to return a dictionary, and returned {type(batch).__name__}. "
+            f"dataloader_collate_function has to return a dictionary, but returned {type(batch).__name__}. "
             'To fix, return the columns by name, e.g. {"image": images, "label": labels}.'
         )
     return batch
 
 
-def _as_it_is(batch: Any) -> Any:
-    # The mini-batch is made already; torch's own function would walk through it once more.
+def _identity(batch: Any) -> Any:
+    # The mini-batch is complete; the default of torch would traverse it again.
     return batch

@@ -1,4 +1,4 @@
-"""Splits an iterable, or several of equal length jointly, into parts of given portions."""
+"""Splits an iterable, or several iterables of equal length jointly, into parts."""
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
@@ -18,7 +18,7 @@ Portions = tuple[float, ...] | list[float]
 _SUM_TOLERANCE = 1e-6
 
 
-# A Mapping is an Iterable (of its keys) too, so the overloads overlap; the first that fits is the one meant.
+# The overloads overlap, since a Mapping is also an Iterable of its keys; the first match applies.
 @overload
 def split_iterables(  # type: ignore[overload-overlap]
     input_: Mapping[Key, Iterable[Any]], portions: Portions, shuffle: bool = True
@@ -32,30 +32,30 @@ def split_iterables(input_: Iterable[Item], portions: Portions, shuffle: bool = 
 def split_iterables(
     input_: Mapping[Any, Iterable[Any]] | Iterable[Any], portions: Portions, shuffle: bool = True
 ) -> tuple[Any, ...]:
-    """Split an iterable, or a dictionary of iterables, into one part for each portion.
+    """Splits an iterable, or a dictionary of iterables, into one part per portion.
 
-    Every item lands in exactly one part. The sizes are found by largest remainder: each part first gets the
-    whole number below ``portion * n``, and the items left over go one each to the parts with the largest
-    fractions cut off (an earlier part before a later one if these are equal). So the sizes sum to ``n``, and each
-    is less than 1 away from ``portion * n``.
+    Each item is in exactly one part. The sizes are computed with the largest remainder method: the size of a part is
+    ``portion * n``, rounded down. The remaining items are assigned to the parts with the largest remainders, one item
+    per part; of equal remainders, the earlier part comes first. So the sizes sum to ``n``, and each differs from
+    ``portion * n`` by less than 1.
 
-    Shuffling draws one permutation with ``torch.randperm`` from torch's global CPU stream, so ``torch.manual_seed``
-    (the seed of a run) decides the split. The items have to come in the same order each time for that: those of a
-    set don't, from one process to the next.
+    Shuffling draws one permutation with ``torch.randperm`` from torch's global CPU generator. So ``torch.manual_seed``,
+    or the seed of a run, makes the split reproducible, if the items have the same order each time. The order of a
+    ``set`` can change between processes.
 
     Args:
-        input_: The items: any iterable (list, generator, tensor, array) but a string, or a dictionary of iterables
-            of equal length, which are split jointly: the same permutation in every key. It is read once, to its end.
-        portions: One positive number for each part, as a tuple or list; they sum to 1 (within 1e-6).
-        shuffle: Whether to permute the items first. Without it, the parts are consecutive and keep the order.
+        input_: The items: any iterable (list, generator, tensor, array) except a string; or a dictionary of iterables
+            of equal length, which are split with the same permutation. It is read once, completely.
+        portions: A positive number for each part, as a tuple or list. The sum is 1 (within 1e-6).
+        shuffle: Whether to permute the items first. Otherwise the parts are consecutive, in the original order.
 
     Returns:
-        One list for each portion; or, for a dictionary, one dictionary of lists with the same keys for each.
+        A list for each portion; for a dictionary, a dictionary of lists with the same keys for each portion.
 
     Raises:
-        DataError: The portions are wrong, the iterables of a dictionary differ in length, the dictionary has no
-            keys, or there are too few items for every part to get one.
-        TypeError: ``input_``, or a value of the dictionary, is a string or can't be iterated over.
+        DataError: The portions are not valid, the iterables of a dictionary differ in length, the dictionary has no
+            keys, or a part would be empty.
+        TypeError: ``input_``, or a value of the dictionary, is a string or not iterable.
     """
     exact_portions = _exact_portions(portions)
     if isinstance(input_, Mapping):
@@ -84,48 +84,53 @@ def split_to_train_valid_test(
 def split_to_train_valid_test(
     input_: Mapping[Any, Iterable[Any]] | Iterable[Any], portions: Portions = (0.7, 0.15, 0.15)
 ) -> tuple[Any, Any, Any]:
-    """Shuffle and split an iterable, or a dictionary of iterables, into training, validation and test parts.
+    """Shuffles and splits an iterable, or a dictionary of iterables, into training, validation and test parts.
 
-    It is ``split_iterables`` with exactly three portions: see there for how sizes are rounded and that torch's
-    global CPU stream decides the permutation.
+    It calls ``split_iterables`` with three portions. Its documentation describes the sizes and the permutation.
 
     Args:
-        input_: The items: any iterable but a string, or a dictionary of iterables of equal length.
-        portions: The portions of the training, validation and test parts; positive, summing to 1 (within 1e-6).
+        input_: The items: any iterable except a string, or a dictionary of iterables of equal length.
+        portions: The portions of the training, validation and test parts: positive numbers with a sum of 1 (within
+            1e-6).
 
     Returns:
         The training, validation and test parts, as three lists or three dictionaries of lists.
 
     Raises:
-        DataError: There aren't exactly three portions, or as for ``split_iterables``.
+        DataError: There are not exactly three portions, or as for ``split_iterables``.
         TypeError: As for ``split_iterables``.
     """
     if isinstance(portions, tuple | list) and len(portions) != 3:
         raise DataError(
-            f"portions has {len(portions)} numbers: {portions!r}. Give exactly 3, for the training, validation and "
-            f"test parts; for another number of parts use split_iterables."
+            f"portions has to contain 3 numbers, for the training, validation and test parts, but got "
+            f"{len(portions)}: {portions!r}. To fix, pass 3 portions, or call split_iterables."
         )
     train, valid, test = split_iterables(input_, portions)
     return train, valid, test
 
 
 def _exact_portions(portions: object) -> list[Fraction]:
-    """The portions as exact fractions that sum to exactly 1, if they are what they have to be."""
+    """Checks the portions and returns them as fractions that sum to exactly 1."""
     if not isinstance(portions, tuple | list):
-        raise DataError(f"portions is a {type(portions).__name__}; give a tuple or list of numbers, as (0.8, 0.2).")
+        raise DataError(
+            f"portions has to be a tuple or list of numbers, for example (0.8, 0.2), but got {type(portions).__name__}."
+        )
     if not portions:
-        raise DataError("portions is empty; give one positive number for each part, as (0.8, 0.2).")
+        raise DataError("portions is empty. To fix, pass a positive number for each part, for example (0.8, 0.2).")
     for position, portion in enumerate(portions):
         is_number = isinstance(portion, Real) and not isinstance(portion, bool)
         if not is_number or not 0 < portion < math.inf:
             raise DataError(
-                f"portions[{position}] is {portion!r} ({type(portion).__name__}); every portion has to be a positive "
-                f"number. Leave out a part that is to be empty."
+                f"portions[{position}] has to be a positive number, but got {portion!r} ({type(portion).__name__}). To "
+                f"fix, remove the portions of empty parts."
             )
     total = math.fsum(portions)
     if abs(total - 1) > _SUM_TOLERANCE:
-        raise DataError(f"portions {portions!r} sum to {total:.9g}, not to 1. Divide each of them by their sum.")
-    # As the decimals that were written: binary rounding of 0.7 or 0.1 would otherwise break ties by chance.
+        raise DataError(
+            f"portions have to sum to 1, but the sum of {portions!r} is {total:.9g}. To fix, divide each portion by "
+            "the sum."
+        )
+    # From their decimal form, since binary rounding of numbers such as 0.7 would break ties by chance.
     fractions = [Fraction(repr(float(portion))) for portion in portions]
     exact_total = sum(fractions)
     return [fraction / exact_total for fraction in fractions]
@@ -133,7 +138,7 @@ def _exact_portions(portions: object) -> list[Fraction]:
 
 def _read_columns(input_: Mapping[Any, Iterable[Any]]) -> dict[Any, list[Any]]:
     if not input_:
-        raise DataError("input_ is a dictionary without keys, so there is nothing to split.")
+        raise DataError("input_ is a dictionary without keys. To fix, pass at least one iterable to split.")
     columns = {key: _read_items(column, f"input_[{key!r}]") for key, column in input_.items()}
     check_equal_lengths({key: len(column) for key, column in columns.items()}, "input_")
     return columns
@@ -145,16 +150,16 @@ def _read_items(iterable: Iterable[Any], where: str) -> list[Any]:
 
 
 def _split_indices(count: int, portions: list[Fraction], shuffle: bool) -> list[list[int]]:
-    """The indices of each part's items."""
+    """Returns the indices of the items of each part."""
     sizes = _split_sizes(count, portions)
-    # On the CPU by name: torch.set_default_device would otherwise move the draw to another device's stream.
+    # On the CPU explicitly: torch.set_default_device would otherwise use the generator of another device.
     order = torch.randperm(count, device="cpu").tolist() if shuffle else list(range(count))
     ends = [sum(sizes[: position + 1]) for position in range(len(sizes))]
     return [order[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def _split_sizes(count: int, portions: list[Fraction]) -> list[int]:
-    """The size of each part, by largest remainder."""
+    """Computes the size of each part with the largest remainder method."""
     shares = [count * portion for portion in portions]
     sizes = [math.floor(share) for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda position: sizes[position] - shares[position])
@@ -163,7 +168,8 @@ def _split_sizes(count: int, portions: list[Fraction]) -> list[int]:
     if 0 in sizes:
         position = sizes.index(0)
         raise DataError(
-            f"Part {position + 1} of {len(sizes)} would be empty: its portion is {float(portions[position]):.6g} and "
-            f"there are {count} items, which makes sizes {sizes}. Give more items, a larger portion, or fewer parts."
+            f"Part {position + 1} of {len(sizes)} would be empty: for {count} items and a portion of "
+            f"{float(portions[position]):.6g}, the sizes are {sizes}. To fix, pass more items, a larger portion or "
+            "fewer parts."
         )
     return sizes

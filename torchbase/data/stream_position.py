@@ -1,4 +1,4 @@
-"""How much of a stream was handed out, and in what order its shards are asked for mini-batches."""
+"""The position in a stream, and the order in which mini-batches are read from its shards."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 
 class ShardRequest(NamedTuple):
-    """Which mini-batch is asked for.
+    """A request for a mini-batch of a shard.
 
     Attributes:
         pass_number: The pass over the stream, from 1.
-        shard: The shard, from 0.
-        number: The mini-batch within the shard, from 0.
-        state: What ``ShardAnswer.state`` was with the mini-batch before, if it is known.
+        shard: The index of the shard, from 0.
+        number: The index of the mini-batch in the shard, from 0.
+        state: ``ShardResult.state`` of the previous mini-batch of the shard, if known.
     """
 
     pass_number: int
@@ -21,14 +21,14 @@ class ShardRequest(NamedTuple):
     state: Mapping[str, Any] | None
 
 
-class ShardAnswer(NamedTuple):
+class ShardResult(NamedTuple):
     """A mini-batch of a shard.
 
     Attributes:
-        shard: The shard, from 0.
-        mini_batch: The mini-batch; None where there is no further one.
-        state: With what the shard goes on exactly behind this mini-batch; None where that isn't known.
-        has_ended: Whether there is known to be nothing behind it.
+        shard: The index of the shard, from 0.
+        mini_batch: The mini-batch; None at the end of the shard.
+        state: The state from which the shard resumes exactly after this mini-batch; None if it has no such state.
+        has_ended: Whether this mini-batch is known to be the last mini-batch of the shard.
     """
 
     shard: int
@@ -39,17 +39,17 @@ class ShardAnswer(NamedTuple):
 
 @dataclass
 class StreamPosition:
-    """How much of a stream was handed out.
+    """The position in a stream. Checkpoints save its attributes.
 
     Attributes:
-        mini_batch_size: How many examples a mini-batch holds.
-        given: How many mini-batches of this pass each shard has given.
-        has_ended: Whether each shard is known to hold no more.
-        states: With what each shard goes on; None where it has to be read again from its start.
+        mini_batch_size: The number of examples in a mini-batch.
+        given: The number of mini-batches of this pass that were returned from each shard.
+        has_ended: Whether each shard is known to have ended.
+        states: The state from which each shard resumes; None if it has to be read again from its start.
         pass_number: The pass over the stream, from 1.
-        turn: The shard that gives the next mini-batch.
+        turn: The index of the shard of the next mini-batch.
         epoch: The epoch, from 1.
-        mini_batches: How many mini-batches of this epoch were handed out.
+        mini_batches: The number of mini-batches of this epoch that were returned.
     """
 
     mini_batch_size: int
@@ -61,39 +61,39 @@ class StreamPosition:
     epoch: int = 1
     mini_batches: int = 0
 
-    def take(self, answer: ShardAnswer) -> None:
-        """Counts a mini-batch that is handed out, or notes that a shard has ended."""
-        self.has_ended[answer.shard] = answer.has_ended
-        if answer.mini_batch is None:
+    def advance(self, result: ShardResult) -> None:
+        """Moves the position after the mini-batch of a result, or to the end of its shard."""
+        self.has_ended[result.shard] = result.has_ended
+        if result.mini_batch is None:
             return
-        self.given[answer.shard] += 1
-        self.states[answer.shard] = answer.state
-        self.turn = (answer.shard + 1) % len(self.given)
+        self.given[result.shard] += 1
+        self.states[result.shard] = result.state
+        self.turn = (result.shard + 1) % len(self.given)
         self.mini_batches += 1
 
     def begin_pass(self, pass_number: int) -> None:
-        """Goes to the start of a pass."""
+        """Moves the position to the start of a pass."""
         shards = len(self.given)
         self.given, self.has_ended, self.states = [0] * shards, [False] * shards, [None] * shards
         self.pass_number, self.turn = pass_number, 0
 
 
 class ShardRequests:
-    """Asks each shard in turn; with workers, always the same one for the same shard."""
+    """An iterable of requests to all shards in turn. Each shard is always read by the same worker."""
 
     def __init__(self, position: StreamPosition, workers: int) -> None:
-        """Sets what to ask for.
+        """Sets the start of the requests.
 
         Args:
-            position: Where to begin when this is iterated; it is then to be moved by what is answered.
-            workers: How many workers there are; the number of shards is a multiple of it.
+            position: The position at which an iteration starts. The results of the requests have to advance it.
+            workers: The number of workers. The number of shards is a multiple of it.
         """
         self.position = position
-        self._group = max(workers, 1)  # shards that are asked for at a time, one of each worker
+        self._group = max(workers, 1)  # the number of shards that are requested together, one per worker
 
     def __iter__(self) -> Iterator[ShardRequest | None]:
-        """The requests, and None for those that only keep the turns of the workers, until all shards have ended."""
-        position = self.position  # while this runs ahead of it
+        """Yields requests until all shards have ended. None skips the turn of a worker."""
+        position = self.position  # the requests run ahead of it
         numbers, states, turn = list(position.given), list(position.states), position.turn
         while not all(position.has_ended):
             for first in range(0, len(numbers), self._group):
@@ -102,7 +102,7 @@ class ShardRequests:
                     continue
                 for shard in group:
                     if shard < turn or position.has_ended[shard]:
-                        yield None  # so that the next shard is asked of its own worker
+                        yield None  # so that the next shard is requested from its worker
                         continue
                     yield ShardRequest(position.pass_number, shard, numbers[shard], states[shard])
                     numbers[shard], states[shard] = numbers[shard] + 1, None

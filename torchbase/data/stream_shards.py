@@ -1,4 +1,4 @@
-"""The shards of a stream, each read by itself: by a worker, or in the main process behind a fence."""
+"""The shards of a stream. Each shard is read separately, in a worker or in the main process."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from torch.utils.data import Dataset as IndexedDataset
 
 from torchbase.data.arrow_columns import as_tensor
 from torchbase.data.columns import collate_rows
-from torchbase.data.reading import Collate, collated
-from torchbase.data.stream_position import ShardAnswer, ShardRequest
+from torchbase.data.reading import Collate, call_collate
+from torchbase.data.stream_position import ShardRequest, ShardResult
 from torchbase.errors import DataError
 from torchbase.randomness import Randomness, fence, seed_host_streams
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-SHARDS_AT_ONCE = 64  # each that is being read has an open file, and a shuffle buffer where there is one
+SHARDS_AT_ONCE = 64  # each of them has an open file, and a shuffle buffer if the stream is shuffled
 
 
 @dataclass(frozen=True)
 class StreamSource:
-    """What is read, and how.
+    """A stream and the settings for reading it.
 
-    A stream of very many shards is read as `SHARDS_AT_ONCE`, each of several of the stream's own.
+    Of a stream with many shards, several are combined, so that at most `SHARDS_AT_ONCE` are read.
 
     Attributes:
         dataset: The stream.
-        mini_batch_size: How many examples a mini-batch holds; the last of a shard holds the rest.
+        mini_batch_size: The number of examples in a mini-batch. The last mini-batch of a shard can be smaller.
         phase: The name of the phase.
         randomness: The seed of the run.
-        collate: Makes a mini-batch of a list of examples; without one their columns are stacked.
+        collate: Collates a list of examples into a mini-batch. None stacks the columns.
     """
 
     dataset: "IterableDataset"
@@ -44,44 +44,45 @@ class StreamSource:
 
     @property
     def shards(self) -> int:
-        """How many shards are read side by side."""
+        """The number of shards that are read concurrently."""
         return int(min(self.dataset.num_shards, SHARDS_AT_ONCE))
 
     def open(self, shard: int) -> "IterableDataset":
-        """Gives a shard as a stream of its own, at its start."""
+        """Returns a shard as a stream, at its start."""
         return self.dataset.shard(num_shards=self.shards, index=shard)
 
 
-class StreamShards(IndexedDataset[ShardAnswer | None]):
-    """Gives mini-batches by shard and number, and is quick where they are asked for one after the other.
+class StreamShards(IndexedDataset[ShardResult | None]):
+    """A dataset of mini-batches by shard and number. Reading the mini-batches of a shard in order is fast.
 
-    Each shard that is being read has an iterator. Where that stands elsewhere than at what is asked for, the shard is
-    opened anew: from the state, or from its start, in which case what comes before is read and passed over.
+    Each open shard has an iterator. If its position differs from that of a request, the shard is opened again: at the
+    state of the request, or at the start of the shard. In the latter case, the previous mini-batches are read and
+    skipped.
     """
 
     def __init__(self, source: StreamSource) -> None:
-        """Prepares the reading; nothing is read yet.
+        """Prepares the reading. Nothing is read yet.
 
         Args:
-            source: What is read.
+            source: The stream.
         """
         self._source = source
         self._readers: dict[int, _ShardReader] = {}
 
-    def __getitem__(self, request: ShardRequest | None) -> ShardAnswer | None:
+    def __getitem__(self, request: ShardRequest | None) -> ShardResult | None:
         """Reads a mini-batch.
 
         Args:
-            request: Which one; None is answered with None.
+            request: The request; None returns None.
         """
         if request is None:
             return None
-        reader = self._readers.pop(request.shard, None)  # put back below, unless it fails
+        reader = self._readers.pop(request.shard, None)  # stored again below, unless reading fails
         try:
             with fence():
-                if reader is None or not reader.stands_at(request):
+                if reader is None or not reader.is_at(request):
                     reader = _ShardReader(self._source, request)
-                answer = reader.read()
+                result = reader.read()
         except Exception as error:
             error.add_note(
                 f"while reading mini-batch {request.number + 1} of shard {request.shard} of the stream of "
@@ -89,7 +90,7 @@ class StreamShards(IndexedDataset[ShardAnswer | None]):
             )
             raise
         self._readers[request.shard] = reader
-        return answer
+        return result
 
 
 class _ShardReader:
@@ -101,50 +102,50 @@ class _ShardReader:
         self._stream.set_epoch(request.pass_number)
         if state is not None:
             self._stream.load_state_dict(dict(state))
-        # Not iter(stream): within a worker that would divide the shard among the workers once more.
+        # Not iter(stream): in a worker, it would split the shard among the workers again.
         self._examples: Iterator[Any] = self._stream.iter(batch_size=1)
         if state is None:
             for number in range(request.number):
                 self._next_examples(number)
 
-    def stands_at(self, request: ShardRequest) -> bool:
-        is_there = self._number == request.number or (self._has_ended and self._number < request.number)
-        return is_there and self._pass_number == request.pass_number
+    def is_at(self, request: ShardRequest) -> bool:
+        has_number = self._number == request.number or (self._has_ended and self._number < request.number)
+        return has_number and self._pass_number == request.pass_number
 
-    def read(self) -> ShardAnswer:
+    def read(self) -> ShardResult:
         examples = [] if self._has_ended else self._next_examples(self._number)
         self._has_ended = len(examples) < self._source.mini_batch_size
         if not examples:
-            return ShardAnswer(self._shard, None, None, has_ended=True)
-        rows = [as_row(one) for one in examples]
+            return ShardResult(self._shard, None, None, has_ended=True)
+        rows = [to_row(example) for example in examples]
         collate = self._source.collate
-        batch = collate_rows(rows) if collate is None else collated(collate, rows)
+        batch = collate_rows(rows) if collate is None else call_collate(collate, rows)
         self._number += 1
         state = self._stream.state_dict()
         is_exact = resumes_exactly(state, self._number * self._source.mini_batch_size)
-        return ShardAnswer(self._shard, batch, state if is_exact else None, self._has_ended)
+        return ShardResult(self._shard, batch, state if is_exact else None, self._has_ended)
 
     def _next_examples(self, number: int) -> list[Any]:
-        # What is passed over is seeded, too: a map of the user's may draw ahead, for examples of later mini-batches.
+        # Also seeded for skipped mini-batches: a map of the user can draw ahead, for examples of later mini-batches.
         source = self._source
         seed_host_streams(source.randomness.derive("reading", source.phase, self._pass_number, self._shard, number))
         return list(islice(self._examples, source.mini_batch_size))
 
 
 def resumes_exactly(state: Mapping[str, Any], examples: int) -> bool:
-    """Tells whether a stream that loads a state goes on as if it had never stopped.
+    """Returns whether a stream that loads a state continues exactly as if it had not been interrupted.
 
-    That is so where nothing was read ahead, which is to say that every counter in the state stands at the examples that
-    were given, and where no code of the user's is run for examples that are passed over: tables of Arrow, mapped one
-    by one. A shuffle buffer doesn't appear in the state, but the counters beneath it run ahead; and where `datasets`
-    gathers rows for it, or for a batched map, that appears.
+    Two conditions are needed. Nothing is read ahead: each counter in the state equals the number of returned examples.
+    And no code of the user runs for skipped examples: the stream consists of Arrow tables, mapped example by example. A
+    shuffle buffer is not in the state, but the counters below it run ahead. The rows that `datasets` collects for a
+    shuffle buffer or a batched map are in the state.
 
     Args:
-        state: What ``IterableDataset.state_dict()`` gave.
-        examples: How many examples the stream has given.
+        state: The return value of ``IterableDataset.state_dict()``.
+        examples: The number of examples that the stream has returned.
 
     Returns:
-        Whether it is known to be exact.
+        Whether the stream is known to resume exactly.
     """
     return set(_counters(state.get("examples_iterable"))) == {examples}
 
@@ -163,30 +164,30 @@ def _counters(level: Any) -> list[Any]:
     return [None]
 
 
-def as_row(example: Any) -> dict[str, Any]:
-    """Makes what `dataset.with_format("torch")` would give of an example without a format.
+def to_row(example: Any) -> dict[str, Any]:
+    """Converts an example to the values of `dataset.with_format("torch")`, unless the stream has a format.
 
     Args:
-        example: By column, the values of one example: a list of one, or, under a format, a tensor or array with a
-            first dimension of 1.
+        example: The columns of one example. A column is a list with one value; if the stream has a format, it is a
+            tensor or array with a first dimension of 1.
 
     Returns:
-        By column the value: under a format as it is, else a tensor where it is of numbers.
+        The values by column. If the stream has a format, they are unchanged; otherwise numbers are tensors.
 
     Raises:
-        DataError: If it isn't a dictionary.
+        DataError: The example is not a dictionary.
     """
     if not isinstance(example, Mapping):
         raise DataError(
-            f"An example of the stream has to be a dictionary of columns, and a {type(example).__name__} came. To fix, "
-            "give the stream no format of tables: none, 'torch' or 'numpy'."
+            f"An example of the stream has to be a dictionary of columns, but got {type(example).__name__}. To fix, "
+            "use no format, 'torch' or 'numpy'; formats of tables are not supported."
         )
     return {
-        column: _tensorized(values[0]) if isinstance(values, list) else values[0] for column, values in example.items()
+        column: _to_tensor(values[0]) if isinstance(values, list) else values[0] for column, values in example.items()
     }
 
 
-def _tensorized(value: Any) -> Any:
+def _to_tensor(value: Any) -> Any:
     if value is None or isinstance(value, str | bytes | torch.Tensor):
         return value
     if isinstance(value, bool | int | float | np.number | np.bool_ | np.ndarray | list):

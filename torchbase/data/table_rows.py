@@ -1,4 +1,4 @@
-"""The rows of a dataset's Arrow table: where they lie, and their columns of a mini-batch."""
+"""Reading of rows from the Arrow table of a dataset."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,16 @@ ROWS_COMPARED = 64
 
 
 class TableRows:
-    """Reads rows of some columns of a dataset, all of which Arrow's buffers can give.
+    """A reader of those columns of a dataset that can be read directly from Arrow.
 
-    Columns in one piece are taken from their buffers by numpy. Others are gathered by `datasets`, a table at a time.
+    NumPy reads contiguous columns from their buffers. `datasets` reads the other columns, as one table per mini-batch.
     """
 
     def __init__(self, dataset: "Dataset", columns: Sequence[str]) -> None:
-        """Looks at the columns.
+        """Inspects the columns.
 
         Args:
-            dataset: The dataset; its format doesn't matter.
+            dataset: The dataset. Its format is ignored.
             columns: The names of the columns.
         """
         self._dataset = dataset
@@ -34,12 +34,12 @@ class TableRows:
         table = dataset.data.table
         found = {name: array_column(table.column(name)) for name in columns}
         arrays = {name: array for name, array in found.items() if array is not None}
-        self._arrays = arrays if self._gives_what_datasets_gives(arrays) else {}
+        self._arrays = arrays if self._match_datasets(arrays) else {}
         others = [name for name in columns if name not in self._arrays]
         self._others = _arrow(dataset, others) if others else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A dataset in files is pickled as their names; the arrays over them would be pickled number by number.
+        # A dataset in files is pickled as file names, but the arrays would be pickled with all their numbers.
         return TableRows, (self._dataset, self._columns)
 
     def read(self, rows: list[int]) -> dict[str, torch.Tensor | list[Any] | None]:
@@ -49,7 +49,7 @@ class TableRows:
             rows: Positions in the dataset.
 
         Returns:
-            By column, a tensor or a list; None where the rows at hand are ragged, empty or hold nulls.
+            A dictionary of columns: a tensor or a list; None if the rows are ragged, empty or contain nulls.
         """
         columns = self._take(self._arrays, rows) if self._arrays else {}
         if self._others is not None:
@@ -63,32 +63,32 @@ class TableRows:
             positions = self._rows_in_table[positions]
         return {name: array.take(positions) for name, array in arrays.items()}
 
-    def _gives_what_datasets_gives(self, arrays: Mapping[str, ArrayColumn]) -> bool:
-        """Compares some rows; where the rows of the dataset lie is not something that `datasets` promises to tell."""
+    def _match_datasets(self, arrays: Mapping[str, ArrayColumn]) -> bool:
+        """Compares some rows with `datasets`, since the positions of rows in the table are not part of its API."""
         if not arrays or len(self._dataset) == 0:
             return False
         some = np.unique(np.linspace(0, len(self._dataset) - 1, ROWS_COMPARED, dtype=np.int64)).tolist()
         expected = _arrow(self._dataset, list(arrays))[some]
-        pairs = [(taken, to_column(expected.column(name))) for name, taken in self._take(arrays, some).items()]
-        return any(taken is not None for taken, _ in pairs) and all(_agree(*pair) for pair in pairs)
+        pairs = [(values, to_column(expected.column(name))) for name, values in self._take(arrays, some).items()]
+        return any(values is not None for values, _ in pairs) and all(_are_equal(*pair) for pair in pairs)
 
 
 def _arrow(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
-    has_others = set(dataset.column_names) != set(columns)  # to select takes longer than all else here
+    has_others = set(dataset.column_names) != set(columns)  # without them, the slow selection is not needed
     return (dataset.select_columns(list(columns)) if has_others else dataset).with_format("arrow")
 
 
-def _agree(taken: torch.Tensor | list[Any] | None, given: torch.Tensor | list[Any] | None) -> bool:
-    if taken is None or given is None:
-        return taken is given
-    return np.array_equal(np.asarray(taken), np.asarray(given), equal_nan=True)
+def _are_equal(first: torch.Tensor | list[Any] | None, second: torch.Tensor | list[Any] | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(np.asarray(first), np.asarray(second), equal_nan=True)
 
 
 def _rows_in_table(dataset: "Dataset") -> NDArray[np.int64] | None:
-    """Finds where the rows of a dataset lie in its table, after select, shuffle, sort, …; None where they lie in order.
+    """Returns the positions of the rows in the table, after select, shuffle, sort, …; None if they are in order.
 
-    `datasets` keeps this in a private attribute and offers no public way to it. So what is read with it is compared
-    with what `datasets` itself gives before it is used.
+    `datasets` stores the positions in a private attribute and has no public access to them. So rows that are read with
+    them are compared with the rows that `datasets` returns, before they are used.
     """
     indices = dataset._indices
     return None if indices is None else indices.column(0).to_numpy().view(np.int64)

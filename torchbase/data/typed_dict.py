@@ -1,4 +1,4 @@
-"""Checkers of dictionaries: that the keys are the expected ones and the values have the expected types."""
+"""Checkers of dictionaries: the keys have to match, and the values have to be of the expected types."""
 
 import reprlib
 import types
@@ -12,9 +12,9 @@ DataDict = TypeVar("DataDict", bound=Mapping[str, Any])
 
 
 class TypedDict:
-    """A checker of dictionaries that have exactly the given keys, each with a value of its type.
+    """A checker of dictionaries with a fixed set of keys and a type for the value of each key.
 
-    Values are checked with ``isinstance``, but that a ``bool`` isn't accepted for an ``int``.
+    Values are checked with ``isinstance``, except that a ``bool`` is not accepted as an ``int``.
 
     Attributes:
         type_dict: The expected type, or union of types, of each key.
@@ -25,54 +25,54 @@ class TypedDict:
     """
 
     def __init__(self, type_dict: Mapping[str, type | types.UnionType]) -> None:
-        """Keep the expected types.
+        """Checks and stores the expected types.
 
         Args:
-            type_dict: The expected type of each key: a class, or a union of classes as ``int | str``.
+            type_dict: The expected type of each key: a class, or a union of classes such as ``int | str``.
 
         Raises:
-            TypeError: It isn't a dictionary, a key isn't a string, or a value is neither a class nor a union of
-                classes that ``isinstance`` can check.
+            TypeError: ``type_dict`` is not a dictionary, a key is not a string, or a value is neither a class nor a
+                union of classes that ``isinstance`` can check.
         """
         if not isinstance(type_dict, Mapping):
-            raise TypeError(f"type_dict has to be a dictionary of types, but a {_type_name(type(type_dict))} came.")
+            raise TypeError(f"type_dict has to be a dictionary of types, but got {_type_name(type(type_dict))}.")
         for key, expected in type_dict.items():
             if not isinstance(key, str):
-                raise TypeError(f"The keys of type_dict have to be str, but {_described(key)} came.")
+                raise TypeError(f"The keys of type_dict have to be str, but got {_describe(key)}.")
             for member in _members(expected):
                 _check_is_checkable(key, member)
         self.type_dict: Mapping[str, type | types.UnionType] = dict(type_dict)
 
     def check_type(self, key: str, value: Any) -> None:
-        """Check one value.
+        """Checks the type of a value.
 
         Args:
-            key: The key it is for.
-            value: The value to check.
+            key: The key of the value.
+            value: The value.
 
         Raises:
-            KeyError: There is no such key in ``type_dict``.
-            TypeError: The value doesn't have the type that its key expects.
+            KeyError: ``type_dict`` has no such key.
+            TypeError: The value is not of the type that the key expects.
         """
         members = self._expected_members(key)
         if not _is_instance(value, members):
             raise TypeError(f"data_dict[{key!r}] has to be {_mismatch(value, members)}.")
 
     def __call__(self, data_dict: DataDict) -> DataDict:
-        """Check the keys and all values of a dictionary.
+        """Checks the keys and all values of a dictionary.
 
         Args:
-            data_dict: The dictionary to check.
+            data_dict: The dictionary.
 
         Returns:
             The same object.
 
         Raises:
-            KeyError: Keys are missing or unknown; the message names all of them.
-            TypeError: It isn't a dictionary, or a value doesn't have the type that its key expects.
+            KeyError: Keys are missing or unknown. The message names all of them.
+            TypeError: ``data_dict`` is not a dictionary, or a value is not of the type that its key expects.
         """
         if not isinstance(data_dict, Mapping):
-            raise TypeError(f"data_dict has to be a dictionary, but a {_type_name(type(data_dict))} came.")
+            raise TypeError(f"data_dict has to be a dictionary, but got {_type_name(type(data_dict))}.")
         self._check_keys(data_dict)
         for key, value in data_dict.items():
             self.check_type(key, value)
@@ -86,16 +86,16 @@ class TypedDict:
     def _check_keys(self, data_dict: Mapping[str, Any]) -> None:
         missing = [repr(key) for key in self.type_dict if key not in data_dict]
         unknown = [repr(key) + nearest_name_hint(key, self.type_dict) for key in data_dict if key not in self.type_dict]
-        mistakes = [f"{what}: {', '.join(keys)}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys]
-        if mistakes:
-            raise KeyError(f"The keys have to be exactly {list(self.type_dict)}; {'; '.join(mistakes)}.")
+        problems = [f"{kind}: {', '.join(keys)}" for kind, keys in (("missing", missing), ("unknown", unknown)) if keys]
+        if problems:
+            raise KeyError(f"The keys have to be exactly {list(self.type_dict)}; {'; '.join(problems)}.")
 
 
 class TypedDictIterable(TypedDict):
-    """A checker of dictionaries of iterables: of equal length, with all items of the type of their key.
+    """A checker of dictionaries of iterables. They have to be of equal length, with all items of the type of their key.
 
-    ``check_type`` takes a whole iterable as the value of a key. An iterable has to bear being read again after the
-    check, so iterators (as generators) are refused, and so are strings, which are seldom meant as iterables.
+    ``check_type`` checks a whole iterable. Iterators such as generators raise a TypeError, since they can't be read
+    again after the check. Strings raise a TypeError, too, since they are rarely meant as iterables.
 
     Attributes:
         type_dict: The expected type, or union of types, of the items of each key.
@@ -109,7 +109,7 @@ class TypedDictIterable(TypedDict):
 
     @property
     def data(self) -> Mapping[str, Iterable[Any]] | None:
-        """The dictionary that last passed the check, or None before there is one. To assign it is to check it."""
+        """The dictionary that last passed the check, or None. Assigning a dictionary checks it."""
         return self._data
 
     @data.setter
@@ -117,41 +117,41 @@ class TypedDictIterable(TypedDict):
         self(data_dict)
 
     def check_type(self, key: str, value: Any) -> None:
-        """Check all items of one iterable.
+        """Checks the types of all items of an iterable.
 
         Args:
-            key: The key it is for.
-            value: The iterable to check.
+            key: The key of the iterable.
+            value: The iterable.
 
         Raises:
-            KeyError: There is no such key in ``type_dict``.
-            TypeError: The value is no iterable, or one that can be read only once, or a string; or an item doesn't
-                have the type that its key expects (the message names the index of the first one).
+            KeyError: ``type_dict`` has no such key.
+            TypeError: The value is not iterable, can be read only once, or is a string; or an item is not of the type
+                that the key expects. The message names the index of the first such item.
         """
         members = self._expected_members(key)
         where = f"data_dict[{key!r}]"
         check_iterable(value, where)
         if isinstance(value, Iterator):
             raise TypeError(
-                f"Checking would use up {where}, a {_type_name(type(value))} that can be read only once. "
-                f"Make it a list first: list(...)."
+                f"{where} is a {_type_name(type(value))}, which can be read only once, so the check would exhaust it. "
+                f"To fix, convert it to a list first: list(...)."
             )
         for index, item in enumerate(value):
             if not _is_instance(item, members):
                 raise TypeError(f"Item {index} of {where} has to be {_mismatch(item, members)}.")
 
     def __call__(self, data_dict: DataDict) -> DataDict:
-        """Check the keys, all items and the lengths of a dictionary of iterables, and keep it as ``data``.
+        """Checks the keys, all items and the lengths of a dictionary of iterables, and stores it as ``data``.
 
         Args:
-            data_dict: The dictionary to check. Its iterables are read, to their ends.
+            data_dict: The dictionary. Its iterables are read completely.
 
         Returns:
             The same object.
 
         Raises:
-            KeyError: Keys are missing or unknown; the message names all of them.
-            TypeError: It isn't a dictionary, or a value or an item doesn't pass ``check_type``.
+            KeyError: Keys are missing or unknown. The message names all of them.
+            TypeError: ``data_dict`` is not a dictionary, or a value doesn't pass ``check_type``.
             DataError: The iterables differ in length.
         """
         super().__call__(data_dict)
@@ -161,47 +161,47 @@ class TypedDictIterable(TypedDict):
 
 
 def check_iterable(value: object, where: str) -> None:
-    """Check that a value can be iterated over and isn't a string (of characters or of bytes).
+    """Checks that a value is iterable and not a string or bytes.
 
     Args:
-        value: The value to check. It isn't read.
-        where: What it is, for the message.
+        value: The value. It is not read.
+        where: The name of the value in the message.
 
     Raises:
-        TypeError: It can't be iterated over, or is a string.
+        TypeError: The value is not iterable, or is a string or bytes.
     """
     if isinstance(value, str | bytes):
-        raise TypeError(f"{where} has to be an iterable of items, but a string came: {_described(value)}.")
+        raise TypeError(f"{where} has to be an iterable of items, but got a string: {_describe(value)}.")
     try:
         iter(value)  # type: ignore[call-overload]
     except TypeError as error:
-        raise TypeError(f"{where} has to be an iterable, but {_described(value)} came.") from error
+        raise TypeError(f"{where} has to be an iterable, but got {_describe(value)}.") from error
 
 
 def check_equal_lengths(lengths: Mapping[Any, int], where: str) -> None:
-    """Check that the iterables of a dictionary are equally long.
+    """Checks that the iterables of a dictionary are of equal length.
 
     Args:
         lengths: The number of items of each key.
-        where: What the dictionary is, for the message.
+        where: The name of the dictionary in the message.
 
     Raises:
-        DataError: They differ.
+        DataError: The lengths differ.
     """
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{key!r}: {length}" for key, length in lengths.items())
-        raise DataError(f"The iterables in {where} have to be equally long, but their lengths are {listed}.")
+        raise DataError(f"The iterables in {where} have to be of equal length, but their lengths are {listed}.")
 
 
 def nearest_name_hint(name: object, known: Iterable[str]) -> str:
-    """What to say of an unknown name: the known name nearest to it, or else all that are known.
+    """Returns a hint for an unknown name: the nearest known name, or all known names if none is near.
 
     Args:
         name: The unknown name.
-        known: The names that there are.
+        known: The known names.
 
     Returns:
-        The hint, to be put right after the name.
+        The hint. It starts with a space, to be appended to the name.
     """
     names = list(known)
     nearest = nearest_name(name, names)
@@ -211,19 +211,19 @@ def nearest_name_hint(name: object, known: Iterable[str]) -> str:
 
 
 def _members(expected: object) -> tuple[Any, ...]:
-    """The types of a union, or the one type."""
+    """Returns the types of a union, or the single type."""
     is_union = isinstance(expected, types.UnionType) or typing.get_origin(expected) is typing.Union
     return typing.get_args(expected) if is_union else (expected,)
 
 
 def _check_is_checkable(key: str, member: object) -> None:
-    mistake = f"type_dict[{key!r}] has to be a class or a union of classes as int | str, but {member!r} came"
+    problem = f"type_dict[{key!r}] has to be a class or a union of classes such as int | str, but got {member!r}"
     if not isinstance(member, type):
-        raise TypeError(f"{mistake}. Give the class itself: list for list[int], type(None) for None.")
+        raise TypeError(f"{problem}. To fix, pass the class itself: list for list[int], type(None) for None.")
     try:
         isinstance(None, member)
     except TypeError as error:
-        raise TypeError(f"{mistake}, which isinstance can't check: {error}.") from error
+        raise TypeError(f"{problem}, which isinstance can't check: {error}.") from error
 
 
 def _is_instance(value: object, members: tuple[type, ...]) -> bool:
@@ -234,10 +234,10 @@ def _is_instance(value: object, members: tuple[type, ...]) -> bool:
 
 def _mismatch(value: object, members: tuple[type, ...]) -> str:
     expected = " | ".join(_type_name(member) for member in members)
-    return f"{expected}, but {_described(value)} came"
+    return f"{expected}, but got {_describe(value)}"
 
 
-def _described(value: object) -> str:
+def _describe(value: object) -> str:
     return f"{reprlib.repr(value)} of type {_type_name(type(value))}"
 
 

@@ -1,4 +1,4 @@
-"""The datasets that a run validates on: their names, and which are only for demonstration."""
+"""The validation datasets of a run: their names, their intervals, and which are only for demonstration."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
     """The validation datasets of a run, as a read-only mapping from name to dataset.
 
-    A dataset that is only for demonstration is validated on and logged, but has no vote in which checkpoint is the
-    best. There may be no datasets at all: give three empty tuples.
+    A dataset that is only for demonstration is validated on and logged, but has no influence on which checkpoint is the
+    best. For a run without validation, pass three empty tuples.
 
     Attributes:
-        datasets: The datasets, each with at least one row, or streams (`datasets.IterableDataset`); a list is kept as
-            a tuple, as in all three.
-        only_for_demo: Whether each of them is only for demonstration.
-        every: How often each of them is validated on: ``"2ep"`` at the end of every second epoch, ``"500it"`` within
-            the epochs, behind every 500th training iteration of the run; and at the end of the last epoch. One interval
-            stands for all of them.
-        names: Their names. They become tags and file names, so each is different, starts with a letter or digit and
-            has only letters and digits of ASCII, ``-``, ``_`` and ``.``.
+        datasets: The datasets, each with at least one row, or streams (`datasets.IterableDataset`). Lists are converted
+            to tuples, as for the other attributes.
+        only_for_demo: Whether each dataset is only for demonstration.
+        every: How often each dataset is validated on: ``"2ep"`` is at the end of every second epoch, ``"500it"`` after
+            every 500 training iterations of the run. Each dataset is also validated on at the end of the last epoch. A
+            single interval applies to all datasets.
+        names: The names of the datasets, which are also tags and file names. Each name is unique, starts with a letter
+            or digit and consists of ASCII letters and digits, ``-``, ``_`` and ``.``.
 
     Raises:
-        DataError: Any of that isn't so. The message lists all mistakes.
+        DataError: An argument is not valid. The message lists all problems.
 
     Example:
         >>> ValidationDatasetsDict(datasets=(part, valid), only_for_demo=(True, False), names=("train", "valid"))
@@ -47,26 +47,26 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
     every: Sequence[str | Interval] | str | Interval = "1ep"
 
     def __post_init__(self) -> None:
-        """Check what was given, and keep it as tuples."""
+        """Checks the arguments and converts them to tuples."""
         if isinstance(self.every, str | Interval):
             object.__setattr__(self, "every", [self.every] * (len(self.names) if _is_sequence(self.names) else 0))
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        mistakes = [mistake for field, value in given.items() for mistake in _sequence_mistakes(field, value)]
-        # What is no sequence was reported above; its items can't be looked at.
-        kept = {field: tuple(value) for field, value in given.items() if not _sequence_mistakes(field, value)}
-        mistakes += _length_mistakes(kept) if len(kept) == len(given) else []
-        mistakes += _dataset_mistakes(kept.get("datasets", ()), kept.get("names", ()))
-        mistakes += _flag_mistakes(kept.get("only_for_demo", ()))
-        mistakes += _name_mistakes(kept.get("names", ()))
-        mistakes += _interval_mistakes(kept.get("every", ()))
-        if mistakes:
-            raise DataError("The validation datasets can't be used:" + "".join(f"\n- {line}" for line in mistakes))
-        kept["every"] = tuple(Interval.parse(interval) for interval in kept["every"])
-        for field, value in kept.items():
+        arguments = {field.name: getattr(self, field.name) for field in fields(self)}
+        problems = [problem for field, value in arguments.items() for problem in _sequence_problems(field, value)]
+        # Arguments that are not sequences are reported above; their items can't be checked.
+        sequences = {field: tuple(value) for field, value in arguments.items() if not _sequence_problems(field, value)}
+        problems += _length_problems(sequences) if len(sequences) == len(arguments) else []
+        problems += _dataset_problems(sequences.get("datasets", ()), sequences.get("names", ()))
+        problems += _flag_problems(sequences.get("only_for_demo", ()))
+        problems += _name_problems(sequences.get("names", ()))
+        problems += _interval_problems(sequences.get("every", ()))
+        if problems:
+            raise DataError("The validation datasets are not valid:" + "".join(f"\n- {line}" for line in problems))
+        sequences["every"] = tuple(Interval.parse(interval) for interval in sequences["every"])
+        for field, value in sequences.items():
             object.__setattr__(self, field, value)
 
     def __getitem__(self, name: str) -> Dataset | IterableDataset:
-        """The dataset of that name.
+        """Returns the dataset of a name.
 
         Args:
             name: One of ``names``.
@@ -75,7 +75,7 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
             The dataset.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no dataset of that name.
         """
         return self.datasets[self._index(name)]
 
@@ -86,21 +86,21 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         return len(self.names)
 
     def is_only_for_demo(self, name: str) -> bool:
-        """Whether the dataset of that name is only for demonstration.
+        """Returns whether the dataset of a name is only for demonstration.
 
         Args:
             name: One of ``names``.
 
         Returns:
-            Its flag.
+            Whether the dataset is only for demonstration.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no dataset of that name.
         """
         return self.only_for_demo[self._index(name)]
 
     def interval_of(self, name: str) -> Interval:
-        """How often the dataset of that name is validated on.
+        """Returns how often the dataset of a name is validated on.
 
         Args:
             name: One of ``names``.
@@ -109,14 +109,14 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
             The interval, in epochs or training iterations.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no dataset of that name.
         """
         intervals: Sequence[Interval] = self.every  # type: ignore[assignment]
         return intervals[self._index(name)]
 
     @property
     def voting_names(self) -> tuple[str, ...]:
-        """The names of the datasets that aren't only for demonstration, in their order."""
+        """The names of the datasets that are not only for demonstration, in order."""
         return tuple(name for name in self.names if not self.is_only_for_demo(name))
 
     def _index(self, name: str) -> int:
@@ -125,78 +125,78 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         return self.names.index(name)
 
 
-def _sequence_mistakes(field: str, value: object) -> list[str]:
+def _sequence_problems(field: str, value: object) -> list[str]:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-    came = type(value).__name__
+    type_name = type(value).__name__
     if isinstance(value, DatasetDict | IterableDatasetDict):
-        return [f"{field} is a {came}; pick splits of it, as (splits['validation'],)."]
+        return [f"{field} is a {type_name}. To fix, pass splits of it, for example (splits['validation'],)."]
     if isinstance(value, Dataset | IterableDataset | str | bool):
-        return [f"{field} is a single {came}, not a tuple or list: is a comma missing, as in (item,)?"]
+        return [f"{field} has to be a tuple or list, but got a single {type_name}. To fix, add a comma: (item,)."]
     if not isinstance(value, Sequence):
-        return [f"{field} has to be a tuple or list, but a {came} came."]
+        return [f"{field} has to be a tuple or list, but got {type_name}."]
     return []
 
 
-def _length_mistakes(kept: Mapping[str, tuple[Any, ...]]) -> list[str]:
-    lengths = {field: len(items) for field, items in kept.items()}
+def _length_problems(sequences: Mapping[str, tuple[Any, ...]]) -> list[str]:
+    lengths = {field: len(items) for field, items in sequences.items()}
     if len(set(lengths.values())) <= 1:
         return []
     listed = ", ".join(f"{length} {field}" for field, length in lengths.items())
-    return [f"There has to be one name, one flag and one interval for each dataset, but there are {listed}."]
+    return [f"Each dataset has to have a name, a flag and an interval, but there are {listed}."]
 
 
-def _dataset_mistakes(datasets: tuple[Any, ...], names: tuple[Any, ...]) -> list[str]:
+def _dataset_problems(datasets: tuple[Any, ...], names: tuple[Any, ...]) -> list[str]:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-    mistakes = []
+    problems = []
     for index, dataset in enumerate(datasets):
         where = f"datasets[{index}]" + (f" ({names[index]!r})" if index < len(names) else "")
         if isinstance(dataset, DatasetDict | IterableDatasetDict):
-            hint = f"pick one of its splits: {', '.join(map(repr, dataset)) or 'it has none'}"
-            mistakes.append(f"{where} is a {type(dataset).__name__}, not a datasets.Dataset; {hint}.")
+            hint = f"To fix, pass one of its splits: {', '.join(map(repr, dataset)) or 'it has none'}"
+            problems.append(f"{where} has to be a datasets.Dataset, but got {type(dataset).__name__}. {hint}.")
         elif isinstance(dataset, IterableDataset):
-            continue  # whether it is empty shows when it is read
+            continue  # only reading shows whether it is empty
         elif not isinstance(dataset, Dataset):
             kind = type(dataset)
-            mistakes.append(f"{where} has to be a datasets.Dataset, but a {kind.__module__}.{kind.__qualname__} came.")
+            problems.append(f"{where} has to be a datasets.Dataset, but got {kind.__module__}.{kind.__qualname__}.")
         elif len(dataset) == 0:
-            mistakes.append(f"{where} has 0 rows; give it rows or leave it out.")
-    return mistakes
+            problems.append(f"{where} has 0 rows. To fix, add rows to it or remove it.")
+    return problems
 
 
-def _flag_mistakes(flags: tuple[Any, ...]) -> list[str]:
+def _flag_problems(flags: tuple[Any, ...]) -> list[str]:
     return [
-        f"only_for_demo[{index}] has to be True or False, but {flag!r} ({type(flag).__name__}) came."
+        f"only_for_demo[{index}] has to be True or False, but got {flag!r} ({type(flag).__name__})."
         for index, flag in enumerate(flags)
         if not isinstance(flag, bool)
     ]
 
 
-def _interval_mistakes(intervals: tuple[Any, ...]) -> list[str]:
-    mistakes = []
+def _interval_problems(intervals: tuple[Any, ...]) -> list[str]:
+    problems = []
     for index, interval in enumerate(intervals):
         try:
             Interval.parse(interval, units=("it", "ep"))
         except IntervalError as error:
-            mistakes.append(f"every[{index}]: {error}")
-    return mistakes
+            problems.append(f"every[{index}]: {error}")
+    return problems
 
 
 def _is_sequence(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _name_mistakes(names: tuple[Any, ...]) -> list[str]:
-    mistakes = []
+def _name_problems(names: tuple[Any, ...]) -> list[str]:
+    problems = []
     for index, name in enumerate(names):
         if not isinstance(name, str):
-            mistakes.append(f"names[{index}] has to be a str, but {name!r} ({type(name).__name__}) came.")
+            problems.append(f"names[{index}] has to be a str, but got {name!r} ({type(name).__name__}).")
         elif not _NAME.fullmatch(name):
-            mistakes.append(
-                f"names[{index}] is {name!r}; a name starts with a letter or digit and has only letters and digits "
-                f"of ASCII, '-', '_' and '.'."
+            problems.append(
+                f"names[{index}] is {name!r}, but a name has to start with a letter or digit and consist of ASCII "
+                f"letters and digits, '-', '_' and '.'."
             )
         elif name in names[:index]:
-            mistakes.append(f"names[{index}] repeats {name!r} of names[{names.index(name)}]; names have to differ.")
-    return mistakes
+            problems.append(f"names[{index}] repeats {name!r} of names[{names.index(name)}]; names have to be unique.")
+    return problems

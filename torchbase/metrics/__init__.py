@@ -1,13 +1,13 @@
-"""Metrics of what ``forward_pass`` returns: a base class for new ones, and families that are ready to use.
+"""Metrics of the outputs of ``forward_pass``: a base class for custom metrics, and predefined families of metrics.
 
-For: choosing metrics by the names in the config; mapping the keys of outputs to arguments; values of a mini-batch;
-values of an epoch over all samples, as a mean, or from a state.
+For: selecting the metrics that the config names; mapping the keys of outputs to arguments of metrics; values of a
+mini-batch; values of an epoch over all samples, as a mean, or from a state.
 
 In: the outputs of mini-batches. Out: numbers and figures by name. Nothing here knows of runs;
 `torchbase.hooks.metrics` calls this room.
 
-Begin with `torchbase.metrics.base`, then read `torchbase.metrics.regression`, the shortest family, and
-`torchbase.metrics.selection`, which computes what was chosen.
+Begin with `torchbase.metrics.base`. Then read `torchbase.metrics.regression`, the shortest family, and
+`torchbase.metrics.selection`, which computes the chosen metrics.
 """
 
 from torchbase.metrics.base import BaseMetricsClass

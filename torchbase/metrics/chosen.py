@@ -1,4 +1,4 @@
-"""One metric that the config chose, called with what ``forward_pass`` returned."""
+"""A metric that the config chooses, computed from the outputs of ``forward_pass``."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,11 +26,11 @@ class Metric:
     """A chosen metric.
 
     Attributes:
-        name: Its name.
+        name: The name of the metric.
         class_name: The name of its class.
-        functional: Computes it; takes keys of ``forward_pass`` as keyword arguments.
-        keywords: These keys.
-        required_keywords: Those of them that have no default.
+        functional: The function that computes the metric. It takes keys of ``forward_pass`` as keyword arguments.
+        keywords: The keys that the function takes.
+        required_keywords: The keys without a default.
     """
 
     name: str
@@ -41,91 +41,92 @@ class Metric:
 
     @property
     def kind(self) -> str:
-        """How its value over an epoch comes about; see `torchbase.metrics.epoch_kinds`."""
+        """How the value of an epoch is computed; see `torchbase.metrics.epoch_kinds`."""
         return kind_of(self.functional)
 
     @property
     def is_over_samples(self) -> bool:
-        """Whether it is computed over all samples of an epoch, and so on the host, where these are kept."""
+        """Whether the value of an epoch is computed over all samples, which are stored on the host."""
         return self.kind in (OVER_SAMPLES, FIGURE)
 
     def evaluate(self, outputs: Mapping[str, Any]) -> float:
-        """Computes it.
+        """Computes the metric.
 
         Args:
-            outputs: What ``forward_pass`` returned, of one mini-batch or of many.
+            outputs: The outputs of ``forward_pass``, of one or several mini-batches.
 
         Returns:
-            Its value.
+            The value.
 
         Raises:
-            MetricsError: It returned no number.
-            Exception: Whatever it raises, with a note that says which metric it was.
+            MetricsError: The metric does not return a number.
+            Exception: Any error that the metric raises, with a note that contains the name of the metric.
         """
         return self.to_number(self._call(self.functional, outputs))
 
     def draw(self, outputs: Mapping[str, Any]) -> Any:
-        """Gives its figure.
+        """Draws the figure of the metric.
 
         Args:
-            outputs: What ``forward_pass`` returned, of all samples.
+            outputs: The outputs of ``forward_pass`` for all samples.
 
         Returns:
-            A figure of matplotlib.
+            A Matplotlib figure.
 
         Raises:
-            Exception: Whatever it raises, with a note that says which metric it was.
+            Exception: Any error that the metric raises, with a note that contains the name of the metric.
         """
         return self._call(self.functional, outputs)
 
     def make_state(self) -> EpochState:
-        """Makes the state of an epoch for a metric that was declared to have one."""
+        """Creates the state of an epoch, for a metric that is declared with one."""
         return make_state_of(self.functional)
 
     @property
     def state_key(self) -> object:
-        """What is equal for metrics that share a state."""
+        """A key that is equal for metrics that share a state."""
         return state_key_of(self.functional)
 
     def compute_from(self, state: EpochState) -> float:
-        """Computes it from its state.
+        """Computes the metric from its state.
 
         Args:
-            state: What `make_state` gave, after some mini-batches.
+            state: A state from `make_state`, updated with mini-batches.
 
         Returns:
-            Its value.
+            The value.
 
         Raises:
-            MetricsError: It gave no number.
-            Exception: Whatever the state raises, with a note that says which metric it was.
+            MetricsError: The value is not a number.
+            Exception: Any error that the state raises, with a note that contains the name of the metric.
         """
-        with self._named():
+        with self._named_in_errors():
             return self.to_number(compute_from(self.functional, state))
 
     def update(self, state: EpochState, outputs: Mapping[str, Any], prepared: dict[object, Any]) -> None:
-        """Gives the state a mini-batch.
+        """Updates the state with a mini-batch.
 
         Args:
-            state: What `make_state` gave.
-            outputs: What ``forward_pass`` returned.
-            prepared: What was prepared of it already, by what is equal for metrics that share it; it is added to.
+            state: A state from `make_state`.
+            outputs: The outputs of ``forward_pass``.
+            prepared: The arguments that are already prepared, by a key that is equal for metrics that share them. New
+                ones are added.
 
         Raises:
-            Exception: Whatever the state raises, with a note that says which metric it was.
+            Exception: Any error that the state raises, with a note that contains the name of the metric.
         """
-        preparing = prepare_of(self.functional)
-        if preparing is None:
+        key_and_function = prepare_of(self.functional)
+        if key_and_function is None:
             self._call(state.update, outputs)
             return
-        key, prepare = preparing
+        key, prepare = key_and_function
         if key not in prepared:
             prepared[key] = self._call(prepare, outputs)
-        with self._named():
+        with self._named_in_errors():
             state.update(prepared[key])
 
     def to_number(self, value: object) -> float:
-        """Gives what the metric returned as a float.
+        """Converts the return value of the metric to a float.
 
         Args:
             value: A number, or a tensor of shape ().
@@ -134,23 +135,23 @@ class Metric:
             The number.
 
         Raises:
-            MetricsError: It is none.
+            MetricsError: The value is not a number.
         """
         if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
             value = value.item()
         if isinstance(value, Real) and not isinstance(value, bool):
             return float(value)
         raise MetricsError(
-            f"Metric {self.name!r} of {self.class_name} has to return a number (a float, an int or a tensor of shape "
-            f"()), but returned {_describe_value(value)}."
+            f"The metric {self.name!r} of {self.class_name} has to return a number (a float, an int or a tensor of "
+            f"shape ()), but returned {_describe_value(value)}."
         )
 
     def _call(self, function: Callable[..., Any], outputs: Mapping[str, Any]) -> Any:
-        with self._named():
+        with self._named_in_errors():
             return function(**{keyword: outputs[keyword] for keyword in self.keywords if keyword in outputs})
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _named_in_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = np.ndarray[Any, Any]
-# More would not be legible.
+# More are not legible.
 MOST_CLASSES_WITH_NUMBERS = 20
 MOST_CLASSES_WITH_NAMES = 60
 
@@ -19,16 +19,16 @@ MOST_CLASSES_WITH_NAMES = 60
 def draw_confusion_matrix(
     ground_truth: Array, predictions: Array, class_names: Sequence[str], are_rows_normalized: bool
 ) -> "Figure":
-    """Draws how often each class was predicted for each class of the ground truth.
+    """Draws the confusion matrix: rows are classes of the ground truth, columns are predicted classes.
 
     Args:
-        ground_truth: The number of the class of each decision.
-        predictions: The number of the class that was predicted for each.
+        ground_truth: The class index of each sample.
+        predictions: The predicted class index of each sample.
         class_names: The names of all classes.
-        are_rows_normalized: Whether a row holds shares of the decisions of its class, in place of counts.
+        are_rows_normalized: Whether a row contains shares of the samples of its class instead of counts.
 
     Returns:
-        A figure that belongs to no window, so that no one has to close it.
+        A figure outside of ``pyplot``. It doesn't have to be closed.
 
     Raises:
         MetricsError: Matplotlib is not installed.
@@ -37,7 +37,7 @@ def draw_confusion_matrix(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MetricsError(
-            "The figure confusion_matrix needs Matplotlib, which is not installed. To fix, run: python -m pip install "
+            "The metric confusion_matrix needs Matplotlib, which is not installed. To fix, run: python -m pip install "
             "matplotlib"
         ) from error
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix

@@ -1,7 +1,7 @@
-"""How the value of an epoch comes about from its mini-batches: what a metric declares above its method.
+"""Decorators that declare how a metric computes the value of an epoch from its mini-batches.
 
-Without a declaration a metric is computed over all samples of the epoch at once, which is right for every metric, and
-keeps what it asks for on the host until then.
+A metric without a decorator is computed over all samples of the epoch at once. That is correct for every metric, but
+its arguments are stored on the host until the end of the epoch.
 """
 
 from abc import ABC, abstractmethod
@@ -20,58 +20,60 @@ OVER_SAMPLES, MEAN, ACCUMULATED, FIGURE = "over samples", "mean", "accumulated",
 
 
 class EpochState(ABC):
-    """What a metric keeps of the mini-batches of an epoch, where that is less than all of their samples.
+    """The state of a metric over an epoch, such as sums or counts. It is smaller than all samples of the epoch.
 
-    Its attributes, numbers and tensors, are kept in checkpoints.
+    Its attributes are numbers and tensors. Checkpoints save them.
     """
 
     @abstractmethod
     def update(self, *arguments: Any, **outputs: Any) -> None:
-        """Adds the values of a mini-batch.
+        """Updates the state with a mini-batch.
 
         Args:
-            *arguments: What ``prepare`` returned, for a metric that is declared with it; else nothing.
-            **outputs: Without ``prepare``, the values by the names of the metric's arguments.
+            *arguments: The return value of ``prepare``, if the metric is declared with it.
+            **outputs: The arguments of the metric by name, if it is declared without ``prepare``.
         """
 
     def merge(self, other: Self) -> bool:
-        """Takes all that another state of the same metric took.
+        """Adds another state of the same metric to this state.
 
-        Without it a mini-batch whose own value is logged is given to two states; with it to one.
+        With this method, a mini-batch whose own value is logged updates one state; without it, two states.
 
         Args:
-            other: The state; it is not used afterwards.
+            other: The other state. It is not used afterwards.
 
         Returns:
-            Whether it was taken.
+            Whether the state was merged. The default implementation returns False.
         """
         return False
 
     @abstractmethod
     def compute(self) -> float:
-        """Gives the value over all that was taken."""
+        """Returns the value over all mini-batches."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the attributes."""
+        """Returns the attributes."""
         return dict(vars(self))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the attributes.
 
         Args:
-            state: What `state_dict` returned.
+            state: The return value of `state_dict`.
         """
         vars(self).update(state)
 
 
 def mean_over_samples(method: Method) -> Method:
-    """Declares that a metric is a mean over samples: an epoch has the mean of its mini-batches, weighted by size.
+    """Declares that a metric is a mean over samples.
+
+    The value of an epoch is then the mean over its mini-batches, weighted by their sizes.
 
     Args:
         method: The metric.
 
     Returns:
-        The same.
+        The same method.
     """
     setattr(method, _KIND, MEAN)
     return method
@@ -82,18 +84,19 @@ def accumulated(
     compute: Callable[[Any], float] | None = None,
     prepare: Callable[..., Any] | None = None,
 ) -> Callable[[Method], Method]:
-    """Declares that a metric has a state of its own over an epoch, as sums, which is smaller than all samples.
+    """Declares that a metric accumulates a state over an epoch, such as sums or counts.
 
-    Metrics of a class that are declared with the same ``make_state`` share one state, which takes each mini-batch once.
-    States that are declared with the same ``prepare`` share what that makes of a mini-batch.
+    Metrics of a class with the same ``make_state`` share one state, which is updated once per mini-batch. Metrics with
+    the same ``prepare`` share its return value for a mini-batch.
 
     Args:
-        make_state: Makes the state at the start of an epoch; gets the instance of the metrics class.
-        compute: Gives the metric's value from the state; without it, the state's own ``compute``.
-        prepare: Checks and prepares the metric's arguments, which come by keyword, for the state's ``update``.
+        make_state: Creates the state at the start of an epoch. It is called with the instance of the metrics class.
+        compute: Computes the value of the metric from the state. None calls ``compute`` of the state.
+        prepare: Checks and prepares the arguments of the metric for ``update`` of the state. It is called with them as
+            keyword arguments.
 
     Returns:
-        The decorator of the method, which gives the value of a single mini-batch.
+        The decorator of the method. The method itself returns the value of a single mini-batch.
     """
 
     def declare(method: Method) -> Method:
@@ -107,27 +110,27 @@ def accumulated(
 
 
 def figure_over_samples(method: Method) -> Method:
-    """Declares that a metric returns a figure of matplotlib over all samples of an epoch, and no number.
+    """Declares that a metric returns a Matplotlib figure over all samples of an epoch instead of a number.
 
     Args:
         method: The metric.
 
     Returns:
-        The same.
+        The same method.
     """
     setattr(method, _KIND, FIGURE)
     return method
 
 
-def declare_as(
+def copy_declaration(
     method: Callable[..., Any], functional: Callable[..., Any], argument_of_key: Mapping[str, str]
 ) -> Callable[..., Any]:
-    """Gives a function that calls a metric under other keywords the declaration of the metric.
+    """Copies the declaration of a metric to a function that calls it with other keywords.
 
     Args:
         method: The metric, bound to its instance.
         functional: The function.
-        argument_of_key: From the keywords of the function to the metric's own.
+        argument_of_key: Maps keywords of the function to arguments of the metric.
 
     Returns:
         The function.
@@ -147,42 +150,43 @@ def declare_as(
 
 
 def kind_of(function: Callable[..., Any]) -> str:
-    """Tells what was declared of a metric."""
+    """Returns the declared kind of a metric."""
     kind: str = getattr(function, _KIND, OVER_SAMPLES)
     return kind
 
 
 def make_state_of(function: Callable[..., Any]) -> EpochState:
-    """Makes the state of an epoch for a function of a metric that was declared to have one."""
+    """Creates the state of an epoch, for the function of a metric that is declared with one."""
     state: EpochState = getattr(function, _MAKE_STATE)()
     return state
 
 
 def state_key_of(function: Callable[..., Any]) -> object:
-    """Gives what is equal for functions of metrics that share a state."""
+    """Returns a key that is equal for functions of metrics that share a state."""
     key: object = getattr(function, _STATE_KEY)
     return key
 
 
 def prepare_of(function: Callable[..., Any]) -> tuple[object, Callable[..., Any]] | None:
-    """Gives what prepares a mini-batch for the state of a metric.
+    """Returns the function that prepares a mini-batch for the state of a metric.
 
     Args:
         function: The function of the metric.
 
     Returns:
-        What is equal for metrics that share what is prepared, and the function that prepares it; None for none.
+        A key that is equal for metrics that share the prepared arguments, and the function that prepares them. None if
+        the metric is declared without one.
     """
     prepare = getattr(function, _PREPARE, None)
     return None if prepare is None else (getattr(function, _PREPARE_KEY), prepare)
 
 
 def compute_from(function: Callable[..., Any], state: EpochState) -> Any:
-    """Computes a metric that was declared to have a state.
+    """Computes a metric from its state.
 
     Args:
         function: The function of the metric.
-        state: What `make_state_of` gave for it, or for one with the same key.
+        state: The state from `make_state_of` for this function, or for a function with the same key.
 
     Returns:
         The value.
@@ -192,7 +196,7 @@ def compute_from(function: Callable[..., Any], state: EpochState) -> Any:
 
 
 class _Renamed(EpochState):
-    """A state that is given mini-batches under the keys of ``forward_pass``."""
+    """A wrapper of a state that renames keys of ``forward_pass`` to arguments of the metric."""
 
     def __init__(self, state: EpochState, argument_of_key: Mapping[str, str]) -> None:
         self.state, self._argument_of_key = state, argument_of_key

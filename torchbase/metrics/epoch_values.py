@@ -1,4 +1,4 @@
-"""The values of the chosen metrics over a whole epoch, gathered mini-batch by mini-batch."""
+"""The values of the chosen metrics over an epoch, collected mini-batch by mini-batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,146 +14,150 @@ INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 class EpochValues:
-    """Gathers what the metrics need of each mini-batch of an epoch, and computes their values over all of it.
+    """Collects what the metrics need of each mini-batch, and computes their values over the epoch.
 
-    What metrics over all samples ask for is kept on the host, detached, whole numbers in the narrowest type that holds
-    them: a label of ten classes takes a byte, ten probabilities of float32 take forty.
+    The arguments of metrics over all samples are stored on the host, detached. Integers are stored in the narrowest
+    dtype that can hold them: a label of ten classes takes one byte; ten probabilities in float32 take forty.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
-        """Begins an epoch.
+        """Starts an epoch.
 
         Args:
             metrics: The chosen metrics.
         """
         self._metrics = metrics
         self._states = SharedStates(metrics)
-        self._sums: dict[str, float] = {one.name: 0.0 for one in metrics if one.kind == MEAN}
+        self._sums: dict[str, float] = {metric.name: 0.0 for metric in metrics if metric.kind == MEAN}
         self._samples = 0
-        self._kept: dict[str, list[Any]] = {key: [] for one in metrics if one.is_over_samples for key in one.keywords}
+        self._stored: dict[str, list[Any]] = {
+            key: [] for metric in metrics if metric.is_over_samples for key in metric.keywords
+        }
         self._dtypes: dict[str, torch.dtype] = {}
 
     def add(self, outputs: Mapping[str, Any], on_host: Mapping[str, Any], samples: int) -> None:
-        """Takes a mini-batch.
+        """Adds a mini-batch.
 
         Args:
-            outputs: What ``forward_pass`` returned.
-            on_host: What of it is kept, on the host.
-            samples: How many samples the mini-batch holds.
+            outputs: The outputs of ``forward_pass``.
+            on_host: The outputs to store, on the host.
+            samples: The number of samples in the mini-batch.
 
         Raises:
-            MetricsError: Keys are missing, or a metric returned no number.
-            Exception: Whatever a metric raises.
+            MetricsError: Keys are missing, or a metric does not return a number.
+            Exception: Any error that a metric raises.
         """
         self._states.update(outputs)
-        self._add({one.name: one.evaluate(outputs) for one in self._metrics if one.kind == MEAN}, on_host, samples)
+        means = {metric.name: metric.evaluate(outputs) for metric in self._metrics if metric.kind == MEAN}
+        self._add(means, on_host, samples)
 
     def measure(self, outputs: Mapping[str, Any], on_host: Mapping[str, Any], samples: int) -> dict[str, float]:
-        """Takes a mini-batch and gives its own values.
+        """Adds a mini-batch and computes its own values.
 
         Args:
-            outputs: What ``forward_pass`` returned.
-            on_host: What of it is kept, on the host.
-            samples: How many samples the mini-batch holds.
+            outputs: The outputs of ``forward_pass``.
+            on_host: The outputs to store, on the host.
+            samples: The number of samples in the mini-batch.
 
         Returns:
-            The values of this mini-batch by the names of the metrics; figures are left out.
+            The values of this mini-batch by metric name, without figures.
 
         Raises:
-            MetricsError: Keys are missing, or a metric returned no number.
-            Exception: Whatever a metric raises.
+            MetricsError: Keys are missing, or a metric does not return a number.
+            Exception: Any error that a metric raises.
         """
         from_states = self._states.measure(outputs)
         values = {
-            one.name: from_states[one.name]
-            if one.name in from_states
-            else one.evaluate(on_host if one.is_over_samples else outputs)
-            for one in self._metrics
-            if one.kind != FIGURE
+            metric.name: from_states[metric.name]
+            if metric.name in from_states
+            else metric.evaluate(on_host if metric.is_over_samples else outputs)
+            for metric in self._metrics
+            if metric.kind != FIGURE
         }
-        self._add({one.name: values[one.name] for one in self._metrics if one.kind == MEAN}, on_host, samples)
+        means = {metric.name: values[metric.name] for metric in self._metrics if metric.kind == MEAN}
+        self._add(means, on_host, samples)
         return values
 
     def compute(self) -> tuple[dict[str, float], dict[str, Any]]:
-        """Computes the values over all that was taken.
+        """Computes the values over all mini-batches.
 
         Returns:
-            The numbers and the figures, each by the names of the metrics.
+            The numbers and the figures, each by metric name.
 
         Raises:
-            MetricsError: What a metric asks for has another shape in each mini-batch, or it returned no number.
-            Exception: Whatever a metric raises.
+            MetricsError: The shapes of an argument differ between mini-batches beyond the samples, or a metric does
+                not return a number.
+            Exception: Any error that a metric raises.
         """
         if self._samples == 0:
             return {}, {}
-        outputs = {key: self._joined(key, kept) for key, kept in self._kept.items() if kept}
+        outputs = {key: self._concatenate(key, parts) for key, parts in self._stored.items() if parts}
         from_states = self._states.compute()
         values = {
-            one.name: from_states[one.name] if one.name in from_states else self._value_of(one, outputs)
-            for one in self._metrics
+            metric.name: from_states[metric.name] if metric.name in from_states else self._compute(metric, outputs)
+            for metric in self._metrics
         }
-        figures = {one.name: values.pop(one.name) for one in self._metrics if one.kind == FIGURE}
+        figures = {metric.name: values.pop(metric.name) for metric in self._metrics if metric.kind == FIGURE}
         return values, figures
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives all that was taken."""
+        """Returns the state of the epoch."""
         return {
             "states": self._states.state_dict(),
             "sums": dict(self._sums),
             "samples": self._samples,
-            "kept": {key: list(kept) for key, kept in self._kept.items()},
+            "kept": {key: list(parts) for key, parts in self._stored.items()},
             "dtypes": {key: str(dtype).removeprefix("torch.") for key, dtype in self._dtypes.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on with an epoch.
+        """Restores the state of an epoch.
 
         Args:
-            state: What `state_dict` gave, for the same metrics.
+            state: The return value of `state_dict`, for the same metrics.
         """
         self._states.load_state_dict(state["states"])
         self._sums, self._samples = dict(state["sums"]), state["samples"]
-        self._kept = {key: list(kept) for key, kept in state["kept"].items()}
+        self._stored = {key: list(parts) for key, parts in state["kept"].items()}
         self._dtypes = {key: getattr(torch, name) for key, name in state["dtypes"].items()}
 
     def _add(self, means: Mapping[str, float], on_host: Mapping[str, Any], samples: int) -> None:
         for name, value in means.items():
             self._sums[name] += value * samples
         self._samples += samples
-        for key, kept in self._kept.items():
+        for key, parts in self._stored.items():
             if key in on_host:
-                kept.append(self._keepable(key, on_host[key]))
+                parts.append(self._to_stored(key, on_host[key]))
 
-    def _value_of(self, metric: Metric, outputs: Mapping[str, Any]) -> Any:
+    def _compute(self, metric: Metric, outputs: Mapping[str, Any]) -> Any:
         if metric.kind == MEAN:
             return self._sums[metric.name] / self._samples
         return metric.draw(outputs) if metric.kind == FIGURE else metric.evaluate(outputs)
 
-    def _keepable(self, key: str, value: Any) -> Any:
+    def _to_stored(self, key: str, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return list(value) if isinstance(value, list | tuple) else [value]
         value = value.reshape(1) if value.dim() == 0 else value
         self._dtypes.setdefault(key, value.dtype)
-        return _narrowed(value)
+        return _copy_in_narrowest_dtype(value)
 
-    def _joined(self, key: str, kept: list[Any]) -> Any:
-        if not isinstance(kept[0], torch.Tensor):
-            return [one for part in kept for one in part]
-        if len({(one.shape[1:], one.is_sparse) for one in kept}) > 1:
-            shapes = ", ".join(sorted({str(tuple(one.shape)) for one in kept})[:4])
+    def _concatenate(self, key: str, parts: list[Any]) -> Any:
+        if not isinstance(parts[0], torch.Tensor):
+            return [item for part in parts for item in part]
+        if len({(part.shape[1:], part.is_sparse) for part in parts}) > 1:
+            shapes = ", ".join(sorted({str(tuple(part.shape)) for part in parts})[:4])
             raise MetricsError(
-                f"The output {key!r} of forward_pass has shapes that differ beyond the samples from one mini-batch to "
-                f"the next ({shapes}), so metrics can't be computed over all samples of an epoch. To fix, flatten or "
-                "pad it in forward_pass, or declare the metrics that ask for it with @mean_over_samples or "
-                "@accumulated."
+                f"The shapes of the output {key!r} of forward_pass differ between mini-batches beyond the first "
+                f"dimension ({shapes}), so metrics can't be computed over all samples of an epoch. To fix, flatten or "
+                "pad it in forward_pass, or declare the metrics that use it with @mean_over_samples or @accumulated."
             )
-        return torch.cat(kept).to(self._dtypes[key])
+        return torch.cat(parts).to(self._dtypes[key])
 
 
-def _narrowed(tensor: torch.Tensor) -> torch.Tensor:
-    """Gives whole numbers in the narrowest type that holds them, in memory of their own."""
+def _copy_in_narrowest_dtype(tensor: torch.Tensor) -> torch.Tensor:
+    """Copies a tensor; integers are copied to the narrowest dtype that can hold them."""
     if tensor.dtype in INTEGERS and tensor.numel():
-        low, high = (int(one) for one in torch.aminmax(tensor))
+        low, high = (int(limit) for limit in torch.aminmax(tensor))
         for dtype in INTEGERS:
             if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max:
                 return tensor.to(dtype, copy=True)

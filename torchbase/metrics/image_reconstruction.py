@@ -1,4 +1,4 @@
-"""Metrics of how near images that a network gives come to target images."""
+"""Metrics of image reconstruction: how close output images are to target images."""
 
 import math
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors
 from torchbase.metrics.epoch_kinds import EpochState, accumulated, mean_over_samples
-from torchbase.metrics.states import check_number, value_at_once
+from torchbase.metrics.states import check_number, compute_mini_batch
 from torchbase.metrics.structural_similarity import check_images, mean_structural_similarity
 
 EPSILON = 1e-9
 
 
 class _SquaredErrors(EpochState):
-    """Sums over all values: of the squared errors and of the squared targets."""
+    """Sums of the squared errors and of the squared targets."""
 
     def __init__(self, maximum_pixel_value: float) -> None:
         self._maximum_pixel_value = maximum_pixel_value
@@ -23,7 +23,7 @@ class _SquaredErrors(EpochState):
 
     def update(self, *, target_image: Tensor, output_image: Tensor) -> None:
         target, output = _prepare(target_image, output_image, self._maximum_pixel_value)
-        # Both in one copy: each copy from an accelerator waits for it.
+        # In one copy, since each copy from an accelerator synchronizes.
         errors, targets = torch.stack([(target - output).square().sum(), target.square().sum()]).tolist()
         self._errors += errors
         self._targets += targets
@@ -41,60 +41,60 @@ class _NormalizedError(_SquaredErrors):
 
 
 class ImageReconstructionMetrics(BaseMetricsClass):
-    """Compares output images with target images.
+    """Metrics that compare output images with target images.
 
-    Each metric takes ``target_image`` and ``output_image``: tensors of floating-point dtypes, of one shape, on any
-    device. The shape is whichever it is (with or without mini-batch and channels) for psnr and mse_normalized, which
-    count all values of a mini-batch, and of an epoch, together. Each metric raises a TypeError for what is no such
-    tensor, and a ValueError for empty tensors, differing shapes and values that are not finite.
+    Each metric takes ``target_image`` and ``output_image``: tensors of floating-point dtypes and of the same shape, on
+    any device. psnr and mse_normalized accept any shape, with or without mini-batch and channel dimensions; they use
+    all values of a mini-batch or an epoch together. Each metric raises a TypeError for arguments of another type or
+    dtype, and a ValueError for empty tensors, different shapes and values that are not finite.
 
     Args:
-        keyword_maps: From keys of what ``forward_pass`` returns to names of the metrics' arguments.
-        maximum_pixel_value: The largest value that a pixel can have, as 1 or 255; the lowest is 0.
+        keyword_maps: Maps keys that ``forward_pass`` returns to arguments of the metrics.
+        maximum_pixel_value: The highest possible value of a pixel, such as 1 or 255; the lowest is 0.
 
     Raises:
-        TypeError: ``maximum_pixel_value`` is not a number, or ``keyword_maps`` not a mapping of strings to strings.
-        ValueError: ``maximum_pixel_value`` is not finite and above 0.
-        MetricsError: ``keyword_maps`` don't fit the metrics.
+        TypeError: ``maximum_pixel_value`` is not a number, or ``keyword_maps`` is not a mapping of strings to strings.
+        ValueError: ``maximum_pixel_value`` is not finite or not above 0.
+        MetricsError: ``keyword_maps`` doesn't fit the metrics.
     """
 
     def __init__(self, keyword_maps: Mapping[str, str] | None = None, maximum_pixel_value: float = 1.0) -> None:
         super().__init__(keyword_maps)
         self._maximum_pixel_value = check_number("maximum_pixel_value", maximum_pixel_value, "a number above 0")
         if not (math.isfinite(self._maximum_pixel_value) and self._maximum_pixel_value > 0):
-            raise ValueError(f"maximum_pixel_value has to be finite and above 0, but {maximum_pixel_value!r} came.")
+            raise ValueError(f"maximum_pixel_value has to be finite and above 0, but got {maximum_pixel_value!r}.")
 
     @accumulated(lambda metrics: _PeakSignalToNoise(metrics._maximum_pixel_value))
     def psnr(self, *, target_image: Tensor, output_image: Tensor) -> float:
-        """Return the peak signal-to-noise ratio in decibels, at most 90; more is better.
+        """Returns the peak signal-to-noise ratio in decibels, at most 90; higher is better.
 
-        It is ``-10 * log10(mse / maximum_pixel_value**2 + 1e-9)``. The small term keeps it finite: identical images
-        have 90 dB, at any scale of the pixels, and images of up to 60 dB lose less than 0.005 dB to it. The mse of an
-        epoch is over all of its values; the mean of the decibels of its images would be more.
+        It is ``-10 * log10(mse / maximum_pixel_value**2 + 1e-9)``. The term 1e-9 keeps it finite: identical images have
+        90 dB for any maximum pixel value. Below 60 dB the term changes the value by less than 0.005 dB. The value of an
+        epoch uses the mse over all pixels of the epoch; the mean of the values of the images is higher.
 
         Source: https://en.wikipedia.org/wiki/Peak_signal-to-noise_ratio
         """
         state = _PeakSignalToNoise(self._maximum_pixel_value)
-        return value_at_once(state, target_image=target_image, output_image=output_image)
+        return compute_mini_batch(state, target_image=target_image, output_image=output_image)
 
     @accumulated(lambda metrics: _NormalizedError(metrics._maximum_pixel_value))
     def mse_normalized(self, *, target_image: Tensor, output_image: Tensor) -> float:
-        """Return the mean squared error divided by the mean square of the target, at least 0; less is better.
+        """Returns the mean squared error divided by the mean square of the target, at least 0; lower is better.
 
         It is ``mse / (mean(target_image**2) + 1e-9 * maximum_pixel_value**2)``: 0 for identical images and about 1
-        for an output of zeros. The small term keeps it finite for a target of zeros.
+        for an output of zeros. The term with 1e-9 keeps it finite for a target of zeros.
         """
         state = _NormalizedError(self._maximum_pixel_value)
-        return value_at_once(state, target_image=target_image, output_image=output_image)
+        return compute_mini_batch(state, target_image=target_image, output_image=output_image)
 
     @mean_over_samples
     def ssim(self, *, target_image: Tensor, output_image: Tensor) -> float:
-        """Return the structural similarity, from -1 to 1; more is better, and 1 is for identical images.
+        """Returns the structural similarity, from -1 to 1; higher is better. Identical images have 1.
 
-        The images are of shape (..., channels, height, width) or (..., height, width), at least 11 pixels high and
-        wide; smaller ones raise a ValueError. As in the paper, the window is a Gaussian of 11x11 pixels and a
-        standard deviation of 1.5, and only windows that lie within the image count. Each channel is compared by
-        itself; the value is the mean over windows, channels and images.
+        The images have shape (..., channels, height, width) or (..., height, width). Height and width are at least 11
+        pixels; smaller images raise a ValueError. As in the paper, the window is a Gaussian of 11x11 pixels with a
+        standard deviation of 1.5, and only windows inside the image count. The channels are compared separately. The
+        value is the mean over windows, channels and images.
 
         Source: Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural
         similarity (2004), https://doi.org/10.1109/TIP.2003.819861
@@ -105,11 +105,11 @@ class ImageReconstructionMetrics(BaseMetricsClass):
 
 
 def _prepare(target_image: Tensor, output_image: Tensor, maximum_pixel_value: float) -> tuple[Tensor, Tensor]:
-    """Check both images and scale them to a largest pixel value of 1, in a precision that sums well."""
+    """Checks both images and scales them to a maximum pixel value of 1, in float64 where the device supports it."""
     check_tensors(is_floating=True, target_image=target_image, output_image=output_image)
     check_finite("target_image", target_image)
     check_finite("output_image", output_image)
-    # Images stay on their device: copying them to the host would take longer than the sums. MPS has no float64.
+    # The images stay on their device, since a copy to the host takes longer than the sums. MPS has no float64.
     dtype = torch.float32 if output_image.device.type == "mps" else torch.float64
     target = target_image.detach().to(device=output_image.device, dtype=dtype)
     output = output_image.detach().to(dtype)

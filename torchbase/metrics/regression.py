@@ -1,4 +1,4 @@
-"""Metrics of regression: how near predicted numbers come to their targets."""
+"""Metrics of regression: how close predicted numbers are to target numbers."""
 
 from torch import Tensor
 
@@ -15,67 +15,66 @@ from torchbase.metrics.regression_states import (
     SquaredError,
     prepare_regression,
 )
-from torchbase.metrics.states import value_at_once
+from torchbase.metrics.states import compute_mini_batch
 
 
 class RegressionMetrics(BaseMetricsClass):
-    """Compares predicted numbers with target numbers, value by value.
+    """Metrics that compare predicted numbers with target numbers, value by value.
 
     Each metric takes ``target_values`` (of any real dtype) and ``predicted_values`` (of a floating-point dtype):
-    tensors of one shape, whichever it is, on any device, with finite values. They are flattened: each value is one
-    prediction, so that several outputs of a network count as one. All sums are in float64. Each metric raises a
-    TypeError for what is no such tensor, and a ValueError for empty tensors, differing shapes and values that are NaN
-    or infinite.
+    tensors of the same shape with finite values, on any device. They are flattened; each value is one prediction,
+    including each output of a network with several outputs. All sums are in float64. Each metric raises a TypeError for
+    arguments of another type or dtype, and a ValueError for empty tensors, different shapes and values that are NaN or
+    infinite.
 
-    All but the median keep a few numbers over an epoch, whatever its length.
+    Over an epoch, all metrics except the median store a few numbers, for any length of the epoch.
 
     Source: https://scikit-learn.org/stable/modules/model_evaluation.html#regression-metrics
 
     Args:
-        keyword_maps: From keys of what ``forward_pass`` returns to names of the metrics' arguments.
+        keyword_maps: Maps keys that ``forward_pass`` returns to arguments of the metrics.
 
     Raises:
         TypeError: ``keyword_maps`` is not a mapping of strings to strings.
-        MetricsError: ``keyword_maps`` don't fit the metrics.
+        MetricsError: ``keyword_maps`` doesn't fit the metrics.
     """
 
     @accumulated(lambda metrics: AbsoluteError())
     def mean_absolute_error(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Return the mean distance from the target, at least 0, in the unit of the target; less is better."""
-        return value_at_once(AbsoluteError(), target_values=target_values, predicted_values=predicted_values)
+        """Returns the mean absolute error, at least 0, in the unit of the target; lower is better."""
+        return compute_mini_batch(AbsoluteError(), target_values=target_values, predicted_values=predicted_values)
 
     @accumulated(lambda metrics: SquaredError())
     def mean_squared_error(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Return the mean square of the error, at least 0, in the square of the target's unit; less is better."""
-        return value_at_once(SquaredError(), target_values=target_values, predicted_values=predicted_values)
+        """Returns the mean squared error, at least 0, in the squared unit of the target; lower is better."""
+        return compute_mini_batch(SquaredError(), target_values=target_values, predicted_values=predicted_values)
 
     @accumulated(lambda metrics: RootOfSquaredError())
     def root_mean_squared_error(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Return the root of the mean squared error, at least 0, in the unit of the target; less is better."""
-        return value_at_once(RootOfSquaredError(), target_values=target_values, predicted_values=predicted_values)
+        """Returns the square root of the mean squared error, at least 0, in the unit of the target; lower is better."""
+        return compute_mini_batch(RootOfSquaredError(), target_values=target_values, predicted_values=predicted_values)
 
     @accumulated(lambda metrics: Determination())
     def r2_score(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Return the coefficient of determination, at most 1, without a unit; more is better.
+        """Returns the coefficient of determination, at most 1, without a unit; higher is better.
 
-        It is one minus the sum of the squared errors divided by the targets' sum of squares about their mean: 0 for
-        predictions of that mean. NaN, with a UserWarning, if all targets are equal.
+        It is ``1 - sum((target - predicted)**2) / sum((target - mean(target))**2)``. A prediction of the mean has 0. It
+        is NaN, with a UserWarning, if all targets are equal.
         """
-        return value_at_once(Determination(), target_values=target_values, predicted_values=predicted_values)
+        return compute_mini_batch(Determination(), target_values=target_values, predicted_values=predicted_values)
 
     @accumulated(lambda metrics: ExplainedVariance())
     def explained_variance(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Return one minus the variance of the error over that of the targets, at most 1; more is better.
+        """Returns the explained variance, ``1 - var(target - predicted) / var(target)``, at most 1; higher is better.
 
-        Unlike r2_score it doesn't see an error that is the same for all values. NaN, with a UserWarning, if all
-        targets are equal.
+        Unlike r2_score, it ignores a constant error. It is NaN, with a UserWarning, if all targets are equal.
         """
-        return value_at_once(ExplainedVariance(), target_values=target_values, predicted_values=predicted_values)
+        return compute_mini_batch(ExplainedVariance(), target_values=target_values, predicted_values=predicted_values)
 
     def median_absolute_error(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Return the median distance from the target, at least 0, in the unit of the target; less is better.
+        """Returns the median absolute error, at least 0, in the unit of the target; lower is better.
 
-        Outliers hardly change it. All values of an epoch are kept for it.
+        It is robust to outliers. Over an epoch, all values are stored.
         """
         from sklearn.metrics import median_absolute_error
 
@@ -84,24 +83,26 @@ class RegressionMetrics(BaseMetricsClass):
 
     @accumulated(lambda metrics: LargestError())
     def max_error(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Return the largest distance from the target, at least 0, in the unit of the target; less is better."""
-        return value_at_once(LargestError(), target_values=target_values, predicted_values=predicted_values)
+        """Returns the maximum absolute error, at least 0, in the unit of the target; lower is better."""
+        return compute_mini_batch(LargestError(), target_values=target_values, predicted_values=predicted_values)
 
     @accumulated(lambda metrics: AbsolutePercentageError())
     def mean_absolute_percentage_error(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Return the mean of the distance divided by the target's size, at least 0; less is better.
+        """Returns the mean of the absolute error divided by the absolute target, at least 0; lower is better.
 
-        It is a share and no percentage: 0.1 is ten percent. As in scikit-learn, a target of 0 counts as 2.2e-16, which
-        makes the value very large.
+        The value is a share: 0.1 is ten percent. As in scikit-learn, a target of 0 counts as 2.2e-16, which makes the
+        value very large.
         """
-        return value_at_once(AbsolutePercentageError(), target_values=target_values, predicted_values=predicted_values)
+        return compute_mini_batch(
+            AbsolutePercentageError(), target_values=target_values, predicted_values=predicted_values
+        )
 
     @accumulated(lambda metrics: Correlation())
     def pearson_correlation(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Return Pearson's correlation of targets and predictions, from -1 to 1; more is better.
+        """Returns the Pearson correlation of targets and predictions, from -1 to 1; higher is better.
 
-        NaN, with a UserWarning, if all targets or all predictions are equal.
+        It is NaN, with a UserWarning, if all targets or all predictions are equal.
 
         Source: https://en.wikipedia.org/wiki/Pearson_correlation_coefficient
         """
-        return value_at_once(Correlation(), target_values=target_values, predicted_values=predicted_values)
+        return compute_mini_batch(Correlation(), target_values=target_values, predicted_values=predicted_values)

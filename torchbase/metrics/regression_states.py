@@ -1,4 +1,4 @@
-"""What the metrics of regression keep over an epoch: sums of errors, and moments that merge without cancellation."""
+"""The states of the regression metrics over an epoch: sums of errors, and moments that merge without cancellation."""
 
 import math
 from abc import abstractmethod
@@ -9,30 +9,31 @@ from torch import Tensor
 
 from torchbase.metrics.base import check_finite, check_tensors, describe_tensor
 from torchbase.metrics.epoch_kinds import EpochState
-from torchbase.metrics.states import give_undefined, to_float64
+from torchbase.metrics.states import nan_with_warning, to_float64
 
-# What scikit-learn puts in the place of targets nearer to zero.
+# As in scikit-learn, it replaces targets that are closer to zero.
 SMALLEST_TARGET = float(np.finfo(np.float64).eps)
 
 
 def prepare_regression(target_values: Tensor, predicted_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Checks both tensors and gives them in float64, flattened, on one device.
+    """Checks both tensors and returns them flattened, in float64 and on the same device.
 
     Args:
-        target_values: The metric's argument.
-        predicted_values: The metric's argument.
+        target_values: The argument of the metric.
+        predicted_values: The argument of the metric.
 
     Returns:
         The targets and the predictions.
 
     Raises:
-        TypeError: One is no tensor, or not of a real dtype; the predictions are not of a floating-point dtype.
-        ValueError: The shapes differ, or values are missing or not finite.
+        TypeError: An argument is not a tensor, the targets are complex, or the dtype of the predictions is not
+            floating-point.
+        ValueError: The shapes differ, the tensors are empty, or a value is not finite.
     """
     check_tensors(is_floating=False, target_values=target_values, predicted_values=predicted_values)
     check_tensors(is_floating=True, predicted_values=predicted_values)
     if target_values.is_complex():
-        raise TypeError(f"{describe_tensor('target_values', target_values)} has to be of a real dtype.")
+        raise TypeError(f"{describe_tensor('target_values', target_values)} has to have a real dtype.")
     check_finite("target_values", target_values)
     check_finite("predicted_values", predicted_values)
     predicted = to_float64(predicted_values).flatten()
@@ -48,7 +49,7 @@ class MeanError(EpochState):
     @staticmethod
     @abstractmethod
     def errors(target: Tensor, predicted: Tensor) -> Tensor:
-        """Gives the error of each value."""
+        """Computes the error of each value."""
 
     def update(self, *, target_values: Tensor, predicted_values: Tensor) -> None:
         """Adds the errors of a mini-batch."""
@@ -57,74 +58,74 @@ class MeanError(EpochState):
         self._count += target.numel()
 
     def compute(self) -> float:
-        """Gives the mean."""
+        """Computes the mean."""
         return self._total / self._count
 
 
 class AbsoluteError(MeanError):
-    """The mean of the distances."""
+    """The mean absolute error."""
 
     @staticmethod
     def errors(target: Tensor, predicted: Tensor) -> Tensor:
-        """Gives the distance of each value."""
+        """Computes the absolute error of each value."""
         return (target - predicted).abs()
 
 
 class SquaredError(MeanError):
-    """The mean of the squares of the errors."""
+    """The mean squared error."""
 
     @staticmethod
     def errors(target: Tensor, predicted: Tensor) -> Tensor:
-        """Gives the square of each error."""
+        """Computes the squared error of each value."""
         return (target - predicted).square()
 
 
 class RootOfSquaredError(SquaredError):
-    """The root of the mean of the squares of the errors."""
+    """The square root of the mean squared error."""
 
     def compute(self) -> float:
-        """Gives the root, which is taken once, at the end."""
+        """Computes the square root, once at the end of the epoch."""
         return math.sqrt(super().compute())
 
 
 class AbsolutePercentageError(MeanError):
-    """The mean of the distances, each as a share of its target."""
+    """The mean absolute error as a share of the target."""
 
     @staticmethod
     def errors(target: Tensor, predicted: Tensor) -> Tensor:
-        """Gives the distance of each value as a share of its target."""
+        """Computes the absolute error of each value as a share of its target."""
         return (target - predicted).abs() / target.abs().clamp(min=SMALLEST_TARGET)
 
 
 class LargestError(EpochState):
-    """The largest distance."""
+    """The maximum absolute error."""
 
     def __init__(self) -> None:
         self._largest = 0.0
 
     def update(self, *, target_values: Tensor, predicted_values: Tensor) -> None:
-        """Looks for a larger one in a mini-batch."""
+        """Updates the maximum with a mini-batch."""
         target, predicted = prepare_regression(target_values, predicted_values)
         self._largest = max(self._largest, (target - predicted).abs().max().item())
 
     def compute(self) -> float:
-        """Gives it."""
+        """Returns the maximum."""
         return self._largest
 
 
 class Moments(EpochState):
-    """Means and sums of squares about them, of the targets, the predictions and the errors.
+    """Means and centered sums of squares of the targets, the predictions and the errors.
 
-    Mini-batches are merged after Chan, Golub and LeVeque (1983): a plain sum of squares would lose all digits where
-    the mean is large beside the spread.
+    Mini-batches are merged as in Chan, Golub and LeVeque (1983). A plain sum of squares loses its precision if the
+    mean is much larger than the standard deviation.
     """
 
     def __init__(self) -> None:
         self._count = 0
         self._means = torch.zeros(3, dtype=torch.float64)
-        # About the means: of the targets, the predictions and the errors, and of targets times predictions.
+        # Centered sums: squares of the targets, the predictions and the errors; products of targets and predictions.
         self._sums = torch.zeros(4, dtype=torch.float64)
-        # A constant is known by its range, since rounding leaves its sum of squares a little above 0.
+        # The range detects constants, since rounding can leave their sum of squares above 0.
         self._lowest = torch.full((2,), math.inf, dtype=torch.float64)
         self._highest = torch.full((2,), -math.inf, dtype=torch.float64)
 
@@ -133,10 +134,10 @@ class Moments(EpochState):
         target, predicted = prepare_regression(target_values, predicted_values)
         rows = torch.stack([target, predicted, target - predicted])
         means = rows.mean(dim=1)
-        about = rows - means[:, None]
-        sums = torch.cat([about.square().sum(dim=1), (about[0] * about[1]).sum()[None]])
+        centered = rows - means[:, None]
+        sums = torch.cat([centered.square().sum(dim=1), (centered[0] * centered[1]).sum()[None]])
         lowest, highest = torch.aminmax(rows[:2], dim=1)
-        # All numbers in one copy: each copy from an accelerator waits for it.
+        # In one copy, since each copy from an accelerator synchronizes.
         numbers = torch.cat([means, sums, lowest, highest]).cpu()
         self._merge(target.numel(), numbers[:3], numbers[3:7])
         self._lowest, self._highest = self._lowest.minimum(numbers[7:9]), self._highest.maximum(numbers[9:])
@@ -160,38 +161,38 @@ class Determination(Moments):
     """The coefficient of determination."""
 
     def compute(self) -> float:
-        """Gives one minus the share of the targets' sum of squares that the errors leave."""
+        """Computes one minus the sum of squared errors divided by the centered sum of squares of the targets."""
         if self._target_is_constant():
-            return give_undefined("r2_score of RegressionMetrics", "all targets are equal, so they have no variance")
+            return nan_with_warning("r2_score of RegressionMetrics", "all targets are equal, so they have no variance")
         squared_errors = self._sums[2] + self._count * self._means[2].square()
         return 1 - float(squared_errors / self._sums[0])
 
 
 class ExplainedVariance(Moments):
-    """The share of the variance that is explained."""
+    """The explained variance."""
 
     def compute(self) -> float:
-        """Gives one minus the share of the targets' variance that the errors have."""
+        """Computes one minus the variance of the errors divided by the variance of the targets."""
         if self._target_is_constant():
-            return give_undefined(
+            return nan_with_warning(
                 "explained_variance of RegressionMetrics", "all targets are equal, so they have no variance"
             )
         return 1 - float(self._sums[2] / self._sums[0])
 
 
 class Correlation(Moments):
-    """Pearson's correlation."""
+    """The Pearson correlation."""
 
     def compute(self) -> float:
-        """Gives the covariance divided by both standard deviations."""
+        """Computes the covariance divided by both standard deviations."""
         for name, is_constant in (
             ("targets", self._target_is_constant()),
             ("predictions", self._predicted_is_constant()),
         ):
             if is_constant:
-                return give_undefined(
+                return nan_with_warning(
                     "pearson_correlation of RegressionMetrics", f"all {name} are equal, so they have no variance"
                 )
-        # The roots one by one, since the product of the sums may leave the range of a float.
+        # Divided by the roots separately, since the product of the sums can overflow or underflow.
         correlation = float(self._sums[3] / self._sums[0].sqrt() / self._sums[1].sqrt())
         return min(1.0, max(-1.0, correlation))

@@ -1,4 +1,4 @@
-"""An adapter that makes the metrics of torchmetrics those of a metrics class."""
+"""An adapter that turns metrics of torchmetrics into a metrics class."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,57 +11,58 @@ from torch import Tensor
 from torchbase.errors import MetricsError
 from torchbase.metrics.base import BaseMetricsClass
 from torchbase.metrics.epoch_kinds import EpochState, accumulated
-from torchbase.metrics.states import value_at_once
+from torchbase.metrics.states import compute_mini_batch
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class TorchMetrics(BaseMetricsClass):
-    """Makes metrics of the package torchmetrics available under names of one's choice.
+    """A family of metrics from the package torchmetrics, under custom names.
 
-    The arguments of a metric are those of its ``update``, mostly ``preds`` and ``target``; the value has to be a single
-    number. The value of an epoch is what a copy of the metric, updated with each mini-batch, computes. It lives on
-    the device of the mini-batches, and is kept in checkpoints. The given metrics themselves are not changed::
+    The arguments of a metric are those of its ``update``, usually ``preds`` and ``target``. Its value has to be a
+    single number. The value of an epoch is computed by a copy of the metric, which is updated with each mini-batch. The
+    copy is on the device of the mini-batches and saved in checkpoints. The original metrics are not changed::
 
         TorchMetrics(
             {"accuracy": torchmetrics.classification.MulticlassAccuracy(num_classes=10)},
             keyword_maps={"scores": "preds", "label": "target"},
         )
 
-    The config names its metrics under ``"TorchMetrics"``; for several such objects with different keys, make a
-    subclass of another name for each.
+    The config chooses these metrics under ``"TorchMetrics"``. For several instances with different keys, create a
+    subclass with another name for each.
 
     Source: https://lightning.ai/docs/torchmetrics
 
     Args:
-        metrics: From names of metrics to metrics of torchmetrics.
-        keyword_maps: From keys of what ``forward_pass`` returns to names of the metrics' arguments.
+        metrics: A dictionary from metric names to metrics of torchmetrics.
+        keyword_maps: Maps keys that ``forward_pass`` returns to arguments of the metrics.
 
     Raises:
-        TypeError: ``metrics`` is no mapping from strings to metrics of torchmetrics, or one of them has no named
-            arguments; ``keyword_maps`` is no mapping of strings to strings.
-        MetricsError: Torchmetrics is not installed, a name can't be that of a metric, or ``keyword_maps`` don't fit.
+        TypeError: ``metrics`` is not a mapping of strings to metrics of torchmetrics, ``update`` of a metric has no
+            named arguments, or ``keyword_maps`` is not a mapping of strings to strings.
+        MetricsError: torchmetrics is not installed, a name is not a valid metric name, or ``keyword_maps`` doesn't
+            fit the metrics.
     """
 
     def __init__(self, metrics: Mapping[str, Any], keyword_maps: Mapping[str, str] | None = None) -> None:
         metric_class = _import_metric_class()
         _check_metrics(metrics, metric_class)
         methods = {name: _as_method(name, metric, metric_class) for name, metric in metrics.items()}
-        # The base class looks for metrics among the functions of the class, so that each object needs one of its own.
-        own_class = type(self)
-        self.__class__ = type(own_class.__name__, (own_class,), {"__doc__": own_class.__doc__, **methods})
+        # The base class finds metrics in the class of an object. So each object needs a class for its own metrics.
+        base = type(self)
+        self.__class__ = type(base.__name__, (base,), {"__doc__": base.__doc__, **methods})
         super().__init__(keyword_maps)
 
 
 class _TorchMetricState(EpochState):
-    """A metric of torchmetrics that is updated over an epoch."""
+    """The state of an epoch in a metric of torchmetrics."""
 
     def __init__(self, metric: Any, metric_class: Any) -> None:
-        """Takes a metric over.
+        """Resets the metric.
 
         Args:
-            metric: A copy that no one else updates.
-            metric_class: The class of all metrics of torchmetrics.
+            metric: A copy that nothing else updates.
+            metric_class: The base class ``torchmetrics.Metric``.
         """
         self._metric, self._metric_class = metric, metric_class
         metric.reset()
@@ -73,73 +74,73 @@ class _TorchMetricState(EpochState):
         self._metric.update(**outputs)
 
     def reset(self) -> None:
-        """Forgets all mini-batches."""
+        """Resets the metric."""
         self._metric.reset()
 
     def compute(self) -> float:
-        value: float = self._metric.compute()  # checked where it is used: torchmetrics has metrics of many values, too
+        value: float = self._metric.compute()  # checked by the caller, since some metrics return several values
         return value
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            path: {"updates": metric.update_count, "values": _copied(metric.metric_state, torch.device("cpu"))}
+            path: {"updates": metric.update_count, "values": _copy(metric.metric_state, torch.device("cpu"))}
             for path, metric in self._parts()
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for path, metric in self._parts():
-            for name, value in _copied(state[path]["values"], metric.device).items():
+            for name, value in _copy(state[path]["values"], metric.device).items():
                 setattr(metric, name, value)
-            # Torchmetrics has no way to say that there were updates, and some metrics divide by their number.
+            # torchmetrics has no public way to set the number of updates, and some metrics divide by it.
             metric._update_count = state[path]["updates"]
 
     def _parts(self) -> list[tuple[str, Any]]:
-        """Lists the metric and those inside it, as of a sum of two, by their paths."""
-        return [(path, one) for path, one in self._metric.named_modules() if isinstance(one, self._metric_class)]
+        """Lists the metric and the metrics inside it by path, for example the two metrics of a sum."""
+        modules = self._metric.named_modules()
+        return [(path, module) for path, module in modules if isinstance(module, self._metric_class)]
 
 
-def _copied(values: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Copies a metric's tensors and lists of tensors, since it changes them in their place."""
+def _copy(values: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Copies the tensors and lists of tensors of a metric, since the metric changes them in place."""
 
-    def copied(value: Any) -> Any:
+    def copy(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.detach().to(device, copy=True)
-        return [copied(one) for one in value] if isinstance(value, list) else value
+        return [copy(item) for item in value] if isinstance(value, list) else value
 
-    return {name: copied(value) for name, value in values.items()}
+    return {name: copy(value) for name, value in values.items()}
 
 
 def _as_method(name: str, metric: Any, metric_class: Any) -> Callable[..., float]:
-    """Makes a method of a metrics class, with the arguments of the metric's ``update`` as its own."""
-    single: list[_TorchMetricState] = []
+    """Creates a method of a metrics class with the arguments of ``update`` of the metric."""
+    cache: list[_TorchMetricState] = []
 
     @accumulated(lambda metrics: _TorchMetricState(metric.clone(), metric_class))
     def method(self: TorchMetrics, **outputs: Any) -> float:
-        # One copy for all mini-batches, since a metric may hold a whole network.
-        if not single:
-            single.append(_TorchMetricState(metric.clone(), metric_class))
-        single[0].reset()
-        return value_at_once(single[0], **outputs)
+        # One copy for all mini-batches, since a metric can contain a whole network.
+        if not cache:
+            cache.append(_TorchMetricState(metric.clone(), metric_class))
+        cache[0].reset()
+        return compute_mini_batch(cache[0], **outputs)
 
     receiver = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = _arguments_of(name, metric, metric_class)
     method.__signature__ = inspect.Signature([receiver, *parameters.values()])  # type: ignore[attr-defined]
     method.__name__, method.__qualname__ = name, f"TorchMetrics.{name}"
-    method.__doc__ = f"Return the value of {type(metric).__name__} of torchmetrics."
+    method.__doc__ = f"Returns the value of {type(metric).__name__} of torchmetrics."
     return method
 
 
 def _arguments_of(name: str, metric: Any, metric_class: Any) -> dict[str, inspect.Parameter]:
-    """Finds the arguments of a metric's ``update``, or of those inside it if it only hands them on."""
-    own = inspect.signature(metric.update).parameters
-    hands_on = any(parameter.kind in VARIABLE for parameter in own.values())
-    inner = [one for one in metric.modules() if isinstance(one, metric_class) and one is not metric] if hands_on else []
-    found = dict(own)
-    for one in inner:
-        found = {**inspect.signature(one.update).parameters, **found}
+    """Finds the arguments of ``update`` of a metric, including those that it passes to the metrics inside it."""
+    parameters = dict(inspect.signature(metric.update).parameters)
+    if any(parameter.kind in VARIABLE for parameter in parameters.values()):
+        for module in metric.modules():
+            if isinstance(module, metric_class) and module is not metric:
+                parameters = {**inspect.signature(module.update).parameters, **parameters}
     named = {
         argument: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for argument, parameter in found.items()
+        for argument, parameter in parameters.items()
         if parameter.kind not in VARIABLE
     }
     if not named:
@@ -160,17 +161,17 @@ def _import_metric_class() -> Any:
 def _check_metrics(metrics: Mapping[str, Any], metric_class: Any) -> None:
     if not isinstance(metrics, Mapping):
         raise TypeError(
-            "TorchMetrics needs a dictionary from names to metrics of torchmetrics, but a "
-            f"{type(metrics).__name__} came: {metrics!r:.80}."
+            "TorchMetrics needs a dictionary from names to metrics of torchmetrics, but got "
+            f"{type(metrics).__name__}: {metrics!r:.80}."
         )
     for name, metric in metrics.items():
         if not isinstance(metric, metric_class):
             raise TypeError(
-                f"The metric {name!r} of TorchMetrics has to be an instance of a torchmetrics.Metric, but is of type "
-                f"{type(metric).__name__}. Of a MetricCollection, give the metrics one by one."
+                f"The metric {name!r} of TorchMetrics has to be an instance of torchmetrics.Metric, but got "
+                f"{type(metric).__name__}. To fix, pass the metrics of a MetricCollection one by one."
             )
         if not isinstance(name, str) or not name.isidentifier() or name.startswith(("_", "get_")):
             raise MetricsError(
-                f"A metric of TorchMetrics can't have the name {name!r}; names have letters, digits and underscores, "
-                "and begin neither with '_' nor with 'get_'."
+                f"{name!r} is not a valid name for a metric of TorchMetrics. A name consists of letters, digits and "
+                "underscores, and starts neither with '_' nor with 'get_'."
             )

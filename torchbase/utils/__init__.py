@@ -1,7 +1,6 @@
-"""The parts that a project builds its data and metrics from, and what reads a finished run, under one name.
+"""Re-exports the classes and functions for data and metrics, and the functions that read a finished run.
 
-This room defines nothing: it re-exports names of other rooms. The ready-made families of metrics are in
-`torchbase.utils.metrics_instances`.
+This room defines nothing. The predefined metrics classes are in `torchbase.utils.metrics_instances`.
 """
 
 from torchbase.checkpoints.storage import Checkpoint, list_checkpoints, read_checkpoint

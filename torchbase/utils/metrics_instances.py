@@ -1,4 +1,4 @@
-"""The ready-made metrics classes, under one name."""
+"""Re-exports the predefined metrics classes."""
 
 from torchbase.metrics import (
     BinaryClassificationMetrics,
