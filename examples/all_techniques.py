@@ -1,8 +1,8 @@
-"""Every training technique at once, on the digits: each is one hook, and their order doesn't matter.
+"""Uses every training technique at once, on the digits: each is a hook, and their order doesn't matter.
 
     python examples/all_techniques.py
 
-A real training takes those that it needs; docs/techniques.md says what each is for.
+A real training uses only the techniques that it needs; docs/techniques.md describes what each is for.
 """
 
 import copy
@@ -29,24 +29,24 @@ from torchbase.hooks import (
     Unfreeze,
 )
 
-STEPS_OF_AN_EPOCH = 20  # of the optimizer: 1,258 images in mini-batches of 32 make 40 iterations, and two make a step
+STEPS_PER_EPOCH = 20  # 1,258 images in mini-batches of 32 are 40 iterations, with an optimizer step per two iterations
 
 
-def warm_up_then_fall(optimizer):
-    warm_up = LinearLR(optimizer, 0.1, total_iters=STEPS_OF_AN_EPOCH)
-    fall = CosineAnnealingLR(optimizer, T_max=7 * STEPS_OF_AN_EPOCH)
-    return SequentialLR(optimizer, [warm_up, fall], milestones=[STEPS_OF_AN_EPOCH])
+def warm_up_and_anneal(optimizer):
+    warm_up = LinearLR(optimizer, 0.1, total_iters=STEPS_PER_EPOCH)
+    anneal = CosineAnnealingLR(optimizer, T_max=7 * STEPS_PER_EPOCH)
+    return SequentialLR(optimizer, [warm_up, anneal], milestones=[STEPS_PER_EPOCH])
 
 
 def techniques():
     return [
         MixedPrecision("bf16"),
-        Compile(backend="aot_eager"),  # the default backend makes it fast; it needs a compiler, and time for it
+        Compile(backend="aot_eager"),  # the default backend is faster, but needs a compiler and time to compile
         GradientAccumulation(2),
         GradientClipping(norm=1.0),
-        LearningRateSchedule(warm_up_then_fall, every="1it"),
+        LearningRateSchedule(warm_up_and_anneal, every="1it"),
         ExponentialMovingAverage(0.9),
-        Freeze("0.*"),  # the first convolution, its weight for one epoch and its bias for good
+        Freeze("0.*"),  # the first convolution: its weight for one epoch, its bias for the whole run
         Unfreeze("0.weight", at="1ep"),
         RetryOnOutOfMemory(),
         EarlyStopping("accuracy", phase="validation-valid", mode="max", patience=5),

@@ -1,8 +1,8 @@
-"""Binary classification with ready-made metrics: is a tumour malignant, judged by measurements of its cell nuclei?
+"""Binary classification with ready-made metrics: is a tumour malignant, given measurements of its cell nuclei?
 
     python examples/breast_cancer.py
 
-The data is scikit-learn's breast cancer set: 569 tumours with 30 measurements each, bundled with it.
+The data is the breast cancer dataset of scikit-learn: 569 tumours with 30 measurements each.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ class Perceptron(torch.nn.Sequential):
             torch.nn.ReLU(),
             torch.nn.Dropout(dropout),
             torch.nn.Linear(hidden_features, 1),
-            torch.nn.Flatten(start_dim=0),  # one logit a tumour
+            torch.nn.Flatten(start_dim=0),  # one logit per tumour
         )
 
 
@@ -43,7 +43,7 @@ class BreastCancerSession(TrainingBaseSession):
         tumours = load_breast_cancer()
         columns = {"measurements": tumours.data, "is_malignant": tumours.target == 0}
         train, valid = split_iterables(columns, self.config_data["portions"])
-        # Of the training set alone: nothing of the validation set may leak into what is learnt.
+        # Computed from the training set only, so that no information about the validation set leaks into training.
         mean, deviation = np.mean(train["measurements"], axis=0), np.std(train["measurements"], axis=0)
         for part in (train, valid):
             part["measurements"] = ((part["measurements"] - mean) / deviation).astype("float32")
@@ -55,7 +55,7 @@ class BreastCancerSession(TrainingBaseSession):
         return Perceptron(self.config_network["hidden_features"], self.config_network["dropout"])
 
     def init_metrics(self):
-        # From what forward_pass returns to what the metrics call it.
+        # Maps the keys that forward_pass returns to the arguments of the metrics.
         return [
             BinaryClassificationMetrics(
                 keyword_maps={"is_malignant": "binary_ground_truth", "probabilities": "prediction_probabilities"}

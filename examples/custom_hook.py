@@ -1,9 +1,9 @@
-"""A hook of one's own: it ends the run when the accuracy on a validation set no longer improves.
+"""A custom hook, which ends the run when the accuracy on a validation set no longer improves.
 
     python examples/custom_hook.py
 
-A hook is any object with methods marked by ``@hookimpl`` and named like an event; torchbase/engine/hookspecs.py lists
-the events. It takes the arguments of the event that it needs, by name.
+A hook is any object with methods that are marked by ``@hookimpl`` and named after an event;
+torchbase/engine/hookspecs.py lists the events. A method declares the arguments of the event that it needs, by name.
 """
 
 from digits import CONFIG, DigitsSession
@@ -29,7 +29,7 @@ class EarlyStopping:
         if self.epochs_waited >= self.patience:
             run.request_stop(f"the accuracy on {self.phase_name} has not improved for {self.patience} epochs")
 
-    # These two put what the hook remembers into every checkpoint, so that a resumed run stops where it would have.
+    # Every checkpoint saves this state, so a resumed run stops at the same epoch.
     def state_dict(self):
         return {"best_accuracy": self.best_accuracy, "epochs_waited": self.epochs_waited}
 

@@ -1,9 +1,9 @@
-"""Image reconstruction: a network that takes the noise out of photographs, validated at two levels of noise.
+"""Image reconstruction: a network removes noise from photographs, validated at two levels of noise.
 
     python examples/denoising.py
 
-The photographs are the two that are bundled with scikit-learn, cut into patches: the left part of each for training,
-the right part for validation. The noise is added when a patch is read, so it is new in every epoch.
+The photographs are the two sample images of scikit-learn, cut into patches: the left part of each for training, the
+right part for validation. Noise is added when a patch is read, so it differs in every epoch.
 """
 
 import torch
@@ -21,7 +21,7 @@ CONFIG = {
         "learning_rate": 0.003,
         "seed": 1,
     },
-    # Noise is given by its standard deviation, where 0 is black and 1 is white.
+    # Noise levels are standard deviations, where 0 is black and 1 is white.
     "data": {"patch_size": 24, "training_columns": 432, "lowest_noise": 0.05, "noise": 0.1, "strong_noise": 0.2},
     "metrics": {"ImageReconstructionMetrics": ["psnr"], "NoisyImageMetrics": ["psnr_of_noisy"]},
     "network": {"architecture": "ResidualDenoiser", "channels": 16},
@@ -46,7 +46,7 @@ class ResidualDenoiser(torch.nn.Module):
 
 
 class NoisyImageMetrics(BaseMetricsClass):
-    """Metrics of one's own: how good is what the network gets?"""
+    """A custom metric: the quality of the network's input."""
 
     def psnr_of_noisy(self, *, clean, noisy):
         return ImageReconstructionMetrics().psnr(target_image=clean, output_image=noisy)
@@ -71,7 +71,10 @@ class DenoisingSession(TrainingBaseSession):
 
     def cut(self, photographs):
         size = self.config_data["patch_size"]
-        patches = [one.unfold(0, size, size).unfold(1, size, size).reshape(-1, 1, size, size) for one in photographs]
+        patches = [
+            photograph.unfold(0, size, size).unfold(1, size, size).reshape(-1, 1, size, size)
+            for photograph in photographs
+        ]
         return Dataset.from_dict({"clean": torch.cat(patches).numpy()})
 
     def init_network(self):
@@ -92,7 +95,7 @@ class DenoisingSession(TrainingBaseSession):
 
 
 class AddNoise:
-    """Adds noise to patches when they are read, to each patch of a strength of its own between two bounds."""
+    """Adds noise to patches when they are read, with a random strength for each patch."""
 
     def __init__(self, lowest: float, highest: float) -> None:
         self.lowest, self.highest = lowest, highest

@@ -1,9 +1,9 @@
-"""The main job: a small network that reads handwritten digits, with two validation sets and one for demo.
+"""A small network that classifies handwritten digits, with two validation sets and one set for demo.
 
     python examples/digits.py
 
-The digits are scikit-learn's: 1,797 images of 8 by 8 pixels, bundled with it. Look at the run afterwards with
-``torchbase runs`` and ``torchbase show``, or with ``tensorboard --logdir runs``.
+The digits are a dataset of scikit-learn: 1,797 images of 8 by 8 pixels. View the run afterwards with ``torchbase runs``
+and ``torchbase show``, or with ``tensorboard --logdir runs``.
 """
 
 import torch
@@ -47,14 +47,14 @@ class DigitsSession(TrainingBaseSession):
         columns = {"image": digits.images.astype("float32") / 16.0, "label": digits.target}
         train, valid, test = split_iterables(columns, self.config_data["portions"])
 
-        def blur(batch):
+        def add_noise(batch):
             noise = self.config_data["noise"] / 16.0
             return {
                 "image": [torch.tensor(image) + noise * torch.randn(8, 8) for image in batch["image"]],
                 "label": batch["label"],
             }
 
-        noisy = Dataset.from_dict(valid).with_transform(blur)
+        noisy = Dataset.from_dict(valid).with_transform(add_noise)
         return Dataset.from_dict(train), ValidationDatasetsDict(
             datasets=(Dataset.from_dict(valid), noisy, Dataset.from_dict(test)),
             only_for_demo=(False, False, True),

@@ -1,8 +1,8 @@
-"""The Engine alone: a GAN with two optimizers learns to draw digits.
+"""The Engine without a session: a GAN with two optimizers learns to draw digits.
 
     python examples/engine_only.py
 
-There is no session, and no file is written: the engine needs nothing but a function for one iteration, and a run.
+No file is written: the engine only needs a function for one iteration, and a run.
 """
 
 import torch
@@ -24,7 +24,7 @@ discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), lr=0.001,
 
 def step(run, phase, batch):
     generated = generator(torch.randn(len(batch), 16))
-    # The discriminator gives the logit of being real; softplus(-logit) is the cross entropy with "real".
+    # The discriminator returns the logit of being real; softplus(-logit) is the cross entropy with "real".
     discriminator_loss = (softplus(-discriminator(batch)) + softplus(discriminator(generated.detach()))).mean()
     discriminator_optimizer.zero_grad()
     discriminator_loss.backward()
@@ -45,7 +45,7 @@ class EpochLines:
 
 @torch.no_grad()
 def distance():
-    """How far the pixels' means and standard deviations are from those of the digits, averaged over the pixels."""
+    """How far the means and standard deviations of pixels are from those of the digits, averaged over the pixels."""
     images = generator(torch.randn(1000, 16))
     return ((images.mean(0) - digits.mean(0)).abs() + (images.std(0) - digits.std(0)).abs()).mean()
 

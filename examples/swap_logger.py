@@ -1,10 +1,10 @@
-"""Another logging backend: values go to files of JSON lines and of a table, in place of TensorBoard.
+"""Replaces TensorBoard by other logging backends: values are written as JSON lines and as a table.
 
     python examples/swap_logger.py
 
-Two lines swap a backend that there is. The second one here is written by hand: it says which file it appends to, how to
-open it, and how to append a record. Both are written in a thread beside the training, and cut back with a run that is
-resumed from a checkpoint.
+Two lines replace TensorBoard by another backend of torchbase. The second backend here is custom: it defines the file to
+append to, how to open it, and how to append a record. Both are written in a thread beside the training, and truncated
+when a run is resumed from a checkpoint.
 """
 
 import json
@@ -17,7 +17,7 @@ from torchbase.logging_backends import AppendOnlyFile, FileBackend, HyperParamet
 
 
 class EpochTable(FileBackend):
-    """Writes epochs.txt: a line for each value of an epoch, and one for each hyper-parameter."""
+    """Writes epochs.txt: a line for each value of an epoch, and a line for each hyper-parameter."""
 
     pattern = "epochs.txt"
 

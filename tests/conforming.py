@@ -1,4 +1,4 @@
-"""One run with everything that can be logged, and what each backend has of it, read by a reader of its own."""
+"""A run that logs every kind of record, and for each backend a function that reads back what it recorded."""
 
 import csv
 import importlib.util
@@ -17,7 +17,7 @@ from tiny import CONFIG, TinySession
 from torchbase import BaseMetricsClass, hookimpl
 from torchbase.hooks import CsvLog, JsonLines, MLflow, TensorBoard, Wandb
 
-# Those would tell their makers of each use.
+# These packages would report each use to their makers.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", WANDB_ERROR_REPORTING="false", WANDB_DISABLE_GIT="true")
 
 SESSION = {
@@ -45,8 +45,8 @@ class ConformingSession(TinySession):
         return [Errors()]
 
 
-class Tells:
-    """Tells of everything but numbers at the end of each epoch, and of numbers that JSON has no word for."""
+class LogEverything:
+    """Logs texts, images, figures and histograms at the end of each epoch, and numbers that JSON can't represent."""
 
     @hookimpl
     def on_epoch_end(self, run):
@@ -62,7 +62,7 @@ class Tells:
 
 
 class Truth:
-    """What was told, in the form that the readers give; a step that comes again takes the place of the former."""
+    """Records what was logged, in the form that the readers below return."""
 
     def __init__(self):
         self.log = {"scalars": {}, "texts": {}, "images": {}, "histograms": {}, "hparams": {}}
@@ -101,21 +101,24 @@ def read_tensorboard(run_dir):
     events = EventAccumulator(str(run_dir), size_guidance=dict.fromkeys(kinds, 0)).Reload()
     tags = events.Tags()
     start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    given = HParamsPluginData.FromString(start).session_start_info.hparams
+    hparams = HParamsPluginData.FromString(start).session_start_info.hparams
     return {
-        "scalars": {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in tags["scalars"]},
+        "scalars": {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags["scalars"]},
         "texts": {
             tag.removesuffix("/text_summary"): [
-                (one.step, one.tensor_proto.string_val[0].decode()) for one in events.Tensors(tag)
+                (event.step, event.tensor_proto.string_val[0].decode()) for event in events.Tensors(tag)
             ]
             for tag in tags["tensors"]
             if tag.endswith("/text_summary")
         },
-        "images": {tag: [(one.step, (one.height, one.width)) for one in events.Images(tag)] for tag in tags["images"]},
-        "histograms": {
-            tag: [(one.step, one.histogram_value.num) for one in events.Histograms(tag)] for tag in tags["histograms"]
+        "images": {
+            tag: [(event.step, (event.height, event.width)) for event in events.Images(tag)] for tag in tags["images"]
         },
-        "hparams": {name: getattr(value, value.WhichOneof("kind")) for name, value in given.items()},
+        "histograms": {
+            tag: [(event.step, event.histogram_value.num) for event in events.Histograms(tag)]
+            for tag in tags["histograms"]
+        },
+        "hparams": {name: getattr(value, value.WhichOneof("kind")) for name, value in hparams.items()},
     }
 
 
@@ -153,12 +156,13 @@ def read_mlflow(run_dir):
     from mlflow import MlflowClient
     from PIL import Image
 
-    kept = json.loads(Path(run_dir, "mlflow.json").read_text())
-    client, run_id = MlflowClient(kept["tracking_uri"]), kept["run_id"]
+    saved = json.loads(Path(run_dir, "mlflow.json").read_text())
+    client, run_id = MlflowClient(saved["tracking_uri"]), saved["run_id"]
     data, artifacts = client.get_run(run_id).data, Path(client.get_run(run_id).info.artifact_uri)
     log = {"scalars": {}, "texts": {}, "images": {}, "hparams": data.params}
     for name in data.metrics:
-        log["scalars"][name] = sorted((one.step, one.value) for one in client.get_metric_history(run_id, name))
+        history = client.get_metric_history(run_id, name)
+        log["scalars"][name] = sorted((metric.step, metric.value) for metric in history)
     for path in sorted(artifacts.rglob("*.*")):
         folder, _, tag = path.parent.relative_to(artifacts).as_posix().partition("/")
         if folder == "texts":
@@ -190,11 +194,11 @@ def read_wandb(run_dir):
     return log
 
 
-def installed(package):
+def is_installed(package):
     return importlib.util.find_spec(package) is not None
 
 
-def mlflow_beside(run_dir_parent):
+def make_mlflow(run_dir_parent):
     return MLflow(f"sqlite:///{run_dir_parent}/mlflow.db")
 
 
@@ -202,14 +206,14 @@ BACKENDS = {
     "tensorboard": (lambda parent: TensorBoard(), read_tensorboard),
     "json_lines": (lambda parent: JsonLines(), read_json_lines),
     "csv_log": (lambda parent: CsvLog(), read_csv_log),
-    "mlflow": (mlflow_beside, read_mlflow),
+    "mlflow": (make_mlflow, read_mlflow),
     "wandb": (lambda parent: Wandb(mode="offline"), read_wandb),
 }
-INSTALLED = [name for name in BACKENDS if name not in ("mlflow", "wandb") or installed(name)]
+INSTALLED = [name for name in BACKENDS if name not in ("mlflow", "wandb") or is_installed(name)]
 
 
 class KillAt:
-    """Kills the process behind an iteration of a phase, when everything that was logged is on the disk."""
+    """Kills the process after an iteration of a phase, when all records are on the disk."""
 
     def __init__(self, phase, iteration):
         self.phase, self.iteration = phase, iteration
@@ -218,25 +222,25 @@ class KillAt:
     def on_iteration_end(self, run, phase):
         if (phase.name, phase.progress.iterations) == (self.phase, self.iteration):
             run.read_values()
-            time.sleep(1.0)  # twice as long as a thread waits
+            time.sleep(1.0)  # twice as long as a backend's thread waits
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def session_with_all_backends(parent, *hooks, workers=0):
-    """Begins a run, or goes on with the one that is there."""
+    """Creates a session for a new run, or for resuming the existing run."""
     session_config = {**SESSION, "dataloader_num_workers": workers}
     runs = Path(parent, "runs")
     tags = sorted(path.name for path in runs.iterdir()) if runs.exists() else []
-    begun = {"create_run_dir_afresh": False, "source_run_dir_tag": tags[-1]} if tags else {}
-    session = ConformingSession({**CONFORMING_CONFIG, "session": session_config}, runs, **begun)
+    resumed = {"create_run_dir_afresh": False, "source_run_dir_tag": tags[-1]} if tags else {}
+    session = ConformingSession({**CONFORMING_CONFIG, "session": session_config}, runs, **resumed)
     session.unregister("tensorboard")
     session.unregister("console")
     for name in INSTALLED:
         session.register(BACKENDS[name][0](parent))
-    for hook in (Tells(), *hooks):
+    for hook in (LogEverything(), *hooks):
         session.register(hook)
     return session
 
 
-if __name__ == "__main__":  # one life of a run, which ends by being killed: PARENT PHASE ITERATION
+if __name__ == "__main__":  # starts or resumes a run, and kills it: PARENT PHASE ITERATION
     session_with_all_backends(sys.argv[1], KillAt(sys.argv[2], int(sys.argv[3])))()

@@ -1,4 +1,4 @@
-"""Hooks that keep to the rules, and hooks that each break one; another process can import them."""
+"""Hooks that follow the rules, and hooks that each break one rule. Another process can import them."""
 
 import random
 import time
@@ -9,14 +9,14 @@ from torchbase import hookimpl
 
 
 class GradientNorms:
-    """Observes well: it logs, and keeps what it remembers."""
+    """Observes correctly: it logs values, and saves its state."""
 
     def __init__(self, decay=0.9):
         self.decay, self.mean = decay, torch.zeros(())
 
     @hookimpl
     def on_gradients_ready(self, run):
-        norm = torch.nn.utils.get_total_norm([one.grad for one in run.network.parameters()])
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in run.network.parameters()])
         self.mean = self.mean.to(run.device).lerp(norm, 1 - self.decay)
         run.log("gradient_norm", self.mean)
 
@@ -28,7 +28,7 @@ class GradientNorms:
 
 
 class HalvesTheRate:
-    """Changes the training well, and needs no state for it."""
+    """Changes the training correctly, and needs no state."""
 
     @hookimpl
     def on_epoch_start(self, run):
@@ -37,7 +37,7 @@ class HalvesTheRate:
 
 
 class DrawsBeforeForward:
-    """Says that it observes, and moves the random stream that dropout draws from."""
+    """Should observe, but advances the random stream that dropout draws from."""
 
     @hookimpl(wrapper=True)
     def run_forward(self):
@@ -46,7 +46,7 @@ class DrawsBeforeForward:
 
 
 class DrawsBeforeTheStep:
-    """The same where only an optimizer that draws notices it."""
+    """Should observe, but draws. Only an optimizer that draws is affected."""
 
     @hookimpl
     def on_gradients_ready(self):
@@ -55,7 +55,7 @@ class DrawsBeforeTheStep:
 
 
 class FencesItsDraws:
-    """The same, mended."""
+    """Draws without affecting others."""
 
     @hookimpl
     def on_gradients_ready(self, run):
@@ -66,18 +66,18 @@ class FencesItsDraws:
 
 
 class ShrinksWeights:
-    """Says that it observes, and measures the weights in place."""
+    """Should observe, but computes the absolute weights in place."""
 
     @hookimpl
     def on_iteration_end(self, run, phase):
         if phase.is_training:
             with torch.no_grad():
-                for one in run.network.parameters():
-                    run.log("largest_weight", one.abs_().max())
+                for parameter in run.network.parameters():
+                    run.log("largest_weight", parameter.abs_().max())
 
 
 class LeavesEvaluationMode:
-    """Says that it observes, and forgets to put the mode back."""
+    """Should observe, but doesn't restore the training mode."""
 
     @hookimpl
     def on_iteration_start(self, run):
@@ -85,7 +85,7 @@ class LeavesEvaluationMode:
 
 
 class StopsTheRun:
-    """Says that it observes, and ends the run early."""
+    """Should observe, but ends the run early."""
 
     @hookimpl
     def on_epoch_end(self, run):
@@ -93,7 +93,7 @@ class StopsTheRun:
 
 
 class CountsWithoutState:
-    """Changes the training by a count that no checkpoint keeps."""
+    """Changes the training depending on a count that isn't saved."""
 
     def __init__(self):
         self.steps = 0
@@ -105,8 +105,8 @@ class CountsWithoutState:
             group["lr"] = 0.05 / self.steps
 
 
-class CountsForNothing:
-    """Looks as if it had a state, and nothing comes of it."""
+class UnusedCount:
+    """Counts iterations, but nothing depends on the count."""
 
     def __init__(self):
         self.iterations = 0
@@ -117,7 +117,7 @@ class CountsForNothing:
 
 
 class SumsOverValidation:
-    """Keeps a sum that a validation which begins again is counted in twice."""
+    """Has a sum in which the iterations of a restarted validation count twice."""
 
     def __init__(self):
         self.iterations = 0
@@ -134,7 +134,7 @@ class SumsOverValidation:
 
 
 class ForgetsHalf:
-    """Takes back one of two values."""
+    """Restores one of two values."""
 
     def __init__(self):
         self.first = self.second = 0
@@ -151,7 +151,7 @@ class ForgetsHalf:
         self.first = state["first"]
 
 
-class BeginsAnew(ForgetsHalf):
+class OverwritesLoadedState(ForgetsHalf):
     """Overwrites what was loaded when the run starts."""
 
     @hookimpl
@@ -162,14 +162,14 @@ class BeginsAnew(ForgetsHalf):
         self.first, self.second = state["first"], state["second"]
 
 
-class KeepsAnObject(ForgetsHalf):
-    """Gives something that no checkpoint keeps."""
+class SavesAnObject(ForgetsHalf):
+    """Returns an object that a checkpoint can't save."""
 
     def state_dict(self):
         return {"first": self.first, "noise": random.Random(1)}
 
 
-class GivesAList(ForgetsHalf):
+class ReturnsAList(ForgetsHalf):
     def state_dict(self):
         return [self.first, self.second]
 
@@ -190,33 +190,33 @@ class HasNoStateAtFirst(ForgetsHalf):
         return {"first": self.first + 0}
 
 
-class CannotLoad(CountsForNothing):
+class CannotLoad(UnusedCount):
     def state_dict(self):
         return {"iterations": self.iterations}
 
 
-class DrawsByChance:
+class DrawsWithoutSeed:
     """Changes the training in another way each time."""
 
     @hookimpl
     def on_gradients_ready(self, run):
-        for one in run.network.parameters():
-            one.grad += 0.01 * random.SystemRandom().random()
+        for parameter in run.network.parameters():
+            parameter.grad += 0.01 * random.SystemRandom().random()
 
 
 class LogsTime:
-    """Records what is another each time, and changes nothing."""
+    """Logs a value that differs each time, and changes nothing."""
 
     def __init__(self):
-        self.begun_at = self.seconds = 0.0
+        self.started_at = self.seconds = 0.0
 
     @hookimpl
     def on_iteration_start(self):
-        self.begun_at = time.perf_counter()
+        self.started_at = time.perf_counter()
 
     @hookimpl
     def on_iteration_end(self, run):
-        self.seconds += time.perf_counter() - self.begun_at
+        self.seconds += time.perf_counter() - self.started_at
         run.log("seconds", self.seconds)
 
     def state_dict(self):
@@ -227,7 +227,7 @@ class LogsTime:
 
 
 class AppendsToAFile:
-    """Records in a file that isn't cut back when iterations are done again."""
+    """Appends to a file that isn't truncated when iterations run again."""
 
     @hookimpl
     def on_iteration_end(self, run, phase):
@@ -249,8 +249,8 @@ class Raises:
         raise OSError("no such account")
 
 
-class RunsNothing:
-    """Does a phase itself, and tells nobody."""
+class SkipsPhases:
+    """Implements run_phase without calling any event."""
 
     @hookimpl
     def run_phase(self, phase):
@@ -258,8 +258,8 @@ class RunsNothing:
         phase.averages = {"loss": 0.0}
 
 
-class HearsTheSetUp:
-    """Needs to be there when the session is made."""
+class NeedsSetup:
+    """Has to be registered when the session is created."""
 
     def __init__(self):
         self.seed = None

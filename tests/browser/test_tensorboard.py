@@ -1,6 +1,6 @@
-"""What TensorBoard shows of runs, looked at in Chromium: ``nox -s browser``.
+"""Checks in Chromium what TensorBoard shows of runs: ``nox -s browser``.
 
-With ``--screenshots FOLDER`` it keeps pictures of what it saw, as the documentation has them.
+With ``--screenshots FOLDER`` it saves the screenshots of the documentation.
 """
 
 import copy
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.py"
 LEARNING_RATES = (0.002, 0.02)
 SECONDS_TO_WAIT = 60
-# TensorBoard's pages are made of elements with roots of their own, of which the text of the page has nothing.
+# TensorBoard's pages consist of elements with shadow roots, whose texts aren't in the text of the page.
 ALL_TEXTS = """
 const texts = [];
 const walk = (node) => {
@@ -37,7 +37,7 @@ return texts.filter((text) => text);
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs of the digits that differ in their learning rate."""
+    """Two runs of the digits example, with different learning rates."""
     specification = importlib.util.spec_from_file_location("digits_example", EXAMPLE)
     example = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(example)
@@ -46,13 +46,13 @@ def runs(tmp_path_factory):
         config = copy.deepcopy(example.CONFIG)
         config["session"].update(num_epochs=4, learning_rate=learning_rate, seed=1)
         summary = example.DigitsSession(config, folder)()
-        Path(summary.run_dir).rename(folder / f"rate-{learning_rate}")  # a name that is the same in each picture
+        Path(summary.run_dir).rename(folder / f"rate-{learning_rate}")  # a fixed name in the screenshots
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(runs):
-    """Where TensorBoard answers."""
+    """The address of TensorBoard's server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -78,7 +78,7 @@ def browser():
     options.add_argument("--headless=new")
     options.add_argument("--window-size=1400,1000")
     options.add_argument("--disable-dev-shm-usage")
-    if os.geteuid() == 0:  # Chromium refuses its sandbox to root
+    if os.geteuid() == 0:  # Chromium's sandbox doesn't allow root
         options.add_argument("--no-sandbox")
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
@@ -86,45 +86,45 @@ def browser():
 
 
 @pytest.fixture
-def look(browser, address, request):
-    """Opens a page of TensorBoard, waits until it shows what is expected, and keeps a picture."""
+def show(browser, address, request):
+    """A function that opens a page of TensorBoard, waits for the expected texts, and saves a screenshot."""
     folder = request.config.getoption("--screenshots")
 
-    def look(page, picture, *expected):
+    def show(page, screenshot, *expected):
         browser.get("about:blank")
         browser.get(f"{address}/#{page}")
-        until, texts = time.monotonic() + SECONDS_TO_WAIT, []
-        while time.monotonic() < until:
+        deadline, texts = time.monotonic() + SECONDS_TO_WAIT, []
+        while time.monotonic() < deadline:
             texts = browser.execute_script(ALL_TEXTS)
-            if all(any(one in text for text in texts) for one in expected):
+            if all(any(part in text for text in texts) for part in expected):
                 break
             time.sleep(0.2)
-        missing = [one for one in expected if not any(one in text for text in texts)]
+        missing = [part for part in expected if not any(part in text for text in texts)]
         assert missing == [], f"{page} shows {texts}"
         if folder is not None:
-            time.sleep(2)  # until the curves have come to rest
-            browser.save_screenshot(str(Path(folder) / picture))
+            time.sleep(2)  # until the animation of the curves ends
+            browser.save_screenshot(str(Path(folder) / screenshot))
         return texts
 
-    return look
+    return show
 
 
-def test_the_curves_of_training_and_of_each_validation_set_are_there(look):
+def test_the_curves_of_training_and_of_each_validation_set_are_shown(show):
     sets = ("training", "validation-valid", "validation-noisy", "validation-test")
-    look("scalars", "tensorboard-scalars.png", "training/loss/epochs", "training/loss/iterations", *sets)
+    show("scalars", "tensorboard-scalars.png", "training/loss/epochs", "training/loss/iterations", *sets)
 
 
-def test_the_time_series_show_both_runs(look):
+def test_the_time_series_show_both_runs(show):
     rates = [f"rate-{rate}" for rate in LEARNING_RATES]
-    texts = look("timeseries", "tensorboard-time-series.png", *rates, "training/loss")
-    assert "4" in texts  # the last epoch's step
+    texts = show("timeseries", "tensorboard-time-series.png", *rates, "training/loss")
+    assert "4" in texts  # the step of the last epoch
 
 
-def test_the_table_of_hyper_parameters_has_one_row_a_run(look):
+def test_the_table_of_hyper_parameters_has_one_row_per_run(show):
     tags = ("session.learning_rate", "network.channels", "validation-valid/best_loss/epochs")
-    texts = look("hparams", "tensorboard-hparams.png", *tags, "Number of matching session groups: 2")
+    texts = show("hparams", "tensorboard-hparams.png", *tags, "Number of matching session groups: 2")
     assert sum("SmallConvolutionalNetwork" in text for text in texts) >= len(LEARNING_RATES)
 
 
-def test_the_custom_scalars_show_training_beside_validation(look):
-    look("custom_scalars", "tensorboard-custom-scalars.png", "training and validation", "loss", "accuracy")
+def test_the_custom_scalars_show_training_and_validation_together(show):
+    show("custom_scalars", "tensorboard-custom-scalars.png", "training and validation", "loss", "accuracy")

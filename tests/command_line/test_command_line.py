@@ -1,4 +1,4 @@
-"""The command as a whole: what it loads, and how it writes into a terminal and into a pipe."""
+"""The command as a whole: what it imports, and how it writes to a terminal and to a pipe."""
 
 import json
 import os
@@ -10,14 +10,14 @@ import pytest
 from made_up import make_run, status_with
 
 MAIN = "import sys; from torchbase.command_line import main; status = main()"
-NOT_NEEDED = {"torch", "tensorboard", "datasets", "numpy", "pydantic", "filelock", "pluggy", "sklearn", "matplotlib"}
+UNNEEDED = {"torch", "tensorboard", "datasets", "numpy", "pydantic", "filelock", "pluggy", "sklearn", "matplotlib"}
 
 
-SURROUNDINGS = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
 
 
-def start(*words, code="sys.exit(status)", env=SURROUNDINGS, **named):
-    return subprocess.run([sys.executable, "-c", f"{MAIN}; {code}", *words], check=False, env=env, **named)
+def start(*words, code="sys.exit(status)", env=ENVIRONMENT, **options):
+    return subprocess.run([sys.executable, "-c", f"{MAIN}; {code}", *words], check=False, env=env, **options)
 
 
 @pytest.fixture
@@ -40,15 +40,15 @@ def parent(tmp_path):
         "hooks ./first",
     ],
 )
-def test_a_command_that_reads_needs_neither_torch_nor_tensorboard(parent, words):
+def test_a_command_that_reads_imports_neither_torch_nor_tensorboard(parent, words):
     code = "import json; sys.stderr.write(json.dumps(sorted(sys.modules))); sys.exit(status)"
     done = start(*words.split(), code=code, cwd=parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    assert not {name.partition(".")[0] for name in json.loads(done.stderr)} & NOT_NEEDED
+    assert not {name.partition(".")[0] for name in json.loads(done.stderr)} & UNNEEDED
 
 
-def test_a_reader_that_has_enough_is_no_error(parent):
+def test_a_reader_that_stops_early_causes_no_error(parent):
     for number in range(3000):  # more than a pipe holds
         os.mkdir(parent / f"2026-11-22_14-03-55_host-{number}")
     command = [sys.executable, "-c", f"{MAIN}; sys.exit(status)", "runs", str(parent)]
@@ -60,20 +60,20 @@ def test_a_reader_that_has_enough_is_no_error(parent):
 
 
 def in_a_terminal(parent, *words, **environment):
-    """Runs the command in a terminal of 80 columns; gives what it wrote."""
+    """Runs the command in a terminal of 80 columns and returns its output."""
     import pty
 
-    surroundings = {**SURROUNDINGS, "TERM": "xterm-256color", "COLUMNS": "80", **environment}
+    env = {**ENVIRONMENT, "TERM": "xterm-256color", "COLUMNS": "80", **environment}
     leader, follower = pty.openpty()
     try:
-        done = start(*words, stdout=follower, stderr=subprocess.PIPE, cwd=parent, env=surroundings)
+        done = start(*words, stdout=follower, stderr=subprocess.PIPE, cwd=parent, env=env)
         os.close(follower)
         assert done.stderr == b""
         written = b""
         while True:
             try:
                 part = os.read(leader, 65536)
-            except OSError:  # as Linux says that there is no more
+            except OSError:  # Linux reports the end this way
                 return written.decode()
             if not part:
                 return written.decode()
@@ -82,8 +82,8 @@ def in_a_terminal(parent, *words, **environment):
         os.close(leader)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals there")
-def test_a_terminal_gets_colours_unless_it_wants_none(parent):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_terminal_gets_colours_unless_they_are_disabled(parent):
     assert "\x1b[31mfailed\x1b[0m" in in_a_terminal(parent, "runs", ".")
     without = in_a_terminal(parent, "runs", ".", NO_COLOR="1")
     assert "failed" in without
@@ -94,7 +94,7 @@ def test_a_terminal_gets_colours_unless_it_wants_none(parent):
     assert "\x1b[3" not in in_a_terminal(parent, "show", "./first", NO_COLOR="1")
 
 
-def test_a_pipe_gets_no_colours_and_whole_lines(parent):
+def test_a_pipe_gets_no_colours_and_unbroken_lines(parent):
     make_run(parent, "x" * 150)
     done = start("runs", ".", cwd=parent, capture_output=True)
     assert b"\x1b" not in done.stdout
@@ -103,28 +103,28 @@ def test_a_pipe_gets_no_colours_and_whole_lines(parent):
 
 
 def test_an_encoding_without_the_characters_of_curves_gets_question_marks(parent):
-    surroundings = {**SURROUNDINGS, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = start("show", "./first", cwd=parent, capture_output=True, env=surroundings)
+    env = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = start("show", "./first", cwd=parent, capture_output=True, env=env)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"0.9000 ?" in done.stdout
 
 
 @pytest.mark.parametrize("words", [[], ["rnus"], ["show"], ["runs", "--sort"]])
-def test_what_can_not_be_done_gives_status_2_and_a_usage(command, words):
+def test_invalid_arguments_return_status_2_and_the_usage(command, words):
     status, out, err = command(*words)
     assert (status, out) == (2, "")
     assert err.startswith("usage: torchbase")
 
 
 @pytest.mark.parametrize("name", ["runs", "show", "compare", "hooks", "verify"])
-def test_each_command_has_a_help(command, name):
+def test_each_command_has_help(command, name):
     status, out, _ = command(name, "--help")
     assert status == 0
     assert out.startswith(f"usage: torchbase {name}")
     assert name in command("--help")[1]
 
 
-def test_looking_changes_nothing(command, parent):
+def test_reading_changes_nothing(command, parent):
     def state():
         return {str(path): path.stat().st_mtime_ns for path in parent.rglob("*")}
 

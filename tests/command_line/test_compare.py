@@ -23,7 +23,7 @@ def folders(tmp_path):
     ]
 
 
-def test_runs_stand_side_by_side(command, folders):
+def test_runs_are_compared_side_by_side(command, folders):
     status, out, err = command("compare", *folders)
     assert (status, err) == (0, "")
     assert out == (
@@ -36,7 +36,7 @@ def test_runs_stand_side_by_side(command, folders):
         "  epochs                              3            1\n"
         "  iterations                         30           10\n"
         "  best epoch                          2            1\n"
-        "config, where it differs\n"
+        "config differences\n"
         "  session.learning_rate             0.1          0.3\n"
         "  session.weight_decay                -          0.5\n"
         "lowest loss\n"
@@ -49,33 +49,33 @@ def test_runs_stand_side_by_side(command, folders):
     )
 
 
-def test_configs_that_do_not_differ_say_so(command, tmp_path):
+def test_equal_configs_have_no_differences(command, tmp_path):
     _, out, _ = command("compare", make_run(tmp_path, "a"), make_run(tmp_path, "b"))
-    assert "config, where it differs\n  nothing\n" in out
+    assert "config differences\n  none\n" in out
 
 
 @pytest.mark.parametrize("width", [50, 80, 120])
-def test_more_runs_than_fit_stand_below_one_another(command, tmp_path, monkeypatch, width):
+def test_more_runs_than_fit_are_split_into_blocks(command, tmp_path, monkeypatch, width):
     folders = [make_run(tmp_path, f"run-{number:02d}", seed=number) for number in range(30)]
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.chdir(tmp_path)
     _, out, _ = command("compare", *(folder.name for folder in folders))
     assert max(map(len, out.splitlines())) <= width
-    heads = [line.split() for line in out.splitlines() if re.fullmatch(r"( +[A-Z]{1,2})+", line)]
-    labels = [label for head in heads for label in head]
+    headers = [line.split() for line in out.splitlines() if re.fullmatch(r"( +[A-Z]{1,2})+", line)]
+    labels = [label for header in headers for label in header]
     assert labels[:3] == ["A", "B", "C"]
     assert labels[25:] == ["Z", "AA", "AB", "AC", "AD"]
-    assert len(heads) > 1
+    assert len(headers) > 1
 
 
-def test_one_run_is_too_few(command, folders):
+def test_one_run_is_not_enough(command, folders):
     status, _, err = command("compare", folders[0])
     assert status == 2
     assert "required: RUN" in err
 
 
 class Page(HTMLParser):
-    """What a page consists of."""
+    """The tags, attributes and texts of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -85,13 +85,13 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.attributes += [(tag, *one) for one in attributes]
-        if tag != "meta":  # the one that has no end
+        self.attributes += [(tag, *attribute) for attribute in attributes]
+        if tag != "meta":  # the only tag without an end tag
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
         self.tags.append(tag)
-        self.attributes += [(tag, *one) for one in attributes]
+        self.attributes += [(tag, *attribute) for attribute in attributes]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -100,7 +100,7 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def test_the_page_stands_alone(command, folders, tmp_path):
+def test_the_page_is_self_contained(command, folders, tmp_path):
     file = tmp_path / "page.html"
     status, out, err = command("compare", *folders, "--html", file)
     assert (status, out, err) == (0, f"written: {file}\n", "")
@@ -108,25 +108,28 @@ def test_the_page_stands_alone(command, folders, tmp_path):
     page = Page(text)
     assert page.open == []
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
-    assert not [one for one in page.attributes if one[1] in {"src", "href", "xlink:href"} or one[1].startswith("on")]
+    assert not [
+        name for _, name, _ in page.attributes if name in {"src", "href", "xlink:href"} or name.startswith("on")
+    ]
     assert "url(" not in text
     assert "@import" not in text
     assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
     assert {"0.2500 @2", "session.learning_rate", "training accuracy"} <= set(page.texts)
 
 
-def test_the_page_has_a_picture_for_each_average_of_each_phase(command, folders, tmp_path):
+def test_the_page_has_a_figure_for_each_average_of_each_phase(command, folders, tmp_path):
     command("compare", *folders, "--html", tmp_path / "page.html")
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     described = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
-    assert described == [f"{what} over the epochs" for what in ("training: loss", "valid: loss", "training: accuracy")]
+    curves = ("training: loss", "valid: loss", "training: accuracy")
+    assert described == [f"{curve} over the epochs" for curve in curves]
     assert page.tags.count("svg") == 3
     assert page.tags.count("polyline") == 5  # the second run has no accuracy
     assert "A, epoch 2: 0.2500" in page.texts
     assert "B, epoch 1: 0.1250" in page.texts
 
 
-def test_what_runs_are_called_can_not_break_the_page(command, tmp_path):
+def test_names_of_runs_can_not_break_the_page(command, tmp_path):
     averages = {'training"><script>': [{"<b>loss</b>": 1.0}, {"<b>loss</b>": 2.0}]}
     config = {"session": {}, "network": {"<i>": "&amp;"}}
     names = ["<script>alert(1)</script>".replace("/", "_"), "b&b"]
@@ -147,15 +150,15 @@ def test_a_page_that_can_not_be_written_is_an_error(command, folders, tmp_path):
     assert "page.html" in err
 
 
-def test_runs_without_averages_make_a_page_without_pictures(command, tmp_path):
+def test_runs_without_averages_make_a_page_without_figures(command, tmp_path):
     folders = [make_run(tmp_path, name, status=None, averages={}) for name in "ab"]
     status, out, _ = command("compare", *folders, "--html", tmp_path / "page.html")
     assert status == 0
-    assert "a: it was ended before it began to train" in out
+    assert "a: it ended before it started to train" in out
     assert "svg" not in Page((tmp_path / "page.html").read_text(encoding="utf-8")).tags
 
 
-def test_a_damaged_run_is_compared_all_the_same(command, folders):
+def test_a_damaged_run_is_compared_nevertheless(command, folders):
     (folders[0] / "status.json").write_bytes(b"{")
     status, out, _ = command("compare", *folders)
     assert status == 1

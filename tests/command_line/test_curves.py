@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torchbase.command_line.curves import (
     Scale,
     curves_by_name,
-    epochs_of,
-    go_through_magnitudes,
-    scale_of,
-    thinned,
+    make_epoch_scale,
+    make_scale,
+    span_magnitudes,
+    thin_out,
 )
 from torchbase.run_directory.record import Epoch
 
@@ -28,16 +28,16 @@ def test_averages_become_curves_by_name_and_phase_with_the_loss_first():
     assert curves["loss"] == {"training": [(1, 2.0), (2, 1.0)], "validation-a": [(1, 3.0)]}
 
 
-def test_what_was_measured_within_an_epoch_lies_between_two():
+def test_a_value_measured_within_an_epoch_lies_between_two_epochs():
     within = [Epoch(1 + done // 10, "validation-a", done, {"loss": 1.0}) for done in (4, 8, 12, 24, 25)]
     training = [Epoch(epoch, "training", 10 * epoch, {"loss": 2.0}) for epoch in (1, 2)]
-    places = [place for place, _ in curves_by_name([*within, *training])["loss"]["validation-a"]]
-    assert places == pytest.approx([0.4, 0.8, 1.2, 2.4, 2.5])  # the last two of an epoch that isn't over
+    positions = [position for position, _ in curves_by_name([*within, *training])["loss"]["validation-a"]]
+    assert positions == pytest.approx([0.4, 0.8, 1.2, 2.4, 2.5])  # the last two are of an incomplete epoch
 
 
 @given(st.lists(finite, min_size=1, max_size=20), st.booleans())
-def test_a_scale_holds_all_values_and_leads_back(values, is_logarithmic):
-    scale = scale_of([list(enumerate(values))], is_logarithmic)
+def test_a_scale_contains_all_values_and_can_be_inverted(values, is_logarithmic):
+    scale = make_scale([list(enumerate(values))], is_logarithmic)
     for value in values:
         position = scale.position(value)
         assert -1e-9 <= position <= 1 + 1e-9
@@ -45,7 +45,7 @@ def test_a_scale_holds_all_values_and_leads_back(values, is_logarithmic):
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1.001, 1e9), st.booleans())
-def test_ticks_lie_within_the_scale_and_are_some(low, factor, is_logarithmic):
+def test_ticks_lie_within_the_scale(low, factor, is_logarithmic):
     scale = Scale(low, low * factor, is_logarithmic)
     ticks = scale.ticks(5)
     assert ticks == sorted(ticks)
@@ -65,32 +65,32 @@ def test_ticks_are_round():
     ("values", "expected"),
     [([1.0, 19.0], False), ([1.0, 20.0], True), ([0.0, 20.0], False), ([-1.0, 20.0], False), ([], False)],
 )
-def test_magnitudes_need_a_logarithmic_scale(values, expected):
-    assert go_through_magnitudes([list(enumerate([*values, math.nan, math.inf]))]) is expected
+def test_values_of_different_magnitudes_need_a_logarithmic_scale(values, expected):
+    assert span_magnitudes([list(enumerate([*values, math.nan, math.inf]))]) is expected
 
 
-def test_where_nothing_is_finite_there_is_no_scale():
-    assert scale_of([[(1, math.nan)], []], is_logarithmic=False) is None
-    assert scale_of([[(1, 0.0), (2, 4.0)]], is_logarithmic=True) == Scale(0.0, 4.0, is_logarithmic=False)
-    assert scale_of([[(1, 2.0)]], is_logarithmic=False) == Scale(1.8, 2.2)
-    assert scale_of([[(1, 0.0)]], is_logarithmic=False) == Scale(-1.0, 1.0)
+def test_without_finite_values_there_is_no_scale():
+    assert make_scale([[(1, math.nan)], []], is_logarithmic=False) is None
+    assert make_scale([[(1, 0.0), (2, 4.0)]], is_logarithmic=True) == Scale(0.0, 4.0, is_logarithmic=False)
+    assert make_scale([[(1, 2.0)]], is_logarithmic=False) == Scale(1.8, 2.2)
+    assert make_scale([[(1, 0.0)]], is_logarithmic=False) == Scale(-1.0, 1.0)
 
 
 def test_the_epochs_go_from_the_first_to_the_last():
-    assert epochs_of([[(3, 1.0), (9, 1.0)], [(2, 1.0)]]) == Scale(2, 9)
-    assert epochs_of([[(3, 1.0)]]) == Scale(2.5, 3.5)
+    assert make_epoch_scale([[(3, 1.0), (9, 1.0)], [(2, 1.0)]]) == Scale(2, 9)
+    assert make_epoch_scale([[(3, 1.0)]]) == Scale(2.5, 3.5)
 
 
-def test_a_curve_is_broken_where_it_has_no_finite_value():
+def test_a_curve_is_broken_at_values_that_are_not_finite():
     curve = [(1, math.nan), (2, 1.0), (3, 2.0), (4, math.inf), (5, math.nan), (6, 3.0)]
-    assert thinned(curve, 100) == [[(2, 1.0), (3, 2.0)], [(6, 3.0)]]
-    assert thinned([(1, math.nan)], 100) == []
+    assert thin_out(curve, 100) == [[(2, 1.0), (3, 2.0)], [(6, 3.0)]]
+    assert thin_out([(1, math.nan)], 100) == []
 
 
 @given(st.lists(finite, min_size=1, max_size=2000), st.integers(1, 100))
-def test_a_thinned_curve_keeps_its_ends_and_extremes(values, columns):
+def test_a_curve_that_is_thinned_out_has_its_ends_and_extremes(values, columns):
     curve = list(enumerate(values, start=1))
-    (piece,) = thinned(curve, columns)
+    (piece,) = thin_out(curve, columns)
     assert (piece[0], piece[-1]) == (curve[0], curve[-1])
     assert {min(values), max(values)} <= {value for _, value in piece}
     assert set(piece) <= set(curve)

@@ -31,9 +31,9 @@ SESSION = """
         def init_metrics(self): ...
 
 
-    class Asking(Session):
+    class WithData(Session):
         def default_hooks(self):
-            return super().default_hooks() if self.config_data["wanted"] else []
+            return super().default_hooks() if self.config_data["needed"] else []
 
 
     class Two(Session):
@@ -70,7 +70,7 @@ def test_the_catalogue_fits_the_terminal(command, monkeypatch):
     assert max(map(len, command("hooks")[1].splitlines())) <= 80
 
 
-def test_the_hooks_of_a_run_are_listed_as_they_are_called(command, tmp_path):
+def test_the_hooks_of_a_run_are_listed_in_the_order_in_which_they_are_called(command, tmp_path):
     class Around:
         @hookimpl(wrapper=True)
         def run_phase(self):
@@ -93,11 +93,11 @@ def test_the_hooks_of_a_run_are_listed_as_they_are_called(command, tmp_path):
     status, out, _ = command("hooks", session.run_dir)
     assert status == 0
     calls = calls_of(out)
-    assert calls["run_phase"] == ["around (around)", "engine"]
+    assert calls["run_phase"] == ["around (wrapper)", "engine"]
     assert [name for name in calls["on_epoch_end"] if name in called] == called[:2]
     assert calls["on_epoch_end"][-1] == "checkpoint"
     assert list(calls) == [name for name in EVENT_NAMES if name in calls]
-    assert "(around): goes around what those behind it do" in out
+    assert "(wrapper): wraps the hooks after it" in out
     assert "run_record       torchbase.hooks.run_record.RunRecord" in out
 
 
@@ -105,22 +105,22 @@ def test_the_hooks_of_a_session_are_listed_without_a_run(command, file, tmp_path
     monkeypatch.chdir(tmp_path)
     status, out, err = command("hooks", "--session", "training.py:Session")
     assert (status, err) == (0, "")
-    assert calls_of(out)["run_phase"] == ["around (around)", "engine"]
+    assert calls_of(out)["run_phase"] == ["around (wrapper)", "engine"]
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["training.py"]
 
 
-def test_a_session_gets_the_config_of_a_run_if_one_is_given(command, file, tmp_path):
-    status, _, err = command("hooks", "--session", f"{file}:Asking")
+def test_a_session_gets_the_config_of_the_run(command, file, tmp_path):
+    status, _, err = command("hooks", "--session", f"{file}:WithData")
     assert status == 2
-    assert "No session of the class Asking can be made from a config alone: KeyError: 'wanted'." in err
-    assert "give the directory of a run, too" in err
+    assert "A session of the class WithData can't be created from a config alone: KeyError: 'needed'." in err
+    assert "pass a run directory, too" in err
     run = make_run(tmp_path, "run")
-    kept = json.loads((run / "config.json").read_text())
-    kept["session"]["device_name"] = "cuda:7"  # of another machine
-    (run / "config.json").write_text(json.dumps({**kept, "data": {"wanted": True}}))
-    assert command("hooks", run, "--session", f"{file}:Asking")[0] == 0
+    config = json.loads((run / "config.json").read_text())
+    config["session"]["device_name"] = "cuda:7"  # a device of another machine
+    (run / "config.json").write_text(json.dumps({**config, "data": {"needed": True}}))
+    assert command("hooks", run, "--session", f"{file}:WithData")[0] == 0
     (run / "config.json").write_text(json.dumps({"session": 3}))
-    status, _, err = command("hooks", run, "--session", f"{file}:Asking")
+    status, _, err = command("hooks", run, "--session", f"{file}:WithData")
     assert status == 2
     assert "The config has" in err
 
@@ -128,24 +128,24 @@ def test_a_session_gets_the_config_of_a_run_if_one_is_given(command, file, tmp_p
 @pytest.mark.parametrize(
     ("session", "message"),
     [
-        ("training.py:Two", "No session of the class Two can be made from a config alone: TypeError"),
-        ("training.py:Nothing", "There is no session class 'Nothing'"),
+        ("training.py:Two", "A session of the class Two can't be created from a config alone: TypeError"),
+        ("training.py:Nothing", "There is no class 'Nothing'"),
         ("nowhere.py:Session", "nowhere.py, isn't there"),
     ],
 )
-def test_a_session_that_can_not_be_made_says_why(command, file, tmp_path, monkeypatch, session, message):
+def test_a_session_that_can_not_be_created_is_an_error(command, file, tmp_path, monkeypatch, session, message):
     monkeypatch.chdir(tmp_path)
     status, out, err = command("hooks", "--session", session)
     assert (status, out) == (2, "")
     assert message in err
 
 
-def test_a_run_that_tells_no_hooks_says_what_to_do(command, tmp_path):
+def test_a_run_without_recorded_hooks_is_an_error(command, tmp_path):
     folder = make_run(tmp_path, "run")
     status, _, err = command("hooks", folder)
     assert status == 2
-    assert "doesn't tell its hooks: there is no hooks.json" in err
-    assert "To fix, give --session FILE:CLASS." in err
+    assert "aren't recorded: there is no hooks.json" in err
+    assert "To fix, pass --session FILE:CLASS." in err
     (folder / "hooks.json").write_text("[]")
     status, _, err = command("hooks", folder)
     assert status == 2

@@ -11,7 +11,7 @@ from made_up import CONFIG, STATUS, make_run, status_with
 from tiny import StopAt, TinySession, config_with
 
 from torchbase import hookimpl
-from torchbase.command_line.run_records import differing_paths, find_run, flattened, read_run, read_runs
+from torchbase.command_line.run_records import differing_paths, find_run, flatten, read_run, read_runs
 from torchbase.errors import RunDirectoryError
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.record import write_status
@@ -47,7 +47,7 @@ def killed_at(iteration, parent):
     return folder
 
 
-def test_a_run_that_is_done_is_read_whole(tmp_path):
+def test_a_finished_run_is_read(tmp_path):
     session = TinySession(config_with(), tmp_path)
     summary = session()
     run = read_run(Path(session.run_dir))
@@ -59,49 +59,50 @@ def test_a_run_that_is_done_is_read_whole(tmp_path):
     assert (run.notes, run.damages) == ((), ())
 
 
-def test_a_run_is_running_as_long_as_its_process_holds_it_and_then_as_it_ended(tmp_path):
+def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
     seen = []
 
-    class Look:
+    class ReadState:
         @hookimpl
         def on_epoch_start(self, run):
             seen.append(read_run(run.run_directory.path).state)
 
     session = TinySession(config_with(), tmp_path)
-    seen.append(read_run(Path(session.run_dir)).state)  # it holds its directory, and hasn't begun to train
-    session.register(Look())
+    seen.append(read_run(Path(session.run_dir)).state)  # it holds the lock, and hasn't started to train
+    session.register(ReadState())
     session.register(StopAt(7))
     session()
     assert seen == ["running", "running", "running"]
     assert read_run(Path(session.run_dir)).state == "stopped"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no process ends by SIGKILL there")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize(("iteration", "epochs_done"), [(2, 0), (8, 1)])
-def test_a_run_whose_process_was_killed_says_so(tmp_path, iteration, epochs_done):
+def test_a_run_whose_process_was_killed_is_recognized(tmp_path, iteration, epochs_done):
     run = read_run(killed_at(iteration, tmp_path))
     assert (run.state, run.epochs_done, run.max_epochs) == ("killed", epochs_done, 2)
     assert run.status.state == "running"
 
 
-def test_where_locks_do_not_tell_a_running_run_is_told_with_doubt(tmp_path, monkeypatch):
+def test_without_usable_locks_a_running_run_is_uncertain(tmp_path, monkeypatch):
     monkeypatch.setattr("torchbase.command_line.run_records.is_locked", lambda folder: None)
     run = read_run(make_run(tmp_path, "run", status=status_with(state="running")))
     assert run.state == "running?"
-    assert run.notes == ("whether its process still runs can't be told here; it did at 2026-11-22T14:13:55+01:00",)
+    note = "can't determine from here whether its process still runs; it did at 2026-11-22T14:13:55+01:00"
+    assert run.notes == (note,)
 
 
-def test_a_run_without_a_status_is_known_by_its_checkpoints_and_config(tmp_path):
+def test_a_run_without_a_status_is_read_from_its_checkpoints_and_config(tmp_path):
     session = TinySession(config_with(), tmp_path)
     session()
     folder = Path(session.run_dir)
     (folder / "status.json").unlink()
     run = read_run(folder)
     assert (run.state, run.epochs_done, run.max_epochs, run.iterations) == ("unknown", 2, 2, 10)
-    assert run.notes == ("it keeps no status.json, as where no RunRecord wrote one",)
+    assert run.notes == ("it has no status.json, for example because it had no RunRecord hook",)
 
 
-def test_a_run_that_ends_while_it_is_looked_at_is_not_told_to_be_killed(tmp_path, monkeypatch):
+def test_a_run_that_ends_while_it_is_read_is_not_reported_as_killed(tmp_path, monkeypatch):
     folder = make_run(tmp_path, "run", status=status_with(state="running"))
 
     def end_now(path):
@@ -112,25 +113,25 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_told_to_be_killed(tmp_path
     assert read_run(folder).state == "finished"
 
 
-def test_a_run_that_was_ended_before_it_trained_has_not_begun(tmp_path):
+def test_a_run_that_ended_before_training_is_not_begun(tmp_path):
     session = TinySession(config_with(), tmp_path)
     assert read_run(Path(session.run_dir)).state == "running"
-    session._run_directory.unlock()  # as where the program was killed
+    session._run_directory.unlock()  # as if the program was killed
     run = read_run(Path(session.run_dir))
     assert (run.state, run.epochs_done, run.max_epochs) == ("not begun", None, 2)
-    assert run.notes == ("it was ended before it began to train",)
+    assert run.notes == ("it ended before it started to train",)
 
 
-def test_a_directory_in_which_nothing_was_written_yet_is_a_run_all_the_same(tmp_path):
+def test_an_empty_run_directory_is_a_run(tmp_path):
     run = read_run(RunDirectory.create(tmp_path).path)
     assert (run.state, run.epochs_done, run.max_epochs, run.config) == ("not begun", None, None, {})
-    assert run.notes == ("it was ended before it began to train, and before it kept its config",)
+    assert run.notes == ("it ended before it started to train and before it saved its config",)
     assert read_runs(tmp_path).runs == (run,)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"session": {"num_ep', b"\xff\xfe", b"[" * 100_000])
 @pytest.mark.parametrize("name", ["status.json", "config.json"])
-def test_a_damaged_file_is_told_and_the_rest_is_read(tmp_path, name, content):
+def test_a_damaged_file_is_reported_and_the_rest_is_read(tmp_path, name, content):
     folder = make_run(tmp_path, "run")
     (folder / name).write_bytes(content)
     run = read_run(folder)
@@ -150,14 +151,14 @@ def test_a_config_of_another_kind_is_damage(tmp_path, config):
 
 
 @pytest.mark.parametrize("session", [None, [1], {"num_epochs": "many"}])
-def test_a_config_without_epochs_is_shown_all_the_same(tmp_path, session):
+def test_a_config_without_epochs_is_no_damage(tmp_path, session):
     folder = make_run(tmp_path, "run", status=None)
     (folder / "config.json").write_text(json.dumps({"session": session}))
     assert read_run(folder).max_epochs is None
     assert read_run(folder).damages == ()
 
 
-def test_folders_that_are_no_runs_are_listed_apart(tmp_path):
+def test_other_folders_are_listed_apart(tmp_path):
     run = make_run(tmp_path, "2026-11-22_14-03-55_host")
     for name in ("figures", ".cache", "old"):
         (tmp_path / name).mkdir()
@@ -169,15 +170,15 @@ def test_folders_that_are_no_runs_are_listed_apart(tmp_path):
     assert listing.others == ("figures", "old")
 
 
-def test_a_run_in_the_place_of_a_folder_of_runs_is_an_error_that_says_what_to_do(tmp_path):
+def test_a_run_directory_in_place_of_a_folder_of_runs_is_an_error(tmp_path):
     run = make_run(tmp_path, "run")
-    with pytest.raises(RunDirectoryError, match=r"is the directory of one run.*torchbase show"):
+    with pytest.raises(RunDirectoryError, match=r"is a run directory, but a folder.*torchbase show"):
         read_runs(run)
     with pytest.raises(RunDirectoryError, match="can't list"):
         read_runs(tmp_path / "missing")
 
 
-def test_the_newest_config_counts(tmp_path):
+def test_the_newest_config_is_read(tmp_path):
     folder = make_run(tmp_path, "run")
     (folder / "config_2026-11-23_00-00-00-000000.json").write_text(json.dumps({"session": {"num_epochs": 9}}))
     assert read_run(folder).config == {"session": {"num_epochs": 9}}
@@ -198,52 +199,52 @@ def test_a_run_is_found_by_its_path_or_by_its_tag_in_runs(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("name", "message"),
     [
         ("mien", r"There is no run 'mien' in runs\. Did you mean 'mine'\?"),
         ("runs/mien", r"There is no run 'mien' in runs\. Did you mean 'mine'\?"),
-        ("quite-another", r"`torchbase runs runs` lists those that there are"),
-        ("nowhere/mine", r"the folder nowhere isn't there"),
-        ("runs", r"runs isn't the directory of a run: it holds no config\.json and no status\.json"),
+        ("quite-another", r"`torchbase runs runs` lists the existing runs"),
+        ("nowhere/mine", r"the folder nowhere doesn't exist"),
+        ("runs", r"runs isn't a run directory: it contains neither config\.json nor status\.json"),
     ],
 )
-def test_a_run_that_is_not_there_is_an_error_that_names_the_nearest(tmp_path, monkeypatch, given, message):
+def test_a_run_that_does_not_exist_is_an_error_that_suggests_a_name(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "runs", "mine")
     with pytest.raises(RunDirectoryError, match=message):
-        find_run(given)
+        find_run(name)
 
 
-def test_without_a_folder_of_runs_the_error_says_so(tmp_path, monkeypatch):
+def test_a_missing_folder_of_runs_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunDirectoryError, match="the folder runs isn't there"):
+    with pytest.raises(RunDirectoryError, match="the folder runs doesn't exist"):
         find_run("mine")
 
 
-def test_a_config_is_flattened_to_its_values():
+def test_a_config_is_flattened():
     config = {
         "session": {"num_epochs": 3, "loss_function_params": {"a": None}},
         "data": {},
         "network": {"sizes": [1, 2]},
     }
-    assert flattened(config) == {
+    assert flatten(config) == {
         "session.num_epochs": 3,
         "session.loss_function_params.a": None,
         "data": {},
         "network.sizes": [1, 2],
     }
-    assert flattened({}) == {}
+    assert flatten({}) == {}
 
 
-def test_configs_differ_where_not_all_have_the_same_value():
+def test_configs_differ_where_values_differ():
     first = {"b": 1, "a": [1], "c": True, "d": 1, "e": None}
     second = {"b": 2, "a": [1], "c": 1, "d": 1}
     assert differing_paths([first, second]) == ["b", "c", "e"]
     assert differing_paths([first, first]) == differing_paths([first]) == differing_paths([]) == []
-    assert differing_paths([first, {}]) == []  # one that can't be read doesn't make all of it differ
+    assert differing_paths([first, {}]) == []  # a config that can't be read is ignored
 
 
-def test_what_was_made_up_is_what_a_run_writes(tmp_path):
+def test_a_made_up_run_has_the_files_of_a_real_run(tmp_path):
     session = TinySession(config_with(num_epochs=1), tmp_path)
     session()
     written = {path.name for path in Path(session.run_dir).iterdir()}

@@ -19,7 +19,7 @@ def losses(valid, demo=0.5):
 
 @pytest.fixture
 def parent(tmp_path):
-    """Four runs, of which one failed, and a folder that is none."""
+    """A folder with four runs, one of them failed, and another folder."""
     make_run(tmp_path, "2026-01-01_00-00-00_host", status=status_with(best_losses=losses(0.25)), learning_rate=0.1)
     failed = status_with(state="failed", reason="KeyError", epochs_done=1, best_losses=losses(float("nan")))
     make_run(tmp_path, "2026-01-02_00-00-00_host", status=failed, learning_rate=0.001)
@@ -33,7 +33,7 @@ def rows_of(text):
     return [line.split() for line in text.split("\n\n")[0].splitlines()]
 
 
-def test_the_table_has_a_line_for_each_run(command, parent):
+def test_the_table_has_a_line_per_run(command, parent):
     status, out, err = command("runs", parent)
     assert (status, err) == (0, "")
     assert out == (
@@ -43,20 +43,20 @@ def test_the_table_has_a_line_for_each_run(command, parent):
         "2026-01-03_00-00-00_host  finished      3/3  0.06250 @2  0.5000 @10           0.01             -\n"
         "2026-01-04_00-00-00_host  not begun     ?/3        -          -                0.1           0.5\n"
         "\n"
-        "2026-01-04_00-00-00_host: it was ended before it began to train\n"
-        "no runs: figures\n"
+        "2026-01-04_00-00-00_host: it ended before it started to train\n"
+        "other folders: figures\n"
     )
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
-def test_the_table_fits_the_terminal_and_says_what_does_not(command, parent, monkeypatch, width):
+def test_the_table_fits_the_terminal_and_names_hidden_columns(command, parent, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     _, out, _ = command("runs", parent)
     assert max(map(len, out.splitlines())) <= width
-    head = out.splitlines()[0]
+    header = out.splitlines()[0]
     for name in ("valid loss", "demo loss", "learning_rate", "weight_decay"):
-        assert (name in head) != (name in re.sub(r"\s+", " ", out.partition("too wide to be shown: ")[2]))
-    assert ("learning_rate" in head) == (width >= 80)
+        assert (name in header) != (name in re.sub(r"\s+", " ", out.partition("too wide to show: ")[2]))
+    assert ("learning_rate" in header) == (width >= 80)
 
 
 @pytest.mark.parametrize(
@@ -73,15 +73,15 @@ def test_the_table_fits_the_terminal_and_says_what_does_not(command, parent, mon
         ("updated", "1234"),
     ],
 )
-def test_runs_are_sorted_by_a_key_and_those_without_it_come_last(command, parent, key, days):
+def test_runs_are_sorted_by_a_key_and_runs_without_it_come_last(command, parent, key, days):
     _, out, _ = command("runs", parent, "--sort", key)
     assert [row[0][9] for row in rows_of(out)[1:]] == list(days)
 
 
-def test_a_key_that_is_not_there_names_the_nearest(command, parent):
+def test_an_unknown_key_is_an_error_that_suggests_a_key(command, parent):
     status, out, err = command("runs", parent, "--sort", "learning_rat")
     assert (status, out) == (2, "")
-    assert "can't be sorted by 'learning_rat': there is no such key. Did you mean 'learning_rate'?" in err
+    assert "Can't sort the runs by 'learning_rat': there is no such key. Did you mean 'learning_rate'?" in err
 
 
 def test_json_has_everything(command, parent):
@@ -96,10 +96,10 @@ def test_json_has_everything(command, parent):
     assert (failed["state"], failed["reason"]) == ("failed", "KeyError")
     assert failed["best_losses"]["validation-valid"]["loss"] == "nan"
     assert unknown["started_at"] is None
-    assert unknown["notes"] == ["it was ended before it began to train"]
+    assert unknown["notes"] == ["it ended before it started to train"]
 
 
-def test_a_damaged_run_is_shown_with_a_note_and_the_status_is_1(command, parent):
+def test_a_damaged_run_is_listed_with_a_note_and_status_1(command, parent):
     (parent / "2026-01-03_00-00-00_host" / "config.json").write_text('{"session": {"learn')
     status, out, err = command("runs", parent)
     assert (status, err) == (1, "")
@@ -107,20 +107,20 @@ def test_a_damaged_run_is_shown_with_a_note_and_the_status_is_1(command, parent)
     assert re.search(r"^2026-01-03_00-00-00_host: .*config\.json is damaged, it isn't JSON", out, re.MULTILINE)
 
 
-def test_a_folder_without_runs_says_so(command, tmp_path):
+def test_a_folder_without_runs_is_reported(command, tmp_path):
     assert command("runs", tmp_path) == (0, f"no runs in {tmp_path}\n", "")
     status, out, err = command("runs", tmp_path / "missing")
     assert (status, out) == (2, "")
     assert "can't list" in err
 
 
-def test_without_a_folder_that_of_the_runs_here_is_taken(command, tmp_path, monkeypatch):
+def test_the_default_folder_is_runs(command, tmp_path, monkeypatch):
     make_run(tmp_path / "runs", "mine")
     monkeypatch.chdir(tmp_path)
     assert rows_of(command("runs")[1])[1][0] == "mine"
 
 
-def test_values_of_configs_are_shown_in_one_line_each_whatever_they_hold(command, tmp_path, monkeypatch):
+def test_config_values_are_shown_in_one_line(command, tmp_path, monkeypatch):
     for number, name in enumerate(("a\nb\x1b[31m", "wide 漢字 " * 9, "")):
         make_run(tmp_path, f"run-{number}", config={"session": {}, "network": {"note": name, "sizes": [number, 2]}})
     monkeypatch.setenv("COLUMNS", "100")
@@ -131,14 +131,14 @@ def test_values_of_configs_are_shown_in_one_line_each_whatever_they_hold(command
     assert "''" in out.splitlines()[3]
 
 
-def test_keys_of_one_name_are_shown_by_their_paths(command, tmp_path):
+def test_keys_with_the_same_name_are_shown_by_their_paths(command, tmp_path):
     for number in range(2):
         make_run(tmp_path, f"run-{number}", config={"session": {"size": number}, "network": {"size": number}})
     _, out, _ = command("runs", tmp_path)
     assert rows_of(out)[0][-2:] == ["session.size", "network.size"]
 
 
-def test_a_tag_that_is_too_long_for_the_terminal_leaves_room_for_the_rest(command, tmp_path, monkeypatch):
+def test_a_tag_that_is_too_wide_leaves_room_for_other_columns(command, tmp_path, monkeypatch):
     make_run(tmp_path, "x" * 150)
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = command("runs", tmp_path)
@@ -149,7 +149,7 @@ def test_many_notes_are_counted(command, tmp_path):
     for number in range(15):
         make_run(tmp_path, f"2026-01-01_00-00-{number:02d}_host", status=None, averages={})
     _, out, _ = command("runs", tmp_path)
-    assert out.splitlines()[-1] == "and 5 notes more (--json has all)"
+    assert out.splitlines()[-1] == "and 5 more notes (--json shows all)"
     assert len(out.splitlines()) == 1 + 15 + 1 + 10 + 1
 
 
@@ -187,7 +187,7 @@ FOREIGN = [
 ]
 
 
-def check_that_nothing_fails(command, parent, name, content):
+def check_that_no_command_fails(command, parent, name, content):
     folders = [make_run(parent, tag) for tag in ("one", "other")]
     (folders[0] / name).write_bytes(content)
     for words in (("runs", parent), ("runs", parent, "--json"), ("show", folders[0]), ("compare", *folders)):
@@ -200,12 +200,12 @@ def check_that_nothing_fails(command, parent, name, content):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("content", FOREIGN)
-def test_no_file_of_another_kind_makes_a_command_fail(command, tmp_path, name, content):
-    check_that_nothing_fails(command, tmp_path, name, content)
+def test_a_file_with_other_content_makes_no_command_fail(command, tmp_path, name, content):
+    check_that_no_command_fails(command, tmp_path, name, content)
 
 
 @pytest.mark.parametrize("name", [*FILES, "states/checkpoint-epoch-000001-iteration-0000000001"])
-def test_a_folder_in_the_place_of_a_file_or_the_other_way_round_is_told(command, tmp_path, name):
+def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_are_reported(command, tmp_path, name):
     folder = make_run(tmp_path, "run")
     (folder / name).unlink(missing_ok=True)
     if name.startswith("states"):
@@ -218,18 +218,18 @@ def test_a_folder_in_the_place_of_a_file_or_the_other_way_round_is_told(command,
         assert "run" in out
 
 
-def test_a_run_that_may_not_be_read_is_told(tmp_path):
+def test_a_run_without_permission_to_read_is_reported(tmp_path):
     folder = make_run(tmp_path, "2026-11-22_14-03-55_host")
     folder.chmod(0)
-    ordinary = []
-    if os.geteuid() == 0:  # root may read everything, unless it gives that up
-        ordinary = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
-    if ordinary and shutil.which("setpriv") is None:
+    unprivileged = []
+    if os.geteuid() == 0:  # root may read everything, unless it drops these capabilities
+        unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    if unprivileged and shutil.which("setpriv") is None:
         pytest.skip("root may read everything")
     code = "import sys; from torchbase.command_line import main; sys.exit(main())"
     try:
         for words in (["runs", str(tmp_path)], ["show", str(folder)]):
-            done = subprocess.run([*ordinary, sys.executable, "-c", code, *words], capture_output=True, text=True)
+            done = subprocess.run([*unprivileged, sys.executable, "-c", code, *words], capture_output=True, text=True)
             assert done.returncode == 1, done.stderr
             assert "2026-11-22_14-03-55_host" in done.stdout
             assert "Permission denied" in done.stdout
@@ -240,5 +240,5 @@ def test_a_run_that_may_not_be_read_is_told(tmp_path):
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(FILES), content=st.binary(max_size=20))
-def test_no_file_whatever_it_holds_makes_a_command_fail(command, tmp_path_factory, name, content):
-    check_that_nothing_fails(command, tmp_path_factory.mktemp("runs"), name, content)
+def test_a_file_with_any_content_makes_no_command_fail(command, tmp_path_factory, name, content):
+    check_that_no_command_fails(command, tmp_path_factory.mktemp("runs"), name, content)

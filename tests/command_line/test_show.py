@@ -9,16 +9,16 @@ from tiny import CONFIG, StopAt, TinySession, config_with
 
 
 def sections_of(text):
-    """The lines of each section by its title; those of the first by ""."""
+    """The lines of each section by its title; the first section's title is ""."""
     first, *others = text.split("\n\n")
-    return {"": first.splitlines()} | {one.splitlines()[0]: one.splitlines()[1:] for one in others}
+    return {"": first.splitlines()} | {part.splitlines()[0]: part.splitlines()[1:] for part in others}
 
 
 def pairs_of(lines):
     return dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in lines if line.startswith("  "))
 
 
-def test_all_that_a_run_tells_is_shown(command, tmp_path):
+def test_everything_recorded_about_a_run_is_shown(command, tmp_path):
     folder = make_run(tmp_path, "2026-11-22_14-03-55_host")
     status, out, err = command("show", folder)
     assert (status, err) == (0, "")
@@ -36,16 +36,16 @@ def test_all_that_a_run_tells_is_shown(command, tmp_path):
     ]
     assert pairs_of(sections["config"])["session.learning_rate"] == "0.1"
     assert sections["votes"] == [
-        "  epoch 1  kept      reason 1",
-        "  epoch 2  kept      reason 2",
-        "  epoch 3  not kept  reason 3",
+        "  epoch 1  saved      reason 1",
+        "  epoch 2  saved      reason 2",
+        "  epoch 3  not saved  reason 3",
     ]
-    assert sections["averages of epoch 2, the best one"] == [
+    assert sections["averages of epoch 2 (best)"] == [
         "            training   valid",
         "  loss        0.5000  0.2500",
         "  accuracy    0.7000       -",
     ]
-    assert "  accuracy    0.8000       -" in sections["averages of epoch 3, the last one"]
+    assert "  accuracy    0.8000       -" in sections["averages of epoch 3 (last)"]
     drawing = sections["loss"]
     assert drawing[0].startswith("0.9000 ┤")
     assert drawing[-1].split() == ["1", "epoch", "3"]
@@ -65,19 +65,19 @@ def test_a_real_run_is_shown_with_its_environment(command, tmp_path):
     assert environment["session"] == f"TinySession in {inspect.getfile(TinySession)}"
     assert environment["resumed"].endswith("session.num_epochs: 2 -> 3")
     assert "CPU cores: " in environment["devices"]
-    how = pairs_of(sections[""][1:])
-    assert how["state"] == "finished"
-    assert how["epochs"] == "3 of 3, 15 iterations"
-    assert "resumed" in how
+    summary = pairs_of(sections[""][1:])
+    assert summary["state"] == "finished"
+    assert summary["epochs"] == "3 of 3, 15 iterations"
+    assert "resumed" in summary
 
 
-def test_why_a_run_ended_is_shown(command, tmp_path):
+def test_the_reason_for_which_a_run_ended_is_shown(command, tmp_path):
     status = status_with(state="failed", reason="NonFiniteError: the loss is nan", epochs_done=1)
     _, out, _ = command("show", make_run(tmp_path, "run", status=status))
     assert "  state        failed\n  reason       NonFiniteError: the loss is nan\n" in out
 
 
-def test_a_run_that_has_told_nothing_is_shown_with_what_is_known(command, tmp_path):
+def test_an_empty_run_directory_is_shown(command, tmp_path):
     folder = tmp_path / "2026-11-22_14-03-55_host"
     folder.mkdir()
     status, out, err = command("show", folder)
@@ -88,11 +88,11 @@ def test_a_run_that_has_told_nothing_is_shown_with_what_is_known(command, tmp_pa
         "  state   not begun\n"
         "  epochs  ? of ?, ? iterations\n"
         "\n"
-        "it was ended before it began to train, and before it kept its config\n"
+        "it ended before it started to train and before it saved its config\n"
     )
 
 
-def test_a_run_that_was_ended_before_its_first_epoch_has_no_averages(command, tmp_path):
+def test_a_run_that_ended_before_its_first_epoch_has_no_averages(command, tmp_path):
     folder = make_run(tmp_path, "run", status=status_with(state="running", epochs_done=0, best_losses={}), averages={})
     status, out, _ = command("show", folder)
     assert status == 0
@@ -100,7 +100,7 @@ def test_a_run_that_was_ended_before_its_first_epoch_has_no_averages(command, tm
     assert set(sections_of(out)) == {"", "config"}
 
 
-def test_other_averages_are_drawn_when_they_are_named(command, tmp_path):
+def test_other_averages_are_drawn_by_name(command, tmp_path):
     folder = make_run(tmp_path, "run")
     _, out, _ = command("show", folder, "--curve", "accuracy", "--curve", "loss")
     assert list(sections_of(out))[-2:] == ["accuracy", "loss"]
@@ -109,7 +109,7 @@ def test_other_averages_are_drawn_when_they_are_named(command, tmp_path):
     assert "The run has no average named 'acuracy'. Did you mean 'accuracy'?" in err
 
 
-def test_averages_that_are_not_finite_are_told_and_not_drawn(command, tmp_path):
+def test_averages_that_are_not_finite_are_listed_but_not_drawn(command, tmp_path):
     nan = float("nan")
     folder = make_run(tmp_path, "run", averages={"training": [{"loss": nan, "other": 1.0}]})
     status, out, _ = command("show", folder)
@@ -127,11 +127,11 @@ def test_damaged_lines_are_counted_and_the_status_is_1(command, tmp_path):
     status, out, err = command("show", folder)
     assert (status, err) == (1, "")
     assert f"{folder / 'epochs.jsonl'} is damaged: 2 of its lines can't be read" in out
-    assert f"{folder / 'environment.json'} isn't what torchbase writes there: it holds no dictionary" in out
-    assert "averages of epoch 3, the last one" in out
+    assert f"{folder / 'environment.json'} isn't an environment: it contains no dictionary" in out
+    assert "averages of epoch 3 (last)" in out
 
 
-def test_an_environment_with_other_things_in_it_is_shown_as_far_as_it_goes(command, tmp_path):
+def test_an_environment_with_other_content_is_shown_as_far_as_possible(command, tmp_path):
     folder = make_run(tmp_path, "run")
     environment = {
         "python": "3.11",
@@ -151,14 +151,14 @@ def test_an_environment_with_other_things_in_it_is_shown_as_far_as_it_goes(comma
     }
 
 
-def test_no_more_than_the_last_votes_and_the_best_are_shown(command, tmp_path):
+def test_the_best_vote_and_the_last_votes_are_shown(command, tmp_path):
     values = [{"loss": loss} for loss in (0.5, 0.25, *(0.3 + number / 10 for number in range(10)))]
     folder = make_run(tmp_path, "run", averages={"validation-valid": values})
     _, out, _ = command("show", folder)
     assert [line.split()[1] for line in sections_of(out)["votes"]] == ["2", "8", "9", "10", "11", "12"]
 
 
-def test_a_terminal_that_is_far_too_narrow_makes_nothing_fail(command, tmp_path, monkeypatch):
+def test_a_very_narrow_terminal_causes_no_error(command, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "10")
     folder = make_run(tmp_path, "run")
     for words in (("show", folder), ("compare", folder, folder), ("runs", tmp_path), ("hooks",)):
@@ -175,7 +175,7 @@ def test_it_fits_the_terminal(command, tmp_path, monkeypatch, width):
     assert "\x1b" not in out
 
 
-def test_a_misspelt_run_names_the_nearest(command, tmp_path):
+def test_an_unknown_run_suggests_a_name(command, tmp_path):
     make_run(tmp_path, "2026-11-22_14-03-55_host")
     status, _, err = command("show", tmp_path / "2026-11-22_14-03-56_host")
     assert status == 2

@@ -3,13 +3,13 @@ from rich.console import Console
 
 from torchbase.command_line.terminal import (
     Trimmed,
-    config_value,
-    cropped,
+    crop,
+    format_number,
+    format_value,
     make_table,
-    number,
     plain,
     short_names,
-    width_of,
+    text_width,
 )
 from torchbase.files.json_values import NOT_GIVEN
 
@@ -29,8 +29,8 @@ from torchbase.files.json_values import NOT_GIVEN
         (None, "-"),
     ],
 )
-def test_numbers_have_four_digits(value, text):
-    assert number(value) == text
+def test_numbers_have_four_significant_digits(value, text):
+    assert format_number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_numbers_have_four_digits(value, text):
         (NOT_GIVEN, "-"),
     ],
 )
-def test_values_of_configs_look_as_one_writes_them(value, text):
-    assert config_value(value) == text
+def test_config_values_are_formatted_without_quotes(value, text):
+    assert format_value(value) == text
 
 
-def test_a_text_is_one_line_that_does_nothing_to_a_terminal():
+def test_a_text_becomes_one_line_without_control_characters():
     assert plain("a\nb\t\x1b[31m\x07 é漢") == "a\\nb\\t\\x1b[31m\\x07 é漢"
     assert plain(3) == "3"
 
@@ -64,11 +64,11 @@ def test_a_text_is_one_line_that_does_nothing_to_a_terminal():
     [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("漢字漢字", 5, "漢字…"), ("漢字", 4, "漢字")],
 )
 def test_a_text_is_cropped_to_a_width(text, width, expected):
-    assert cropped(text, width) == expected
-    assert width_of(expected) <= width
+    assert crop(text, width) == expected
+    assert text_width(expected) <= width
 
 
-def test_tables_have_no_spaces_at_the_ends_of_their_lines(capsys):
+def test_lines_of_tables_do_not_end_with_spaces(capsys):
     table = make_table("a", "b", right=["a"])
     table.add_row("1", "long")
     table.add_row("22", "x")
@@ -77,7 +77,7 @@ def test_tables_have_no_spaces_at_the_ends_of_their_lines(capsys):
     assert capsys.readouterr().out == " a  b\n 1  long\n22  x\n\n"
 
 
-def test_phases_have_the_names_of_their_sets_where_that_is_clear():
+def test_phases_have_short_names_unless_they_are_ambiguous():
     assert short_names(["training", "validation-a"]) == {"training": "training", "validation-a": "a"}
     assert short_names(["training", "validation-training"]) == {
         "training": "training",

@@ -1,4 +1,4 @@
-"""The command as people run it: a program of its own, on the run of a script and of a package's module."""
+"""The command as users call it: as a program, for the runs of a script and of a module in a package."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def torchbase(*words, folder):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder in which a script and a module of a package were run."""
+    """A folder in which a script and a module of a package have run."""
     folder = tmp_path_factory.mktemp("project")
     package = folder / "package" / "inner"
     package.mkdir(parents=True)
@@ -76,24 +76,24 @@ def project(tmp_path_factory):
     return folder
 
 
-def run_of(project, parent):
+def only_run(project, parent):
     return next((project / parent).iterdir())
 
 
 @pytest.mark.parametrize("parent", ["runs", "package_runs"])
-def test_a_run_is_verified_and_replayed_from_elsewhere(project, parent, tmp_path):
-    done = torchbase("verify", str(run_of(project, parent)), "--replay", "3", folder=tmp_path)
+def test_a_run_is_verified_and_replayed_from_another_folder(project, parent, tmp_path):
+    done = torchbase("verify", str(only_run(project, parent)), "--replay", "3", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert lines[0] == str(run_of(project, parent))
+    assert lines[0] == str(only_run(project, parent))
     assert lines[1].endswith("iteration-0000000010: whole")
     assert lines[-1].endswith("twice: they agree bit for bit")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_class_inside_a_function_has_to_be_named(project):
-    run_dir = str(run_of(project, "inner"))
+def test_a_class_inside_a_function_has_to_be_passed(project):
+    run_dir = str(only_run(project, "inner"))
     done = torchbase("verify", run_dir, "--replay", "1", folder=project)
     assert done.returncode == 2
     assert "train.<locals>.Inner is inside a function or a notebook" in done.stderr
@@ -109,8 +109,8 @@ def test_a_class_inside_a_function_has_to_be_named(project):
         assert message in done.stderr
 
 
-def test_a_damaged_checkpoint_gives_status_1(project):
-    run_dir = run_of(project, "inner")
+def test_a_damaged_checkpoint_returns_status_1(project):
+    run_dir = only_run(project, "inner")
     (list_checkpoints(run_dir / "states")[1] / "training.pth").write_bytes(b"")
     done = torchbase("verify", str(run_dir), folder=project)
     assert done.returncode == 1
@@ -118,13 +118,13 @@ def test_a_damaged_checkpoint_gives_status_1(project):
 
 
 @pytest.mark.parametrize("words", [["verify", "."], ["verify", ".", "--replay", "0"], ["verify"], [], ["train"]])
-def test_what_can_not_be_done_gives_status_2_and_a_reason(words, tmp_path):
+def test_invalid_arguments_return_status_2_and_a_reason(words, tmp_path):
     done = torchbase(*words, folder=tmp_path)
     assert done.returncode == 2
     assert "torchbase" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_the_command_is_installed_under_its_name():
+def test_the_command_is_installed():
     done = run("-c", "from importlib.metadata import entry_points as e; print(e(name='torchbase'))", folder=Path.cwd())
     assert "torchbase.command_line:main" in done.stdout

@@ -11,7 +11,7 @@ import pytest
 from torchbase.checkpoints.storage import newest_whole_checkpoint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SECONDS_AT_MOST = 300  # far more than needed, so that it is a hang that fails and not a busy machine
+MAX_SECONDS = 300  # far more than needed: only a hang fails, not a busy machine
 
 
 @dataclass
@@ -35,45 +35,45 @@ def run_example(name: str, folder: Path) -> Finished:
     process = subprocess.run(
         [sys.executable, EXAMPLES / name],
         cwd=folder,
-        # The networks are small: more threads only wait for each other where tests run side by side.
+        # The networks are small: more threads would only wait for each other when tests run in parallel.
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         encoding="utf-8",
-        timeout=SECONDS_AT_MOST,
+        timeout=MAX_SECONDS,
     )
     assert process.returncode == 0, process.stderr
     assert "Warning" not in process.stderr, process.stderr
     return Finished(process.stdout, folder)
 
 
-def test_digits_reads_at_least_97_percent_of_the_validation_set_right(tmp_path):
+def test_digits_reaches_an_accuracy_of_97_percent(tmp_path):
     finished = run_example("digits.py", tmp_path)
     assert finished.number_after("validation-valid:") >= 97.0
     assert list(finished.run_directory.glob("events.out.tfevents.*"))
     assert (finished.run_directory / "network.pth").exists()
 
 
-def test_breast_cancer_tells_tumours_apart(tmp_path):
+def test_breast_cancer_reaches_its_scores(tmp_path):
     finished = run_example("breast_cancer.py", tmp_path)
     assert 0.97 <= finished.number_after("ROC AUC on the validation set:") <= 1.0
     assert 0.90 <= finished.number_after("F1 score on the validation set:") <= 1.0
     assert (finished.run_directory / "network.pth").exists()
 
 
-def test_denoising_gains_more_than_3_decibels_on_every_set(tmp_path):
+def test_denoising_gains_more_than_3_decibels_on_each_set(tmp_path):
     finished = run_example("denoising.py", tmp_path)
     line = re.compile(r"^validation-(\S+): (\S+) dB noisy, (\S+) dB denoised$", re.MULTILINE)
     noisy, denoised = {}, {}
     for name, before, after in line.findall(finished.printed):
         noisy[name], denoised[name] = float(before), float(after)
     assert list(noisy) == ["train", "valid", "valid-strong"]
-    # What the noise's standard deviations of 0.1 and 0.2 come to in decibels.
+    # The standard deviations of the noise, 0.1 and 0.2, in decibels.
     assert noisy["valid"] == pytest.approx(20.0, abs=0.2)
     assert noisy["valid-strong"] == pytest.approx(14.0, abs=0.2)
     assert all(denoised[name] > noisy[name] + 3 for name in noisy), finished.printed
 
 
-def test_custom_hook_ends_the_run_early_and_is_kept_in_the_checkpoint(tmp_path):
+def test_custom_hook_ends_the_run_early_and_is_saved_in_the_checkpoint(tmp_path):
     finished = run_example("custom_hook.py", tmp_path)
     assert 4 <= finished.number_after("stopped after") < 100
     assert "the accuracy on validation-valid has not improved for 3 epochs" in finished.printed
@@ -82,16 +82,17 @@ def test_custom_hook_ends_the_run_early_and_is_kept_in_the_checkpoint(tmp_path):
     assert checkpoint.parts["training"]["hooks"]["early_stopping"]["epochs_waited"] == 3
 
 
-def test_swap_logger_records_every_value_and_leaves_no_event_file(tmp_path):
+def test_swap_logger_records_each_value_without_an_event_file(tmp_path):
     finished = run_example("swap_logger.py", tmp_path)
     text = (finished.run_directory / "log.jsonl").read_text(encoding="utf-8")
     records = [json.loads(line) for line in text.splitlines()]
     values = [record for record in records if record["kind"] == "scalar"]
     assert f"{len(values)} values were recorded" in finished.printed
-    # 1,258 training images in mini-batches of 32 make 40 iterations an epoch, of which there are 3.
+    # 1,258 training images in mini-batches of 32 are 40 iterations per epoch, for 3 epochs.
     steps = [record["step"] for record in values if record["tag"] == "training/loss/iterations"]
     assert steps == list(range(1, 121))
-    assert {"validation-valid/accuracy/epochs", "validation-noisy/loss/iterations"} < {one["tag"] for one in values}
+    tags = {record["tag"] for record in values}
+    assert {"validation-valid/accuracy/epochs", "validation-noisy/loss/iterations"} < tags
     (hparams,) = [record for record in records if record["kind"] == "hparams"]
     assert hparams["hparams"]["session.num_epochs"] == 3
     assert hparams["metrics"].keys() == {f"validation-{name}/best_loss/epochs" for name in ("valid", "noisy", "test")}
@@ -101,7 +102,7 @@ def test_swap_logger_records_every_value_and_leaves_no_event_file(tmp_path):
     assert not list(finished.run_directory.rglob("events.out.tfevents.*"))
 
 
-def test_all_techniques_together_read_at_least_97_percent_of_the_validation_set_right(tmp_path):
+def test_all_techniques_reaches_an_accuracy_of_97_percent(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     finished = run_example("all_techniques.py", tmp_path)
@@ -121,7 +122,7 @@ def test_all_techniques_together_read_at_least_97_percent_of_the_validation_set_
     assert checkpoint.parts["training"]["hooks"]["exponential_moving_average"]["n_averaged"] == 8 * 20
 
 
-def test_engine_only_learns_to_draw_digits_and_writes_no_file(tmp_path):
+def test_engine_only_trains_and_writes_no_file(tmp_path):
     finished = run_example("engine_only.py", tmp_path)
     assert finished.number_after("after:") < 0.5 * finished.number_after("before:")
     assert len(re.findall(r"^epoch \d+: ", finished.printed, re.MULTILINE)) == 30

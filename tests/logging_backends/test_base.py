@@ -16,7 +16,7 @@ from torchbase.logging_backends.records import ChartLayout, Histogram, HyperPara
 
 
 class Memory(LoggingBackend):
-    """Keeps records in memory, and notes what is called by which thread."""
+    """Stores records in memory, and the calls of its methods with their threads."""
 
     def __init__(self):
         self.records, self.calls, self.threads = [], [], set()
@@ -42,15 +42,15 @@ class Memory(LoggingBackend):
         self._note("close")
 
 
-class AtTheEnd:
-    """Tells something at the end of the run."""
+class LogAtEnd:
+    """Logs something at the end of the run."""
 
-    def __init__(self, tell):
-        self.tell = tell
+    def __init__(self, log):
+        self.log = log
 
     @hookimpl
     def on_run_end(self, run):
-        self.tell(run)
+        self.log(run)
 
 
 def run_of(batches=3, epochs=1):
@@ -63,14 +63,14 @@ def log_batch(run, phase, batch):
 
 def scalars_of(backend):
     return [
-        (tag, one.step, value)
-        for one in backend.records
-        if isinstance(one, Scalars)
-        for tag, value in one.values.items()
+        (tag, record.step, value)
+        for record in backend.records
+        if isinstance(record, Scalars)
+        for tag, value in record.values.items()
     ]
 
 
-def test_one_thread_that_is_not_the_trainings_own_opens_writes_flushes_and_closes():
+def test_one_thread_of_the_backend_opens_writes_flushes_and_closes():
     backend = Memory()
     before = time.time()
     Engine(log_batch, hooks=[LogValues(), backend]).run(run_of())
@@ -81,14 +81,14 @@ def test_one_thread_that_is_not_the_trainings_own_opens_writes_flushes_and_close
     (thread,) = backend.threads
     assert thread is not threading.current_thread()
     assert not thread.is_alive()
-    assert all(before <= one.time <= time.time() for one in backend.records)
+    assert all(before <= record.time <= time.time() for record in backend.records)
 
 
-def test_each_kind_of_record_reaches_it_and_shares_nothing_with_the_training():
+def test_records_of_all_kinds_are_written_and_share_no_memory_with_the_training():
     layout, image, values = {"losses": {"loss": ["a", "b"]}}, torch.zeros(1, 2, 2), torch.zeros(3)
     hparams = {"rate": 0.1}
 
-    def tell(run):
+    def log(run):
         figure = Figure(figsize=(1, 1), dpi=10)
         run.call.log_scalars(run=run, scalars={"a": torch.tensor(1.5), "b": np.float32(2)}, step=1)
         run.call.log_hparams(run=run, hparams=hparams, metrics={"a": 1.0})
@@ -103,7 +103,7 @@ def test_each_kind_of_record_reaches_it_and_shares_nothing_with_the_training():
         layout["losses"]["loss"].clear()
 
     backend = Memory()
-    Engine(lambda run, phase, batch: None, hooks=[backend, AtTheEnd(tell)]).run(run_of())
+    Engine(lambda run, phase, batch: None, hooks=[backend, LogAtEnd(log)]).run(run_of())
     scalars, hyper, text, image_, figure, histogram, charts = backend.records
     assert scalars.values == {"a": 1.5, "b": 2.0}
     assert {type(value) for value in scalars.values.values()} == {float}
@@ -121,26 +121,26 @@ def test_each_kind_of_record_reaches_it_and_shares_nothing_with_the_training():
     assert charts.layout == {"losses": {"loss": ["a", "b"]}}
 
 
-def test_what_is_logged_is_flushed_within_seconds_while_the_run_goes_on():
-    class Seen(Memory):
+def test_records_are_flushed_within_seconds_during_the_run():
+    class Flushed(Memory):
         def __init__(self):
             super().__init__()
-            self.is_there = threading.Event()
+            self.is_flushed = threading.Event()
 
         def flush(self):
-            self.is_there.set()
+            self.is_flushed.set()
 
-    backend = Seen()
+    backend = Flushed()
 
     def step(run, phase, batch):
         run.call.log_scalars(run=run, scalars={"v": 1.0}, step=1)
-        assert backend.is_there.wait(5)
+        assert backend.is_flushed.wait(5)
 
     Engine(step, hooks=[backend]).run(run_of(batches=1))
     assert backend.records
 
 
-def test_it_is_no_part_of_a_run_that_has_not_begun_or_is_over():
+def test_nothing_is_recorded_before_and_after_a_run():
     backend = Memory()
     engine = Engine(log_batch, hooks=[LogValues(), backend])
     run = run_of()
@@ -149,7 +149,7 @@ def test_it_is_no_part_of_a_run_that_has_not_begun_or_is_over():
     engine.run(run)
     engine.call.log_text(run=run, tag="a", text="b", step=1)
     assert len(scalars_of(backend)) == 3
-    assert not any(isinstance(one, Text) for one in backend.records)
+    assert not any(isinstance(record, Text) for record in backend.records)
     run.max_epochs = 2
     engine.run(run)
     assert len(scalars_of(backend)) == 6
@@ -169,7 +169,7 @@ def test_everything_is_written_and_closed_after_an_error():
     assert backend.calls[-2:] == ["flush", "close"]
 
 
-def test_a_checkpoint_waits_until_what_was_logged_is_written(tmp_path):
+def test_a_checkpoint_waits_until_all_records_are_written(tmp_path):
     class Slow(Memory):
         def write(self, record):
             time.sleep(0.002)
@@ -178,10 +178,10 @@ def test_a_checkpoint_waits_until_what_was_logged_is_written(tmp_path):
     written = []
 
     class AfterCheckpoint:
-        # Of those that ask to be last, this is told before Checkpoint; the state is gathered in between.
+        # Of the hooks that ask to be last, this is called before Checkpoint, which collects the states after it.
         @hookimpl
         def on_epoch_start(self, run):
-            written.append(len([one for one in backend.records if isinstance(one, Scalars)]))
+            written.append(len([record for record in backend.records if isinstance(record, Scalars)]))
 
     backend = Slow()
     session = TinySession(CONFIG, tmp_path)
@@ -191,27 +191,27 @@ def test_a_checkpoint_waits_until_what_was_logged_is_written(tmp_path):
     assert written == [0, 5 + 3 + 2 + 3]  # the iterations and the epoch of each phase
 
 
-# What becomes of errors.
+# Errors.
 
 
 class Failing(Memory):
-    """Fails in one of its methods from a record on."""
+    """Fails in one of its methods, from one call to another."""
 
     def __init__(self, method, error, first=0, last=10**9):
         super().__init__()
-        self.method, self.error, self.first, self.last, self.times = method, error, first, last, 0
+        self.method, self.error, self.first, self.last, self.calls_of_method = method, error, first, last, 0
 
     def _note(self, call):
         super()._note(call)
         if call == self.method:
-            self.times += 1
-            if self.first < self.times <= self.last:
+            self.calls_of_method += 1
+            if self.first < self.calls_of_method <= self.last:
                 raise self.error
 
 
-def train(tmp_path, backend, alone, policy):
-    """Trains to the end, with an engine alone or with a session, and with the backend under the name 'mine'."""
-    if alone:
+def train(tmp_path, backend, with_session, policy):
+    """Trains with a session or an engine, and with the backend under the name 'mine'."""
+    if not with_session:
         engine, run = Engine(log_batch, [LogValues()], on_logging_error=policy), run_of(epochs=2)
         engine.register(backend, "mine")
         engine.run(run)
@@ -223,25 +223,23 @@ def train(tmp_path, backend, alone, policy):
 
 
 @pytest.mark.parametrize("method", ["begin", "open", "write", "flush", "close"])
-@pytest.mark.parametrize("alone", [True, False])
-def test_an_error_is_told_once_with_the_name_of_the_backend_and_the_training_goes_on(tmp_path, caplog, method, alone):
+@pytest.mark.parametrize("with_session", [True, False])
+def test_an_error_is_logged_once_with_the_name_of_the_backend(tmp_path, caplog, method, with_session):
     backend = Failing(method, ConnectionError("the server is gone"))
     backend.seconds_until_tried_again = 0.0
     with caplog.at_level(logging.WARNING, "torchbase"):
-        train(tmp_path, backend, alone, "warn")
-    (told,) = [one.message for one in caplog.records if "mine" in one.message]
-    assert told.startswith(
-        "mine can't write what is logged, so some values will be missing there; training continues: "
-    )
-    assert "ConnectionError: the server is gone" in told
+        train(tmp_path, backend, with_session, "warn")
+    (warning,) = [record.message for record in caplog.records if "mine" in record.message]
+    assert warning.startswith("mine can't write what is logged, so some values will be missing there; training ")
+    assert "ConnectionError: the server is gone" in warning
 
 
 @pytest.mark.parametrize("method", ["begin", "open", "write", "flush", "close"])
-@pytest.mark.parametrize("alone", [True, False])
-def test_an_error_comes_out_with_the_name_of_the_backend_where_it_is_to_be_raised(tmp_path, method, alone):
+@pytest.mark.parametrize("with_session", [True, False])
+def test_an_error_that_is_raised_has_the_name_of_the_backend(tmp_path, method, with_session):
     backend = Failing(method, ConnectionError("the server is gone"))
     with pytest.raises(ConnectionError, match="the server is gone") as caught:
-        train(tmp_path, backend, alone, "raise")
+        train(tmp_path, backend, with_session, "raise")
     assert caught.value is backend.error
     assert "mine can't write what is logged" in caught.value.__notes__
 
@@ -260,7 +258,7 @@ def test_an_error_is_raised_at_the_next_iteration():
     assert done == [0]
 
 
-def test_an_error_of_the_training_stays_the_one_that_is_raised():
+def test_an_error_of_the_training_takes_precedence():
     class Fails:
         @hookimpl
         def on_run_end(self, run):
@@ -271,7 +269,7 @@ def test_an_error_of_the_training_stays_the_one_that_is_raised():
     assert "failing can't write what is logged: ConnectionError: gone" in caught.value.__notes__
 
 
-def test_what_is_logged_within_the_pause_after_an_error_is_left_out(caplog):
+def test_records_in_the_pause_after_an_error_are_dropped(caplog):
     backend = Failing("write", ConnectionError(), first=2, last=3)
     backend.seconds_until_tried_again = 0.3
     written = []
@@ -284,12 +282,12 @@ def test_what_is_logged_within_the_pause_after_an_error_is_left_out(caplog):
         written.append(len(backend.records))
 
     Engine(step, hooks=[backend], on_logging_error="warn").run(run_of(batches=10))
-    assert [one.step for one in backend.records] == [0, 1, 7, 8, 9]
+    assert [record.step for record in backend.records] == [0, 1, 7, 8, 9]
     assert [call for call in backend.calls if call in ("open", "close")] == ["open", "close", "open", "close"]
     assert len(caplog.records) == 1
 
 
-def test_a_backend_that_hangs_takes_its_patience_once_and_others_lose_nothing(tmp_path, caplog):
+def test_the_training_waits_once_for_a_backend_that_hangs_and_others_lose_nothing(tmp_path, caplog):
     may_end = threading.Event()
 
     class Hanging(Memory):
@@ -314,13 +312,13 @@ def test_a_backend_that_hangs_takes_its_patience_once_and_others_lose_nothing(tm
     plain()
     plain_seconds = time.monotonic() - plain_seconds
     assert 0.3 <= seconds < plain_seconds + 2
-    (told,) = [one.message for one in caplog.records if "hanging" in one.message]
-    assert "TimeoutError: it doesn't get on; it was waited for 0.3 seconds" in told
+    (warning,) = [record.message for record in caplog.records if "hanging" in record.message]
+    assert "TimeoutError: it makes no progress; waited 0.3 seconds for it" in warning
     assert len(scalars_of(other)) > 30
     assert scalars_of(hanging) == scalars_of(other)[: len(scalars_of(hanging))]
 
 
-def test_a_backend_that_hangs_is_an_error_where_errors_are_to_be_raised():
+def test_a_backend_that_hangs_is_an_error():
     may_end = threading.Event()
 
     class Hanging(Memory):
@@ -329,12 +327,12 @@ def test_a_backend_that_hangs_is_an_error_where_errors_are_to_be_raised():
         def write(self, record):
             may_end.wait(30)
 
-    with pytest.raises(TimeoutError, match="doesn't get on"):
+    with pytest.raises(TimeoutError, match="makes no progress"):
         Engine(log_batch, hooks=[LogValues(), Hanging()]).run(run_of())
     may_end.set()
 
 
-def test_where_too_much_waits_for_a_backend_that_hangs_records_are_left_out(monkeypatch, caplog):
+def test_records_are_dropped_when_too_many_are_queued(monkeypatch, caplog):
     monkeypatch.setattr(writer_thread, "MAXIMUM_BYTES_WAITING", 2**16)
     may_end = threading.Event()
 
@@ -345,34 +343,34 @@ def test_where_too_much_waits_for_a_backend_that_hangs_records_are_left_out(monk
             may_end.wait(30)
             super().write(record)
 
-    backend, began_at = Hanging(), time.monotonic()
+    backend, started_at = Hanging(), time.monotonic()
 
     def step(run, phase, batch):
         run.call.log_scalars(run=run, scalars={"v": float(batch)}, step=batch)
         if batch == 4999:
-            assert time.monotonic() - began_at < 5
+            assert time.monotonic() - started_at < 5
             may_end.set()
             time.sleep(1)
 
     Engine(step, hooks=[backend], on_logging_error="warn").run(run_of(batches=5000))
-    (told,) = caplog.messages
-    assert "TimeoutError: it takes no records, and too many wait for it" in told
-    steps = [one.step for one in backend.records]
+    (warning,) = caplog.messages
+    assert "TimeoutError: it accepts no more records, and too many are queued" in warning
+    steps = [record.step for record in backend.records]
     assert steps == list(range(len(steps)))
     assert 2**16 // 450 <= len(steps) < 5000
 
 
-def test_a_record_that_can_not_be_made_costs_no_other(caplog):
-    def tell(run):
+def test_an_invalid_record_affects_no_other_record(caplog):
+    def log(run):
         run.call.log_image(run=run, tag="i", image=torch.zeros(7), step=1)
         run.call.log_text(run=run, tag="t", text="b", step=1)
 
     backend = Memory()
     with caplog.at_level(logging.WARNING, "torchbase"):
-        Engine(log_batch, hooks=[backend, AtTheEnd(tell)], on_logging_error="warn").run(run_of())
-    assert [type(one) for one in backend.records] == [Text]
-    (told,) = caplog.messages
-    assert told.startswith("memory can't record log_image")
+        Engine(log_batch, hooks=[backend, LogAtEnd(log)], on_logging_error="warn").run(run_of())
+    assert [type(record) for record in backend.records] == [Text]
+    (warning,) = caplog.messages
+    assert warning.startswith("memory can't record ")
 
 
 # Workers.
@@ -381,7 +379,7 @@ LOCK = threading.Lock()
 
 
 class LockedSession(TinySession):
-    """Needs a lock in its workers, as the locks of imports and of standard output may be needed there."""
+    """Needs a lock in its workers, as they may need the locks of imports and of standard output."""
 
     def dataloader_collate_function(self, batch):
         if not LOCK.acquire(timeout=20):
@@ -397,14 +395,14 @@ class HoldsTheLock(Memory):
             super().write(record)
 
 
-class Talks:
-    """Has much to be recorded right before workers are forked."""
+class LogBeforeFork:
+    """Logs many texts right before workers are forked."""
 
     @hookimpl(trylast=True)
     def on_phase_start(self, run, phase):
         for number in range(60):
             run.call.log_text(run=run, tag=phase.name, text=str(number), step=run.epoch)
-        time.sleep(0.6)  # until the thread is at it
+        time.sleep(0.6)  # until the thread handles them
 
 
 @pytest.mark.parametrize("workers", [2])
@@ -412,6 +410,6 @@ def test_workers_are_forked_while_the_thread_holds_no_lock(tmp_path, workers):
     session = LockedSession(config_with(num_epochs=1, dataloader_num_workers=workers), tmp_path)
     backend = HoldsTheLock()
     session.register(backend)
-    session.register(Talks())
+    session.register(LogBeforeFork())
     assert session().epochs_done == 1
-    assert len([one for one in backend.records if isinstance(one, Text)]) == 180
+    assert len([record for record in backend.records if isinstance(record, Text)]) == 180

@@ -33,15 +33,15 @@ def test_pandas_reads_exactly_the_values_that_were_logged(tmp_path):
     assert last["odd"] != last["odd"]
 
 
-def test_it_keeps_numbers_only(tmp_path):
-    class Talks:
+def test_it_records_numbers_only(tmp_path):
+    class LogText:
         @hookimpl
         def on_epoch_end(self, run):
             run.call.log_text(run=run, tag="t", text="a", step=1)
 
     session = TinySession(CONFIG, tmp_path)
     session.register(CsvLog())
-    session.register(Talks())
+    session.register(LogText())
     session()
     assert "t,a" not in Path(session.run_dir, "scalars.csv").read_text()
     assert {path.name for path in Path(session.run_dir).glob("*.csv")} == {"scalars.csv"}

@@ -21,7 +21,8 @@ def truncate_files(folder, sizes):
 
 def scalars_in(folder):
     accumulator = EventAccumulator(str(folder)).Reload()
-    return {tag: [(one.step, one.value) for one in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]}
+    tags = accumulator.Tags()["scalars"]
+    return {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags}
 
 
 def test_scalars_can_be_read_back(tmp_path):
@@ -34,7 +35,7 @@ def test_scalars_can_be_read_back(tmp_path):
     assert [step for step, _ in scalars["a"]] == [3, 4]
 
 
-def test_a_reader_sees_what_was_flushed_while_the_file_is_open(tmp_path):
+def test_a_reader_sees_flushed_records_while_the_file_is_open(tmp_path):
     file = EventFile(tmp_path)
     file.add_scalars({"a": 1.0}, step=1)
     assert scalars_in(tmp_path) == {}
@@ -43,7 +44,7 @@ def test_a_reader_sees_what_was_flushed_while_the_file_is_open(tmp_path):
     file.close()
 
 
-def test_files_made_one_after_the_other_are_read_in_their_order(tmp_path):
+def test_files_are_read_in_the_order_in_which_they_were_created(tmp_path):
     for step in range(1, 4):
         file = EventFile(tmp_path)
         file.add_scalars({"a": float(step)}, step=step)
@@ -54,7 +55,7 @@ def test_files_made_one_after_the_other_are_read_in_their_order(tmp_path):
 
 @contextmanager
 def no_file_longer_than(size):
-    """Lets the system write so much of a file and no more, as a disk that becomes full does."""
+    """Limits the size of files, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -70,7 +71,7 @@ def write_steps(folder, *steps):
     file.close()
 
 
-def test_sizes_are_those_of_what_was_flushed(tmp_path):
+def test_sizes_count_flushed_records(tmp_path):
     assert file_sizes(tmp_path) == {}
     write_steps(tmp_path, 1, 2)
     ((name, size),) = file_sizes(tmp_path).items()
@@ -85,7 +86,7 @@ def test_sizes_are_those_of_what_was_flushed(tmp_path):
     file.close()
 
 
-def test_what_was_recorded_after_a_point_is_taken_away_and_recorded_again(tmp_path):
+def test_what_was_recorded_after_a_point_is_removed_and_recorded_again(tmp_path):
     write_steps(tmp_path, 1)
     file = EventFile(tmp_path)
     file.add_scalars({"a": 2.0}, step=2)
@@ -102,7 +103,7 @@ def test_what_was_recorded_after_a_point_is_taken_away_and_recorded_again(tmp_pa
     assert [step for step, _ in scalars_in(tmp_path)["a"]] == [1, 2, 3, 4]
 
 
-def test_to_go_back_to_the_beginning_is_to_take_every_file_away_but_the_users_own(tmp_path):
+def test_truncating_to_the_beginning_removes_all_files_except_the_users(tmp_path):
     with SummaryWriter(tmp_path) as writer:
         writer.add_scalar("users", 1.0, 1)
     users = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -112,7 +113,7 @@ def test_to_go_back_to_the_beginning_is_to_take_every_file_away_but_the_users_ow
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == users
 
 
-def test_a_file_that_became_shorter_is_warned_of_and_left(tmp_path, caplog):
+def test_a_file_that_became_shorter_causes_a_warning(tmp_path, caplog):
     write_steps(tmp_path, 1, 2)
     ((name, size),) = file_sizes(tmp_path).items()
     os.truncate(tmp_path / name, size - 5)
@@ -122,7 +123,7 @@ def test_a_file_that_became_shorter_is_warned_of_and_left(tmp_path, caplog):
     assert file_sizes(tmp_path) == {name: size - 5}
 
 
-def test_a_file_of_which_half_an_event_was_written_is_left_with_whole_ones(tmp_path):
+def test_an_incomplete_event_is_removed(tmp_path):
     file = EventFile(tmp_path)
     file.add_scalars({"a": 1.0}, step=1)
     file.flush()
@@ -138,7 +139,7 @@ def test_a_file_of_which_half_an_event_was_written_is_left_with_whole_ones(tmp_p
     assert scalars_in(tmp_path) == {"a": [(1, 1.0), (3, 3.0)]}
 
 
-def test_a_file_that_is_gone_can_be_abandoned_too(tmp_path):
+def test_a_file_that_was_deleted_can_be_abandoned(tmp_path):
     file = EventFile(tmp_path)
     (path,) = tmp_path.iterdir()
     path.unlink()
@@ -146,7 +147,7 @@ def test_a_file_that_is_gone_can_be_abandoned_too(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_can_not_be_begun_leaves_nothing(tmp_path):
+def test_a_file_that_can_not_be_created_leaves_nothing(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     try:
@@ -157,7 +158,7 @@ def test_a_file_that_can_not_be_begun_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_later_file_of_the_same_second_comes_later_in_the_order_of_names(tmp_path, monkeypatch):
+def test_a_later_file_of_the_same_second_has_a_later_name(tmp_path, monkeypatch):
     for process in (900, 100, 500):
         monkeypatch.setattr(os, "getpid", lambda process=process: process)
         file = EventFile(tmp_path)

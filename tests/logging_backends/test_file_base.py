@@ -15,7 +15,7 @@ from torchbase.logging_backends.records import Scalars
 
 
 class Table(FileBackend):
-    """Each value on a line of table.txt."""
+    """Writes each value on a line of table.txt."""
 
     pattern = "table.txt"
 
@@ -29,19 +29,19 @@ class Table(FileBackend):
 
 
 class Ends(BaseException):
-    """Ends the program in the middle of a run, so that no checkpoint is written any more."""
+    """Ends the program in the middle of a run, without another checkpoint."""
 
 
 class At:
-    """Does something at the end of an iteration of a phase."""
+    """Calls a function at the end of an iteration of a phase."""
 
-    def __init__(self, phase, iteration, does):
-        self.phase, self.iteration, self.does = phase, iteration, does
+    def __init__(self, phase, iteration, action):
+        self.phase, self.iteration, self.action = phase, iteration, action
 
     @hookimpl
     def on_iteration_end(self, run, phase):
         if (phase.name, phase.progress.iterations) == (self.phase, self.iteration):
-            self.does(run)
+            self.action(run)
 
 
 def stop(run):
@@ -60,11 +60,11 @@ def new_session(tmp_path, *hooks, **session):
     return session
 
 
-def go_on(session):
-    again = TinySession.resume(Path(session.run_dir).parent, Path(session.run_dir).name)
-    again.unregister("tensorboard")
-    again.register(Table())
-    return again
+def resume(session):
+    resumed = TinySession.resume(Path(session.run_dir).parent, Path(session.run_dir).name)
+    resumed.unregister("tensorboard")
+    resumed.register(Table())
+    return resumed
 
 
 def lines_of(session):
@@ -73,7 +73,7 @@ def lines_of(session):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
-    ("phase", "iteration", "does"),
+    ("phase", "iteration", "action"),
     [
         ("training", 3, stop),
         ("training", 5, stop),
@@ -83,37 +83,37 @@ def lines_of(session):
         ("validation-valid", 5, end),
     ],
 )
-def test_a_run_that_goes_on_has_each_line_once_and_in_its_place(tmp_path, phase, iteration, does, workers):
-    whole = new_session(tmp_path)
-    whole()
+def test_a_resumed_run_has_each_line_once_and_in_order(tmp_path, phase, iteration, action, workers):
+    uninterrupted = new_session(tmp_path)
+    uninterrupted()
     session = {"checkpoint_every_n_iterations": 3, "dataloader_num_workers": workers}
-    begun = new_session(tmp_path, At(phase, iteration, does), **session)
-    with pytest.raises(Ends) if does is end else nullcontext():
-        begun()
-    begun._run_directory.writes.join()
-    begun._run_directory.unlock()
-    go_on(begun)()
-    assert lines_of(begun) == lines_of(whole)
+    interrupted = new_session(tmp_path, At(phase, iteration, action), **session)
+    with pytest.raises(Ends) if action is end else nullcontext():
+        interrupted()
+    interrupted._run_directory.writes.join()
+    interrupted._run_directory.unlock()
+    resume(interrupted)()
+    assert lines_of(interrupted) == lines_of(uninterrupted)
 
 
-def test_a_validation_that_was_broken_off_is_no_part_of_what_a_checkpoint_keeps(tmp_path):
+def test_a_checkpoint_excludes_an_interrupted_validation(tmp_path):
     session = new_session(tmp_path, At("validation-demo", 1, stop))
     session()
-    kept = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["training"]["hooks"]["table"]["sizes"]
+    sizes = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["training"]["hooks"]["table"]["sizes"]
     text = Path(session.run_dir, "table.txt").read_bytes()
     assert b"validation-demo/loss/iterations 1" in text
-    assert len(text[: kept["table.txt"]].splitlines()) == 5 + 1 + 3 + 1
+    assert len(text[: sizes["table.txt"]].splitlines()) == 5 + 1 + 3 + 1
 
 
-def test_a_run_that_ended_before_its_first_checkpoint_begins_with_an_empty_file(tmp_path):
-    begun = new_session(tmp_path)
-    begun._run_directory.writes.wait()
-    begun._run_directory.unlock()  # as where the program was killed
-    Path(begun.run_dir, "table.txt").write_text("training/loss/iterations 1 0.5\n")
-    go_on(begun)()
-    whole = new_session(tmp_path)
-    whole()
-    assert lines_of(begun) == lines_of(whole)
+def test_a_run_that_ended_before_its_first_checkpoint_restarts_with_an_empty_file(tmp_path):
+    interrupted = new_session(tmp_path)
+    interrupted._run_directory.writes.wait()
+    interrupted._run_directory.unlock()  # as if the program was killed
+    Path(interrupted.run_dir, "table.txt").write_text("training/loss/iterations 1 0.5\n")
+    resume(interrupted)()
+    uninterrupted = new_session(tmp_path)
+    uninterrupted()
+    assert lines_of(interrupted) == lines_of(uninterrupted)
 
 
 def test_without_a_run_directory_nothing_is_written(tmp_path, monkeypatch):
@@ -125,7 +125,7 @@ def test_without_a_run_directory_nothing_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_a_disk_that_became_full_what_was_flushed_stays_and_half_a_line_goes(tmp_path, caplog):
+def test_flushed_lines_stay_on_a_full_disk_and_an_incomplete_line_is_removed(tmp_path, caplog):
     class FullDisk:
         @hookimpl
         def on_epoch_start(self, run):
@@ -137,16 +137,16 @@ def test_of_a_disk_that_became_full_what_was_flushed_stays_and_half_a_line_goes(
     session = new_session(tmp_path, FullDisk())
     with caplog.at_level(logging.WARNING, "torchbase"):
         assert session().epochs_done == 2
-    (told,) = caplog.messages
-    assert told.startswith(f"table can't write table.txt in {session.run_dir}, so some values will be missing there")
-    assert "No space left on device" in told
-    whole = new_session(tmp_path)
-    whole()
-    assert lines_of(session) == lines_of(whole)[: 5 + 1 + 3 + 1 + 2 + 1]
+    (warning,) = caplog.messages
+    assert warning.startswith(f"table can't write table.txt in {session.run_dir}, so some values will be missing there")
+    assert "No space left on device" in warning
+    complete = new_session(tmp_path)
+    complete()
+    assert lines_of(session) == lines_of(complete)[: 5 + 1 + 3 + 1 + 2 + 1]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_a_disk_that_refuses_from_the_beginning_ends_the_run_only_where_that_was_chosen(tmp_path, caplog, number):
+def test_a_file_that_can_not_be_opened_ends_the_run_only_with_the_policy_raise(tmp_path, caplog, number):
     class Refused(Table):
         name = "table"
 

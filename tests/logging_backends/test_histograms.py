@@ -9,7 +9,7 @@ from torchbase.logging_backends.histograms import log_histograms
 
 
 def test_finite_values_of_any_kind_of_tensor_are_recorded():
-    class Records:
+    class LogTensors:
         @hookimpl
         def on_run_start(self, run):
             tensors = {
@@ -21,7 +21,7 @@ def test_finite_values_of_any_kind_of_tensor_are_recorded():
             log_histograms(run, "weights", tensors, "epochs", step=7)
 
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=0)
-    Engine(lambda run, phase, batch: None, hooks=[Records(), recorder := Recorder()]).run(run)
+    Engine(lambda run, phase, batch: None, hooks=[LogTensors(), recorder := Recorder()]).run(run)
     expected = {
         ("training/weights/matrix/epochs", 7): torch.tensor([1.0, 3.0]),
         ("training/weights/sparse/epochs", 7): torch.tensor([5.0]),

@@ -15,8 +15,8 @@ from torchbase import hookimpl
 from torchbase.hooks import JsonLines, TensorBoard
 
 
-class Pictures:
-    """Logs a picture in each iteration, under a tag that no file could have."""
+class LogImages:
+    """Logs an image in each iteration, with a tag that isn't a file name."""
 
     @hookimpl
     def on_iteration_end(self, run, phase):
@@ -27,7 +27,7 @@ class Pictures:
 def new_session(tmp_path, *hooks, **arguments):
     session = TinySession(config_with(checkpoint_every_n_iterations=3), tmp_path, **arguments)
     session.unregister("tensorboard")
-    for hook in (JsonLines(), Pictures(), *hooks):
+    for hook in (JsonLines(), LogImages(), *hooks):
         session.register(hook)
     return session
 
@@ -37,18 +37,18 @@ def records_of(session):
 
 
 def shades(session):
-    """The grey of each picture that the log names, by its phase and step."""
+    """The grey value of each image in the log, by its phase and step."""
     found = {}
-    for one in records_of(session):
-        if one["kind"] == "image":
-            with Image.open(Path(session.run_dir, one["file"])) as image:
+    for record in records_of(session):
+        if record["kind"] == "image":
+            with Image.open(Path(session.run_dir, record["file"])) as image:
                 assert image.size == (3, 2)
-                found[one["tag"], one["step"]] = image.getpixel((0, 0))
+                found[record["tag"], record["step"]] = image.getpixel((0, 0))
     return found
 
 
-def test_the_first_line_tells_the_format():
-    # What people read by: it has to stay, or get another version.
+def test_the_first_line_has_the_version_of_the_format():
+    # Readers depend on the documented format: changes need another version.
     assert '{"kind": "format", "version": 1}' in JsonLines.__doc__
 
 
@@ -69,7 +69,7 @@ def test_a_picture_has_the_pixels_that_were_logged(channels, tmp_path):
 
 
 def test_each_line_is_an_object_with_the_documented_keys(tmp_path):
-    class Records:
+    class LogEverything:
         @hookimpl
         def on_run_end(self, run):
             run.call.log_text(run=run, tag="t", text="a\nb", step=1)
@@ -78,11 +78,11 @@ def test_each_line_is_an_object_with_the_documented_keys(tmp_path):
             run.call.log_layout(run=run, layout={"losses": {"loss": ["training/loss/epochs"]}})
             run.call.log_hparams(run=run, hparams={"a": float("inf"), "b": [float("nan")]}, metrics={"m": 1.0})
 
-    session = new_session(tmp_path, Records())
+    session = new_session(tmp_path, LogEverything())
     session()
     records = records_of(session)
     assert records[0] == {"kind": "format", "version": 1}
-    keys = {one["kind"]: set(one) - {"kind", "time"} for one in records}
+    keys = {record["kind"]: set(record) - {"kind", "time"} for record in records}
     assert keys == {
         "format": {"version"},
         "scalar": {"tag", "step", "value"},
@@ -92,39 +92,40 @@ def test_each_line_is_an_object_with_the_documented_keys(tmp_path):
         "hparams": {"hparams", "metrics"},
         "layout": {"layout"},
     }
-    (histogram,) = [one for one in records if one["kind"] == "histogram"]
+    (histogram,) = [record for record in records if record["kind"] == "histogram"]
     assert len(histogram["edges"]) == len(histogram["counts"]) + 1
     assert sum(histogram["counts"]) == 10
-    (odd,) = [one for one in records if one.get("tag") == "s"]
+    (odd,) = [record for record in records if record.get("tag") == "s"]
     assert odd["value"] == "NaN"
-    assert [one["hparams"] for one in records if one["kind"] == "hparams"][-1] == {"a": "Infinity", "b": ["NaN"]}
+    hparams = [record["hparams"] for record in records if record["kind"] == "hparams"]
+    assert hparams[-1] == {"a": "Infinity", "b": ["NaN"]}
 
 
-def test_pictures_of_a_run_that_goes_on_are_there_once_and_no_other(tmp_path):
-    whole = new_session(tmp_path)
-    whole()
-    begun = new_session(tmp_path, StopAt(3, "validation-valid"))
-    begun()
-    again = new_session(tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
-    again()
-    assert shades(again) == shades(whole)
-    assert {step: shade for (tag, step), shade in shades(again).items() if "training" in tag} == {
+def test_a_resumed_run_has_each_image_once(tmp_path):
+    uninterrupted = new_session(tmp_path)
+    uninterrupted()
+    stopped = new_session(tmp_path, StopAt(3, "validation-valid"))
+    stopped()
+    resumed = new_session(tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(stopped.run_dir).name)
+    resumed()
+    assert shades(resumed) == shades(uninterrupted)
+    assert {step: shade for (tag, step), shade in shades(resumed).items() if "training" in tag} == {
         step: step for step in range(1, 11)
     }
-    named = {one["file"] for one in records_of(again) if one["kind"] == "image"}
-    assert named == {f"log_pictures/{path.name}" for path in Path(again.run_dir, "log_pictures").iterdir()}
+    logged = {record["file"] for record in records_of(resumed) if record["kind"] == "image"}
+    assert logged == {f"log_pictures/{path.name}" for path in Path(resumed.run_dir, "log_pictures").iterdir()}
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_pictures_behind_the_end_of_the_log_are_removed(tmp_path):
-    begun = new_session(tmp_path, StopAt(4))
-    begun()
-    left_behind = Path(begun.run_dir, "log_pictures", "999999999999_left_1.png")
-    users_own = Path(begun.run_dir, "log_pictures", "mine.png")
-    left_behind.touch()
+def test_images_after_the_end_of_the_log_are_removed(tmp_path):
+    stopped = new_session(tmp_path, StopAt(4))
+    stopped()
+    later = Path(stopped.run_dir, "log_pictures", "999999999999_left_1.png")
+    users_own = Path(stopped.run_dir, "log_pictures", "mine.png")
+    later.touch()
     users_own.touch()
-    new_session(tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)()
-    assert not left_behind.exists()
+    new_session(tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(stopped.run_dir).name)()
+    assert not later.exists()
     assert users_own.exists()
 
 
@@ -144,7 +145,7 @@ PROGRAM = """
 """
 
 
-def test_in_its_place_tensorboard_need_not_be_installed_and_leaves_no_file(tmp_path):
+def test_it_can_replace_tensorboard_which_need_not_be_installed(tmp_path):
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
@@ -159,7 +160,7 @@ def test_in_its_place_tensorboard_need_not_be_installed_and_leaves_no_file(tmp_p
     assert not list(run_dir.glob("events*"))
 
 
-def test_two_backends_may_stand_side_by_side(tmp_path):
+def test_two_backends_can_be_used_together(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     session.register(JsonLines())
     session()

@@ -14,13 +14,13 @@ from torchbase.hooks import LogValues, MLflow
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 mlflow = pytest.importorskip("mlflow")
 
-# Of what MLflow uses itself.
-pytestmark = [pytest.mark.filterwarnings(f"ignore::{one}") for one in ("DeprecationWarning", "ResourceWarning")]
+# MLflow causes these warnings.
+pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("DeprecationWarning", "ResourceWarning")]
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    """A database, which takes seconds to make; each test has an experiment of its own in it."""
+    """A database, which takes seconds to create; each test has its own experiment in it."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
@@ -43,20 +43,20 @@ def new_session(tmp_path, backend, *hooks, **session):
     return session
 
 
-def go_on(session, backend, **changed):
+def resume(session, backend, **changed):
     directory = Path(session.run_dir)
     config = config_with(on_logging_error="raise", **changed)
-    again = TinySession(config, directory.parent, create_run_dir_afresh=False, source_run_dir_tag=directory.name)
-    again.unregister("tensorboard")
-    again.register(backend)
-    return again
+    resumed = TinySession(config, directory.parent, create_run_dir_afresh=False, source_run_dir_tag=directory.name)
+    resumed.unregister("tensorboard")
+    resumed.register(backend)
+    return resumed
 
 
-def test_a_run_that_goes_on_is_one_run_of_mlflow_and_a_changed_value_is_a_tag(tmp_path, database, runs_of):
-    session = new_session(tmp_path, MLflow(database, "goes on"), StopAt(8))
+def test_a_resumed_run_is_one_run_of_mlflow_and_a_changed_value_is_a_tag(tmp_path, database, runs_of):
+    session = new_session(tmp_path, MLflow(database, "resumed"), StopAt(8))
     session()
-    go_on(session, MLflow(database, "goes on"), num_epochs=3)()
-    client, (run,) = runs_of("goes on")
+    resume(session, MLflow(database, "resumed"), num_epochs=3)()
+    client, (run,) = runs_of("resumed")
     assert json.loads(Path(session.run_dir, "mlflow.json").read_text()) == {
         "tracking_uri": database,
         "run_id": run.info.run_id,
@@ -67,21 +67,21 @@ def test_a_run_that_goes_on_is_one_run_of_mlflow_and_a_changed_value_is_a_tag(tm
     assert run.data.tags["session.num_epochs"] == "3"
     assert "session.learning_rate" not in run.data.tags
     history = client.get_metric_history(run.info.run_id, "training/loss/iterations")
-    assert sorted(one.step for one in history) == list(range(1, 16))
+    assert sorted(metric.step for metric in history) == list(range(1, 16))
 
 
-def test_another_server_gets_a_run_of_its_own(tmp_path, database, runs_of):
+def test_another_server_gets_a_new_run(tmp_path, database, runs_of):
     session = new_session(tmp_path, MLflow(database, "first"))
     session()
     Path(session.run_dir, "mlflow.json").write_text('{"tracking_uri": "elsewhere", "run_id": "unknown"}')
-    go_on(session, MLflow(database, "second"), num_epochs=3)()
+    resume(session, MLflow(database, "second"), num_epochs=3)()
     client, (run,) = runs_of("second")
-    steps = [one.step for one in client.get_metric_history(run.info.run_id, "training/loss/iterations")]
-    assert sorted(steps) == list(range(11, 16))
+    history = client.get_metric_history(run.info.run_id, "training/loss/iterations")
+    assert sorted(metric.step for metric in history) == list(range(11, 16))
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyError("lost"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
-def test_it_is_told_how_the_run_ended(tmp_path, database, runs_of, error, status):
+def test_mlflow_records_how_the_run_ended(tmp_path, database, runs_of, error, status):
     class Fails:
         @hookimpl
         def on_epoch_end(self):
@@ -93,54 +93,56 @@ def test_it_is_told_how_the_run_ended(tmp_path, database, runs_of, error, status
     assert run.info.status == status
 
 
-def test_many_numbers_go_in_several_requests_and_odd_names_are_made_to_fit(tmp_path, database, runs_of):
+def test_many_numbers_are_sent_in_several_requests_and_names_are_adapted(tmp_path, database, runs_of):
     def step(run, phase, batch):
         run.call.log_scalars(run=run, scalars={"a, b": float(batch)}, step=batch)
 
     run = Run(training=Phase("training", range(2500), is_training=True), max_epochs=1)
     Engine(step, hooks=[MLflow(database, "many")]).run(run)
-    client, (kept,) = runs_of("many")
-    history = client.get_metric_history(kept.info.run_id, "a_ b")
-    assert sorted((one.step, one.value) for one in history) == [(number, float(number)) for number in range(2500)]
+    client, (recorded,) = runs_of("many")
+    history = client.get_metric_history(recorded.info.run_id, "a_ b")
+    assert sorted((metric.step, metric.value) for metric in history) == [(step, float(step)) for step in range(2500)]
 
 
-def test_it_goes_where_mlflow_itself_is_set_to(tmp_path, database, runs_of, monkeypatch):
+def test_the_default_server_is_the_one_that_mlflow_is_set_to(tmp_path, database, runs_of, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     new_session(tmp_path, MLflow(experiment="by the environment"))()
     _, runs = runs_of("by the environment")
     assert len(runs) == 1
 
 
-def test_a_server_that_is_not_there_is_told_once_and_the_training_goes_on(tmp_path, monkeypatch, caplog):
+def test_a_missing_server_is_logged_once_and_the_training_continues(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     session = TinySession(CONFIG, tmp_path)
     session.register(MLflow("http://127.0.0.1:9"))
     with caplog.at_level(logging.WARNING, "torchbase"):
         assert session().epochs_done == 2
-    (told,) = [one.message for one in caplog.records if one.name == "torchbase"]
-    assert told.startswith("mlflow can't write to MLflow at http://127.0.0.1:9, so some values will be missing there")
+    (warning,) = [record.message for record in caplog.records if record.name == "torchbase"]
+    assert warning.startswith(
+        "mlflow can't write to MLflow at http://127.0.0.1:9, so some values will be missing there"
+    )
 
 
-def test_a_tag_leads_to_no_other_folder(tmp_path, database, runs_of):
-    class Writes:
+def test_a_tag_can_not_leave_its_folder(tmp_path, database, runs_of):
+    class LogTexts:
         @hookimpl
         def on_run_end(self, run):
             for tag in ("../../out", "a//b", "..", "/"):
                 run.call.log_text(run=run, tag=tag, text="x", step=1)
 
-    new_session(tmp_path, MLflow(database, "paths"), Writes())()
+    new_session(tmp_path, MLflow(database, "paths"), LogTexts())()
     _, (run,) = runs_of("paths")
     folder = Path(run.info.artifact_uri)
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")}
     assert names == {f"texts/{tag}/0000000001.md" for tag in ("__/__/out", "a/b", "__", "_")}
 
 
-def test_other_loggers_stay_as_they_were(tmp_path, database, runs_of, caplog):
+def test_other_loggers_are_not_changed(tmp_path, database, runs_of, caplog):
     new_session(tmp_path, MLflow(database, "loggers"))()
     with caplog.at_level(logging.WARNING, "torchbase"):
-        logging.getLogger("torchbase").warning("heard")
-    assert "heard" in caplog.messages
+        logging.getLogger("torchbase").warning("a warning")
+    assert "a warning" in caplog.messages
     run = Run(training=Phase("training", [1], is_training=True), max_epochs=1)
     Engine(lambda run, phase, batch: run.log("v", 1.0), hooks=[LogValues(), MLflow(database, "loggers")]).run(run)
     _, runs = runs_of("loggers")

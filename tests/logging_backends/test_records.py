@@ -26,7 +26,7 @@ def test_an_image_is_bytes_with_its_channels_last():
     assert record.pixels[..., 0].tolist() == [[0, 128], [255, 255]]
 
 
-def test_bytes_of_an_image_stay_and_a_value_that_is_no_number_is_black():
+def test_bytes_of_an_image_are_not_scaled_and_nan_is_black():
     bytes_ = np.array([[[7, 255]]], dtype=np.uint8)
     assert image_record("a", bytes_, 1, 0.0).pixels.tolist() == [[[7], [255]]]
     assert image_record("a", torch.tensor([[[float("nan"), 1.0]]]), 1, 0.0).pixels.tolist() == [[[0], [255]]]
@@ -34,12 +34,12 @@ def test_bytes_of_an_image_stay_and_a_value_that_is_no_number_is_black():
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3), (2, 4, 4), (1, 3, 4, 4)])
-def test_an_image_of_another_shape_is_refused(shape):
-    with pytest.raises(HookError, match=r"log_image\('a', …\) takes .*\(channels, height, width\).* got one of shape"):
+def test_an_image_of_another_shape_is_an_error(shape):
+    with pytest.raises(HookError, match=r"log_image\('a', …\) expects .*\(channels, height, width\).* but got shape"):
         image_record("a", torch.zeros(shape), 1, 0.0)
 
 
-def test_what_the_training_changes_afterwards_does_not_change_a_record():
+def test_later_changes_of_a_tensor_do_not_change_a_record():
     image, weights = torch.zeros(1, 2, 2, dtype=torch.uint8), torch.zeros(3)
     records = image_record("a", image, 1, 0.0), histogram_record("b", weights, 1, 0.0)
     image.fill_(9)
@@ -52,17 +52,17 @@ def test_what_the_training_changes_afterwards_does_not_change_a_record():
     assert record.values.max() == 0
 
 
-def test_a_histogram_keeps_what_is_finite_and_needs_something():
+def test_a_histogram_has_finite_values_and_needs_one():
     values = torch.tensor([[1.0, float("nan")], [float("inf"), 2.0]], dtype=torch.bfloat16, requires_grad=True)
     assert histogram_record("a", values, 1, 0.0).values.tolist() == [1.0, 2.0]
     assert histogram_record("a", torch.tensor([True, False]), 1, 0.0).values.tolist() == [1.0, 0.0]
-    with pytest.raises(HookError, match=r"log_histogram\('a', …\) takes finite numbers, and among the 1 that came"):
+    with pytest.raises(HookError, match=r"log_histogram\('a', …\) expects finite numbers, but none of the 1 values"):
         histogram_record("a", torch.tensor([float("nan")]), 1, 0.0)
-    with pytest.raises(HookError, match="among the 0 that came there is none"):
+    with pytest.raises(HookError, match="none of the 0 values is finite"):
         histogram_record("a", torch.zeros(0), 1, 0.0)
 
 
-def test_a_figure_is_drawn_and_stays_as_it_is():
+def test_a_figure_is_drawn_and_not_changed():
     figure = Figure(figsize=(2, 1), dpi=50)
     figure.add_axes((0, 0, 1, 1)).set_facecolor("red")
     canvas = figure.canvas
@@ -73,7 +73,7 @@ def test_a_figure_is_drawn_and_stays_as_it_is():
     assert figure.canvas is canvas
 
 
-def test_a_size_grows_with_what_a_record_holds():
+def test_a_size_depends_on_the_content_of_a_record():
     assert size_of(Scalars({"a": 1.0}, 1, 0.0)) < size_of(Scalars({"a": 1.0, "b": 2.0}, 1, 0.0)) < 1000
     assert size_of(Text("a", "b" * 5000, 1, 0.0)) > 5000
     assert size_of(image_record("a", torch.zeros(3, 100, 100), 1, 0.0)) > 30_000
@@ -94,7 +94,7 @@ def test_a_size_grows_with_what_a_record_holds():
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_any_values_are_counted_in_the_same_number_of_bins(values, dtype):
+def test_values_of_any_range_have_the_same_number_of_bins(values, dtype):
     counts, edges = histogram_record("a", torch.tensor(values, dtype=dtype), 1, 0.0).binned()
     assert len(counts) == BINS
     assert len(edges) == BINS + 1

@@ -23,7 +23,7 @@ from torchbase.logging_backends.event_file import PATTERN
 from torchbase.run_directory.directory import RunDirectory
 
 
-def test_every_iteration_and_every_epoch_is_recorded_at_its_step(tmp_path):
+def test_every_iteration_and_every_epoch_is_recorded(tmp_path):
     losses = []
 
     class Collect:
@@ -43,7 +43,7 @@ def test_every_iteration_and_every_epoch_is_recorded_at_its_step(tmp_path):
         assert scalars[f"{phase}/loss/epochs"][1][1] == pytest.approx(summary.averages[phase]["loss"], rel=1e-6)
 
 
-def test_ten_thousand_iterations_are_all_there_in_order(tmp_path):
+def test_ten_thousand_iterations_are_recorded_in_order(tmp_path):
     run = Run(
         training=Phase("training", range(10_000), is_training=True),
         max_epochs=1,
@@ -79,7 +79,7 @@ def test_every_kind_of_record_can_be_read_back(tmp_path):
     assert accumulator.Images("plot")[0].width == 100
 
 
-def test_hyper_parameters_stand_in_the_runs_own_file(tmp_path):
+def test_hyper_parameters_are_in_the_runs_own_file(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     summary = session()
     accumulator = EventAccumulator(session.run_dir).Reload()
@@ -93,29 +93,29 @@ def test_hyper_parameters_stand_in_the_runs_own_file(tmp_path):
 
 
 def summaries_with(run_dir, tag):
-    """Every summary of a tag in all event files of a run, oldest first; an accumulator keeps but the last."""
+    """Every summary of a tag in all event files of a run, oldest first; an accumulator only has the last."""
     files = sorted(Path(run_dir).glob("events.out.tfevents.*"))
     events = [event for file in files for event in EventFileLoader(str(file)).Load()]
     return [value for event in events for value in event.summary.value if value.tag == tag]
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_a_run_that_goes_on_is_one_entry_of_hyper_parameters_with_its_last_results(tmp_path, stopped):
+def test_a_resumed_run_has_one_entry_of_hyper_parameters_with_its_last_results(tmp_path, stopped):
     session = TinySession(config_with(num_epochs=3 if stopped else 2), tmp_path)
     if stopped:
         session.register(StopAt(8))
     session()
-    again = TinySession(
+    resumed = TinySession(
         config_with(num_epochs=3), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=Path(session.run_dir).name
     )
-    summary = again()
+    summary = resumed()
     (entry,) = summaries_with(session.run_dir, "_hparams_/session_start_info")
     hparams = HParamsPluginData.FromString(entry.metadata.plugin_data.content).session_start_info.hparams
     assert hparams["session.num_epochs"].number_value == 3
     assert hparams["network.architecture"].string_value == "TinyNetwork"
     (entry,) = summaries_with(session.run_dir, "_hparams_/experiment")
     metrics = HParamsPluginData.FromString(entry.metadata.plugin_data.content).experiment.metric_infos
-    assert {one.name.tag for one in metrics} == {
+    assert {info.name.tag for info in metrics} == {
         "validation-valid/best_loss/epochs",
         "validation-demo/best_loss/epochs",
     }
@@ -124,7 +124,7 @@ def test_a_run_that_goes_on_is_one_entry_of_hyper_parameters_with_its_last_resul
 
 
 def test_a_layout_shows_the_curves_of_exactly_its_tags(tmp_path):
-    class Lays:
+    class LogLayout:
         @hookimpl
         def on_run_start(self, run):
             run.call.log_layout(run=run, layout={"mine": {"loss": ["training/loss/epochs", "a+b", "a"]}})
@@ -135,26 +135,26 @@ def test_a_layout_shows_the_curves_of_exactly_its_tags(tmp_path):
 
     session = TinySession(config_with(num_epochs=1), tmp_path)
     session.unregister("charts")
-    session.register(Lays())
+    session.register(LogLayout())
     session()
     (entry,) = summaries_with(session.run_dir, "custom_scalars__config__")
     (category,) = Layout.FromString(entry.tensor.string_val[0]).category
     (chart,) = category.chart
     assert (category.title, chart.title) == ("mine", "loss")
     tags = EventAccumulator(session.run_dir).Reload().Tags()["scalars"]
-    # As its plugin chooses them: tensorboard/plugins/custom_scalar/custom_scalars_plugin.py
+    # The plugin chooses them this way: tensorboard/plugins/custom_scalar/custom_scalars_plugin.py
     shown = [[tag for tag in tags if re.compile(pattern).match(tag)] for pattern in chart.multiline.tag]
     assert shown == [["training/loss/epochs"], ["a+b"], ["a"]]
 
 
-def test_every_value_of_a_long_run_is_there_and_can_be_read_soon_while_it_runs(tmp_path):
-    seen, whole = [], [(step, float(step)) for step in range(1, 100_101)]
+def test_values_of_a_long_run_can_be_read_while_it_runs(tmp_path):
+    seen, expected = [], [(step, float(step)) for step in range(1, 100_101)]
 
     def step(run, phase, batch):
         run.log("v", float(batch))
         if batch == 100_000:
-            deadline = time.monotonic() + 20  # a few seconds, and more where the machine is busy
-            while len(seen) < 100_000 - 64 and time.monotonic() < deadline:  # a block may wait for more iterations
+            deadline = time.monotonic() + 20  # a few seconds, and more on a busy machine
+            while len(seen) < 100_000 - 64 and time.monotonic() < deadline:  # the last block may not be complete
                 time.sleep(0.5)
                 seen[:] = read_scalars(run.run_directory.path)["training/v/iterations"]
 
@@ -165,8 +165,8 @@ def test_every_value_of_a_long_run_is_there_and_can_be_read_soon_while_it_runs(t
     )
     Engine(step, hooks=[LogValues(), TensorBoard()]).run(run)
     assert len(seen) >= 100_000 - 64
-    assert seen == whole[: len(seen)]
-    assert read_scalars(run.run_directory.path)["training/v/iterations"] == whole
+    assert seen == expected[: len(seen)]
+    assert read_scalars(run.run_directory.path)["training/v/iterations"] == expected
 
 
 def test_events_are_on_disk_after_an_error(tmp_path):
@@ -190,7 +190,7 @@ def test_events_are_on_disk_after_an_error(tmp_path):
     assert steps == list(range(1, 8))
 
 
-def test_unregistering_it_leaves_no_event_file(tmp_path):
+def test_without_the_hook_there_is_no_event_file(tmp_path):
     session = TinySession(CONFIG, tmp_path)
     assert isinstance(session.unregister("tensorboard"), TensorBoard)
     session()
@@ -213,19 +213,19 @@ def test_without_a_run_directory_nothing_is_written(tmp_path, monkeypatch):
 
 
 class Ends(BaseException):
-    """Ends the program in the middle of a run, so that no checkpoint is written any more."""
+    """Ends the program in the middle of a run, without another checkpoint."""
 
 
 class At:
-    """Does something at the end of an iteration of a phase."""
+    """Calls a function at the end of an iteration of a phase."""
 
-    def __init__(self, phase, iteration, does):
-        self.phase, self.iteration, self.does = phase, iteration, does
+    def __init__(self, phase, iteration, action):
+        self.phase, self.iteration, self.action = phase, iteration, action
 
     @hookimpl
     def on_iteration_end(self, run, phase):
         if (phase.name, phase.progress.iterations) == (self.phase, self.iteration):
-            self.does(run)
+            self.action(run)
 
 
 def stop(run):
@@ -240,12 +240,12 @@ def event_files(session):
     return sorted(Path(session.run_dir).glob("events.out.tfevents.*"))
 
 
-def go_on(session):
+def resume(session):
     return TinySession.resume(Path(session.run_dir).parent, Path(session.run_dir).name)
 
 
 @pytest.mark.parametrize(
-    ("phase", "iteration", "does"),
+    ("phase", "iteration", "action"),
     [
         ("training", 3, stop),
         ("training", 5, stop),
@@ -258,42 +258,42 @@ def go_on(session):
         ("validation-valid", 5, end),
     ],
 )
-def test_a_run_that_goes_on_records_each_step_once(tmp_path, phase, iteration, does):
-    whole = TinySession(CONFIG, tmp_path)
-    whole()
-    begun = TinySession(config_with(checkpoint_every_n_iterations=3), tmp_path)
-    begun.register(At(phase, iteration, does))
-    with pytest.raises(Ends) if does is end else nullcontext():
-        begun()
-    begun._run_directory.writes.join()  # the end of a program ends its threads, too
-    begun._run_directory.unlock()
-    go_on(begun)()
-    assert read_scalars(begun.run_dir) == read_scalars(whole.run_dir)
+def test_a_resumed_run_records_each_step_once(tmp_path, phase, iteration, action):
+    uninterrupted = TinySession(CONFIG, tmp_path)
+    uninterrupted()
+    interrupted = TinySession(config_with(checkpoint_every_n_iterations=3), tmp_path)
+    interrupted.register(At(phase, iteration, action))
+    with pytest.raises(Ends) if action is end else nullcontext():
+        interrupted()
+    interrupted._run_directory.writes.join()  # the end of a program ends its threads, too
+    interrupted._run_directory.unlock()
+    resume(interrupted)()
+    assert read_scalars(interrupted.run_dir) == read_scalars(uninterrupted.run_dir)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_records_each_step_once(tmp_path):
-    whole = TinySession(CONFIG, tmp_path)
-    whole()
-    begun = TinySession(CONFIG, tmp_path)
-    begun._run_directory.writes.wait()
-    begun._run_directory.unlock()  # as where the program was killed
-    again = go_on(begun)
-    again.register(At("training", 4, end))
+    uninterrupted = TinySession(CONFIG, tmp_path)
+    uninterrupted()
+    interrupted = TinySession(CONFIG, tmp_path)
+    interrupted._run_directory.writes.wait()
+    interrupted._run_directory.unlock()  # as if the program was killed
+    resumed = resume(interrupted)
+    resumed.register(At("training", 4, end))
     with pytest.raises(Ends):
-        again()
-    assert len(read_scalars(begun.run_dir)["training/loss/iterations"]) == 3
-    go_on(begun)()
-    assert read_scalars(begun.run_dir) == read_scalars(whole.run_dir)
+        resumed()
+    assert len(read_scalars(interrupted.run_dir)["training/loss/iterations"]) == 3
+    resume(interrupted)()
+    assert read_scalars(interrupted.run_dir) == read_scalars(uninterrupted.run_dir)
 
 
-def test_its_state_is_how_long_the_files_are_without_a_validation_that_was_broken_off(tmp_path):
+def test_its_state_has_the_sizes_of_the_files_without_an_interrupted_validation(tmp_path):
     def state_after(phase, iteration):
         session = TinySession(CONFIG, tmp_path)
         session.register(At(phase, iteration, stop))
         session()
-        kept = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["training"]["hooks"]["tensorboard"]
-        truncate_files(Path(session.run_dir), PATTERN, kept["sizes"])
-        assert file_sizes(Path(session.run_dir), PATTERN) == kept["sizes"]
+        state = newest_whole_checkpoint(Path(session.run_dir) / "states").parts["training"]["hooks"]["tensorboard"]
+        truncate_files(Path(session.run_dir), PATTERN, state["sizes"])
+        assert file_sizes(Path(session.run_dir), PATTERN) == state["sizes"]
         return {tag: len(values) for tag, values in read_scalars(session.run_dir).items()}
 
     trained = {"training/loss/iterations": 5, "training/loss/epochs": 1}
@@ -304,7 +304,7 @@ def test_its_state_is_how_long_the_files_are_without_a_validation_that_was_broke
 
 
 class FullDisk:
-    """Lets each write into the event file fail as on a full disk, from the start of an epoch on."""
+    """Makes each write to the event file fail as on a full disk, from the start of an epoch."""
 
     def __init__(self, session, epoch):
         self.hook, self.epoch = session.hooks["tensorboard"], epoch
@@ -322,22 +322,22 @@ def train_on_a_full_disk(tmp_path, caplog, epoch):
     session.register(FullDisk(session, epoch))
     with caplog.at_level(logging.WARNING, "torchbase"):
         summary = session()
-    (told,) = [record.message for record in caplog.records if "tensorboard can't write" in record.message]
-    assert f"its event file in {session.run_dir}, so some values will be missing there; training continues" in told
-    assert "No space left on device" in told
-    whole = TinySession(config_with(num_epochs=3), tmp_path)
-    assert summary.averages == whole().averages
+    (warning,) = [record.message for record in caplog.records if "tensorboard can't write" in record.message]
+    assert f"its event file in {session.run_dir}, so some values will be missing there; training " in warning
+    assert "No space left on device" in warning
+    complete = TinySession(config_with(num_epochs=3), tmp_path)
+    assert summary.averages == complete().averages
     return session, {tag: [step for step, _ in values] for tag, values in read_scalars(session.run_dir).items()}
 
 
-def test_a_full_disk_is_told_once_and_what_was_flushed_stays(tmp_path, caplog):
+def test_a_full_disk_is_logged_once_and_flushed_records_stay(tmp_path, caplog):
     session, steps = train_on_a_full_disk(tmp_path, caplog, epoch=2)
-    assert len(event_files(session)) == 1  # a new one is tried after a minute
+    assert len(event_files(session)) == 1  # another file is tried after a minute
     assert steps["training/loss/iterations"] == [1, 2, 3, 4, 5]
     assert steps["validation-valid/loss/epochs"] == steps["validation-demo/loss/epochs"] == [1]
 
 
-def test_a_new_file_is_tried_later_and_holds_what_comes_then(tmp_path, caplog, monkeypatch):
+def test_another_file_is_tried_later_and_has_later_records(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(TensorBoard, "seconds_until_tried_again", 0.0)
     session, steps = train_on_a_full_disk(tmp_path, caplog, epoch=2)
     assert len(event_files(session)) == 2
@@ -347,7 +347,7 @@ def test_a_new_file_is_tried_later_and_holds_what_comes_then(tmp_path, caplog, m
     assert steps["validation-valid/best_loss/epochs"] == [3]
 
 
-def test_event_files_that_can_not_be_cut_back_do_not_end_the_run(tmp_path, caplog):
+def test_event_files_that_can_not_be_truncated_do_not_end_the_run(tmp_path, caplog):
     session = TinySession(CONFIG, tmp_path)
     Path(session.run_dir, "events.out.tfevents.1.torchbase").mkdir()
     assert session().epochs_done == 2

@@ -8,7 +8,7 @@ import pytest
 from torchbase.logging_backends.wandb_file import WandbFile
 
 wandb = pytest.importorskip("wandb")
-pytestmark = [pytest.mark.filterwarnings(f"ignore::{one}") for one in ("DeprecationWarning", "ResourceWarning")]
+pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("DeprecationWarning", "ResourceWarning")]
 
 
 def finish(run):
@@ -22,7 +22,7 @@ def finish(run):
     return path
 
 
-def test_rows_are_read_once_each_while_the_file_grows_over_many_blocks(tmp_path):
+def test_each_row_is_read_once_while_the_file_grows_over_many_blocks(tmp_path):
     settings = wandb.Settings(silent=True, console="off", x_transaction_log_flush_interval=0.05)
     run = wandb.init(mode="offline", dir=str(tmp_path), reinit="create_new", settings=settings)
     file, rows = WandbFile(Path(run.settings.sync_file)), []
@@ -41,11 +41,11 @@ def test_rows_are_read_once_each_while_the_file_grows_over_many_blocks(tmp_path)
     assert list(file.new_rows()) == []
 
 
-def test_a_file_that_is_not_there_yet_has_no_rows(tmp_path):
+def test_a_missing_file_has_no_rows(tmp_path):
     assert list(WandbFile(tmp_path / "run-x.wandb").new_rows()) == []
 
 
-def test_of_a_file_that_was_cut_off_the_whole_rows_are_read(tmp_path):
+def test_complete_rows_of_a_truncated_file_are_read(tmp_path):
     run = wandb.init(
         mode="offline", dir=str(tmp_path), reinit="create_new", settings=wandb.Settings(silent=True, console="off")
     )

@@ -25,7 +25,7 @@ class Valve:
         self.handled.append(item)
 
 
-def test_items_are_handled_in_their_order_by_one_thread_and_blocks_are_ended():
+def test_items_are_handled_in_order_by_one_thread_in_blocks():
     handled, threads, blocks = [], set(), []
 
     def handle(item):
@@ -39,13 +39,13 @@ def test_items_are_handled_in_their_order_by_one_thread_and_blocks_are_ended():
     assert handled == list(range(1000))
     assert blocks[-1] == 1000
     assert thread.end()
-    (own,) = threads
-    assert own is not threading.current_thread()
-    assert own.daemon
-    assert not own.is_alive()
+    (worker,) = threads
+    assert worker is not threading.current_thread()
+    assert worker.daemon
+    assert not worker.is_alive()
 
 
-def test_what_was_put_is_handled_soon_without_being_asked_for():
+def test_queued_items_are_handled_soon_without_waiting_for_them():
     handled = threading.Event()
     thread = thread_of(lambda item: handled.set())
     thread.put("item", 1)
@@ -53,9 +53,9 @@ def test_what_was_put_is_handled_soon_without_being_asked_for():
     assert thread.end()
 
 
-def test_where_the_memory_is_full_the_caller_waits_as_long_as_the_thread_gets_on(monkeypatch):
+def test_the_caller_waits_for_free_memory_while_the_thread_makes_progress(monkeypatch):
     monkeypatch.setattr(writer_thread, "MAXIMUM_BYTES_WAITING", 10)
-    monkeypatch.setattr(writer_thread, "ITEMS_IN_A_ROW", 4)
+    monkeypatch.setattr(writer_thread, "ITEMS_BETWEEN_NOTIFICATIONS", 4)
     handled, most = [], 0
 
     def handle(item):
@@ -71,14 +71,14 @@ def test_where_the_memory_is_full_the_caller_waits_as_long_as_the_thread_gets_on
     assert most <= 10 + 4 + 1
 
 
-def test_where_it_is_full_and_the_thread_is_stuck_items_are_left_out_after_one_wait(monkeypatch):
+def test_items_are_dropped_after_one_wait_if_the_memory_is_full_and_the_thread_is_stuck(monkeypatch):
     monkeypatch.setattr(writer_thread, "MAXIMUM_BYTES_WAITING", 10)
     valve = Valve()
     thread = thread_of(valve, patience=0.2)
     thread.put("first", 11)
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     assert {thread.put(item, 1) for item in range(50)} == {False}
-    assert 0.2 <= time.monotonic() - began_at < 2
+    assert 0.2 <= time.monotonic() - started_at < 2
     valve.opened.set()
     assert wait_until(lambda: valve.handled == ["first"])
     assert thread.put("later", 1)
@@ -86,30 +86,30 @@ def test_where_it_is_full_and_the_thread_is_stuck_items_are_left_out_after_one_w
     assert valve.handled == ["first", "later"]
 
 
-def wait_until(is_so, seconds=10):
+def wait_until(condition, seconds=10):
     deadline = time.monotonic() + seconds
-    while not is_so() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.005)
-    return is_so()
+    return condition()
 
 
-def test_a_thread_that_is_stuck_is_waited_for_once_and_again_when_it_got_on():
+def test_the_caller_waits_for_a_stuck_thread_once_and_again_after_progress():
     valve = Valve()
     thread = thread_of(valve, patience=0.2)
     thread.put(1, 1)
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     assert not thread.wait()
-    assert time.monotonic() - began_at >= 0.2
-    began_at = time.monotonic()
+    assert time.monotonic() - started_at >= 0.2
+    started_at = time.monotonic()
     assert not thread.wait()
-    assert time.monotonic() - began_at < 0.15
+    assert time.monotonic() - started_at < 0.15
     valve.opened.set()
     assert wait_until(lambda: valve.handled == [1])
     assert thread.wait()
     assert thread.end()
 
 
-def test_a_slow_thread_that_gets_on_is_waited_for_longer_than_the_patience():
+def test_the_caller_waits_longer_for_a_slow_thread_that_makes_progress():
     handled = []
 
     def handle(item):
@@ -124,34 +124,34 @@ def test_a_slow_thread_that_gets_on_is_waited_for_longer_than_the_patience():
     assert thread.end()
 
 
-def test_a_stuck_thread_that_was_ended_handles_nothing_any_more():
+def test_a_stuck_thread_that_was_ended_handles_no_more_items():
     valve, blocks = Valve(), []
     thread = thread_of(valve, lambda: blocks.append(len(valve.handled)), patience=0.1)
     for item in range(5):
         thread.put(item, 1)
     assert not thread.end()
-    (own,) = [one for one in threading.enumerate() if one.name == "for a test"]
+    (worker,) = [running for running in threading.enumerate() if running.name == "for a test"]
     valve.opened.set()
-    own.join(10)
-    assert not own.is_alive()
+    worker.join(10)
+    assert not worker.is_alive()
     assert valve.handled == [0]
     assert blocks == []
 
 
 def exit_status_of_a_fork(child):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer versions of Python warn of any fork beside a thread
+        warnings.simplefilter("ignore")  # newer versions of Python warn when a process with threads forks
         process = os.fork()
     if process == 0:
         os._exit(0 if child() else 1)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
 @needs_fork
-def test_a_child_never_finds_a_lock_that_the_thread_held():
+def test_a_forked_child_inherits_no_lock_of_the_thread():
     lock = threading.Lock()
 
     def handle(item):
@@ -161,7 +161,7 @@ def test_a_child_never_finds_a_lock_that_the_thread_held():
     thread = thread_of(handle)
     for item in range(400):
         thread.put(item, 1)
-    thread._is_asked.set()
+    thread._wake_up.set()
     for _ in range(20):
         time.sleep(0.003)
         assert exit_status_of_a_fork(lambda: lock.acquire(timeout=0.5)) == 0
@@ -173,19 +173,19 @@ def test_a_fork_waits_for_a_stuck_thread_once():
     valve = Valve()
     thread = thread_of(valve, patience=0.3)
     thread.put(1, 1)
-    thread._is_asked.set()
+    thread._wake_up.set()
     assert valve.entered.wait(10)
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     for _ in range(5):
         assert exit_status_of_a_fork(lambda: True) == 0
-    assert 0.3 <= time.monotonic() - began_at < 1.2
+    assert 0.3 <= time.monotonic() - started_at < 1.2
     valve.opened.set()
     assert wait_until(lambda: valve.handled == [1])
     assert thread.end()
 
 
 @needs_fork
-def test_what_the_thread_calls_may_fork_itself():
+def test_the_thread_itself_may_fork():
     statuses = []
     thread = thread_of(lambda item: statuses.append(exit_status_of_a_fork(lambda: True)))
     thread.put(1, 1)
@@ -194,7 +194,7 @@ def test_what_the_thread_calls_may_fork_itself():
 
 
 @needs_fork
-def test_two_threads_may_fork_at_once():
+def test_two_threads_may_fork_at_the_same_time():
     handled, statuses = [], []
 
     def handle(item):
@@ -204,15 +204,15 @@ def test_two_threads_may_fork_at_once():
     thread = thread_of(handle)
     for item in range(200):
         thread.put(item, 1)
-    thread._is_asked.set()
+    thread._wake_up.set()
     forking = [
         threading.Thread(target=lambda: statuses.extend(exit_status_of_a_fork(lambda: True) for _ in range(10)))
         for _ in range(2)
     ]
-    for one in forking:
-        one.start()
-    for one in forking:
-        one.join()
+    for forker in forking:
+        forker.start()
+    for forker in forking:
+        forker.join()
     assert statuses == [0] * 20
     assert thread.end()
     assert len(handled) == 200

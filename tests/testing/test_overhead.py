@@ -9,11 +9,11 @@ from torchbase import hookimpl
 from torchbase.testing import HookTrial, instruments, measure_overhead
 
 
-def test_what_a_hook_takes_is_measured_on_both_sides(monkeypatch):
+def test_the_time_of_a_hook_is_measured(monkeypatch):
     now = itertools.count(0.0, 0.001)  # an iteration takes a millisecond, on any machine
     slept = []
 
-    class Ages:
+    class SleepsInTheory:
         @hookimpl
         def on_iteration_end(self, phase):
             if phase.is_training:
@@ -21,14 +21,16 @@ def test_what_a_hook_takes_is_measured_on_both_sides(monkeypatch):
 
     clock = SimpleNamespace(perf_counter=lambda: next(now) + sum(slept))
     monkeypatch.setattr(instruments, "time", clock)
-    overhead = measure_overhead(HookTrial(Ages), turns=2)
+    overhead = measure_overhead(HookTrial(SleepsInTheory), turns=2)
     assert overhead.microseconds == pytest.approx(3000)
     assert overhead.low <= overhead.high
     assert overhead.without > 0
     assert (overhead.iterations, overhead.turns) == (149, 2)
-    assert str(overhead).startswith(f"{overhead.microseconds:+.1f} µs an iteration over {overhead.without:.0f} µs")
+    assert str(overhead).startswith(
+        f"{overhead.microseconds:+.1f} µs per iteration on top of {overhead.without:.0f} µs"
+    )
 
 
-def test_a_session_of_ones_own_is_timed_as_it_is():
+def test_a_custom_session_is_timed_unchanged():
     overhead = measure_overhead(HookTrial(Sleeps, TinySession, config_with()), turns=2)
-    assert overhead.iterations == 8  # of two epochs of five, without the first of each
+    assert overhead.iterations == 8  # two epochs of five iterations, without the first of each

@@ -2,14 +2,14 @@ from torchbase.files.bitwise import different_values
 from torchbase.testing import TINY_CONFIG, NoisySession, TinySession, tiny_config, tiny_dataset
 
 
-def test_a_config_of_ones_own_leaves_the_common_one_alone():
+def test_changing_a_config_leaves_the_shared_config_alone():
     config = tiny_config(num_epochs=9)
     config["network"]["dropout"] = 0.0
     assert config["session"] == {**TINY_CONFIG["session"], "num_epochs": 9}
     assert TINY_CONFIG["network"]["dropout"] == 0.3
 
 
-def test_the_data_is_the_same_each_time_and_another_with_an_offset():
+def test_the_data_depends_only_on_the_arguments():
     assert tiny_dataset(4)[:] == tiny_dataset(4)[:]
     assert tiny_dataset(4)["name"][:] == ["0", "1", "2", "3"]
     assert tiny_dataset(4)["x"][:] != tiny_dataset(4, offset=1.0)["x"][:]
@@ -20,7 +20,7 @@ def test_the_training_set_can_be_larger(tmp_path):
     assert len(session.dataset_train) == 40
 
 
-def test_noise_makes_another_network_and_the_same_each_time(tmp_path):
+def test_noise_changes_the_network_in_the_same_way_each_time(tmp_path):
     networks = []
     for kind in (TinySession, NoisySession, NoisySession):
         session = kind(tiny_config(num_epochs=1), tmp_path)

@@ -13,29 +13,29 @@ def traces_of(make_hook):
     return without, with_hook
 
 
-def test_runs_that_are_the_same_do_not_part():
+def test_equal_runs_do_not_diverge():
     without, with_hook = traces_of(GradientNorms)
     assert find_divergence(without, with_hook) is None
-    # 10 training iterations with 4 points, 10 of validation with 3, and the end.
+    # 10 training iterations with 4 points, 10 validation iterations with 3 points, and the end.
     assert len(without.points) == 10 * 4 + 10 * 3 + 1
 
 
 def test_the_first_point_at_which_runs_differ_is_found():
-    parting = find_divergence(*traces_of(DrawsBeforeForward))
-    assert parting.before == Point("on_iteration_start", "training", 1)
-    assert parting.at == Point("on_loss_computed", "training", 1)
-    assert set(parting.what) == {("loss", ""), ("random streams", "torch")}
-    assert parting.is_in("loss")
-    assert not parting.is_in("network")
+    divergence = find_divergence(*traces_of(DrawsBeforeForward))
+    assert divergence.before == Point("on_iteration_start", "training", 1)
+    assert divergence.at == Point("on_loss_computed", "training", 1)
+    assert set(divergence.what) == {("loss", ""), ("random streams", "torch")}
+    assert divergence.is_in("loss")
+    assert not divergence.is_in("network")
 
 
-def test_what_is_learnt_is_looked_at():
-    parting = find_divergence(*traces_of(CountsWithoutState))
-    assert str(parting.at) == "on_gradients_ready of training iteration 2"
-    assert parting.what == (("optimizer", "param_groups.0.lr"),)
+def test_the_optimizer_is_compared():
+    divergence = find_divergence(*traces_of(CountsWithoutState))
+    assert str(divergence.at) == "on_gradients_ready of training iteration 2"
+    assert divergence.what == (("optimizer", "param_groups.0.lr"),)
 
 
-def test_the_events_between_two_points_are_those_that_a_hook_may_have_used():
+def test_the_events_between_two_points_are_those_that_may_have_fired():
     events = ["on_epoch_start", "run_iteration", "run_forward", "on_iteration_end", "on_values_read", "log_scalars"]
 
     def between(before, at):
@@ -44,7 +44,7 @@ def test_the_events_between_two_points_are_those_that_a_hook_may_have_used():
 
     assert between(None, "on_iteration_start") == ["on_epoch_start", "run_iteration", "log_scalars"]
     assert between("on_iteration_start", "on_loss_computed") == ["run_iteration", "run_forward", "log_scalars"]
-    # From the end of one iteration to the start of another, an epoch may end and begin.
+    # Between the end of one iteration and the start of another, an epoch may end and another may start.
     assert between("on_iteration_end", "on_iteration_start") == [
         "on_epoch_start",
         "run_iteration",
@@ -64,13 +64,13 @@ def test_tensors_of_any_kind_have_a_checksum():
             self.register_buffer("sparse", torch.tensor([[0.0, last]]).to_sparse())
             self.register_buffer("narrow", torch.tensor(last, dtype=torch.bfloat16))
             self.register_buffer("empty", torch.zeros(0, 3))
-            self.register_buffer("turned", torch.arange(6.0).reshape(2, 3).t() * last)
+            self.register_buffer("transposed", torch.arange(6.0).reshape(2, 3).t() * last)
 
     for trace, last in ((first, 1.0), (second, 2.0)):
         run = Run(training=Phase("training", []), max_epochs=1, network=OfManyKinds(last))
         run.optimizer = torch.optim.SGD([torch.zeros(1)])
         run.training.progress.iterations = 1
         trace.on_iteration_end(run, run.training)
-    parting = find_divergence(first, second)
-    assert parting.at == point
-    assert [name for _, name in parting.what] == ["sparse", "narrow", "turned"]
+    divergence = find_divergence(first, second)
+    assert divergence.at == point
+    assert [name for _, name in divergence.what] == ["sparse", "narrow", "transposed"]

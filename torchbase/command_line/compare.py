@@ -10,65 +10,63 @@ from rich.table import Table
 from rich.text import Text
 
 from torchbase.command_line.comparison import Comparison, Row, compare_runs
-from torchbase.command_line.comparison_page import page_of
+from torchbase.command_line.comparison_page import make_page
 from torchbase.command_line.run_details import read_details
 from torchbase.command_line.run_records import find_run, read_run
 from torchbase.command_line.terminal import (
     BEST,
-    HEAD,
+    HEADER,
     STYLES,
     Trimmed,
     make_console,
     make_table,
     plain,
-    width_of,
+    text_width,
     write_notes,
 )
 from torchbase.files.durable import os_errors_explained
 
-MARK_OF_THE_BEST = "*"
+MARK_OF_BEST = "*"
 GAP = 2
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Describes the command.
+    """Adds the command's arguments.
 
     Args:
-        parser: What parses its arguments.
+        parser: The parser of the command.
     """
-    parser.description = "Puts runs side by side: where their configs differ, and what came of it."
-    parser.add_argument("run", metavar="RUN", help="the path of a run directory, or its tag where it is in runs")
-    parser.add_argument("others", nargs="+", metavar="RUN", help="the runs to compare it with")
-    parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="write a page with all curves into FILE, which needs no other file"
-    )
+    parser.description = "Compares runs side by side: how their configs differ, and their results."
+    parser.add_argument("run", metavar="RUN", help="the path of a run directory, or its tag if it is in runs")
+    parser.add_argument("others", nargs="+", metavar="RUN", help="the runs to compare with it")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a self-contained page with all curves to FILE")
     parser.set_defaults(command=compare)
 
 
-def compare(given: argparse.Namespace) -> int:
+def compare(options: argparse.Namespace) -> int:
     """Compares runs.
 
     Args:
-        given: The arguments.
+        options: The parsed arguments.
 
     Returns:
         1 if something in a run directory is damaged, else 0.
 
     Raises:
-        RunDirectoryError: If there is no such run, or the page can't be written.
+        RunDirectoryError: If a run doesn't exist, or the page can't be written.
     """
-    runs = [read_run(path) for path in dict.fromkeys(find_run(name) for name in (given.run, *given.others))]
+    runs = [read_run(path) for path in dict.fromkeys(find_run(name) for name in (options.run, *options.others))]
     comparison = compare_runs(runs, [read_details(run.path) for run in runs])
-    if given.html is not None:
-        with os_errors_explained("write", given.html):
-            given.html.write_text(page_of(comparison), encoding="utf-8")
-        sys.stdout.write(f"written: {given.html}\n")
+    if options.html is not None:
+        with os_errors_explained("write", options.html):
+            options.html.write_text(make_page(comparison), encoding="utf-8")
+        sys.stdout.write(f"written: {options.html}\n")
     else:
         _write_tables(make_console(), comparison)
     damages = [
         damage
-        for run, one in zip(comparison.runs, comparison.details, strict=True)
-        for damage in (*run.damages, *one.damages)
+        for run, details in zip(comparison.runs, comparison.details, strict=True)
+        for damage in (*run.damages, *details.damages)
     ]
     write_notes(make_console(), [*damages, *(f"{run.tag}: {note}" for run in runs for note in run.notes)])
     return int(bool(damages))
@@ -76,7 +74,7 @@ def compare(given: argparse.Namespace) -> int:
 
 def _write_tables(console: Console, comparison: Comparison) -> None:
     for label, run in zip(comparison.labels, comparison.runs, strict=True):
-        console.print(Text.assemble((f"{label}  ", HEAD), plain(run.path)))
+        console.print(Text.assemble((f"{label}  ", HEADER), plain(run.path)))
     for positions in _blocks(comparison, console.width):
         console.print()
         console.print(Trimmed(_table(comparison, positions)))
@@ -86,32 +84,32 @@ def _table(comparison: Comparison, positions: Sequence[int]) -> Table:
     labels = [comparison.labels[position] for position in positions]
     table = make_table("", *labels, right=labels)
     for title, rows in comparison.parts.items():
-        table.add_row(Text(title, style=HEAD))
+        table.add_row(Text(title, style=HEADER))
         for row in rows:
             table.add_row(f"  {row.name}", *(_cell(row, position) for position in positions))
         if not rows:
-            table.add_row("  nothing")
+            table.add_row("  none")
     return table
 
 
 def _cell(row: Row, position: int) -> Text:
     text = row.cells[position]
     if position in row.best:
-        return Text(f"{MARK_OF_THE_BEST} {text}", style=BEST)
+        return Text(f"{MARK_OF_BEST} {text}", style=BEST)
     return Text(text, style=STYLES.get(text, ""))
 
 
 def _blocks(comparison: Comparison, width: int) -> Iterator[list[int]]:
-    """Splits the runs into as many as stand side by side."""
+    """Splits the runs into blocks that fit the width."""
     rows = [row for rows in comparison.parts.values() for row in rows]
-    of_names = max(width_of(name) for name in (*comparison.parts, *(f"  {row.name}" for row in rows)))
+    width_of_names = max(text_width(name) for name in (*comparison.parts, *(f"  {row.name}" for row in rows)))
     block: list[int] = []
-    left = width - of_names
+    left = width - width_of_names
     for position, label in enumerate(comparison.labels):
-        needed = GAP + max(map(width_of, (label, *(_cell(row, position).plain for row in rows))))
+        needed = GAP + max(map(text_width, (label, *(_cell(row, position).plain for row in rows))))
         if block and needed > left:
             yield block
-            block, left = [], width - of_names
+            block, left = [], width - width_of_names
         block.append(position)
         left -= needed
     yield block

@@ -1,4 +1,4 @@
-"""What differs between runs, beside what came of it: the same rows for the terminal and for a page."""
+"""How runs differ, and their results: the same rows for the terminal and for a page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from string import ascii_uppercase
 from typing import Any
 
 from torchbase.command_line.run_details import Details
-from torchbase.command_line.run_records import SavedRun, differing_paths, flattened
-from torchbase.command_line.terminal import NOTHING, config_value, number, plain, short_names
+from torchbase.command_line.run_records import SavedRun, differing_paths, flatten
+from torchbase.command_line.terminal import NOTHING, format_number, format_value, plain, short_names
 from torchbase.files.json_values import NOT_GIVEN
 from torchbase.run_directory.record import Best
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing of all runs.
+    """One row of the comparison.
 
     Attributes:
-        name: What it is.
-        cells: Its text for each run.
-        best: The positions of the runs that did best in it, where that can be told.
+        name: The name of the row.
+        cells: The text of each run.
+        best: The positions of the runs with the best value, if it can be determined.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Comparison:
 
     Attributes:
         runs: The runs.
-        details: What each of them kept.
-        labels: A short name for each: A, B, C, …
+        details: The details of each run.
+        labels: A short name for each run: A, B, C, …
         parts: Rows by the title of their part.
     """
 
@@ -45,18 +45,18 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> Comparison:
-    """Puts runs side by side.
+    """Compares runs.
 
     Args:
         runs: The runs.
-        details: What each of them kept.
+        details: The details of each run.
 
     Returns:
         The comparison.
     """
     parts = {
         "run": _rows_of_runs(runs, details),
-        "config, where it differs": _rows_of_configs([flattened(run.config) for run in runs]),
+        "config differences": _rows_of_configs([flatten(run.config) for run in runs]),
         "lowest loss": _rows_of_losses(runs),
         "averages of the best epoch": _rows_of_averages(details),
     }
@@ -65,8 +65,8 @@ def compare_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> Compar
 
 
 def _label(position: int) -> str:
-    beyond, letter = divmod(position, len(ascii_uppercase))
-    return (_label(beyond - 1) if beyond else "") + ascii_uppercase[letter]
+    more, letter = divmod(position, len(ascii_uppercase))
+    return (_label(more - 1) if more else "") + ascii_uppercase[letter]
 
 
 def _rows_of_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> list[Row]:
@@ -77,23 +77,23 @@ def _rows_of_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> list[
         Row("state", tuple(run.state for run in runs)),
         Row("epochs", tuple(count(run.epochs_done) for run in runs)),
         Row("iterations", tuple(count(run.iterations) for run in runs)),
-        Row("best epoch", tuple(count(one.best_epoch) for one in details)),
+        Row("best epoch", tuple(count(run_details.best_epoch) for run_details in details)),
     ]
 
 
 def _rows_of_configs(configs: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [
-        Row(plain(path), tuple(config_value(config.get(path, NOT_GIVEN)) for config in configs))
+        Row(plain(path), tuple(format_value(config.get(path, NOT_GIVEN)) for config in configs))
         for path in differing_paths(configs)
     ]
 
 
 def _rows_of_losses(runs: Sequence[SavedRun]) -> list[Row]:
     def cell(best: Best | None) -> str:
-        return NOTHING if best is None else f"{number(best.loss)} @{best.epoch}"
+        return NOTHING if best is None else f"{format_number(best.loss)} @{best.epoch}"
 
     rows = []
-    for phase, name in short_names(_all(run.best_losses for run in runs)).items():
+    for phase, name in short_names(_all_keys(run.best_losses for run in runs)).items():
         bests = [run.best_losses.get(phase) for run in runs]
         losses = [best.loss for best in bests if best is not None and best.loss == best.loss]
         lowest = {n for n, best in enumerate(bests) if losses and best is not None and best.loss == min(losses)}
@@ -102,34 +102,35 @@ def _rows_of_losses(runs: Sequence[SavedRun]) -> list[Row]:
 
 
 def _rows_of_averages(details: Sequence[Details]) -> list[Row]:
-    averages = [one.averages_of(one.best_epoch) for one in details]
+    averages = [run_details.averages_of(run_details.best_epoch) for run_details in details]
     rows = []
-    for phase, short in short_names(_all(averages)).items():
-        for name in sorted(_all(one.get(phase, {}) for one in averages), key=lambda name: name != "loss"):
-            values = tuple(number(one.get(phase, {}).get(name)) for one in averages)
+    for phase, short in short_names(_all_keys(averages)).items():
+        names = _all_keys(of_run.get(phase, {}) for of_run in averages)
+        for name in sorted(names, key=lambda name: name != "loss"):
+            values = tuple(format_number(of_run.get(phase, {}).get(name)) for of_run in averages)
             rows.append(Row(plain(f"{short} {name}"), values))
     return rows
 
 
-def _all(mappings: Iterable[Mapping[str, object]]) -> list[str]:
-    return list(dict.fromkeys(key for one in mappings for key in one))
+def _all_keys(mappings: Iterable[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
 
 
-def curves_of_all(comparison: Comparison) -> dict[tuple[str, str], dict[str, list[tuple[float, float]]]]:
-    """Gathers the curves of all runs.
+def collect_curves(comparison: Comparison) -> dict[tuple[str, str], dict[str, list[tuple[float, float]]]]:
+    """Collects the curves of all runs.
 
     Args:
         comparison: The comparison.
 
     Returns:
-        By the average's name and the phase, the curve of each run that has it, by its label.
+        By the average's name and the phase, the curves of the runs that have it, by the runs' labels.
     """
-    gathered: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
-    for name in _all(one.curves for one in comparison.details):
-        for phase in _all(one.curves.get(name, {}) for one in comparison.details):
-            gathered[name, phase] = {
-                label: one.curves[name][phase]
-                for label, one in zip(comparison.labels, comparison.details, strict=True)
-                if phase in one.curves.get(name, {})
+    collected: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
+    for name in _all_keys(details.curves for details in comparison.details):
+        for phase in _all_keys(details.curves.get(name, {}) for details in comparison.details):
+            collected[name, phase] = {
+                label: details.curves[name][phase]
+                for label, details in zip(comparison.labels, comparison.details, strict=True)
+                if phase in details.curves.get(name, {})
             }
-    return gathered
+    return collected

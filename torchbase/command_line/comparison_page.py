@@ -1,13 +1,13 @@
-"""A comparison of runs as one page of HTML that needs no other file, no network and no script."""
+"""A comparison of runs as one self-contained page of HTML, without network access or scripts."""
 
 from html import escape
 
-from torchbase.command_line.comparison import Comparison, Row, curves_of_all
-from torchbase.command_line.curves import go_through_magnitudes
-from torchbase.command_line.svg_curves import COLOURS, svg_of
+from torchbase.command_line.comparison import Comparison, Row, collect_curves
+from torchbase.command_line.curves import span_magnitudes
+from torchbase.command_line.svg_curves import COLOURS, draw_svg
 from torchbase.command_line.terminal import plain, short_names
 
-# Colours that the colour-blind can tell apart, after Okabe and Ito: https://jfly.uni-koeln.de/color/
+# Colours that colour-blind people can distinguish, after Okabe and Ito: https://jfly.uni-koeln.de/color/
 ON_WHITE = ("#0072b2", "#d55e00", "#008a65", "#b8418c", "#8a6d00", "#2a9fd6", "#5b4fc4", "#444444")
 ON_BLACK = ("#56b4e9", "#ff8c42", "#2fc99b", "#e58fc0", "#e6c229", "#9ad5ff", "#a79bff", "#cccccc")
 
@@ -36,19 +36,19 @@ polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 """
 
 
-def page_of(comparison: Comparison) -> str:
-    """Makes the page.
+def make_page(comparison: Comparison) -> str:
+    """Creates the page.
 
     Args:
         comparison: The comparison.
 
     Returns:
-        HTML, with all styles and pictures in it.
+        HTML, with all styles and figures in it.
     """
     title = f"{len(comparison.runs)} runs side by side"
-    places = {label: position for position, label in enumerate(comparison.labels)}
+    positions = {label: position for position, label in enumerate(comparison.labels)}
     runs = "\n".join(
-        f'<li><b class="dot-{places[label] % COLOURS}">{label}</b> <code>{escape(plain(run.path))}</code></li>'
+        f'<li><b class="dot-{positions[label] % COLOURS}">{label}</b> <code>{escape(plain(run.path))}</code></li>'
         for label, run in zip(comparison.labels, comparison.runs, strict=True)
     )
     return f"""<!doctype html>
@@ -66,7 +66,7 @@ def page_of(comparison: Comparison) -> str:
 {runs}
 </ul>
 {_table(comparison)}
-{_pictures(comparison, places)}
+{_figures(comparison, positions)}
 </body>
 </html>
 """
@@ -83,12 +83,12 @@ def _colours() -> str:
 
 
 def _table(comparison: Comparison) -> str:
-    heads = "".join(f"<th>{label}</th>" for label in comparison.labels)
+    headers = "".join(f"<th>{label}</th>" for label in comparison.labels)
     lines = []
     for title, rows in comparison.parts.items():
         lines.append(f'<tr><th colspan="{len(comparison.labels) + 1}">{escape(title)}</th></tr>')
-        lines += [_row(row) for row in rows] or ["<tr><td>nothing</td></tr>"]
-    head = f"<thead><tr><th></th>{heads}</tr></thead>"
+        lines += [_row(row) for row in rows] or ["<tr><td>none</td></tr>"]
+    head = f"<thead><tr><th></th>{headers}</tr></thead>"
     body = "\n".join(lines)
     return f'<div class="wide"><table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
@@ -99,15 +99,15 @@ def _row(row: Row) -> str:
     return f"<tr><td>{escape(row.name)}</td>{cells}</tr>"
 
 
-def _pictures(comparison: Comparison, places: dict[str, int]) -> str:
-    curves = curves_of_all(comparison)
+def _figures(comparison: Comparison, positions: dict[str, int]) -> str:
+    curves = collect_curves(comparison)
     parts = []
     for name in dict.fromkeys(name for name, _ in curves):
-        of_phases = {phase: curves[name, phase] for other, phase in curves if other == name}
-        is_logarithmic = go_through_magnitudes(one for runs in of_phases.values() for one in runs.values())
+        by_phase = {phase: curves[name, phase] for other, phase in curves if other == name}
+        is_logarithmic = span_magnitudes(curve for runs in by_phase.values() for curve in runs.values())
         figures = []
-        for phase, short in short_names(of_phases).items():
-            picture = svg_of(of_phases[phase], places, is_logarithmic, f"{short}: {plain(name)} over the epochs")
-            figures.append(f"<figure><figcaption>{escape(short)}</figcaption>\n{picture}</figure>")
+        for phase, short in short_names(by_phase).items():
+            svg = draw_svg(by_phase[phase], positions, is_logarithmic, f"{short}: {plain(name)} over the epochs")
+            figures.append(f"<figure><figcaption>{escape(short)}</figcaption>\n{svg}</figure>")
         parts.append(f'<h2>{escape(plain(name))}</h2>\n<div class="pictures">\n' + "\n".join(figures) + "\n</div>")
     return "\n".join(parts)

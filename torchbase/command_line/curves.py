@@ -1,4 +1,4 @@
-"""Curves of averages over epochs: gathered from what runs kept, scaled, thinned, and with ticks at round numbers."""
+"""Curves of averages over epochs: collected from runs, scaled, thin_out out, and with ticks at round numbers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,32 +7,32 @@ from dataclasses import dataclass
 from torchbase.run_directory.record import Epoch
 
 Points = Sequence[tuple[float, float]]
-FACTOR_OF_LOGARITHMIC = 20.0
+LOGARITHMIC_FROM_RATIO = 20.0
 TRAINING = "training"
 LARGEST_VALUE, SMALLEST_STEP = 1e300, 1e-300
 
 
 def curves_by_name(epochs: Sequence[Epoch]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Gathers curves.
+    """Collects the curves of a run.
 
     Args:
         epochs: The averages of a run, in the order in which they were measured.
 
     Returns:
-        By the name of the average and the phase, the epochs and their values; the loss comes first. What was measured
-        within an epoch has its place between two.
+        By the name of the average and the phase, the epochs and their values; the loss comes first. A value measured
+        within an epoch lies between two epochs.
     """
-    ends = {one.epoch: one.iterations for one in epochs if one.phase == TRAINING}
+    ends = {epoch.epoch: epoch.iterations for epoch in epochs if epoch.phase == TRAINING}
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for one in epochs:
-        for name, value in one.averages.items():
-            curves.setdefault(name, {}).setdefault(one.phase, []).append((_place(one, ends), value))
+    for epoch in epochs:
+        for name, value in epoch.averages.items():
+            curves.setdefault(name, {}).setdefault(epoch.phase, []).append((_position(epoch, ends), value))
     return dict(sorted(curves.items(), key=lambda item: item[0] != "loss"))
 
 
-def _place(epoch: Epoch, ends: Mapping[int, int]) -> float:
+def _position(epoch: Epoch, ends: Mapping[int, int]) -> float:
     begin, end = ends.get(epoch.epoch - 1, 0), ends.get(epoch.epoch)
-    if end is None:  # the epoch isn't over: it is taken to be as long as the one before
+    if end is None:  # the epoch isn't complete: assume that it is as long as the one before
         end = 2 * begin - ends.get(epoch.epoch - 2, 0)
     if not begin < epoch.iterations < end:
         return epoch.epoch
@@ -41,7 +41,7 @@ def _place(epoch: Epoch, ends: Mapping[int, int]) -> float:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where values lie along an axis.
+    """Maps values to positions on an axis.
 
     Attributes:
         low: The value at 0.
@@ -54,20 +54,20 @@ class Scale:
     is_logarithmic: bool = False
 
     def position(self, value: float) -> float:
-        """Gives the place of a value.
+        """Returns the position of a value.
 
         Args:
             value: A finite value.
 
         Returns:
-            From 0 to 1 for values from ``low`` to ``high``.
+            A position from 0 to 1 for values from ``low`` to ``high``.
         """
         if self.is_logarithmic:
             return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         return (value - self.low) / (self.high - self.low)
 
     def value_at(self, position: float) -> float:
-        """Gives the value at a place.
+        """Returns the value at a position.
 
         Args:
             position: From 0 to 1.
@@ -80,30 +80,30 @@ class Scale:
         return self.low + (self.high - self.low) * position
 
     def ticks(self, count: int) -> list[float]:
-        """Gives round values between ``low`` and ``high``.
+        """Returns round values between ``low`` and ``high``.
 
         Args:
-            count: About how many.
+            count: The approximate number of values.
 
         Returns:
-            The values, from the lowest.
+            The values in ascending order.
         """
         if not self.is_logarithmic:
             return _round_values(self.low, self.high, count)
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         for digits in ((1,), (1, 3), (1, 2, 5)):
-            found = [value for decade in decades for digit in digits if self._holds(value := digit * 10.0**decade)]
+            found = [value for decade in decades for digit in digits if self._contains(value := digit * 10.0**decade)]
             if len(found) >= count:
                 break
         every = max(1, round(len(found) / count))
         return found[::every]
 
-    def _holds(self, value: float) -> bool:
+    def _contains(self, value: float) -> bool:
         return self.low <= value * (1 + 1e-9) and value <= self.high * (1 + 1e-9)
 
 
 def can_be_drawn(value: float) -> bool:
-    """Tells whether a value has a place on a scale: it is finite, and differences of such values are, too.
+    """Whether a value can be placed on a scale: it is finite, and differences of such values are finite, too.
 
     Args:
         value: The value.
@@ -111,25 +111,25 @@ def can_be_drawn(value: float) -> bool:
     return abs(value) <= LARGEST_VALUE
 
 
-def go_through_magnitudes(curves: Iterable[Points]) -> bool:
-    """Tells whether curves are better seen on a logarithmic scale.
+def span_magnitudes(curves: Iterable[Points]) -> bool:
+    """Whether curves are easier to read on a logarithmic scale.
 
     Args:
         curves: The curves.
     """
     values = _finite_values(curves)
-    return bool(values) and min(values) > 0 and max(values) / min(values) >= FACTOR_OF_LOGARITHMIC
+    return bool(values) and min(values) > 0 and max(values) / min(values) >= LOGARITHMIC_FROM_RATIO
 
 
-def scale_of(curves: Iterable[Points], is_logarithmic: bool) -> Scale | None:
-    """Gives the scale on which curves fill a picture.
+def make_scale(curves: Iterable[Points], is_logarithmic: bool) -> Scale | None:
+    """Returns the scale on which curves fill a drawing.
 
     Args:
         curves: The curves.
-        is_logarithmic: Whether it is to be logarithmic, if there are values above 0 only.
+        is_logarithmic: Whether the scale is logarithmic. It is linear in any case if a value isn't positive.
 
     Returns:
-        The scale; None where there is no finite value.
+        The scale, or None if there is no finite value.
     """
     values = _finite_values(curves)
     if not values:
@@ -145,8 +145,8 @@ def _finite_values(curves: Iterable[Points]) -> list[float]:
     return [value for curve in curves for _, value in curve if can_be_drawn(value)]
 
 
-def epochs_of(curves: Iterable[Points]) -> Scale:
-    """Gives the scale of the epochs.
+def make_epoch_scale(curves: Iterable[Points]) -> Scale:
+    """Returns the scale of the epochs.
 
     Args:
         curves: The curves, at least one with a point.
@@ -159,15 +159,15 @@ def epochs_of(curves: Iterable[Points]) -> Scale:
     return Scale(first, last) if first < last else Scale(first - 0.5, last + 0.5)
 
 
-def thinned(curve: Points, columns: int) -> list[list[tuple[float, float]]]:
-    """Leaves out what can't be seen, and breaks a curve where it has no finite value.
+def thin_out(curve: Points, columns: int) -> list[list[tuple[float, float]]]:
+    """Removes points that can't be seen, and breaks a curve at values that aren't finite.
 
     Args:
         curve: The curve, in the order of its epochs.
-        columns: How many columns of dots it is drawn in.
+        columns: The width of the drawing, in columns of dots.
 
     Returns:
-        Unbroken pieces. Of the points in a column the lowest and the highest are kept.
+        Unbroken pieces. They have the lowest and the highest point of each column.
     """
     pieces: list[list[tuple[float, float]]] = [[]]
     for point in curve:
@@ -182,11 +182,11 @@ def thinned(curve: Points, columns: int) -> list[list[tuple[float, float]]]:
 def _extremes(piece: Points, length: int) -> list[tuple[float, float]]:
     if length <= 2:
         return list(piece)
-    kept = []
+    extremes = []
     for begin in range(0, len(piece), length):
         block = piece[begin : begin + length]
-        kept += sorted({min(block, key=lambda point: point[1]), max(block, key=lambda point: point[1])})
-    return sorted({piece[0], *kept, piece[-1]})
+        extremes += sorted({min(block, key=lambda point: point[1]), max(block, key=lambda point: point[1])})
+    return sorted({piece[0], *extremes, piece[-1]})
 
 
 def _round_values(low: float, high: float, count: int) -> list[float]:

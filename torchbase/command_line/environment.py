@@ -1,4 +1,4 @@
-"""The environment of a run in words."""
+"""The environment of a run as text."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -9,13 +9,13 @@ from torchbase.command_line.terminal import plain
 
 
 def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
-    """Puts into words where and with what a run was done.
+    """Describes the environment of a run.
 
     Args:
-        details: What the run kept.
+        details: The details of the run.
 
     Yields:
-        A name and a text; what isn't known is left out.
+        A name and a text. Unknown values are skipped.
     """
     environment = details.environment
     if "python" in environment:
@@ -31,9 +31,9 @@ def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
         accelerators = ", ".join(map(str, _list(devices, "accelerators"))) or "none"
         cores, threads = devices.get("cpu_count"), devices.get("thread_count")
         yield "devices", plain(f"CPU cores: {cores}; threads of torch: {threads}; accelerators: {accelerators}")
-    words = _list(environment, "command_line")
-    if words:
-        yield "command", plain(shlex.join(map(str, words)))
+    command_line = _list(environment, "command_line")
+    if command_line:
+        yield "command", plain(shlex.join(map(str, command_line)))
     session = _mapping(environment, "session")
     if session:
         yield "session", plain(f"{session.get('class')} in {session.get('file') or session.get('module')}")

@@ -1,4 +1,4 @@
-"""What a single run kept beside its status and config: environment, votes and averages."""
+"""What a run directory contains besides its status and config: environment, votes and averages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ Line = TypeVar("Line")
 
 @dataclass(frozen=True)
 class Details:
-    """What a run kept.
+    """The environment, the votes and the averages of a run.
 
     Attributes:
-        environment: The environment in which it was begun; empty where there is none that can be read.
-        resumes: The environments in which it went on.
+        environment: The environment in which the run started; empty if it can't be read.
+        resumes: The environments in which the run was resumed.
         decisions: The decisions on the best network.
         epochs: The averages, in the order in which they were measured.
         damages: What can't be read, and why.
@@ -41,14 +41,14 @@ class Details:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch whose network is kept as the best one; that of the last epoch where no set votes."""
-        kept = [decision["epoch"] for decision in self.decisions if decision.get("kept") is True]
-        if kept or self.decisions:
-            return kept[-1] if kept else None
+        """The epoch whose network is saved as the best. Without votes, the last epoch."""
+        saved = [decision["epoch"] for decision in self.decisions if decision.get("kept") is True]
+        if self.decisions:
+            return saved[-1] if saved else None
         return self.epochs[-1].epoch if self.epochs else None
 
     def averages_of(self, epoch: int | None) -> dict[str, Mapping[str, float]]:
-        """Gives the averages of an epoch.
+        """Returns the averages of an epoch.
 
         Args:
             epoch: The epoch.
@@ -56,42 +56,42 @@ class Details:
         Returns:
             The averages by phase and name.
         """
-        return {one.phase: one.averages for one in self.epochs if one.epoch == epoch}
+        return {record.phase: record.averages for record in self.epochs if record.epoch == epoch}
 
 
 def read_details(run_dir: Path) -> Details:
-    """Reads what a run kept.
+    """Reads the details of a run.
 
     Args:
         run_dir: The run directory.
 
     Returns:
-        What can be read of it.
+        The details that can be read.
     """
     damages: list[str] = []
     environments = {file.name: _read_environment(file, damages) for file in sorted(run_dir.glob("environment*.json"))}
-    begun = environments.pop("environment.json", {})
-    decisions = _whole(attempt(lambda: read_lines(run_dir / VOTES_FILE), damages), run_dir / VOTES_FILE, damages)
-    epochs = _whole(attempt(lambda: read_epochs(run_dir), damages), run_dir / EPOCHS_FILE, damages)
+    first = environments.pop("environment.json", {})
+    decisions = _intact(attempt(lambda: read_lines(run_dir / VOTES_FILE), damages), run_dir / VOTES_FILE, damages)
+    epochs = _intact(attempt(lambda: read_epochs(run_dir), damages), run_dir / EPOCHS_FILE, damages)
     return Details(
-        environment=begun,
+        environment=first,
         resumes=tuple(environments.values()),
-        decisions=tuple(one for one in decisions if isinstance(one.get("epoch"), int)),
+        decisions=tuple(decision for decision in decisions if isinstance(decision.get("epoch"), int)),
         epochs=tuple(epochs),
         damages=tuple(damages),
     )
 
 
-def _whole(lines: tuple[list[Line], int] | None, file: Path, damages: list[str]) -> list[Line]:
-    whole, damaged = lines if lines is not None else ([], 0)
+def _intact(lines: tuple[list[Line], int] | None, file: Path, damages: list[str]) -> list[Line]:
+    intact, damaged = lines if lines is not None else ([], 0)
     if damaged:
         damages.append(f"{file} is damaged: {damaged} of its lines can't be read")
-    return whole
+    return intact
 
 
 def _read_environment(file: Path, damages: list[str]) -> Mapping[str, Any]:
     value = attempt(lambda: read_json(file), damages)
     if value is None or isinstance(value, Mapping):
         return value or {}
-    damages.append(f"{file} isn't what torchbase writes there: it holds no dictionary")
+    damages.append(f"{file} isn't an environment: it contains no dictionary")
     return {}

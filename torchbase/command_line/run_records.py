@@ -1,4 +1,4 @@
-"""Reads run directories, whatever state they are in: what can't be read is told, and the rest is shown."""
+"""Reads run directories in any state: what can't be read is reported, and the rest is shown."""
 
 import os
 import re
@@ -24,18 +24,18 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a run directory tells of its run.
+    """What a run directory records about its run.
 
     Attributes:
         path: The run directory.
         state: ``running``, ``finished``, ``stopped``, ``failed``, ``killed``, ``not begun``, ``running?`` or
             ``unknown``.
-        status: What the run told of itself last; None where it told nothing that can be read.
-        config: The config that it was begun, or last resumed, with; empty where there is none that can be read.
-        epochs_done: How many epochs are done.
-        max_epochs: How many epochs it has.
-        iterations: Training iterations done.
-        notes: What the reader has to know of it.
+        status: The latest status of the run, or None if it can't be read.
+        config: The config with which the run started, or was last resumed; empty if it can't be read.
+        epochs_done: The number of completed epochs.
+        max_epochs: The number of epochs of the run.
+        iterations: The number of completed training iterations.
+        notes: What a reader should know about the run.
         damages: What can't be read, and why.
     """
 
@@ -62,11 +62,11 @@ class SavedRun:
 
 @dataclass(frozen=True)
 class Listing:
-    """What is in a folder of runs.
+    """The content of a folder of runs.
 
     Attributes:
-        runs: The runs, in the order of their tags, which is that of their beginnings.
-        others: The names of folders that are no runs.
+        runs: The runs, in the order of their tags, so in the order in which they started.
+        others: The names of the other folders.
     """
 
     runs: tuple[SavedRun, ...]
@@ -77,74 +77,74 @@ def read_runs(parent: Path) -> Listing:
     """Reads all runs of a folder.
 
     Args:
-        parent: The folder of all run directories.
+        parent: The folder that contains the run directories.
 
     Returns:
         The runs.
 
     Raises:
-        RunDirectoryError: If it can't be listed, or is a run directory itself.
+        RunDirectoryError: If the folder can't be listed, or is a run directory itself.
     """
     with os_errors_explained("list", parent), os.scandir(parent) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     if os.path.exists(parent / CONFIG_FILE) or os.path.exists(parent / STATUS_FILE):
         raise RunDirectoryError(
-            f"{parent} is the directory of one run, and a folder of runs was expected. To fix, give the folder above "
-            f"it, or look at the run: torchbase show {parent}"
+            f"{parent} is a run directory, but a folder of run directories is expected. To fix, pass its parent "
+            f"folder, or show the run: torchbase show {parent}"
         )
-    runs = [name for name in names if _is_a_run(parent / name)]
+    runs = [name for name in names if _is_run_directory(parent / name)]
     others = sorted({*names}.difference(runs))
     return Listing(tuple(read_run(parent / name) for name in runs), tuple(others))
 
 
-def find_run(given: str) -> Path:
+def find_run(name: str) -> Path:
     """Finds a run directory.
 
     Args:
-        given: Its path, or its tag where it is in the folder ``runs``.
+        name: Its path, or its tag if it is in the folder ``runs``.
 
     Returns:
         Its path.
 
     Raises:
-        RunDirectoryError: If there is none; the message names the nearest.
+        RunDirectoryError: If it doesn't exist; the message suggests similar names.
     """
-    path = Path(given)
-    if not path.is_dir() and path.name == given:
-        path = DEFAULT_PARENT / given
+    path = Path(name)
+    if not path.is_dir() and path.name == name:
+        path = DEFAULT_PARENT / name
     if path.is_dir():
-        if _is_a_run(path):
+        if _is_run_directory(path):
             return path if path.name not in ("", "..") else path.resolve()  # it has to have a name
         raise RunDirectoryError(
-            f"{path} isn't the directory of a run: it holds no {CONFIG_FILE} and no {STATUS_FILE}. To fix, give the "
-            "folder that holds them; `torchbase runs DIR` lists the runs of a folder."
+            f"{path} isn't a run directory: it contains neither {CONFIG_FILE} nor {STATUS_FILE}. To fix, pass the "
+            "folder that contains them; `torchbase runs DIR` lists the runs of a folder."
         )
     parent = path.parent
     if not parent.is_dir():
-        raise RunDirectoryError(f"There is no run {given}: the folder {parent} isn't there. To fix, check the path.")
+        raise RunDirectoryError(f"There is no run {name}: the folder {parent} doesn't exist. To fix, check the path.")
     with os_errors_explained("list", parent):
         tags = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
-    hint = did_you_mean(path.name, tags) or f" `torchbase runs {parent}` lists those that there are."
+    hint = did_you_mean(path.name, tags) or f" `torchbase runs {parent}` lists the existing runs."
     raise RunDirectoryError(f"There is no run {path.name!r} in {parent}.{hint}")
 
 
 def read_run(path: Path) -> SavedRun:
-    """Reads what a run directory tells.
+    """Reads a run directory.
 
     Args:
         path: The run directory.
 
     Returns:
-        What is known of the run.
+        The run, as far as it can be read.
     """
     damages: list[str] = []
     status = attempt(lambda: read_status(path), damages)
     locked = is_locked(path) if status is None or status.state == "running" else None
-    if status is not None and locked is False:  # it may have ended since it was read, and told so before it let go
+    if status is not None and locked is False:  # the run may have ended, and written so, after the first read
         status = attempt(lambda: read_status(path), damages)
     config = attempt(lambda: newest_config(path), damages)
     if config is not None and not isinstance(config, Mapping):
-        damages.append(f"{path / CONFIG_FILE} isn't a config: it holds no dictionary")
+        damages.append(f"{path / CONFIG_FILE} isn't a config: it contains no dictionary")
         config = None
     epochs_done, max_epochs, iterations = _progress_of(path, status, config or {}, damages)
     if status is not None:
@@ -157,24 +157,24 @@ def read_run(path: Path) -> SavedRun:
 
 
 def attempt(read: Callable[[], Content], damages: list[str]) -> Content | None:
-    """Reads something, if that can be.
+    """Calls a function that reads something, and records an error.
 
     Args:
-        read: Reads it.
-        damages: Where it is told if it can't be read.
+        read: The function.
+        damages: The list to which the error's message is appended.
 
     Returns:
-        What was read, else None.
+        The return value of the function, or None after an error.
     """
     try:
         return read()
-    except OSError as error:  # RunDirectoryError is one
+    except OSError as error:  # RunDirectoryError is a subclass
         damages.append(str(error))
         return None
 
 
-def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives the values of a config by their paths.
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of a config by their paths.
 
     Args:
         config: The config.
@@ -196,25 +196,25 @@ def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing_paths(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Finds where configs differ.
+    """Finds the paths at which configs differ.
 
     Args:
-        configs: The values of each config by path; one that is empty isn't known, and left out.
+        configs: The values of each config by path. An empty config is unknown and ignored.
 
     Returns:
-        The paths of which not all have the same value, in the order in which the configs give them.
+        The paths with different values, in the order of the configs.
     """
     known = [config for config in configs if config]
     if not known:
         return []
     paths = dict.fromkeys(path for config in known for path in config)
-    # As text: lists can't be hashed, and True is not 1.
+    # As text: lists aren't hashable, and True is not 1.
     return [path for path in paths if len({repr(config.get(path, NOT_GIVEN)) for config in known}) > 1]
 
 
-def _is_a_run(path: Path) -> bool:
+def _is_run_directory(path: Path) -> bool:
     known = (STATUS_FILE, CONFIG_FILE, STATES_FOLDER)
-    # os.path's answer is False where one may not look; a tag says enough then.
+    # os.path.exists returns False without permission to read; the folder's name must do then.
     return any(os.path.exists(path / name) for name in known) or _TAG.fullmatch(path.name) is not None
 
 
@@ -238,9 +238,9 @@ def _progress_of(
 
 def _notes_of(state: str, status: Status | None, *, has_config: bool) -> tuple[str, ...]:
     if state == NOT_BEGUN:
-        return (f"it was ended before it began to train{'' if has_config else ', and before it kept its config'}",)
+        return (f"it ended before it started to train{'' if has_config else ' and before it saved its config'}",)
     if state == UNKNOWN:
-        return (f"it keeps no {STATUS_FILE}, as where no RunRecord wrote one",)
+        return (f"it has no {STATUS_FILE}, for example because it had no RunRecord hook",)
     if state == UNCERTAIN and status is not None:
-        return (f"whether its process still runs can't be told here; it did at {status.updated_at}",)
+        return (f"can't determine from here whether its process still runs; it did at {status.updated_at}",)
     return ()

@@ -1,6 +1,6 @@
-"""A table of very many rows, of which each is one line.
+"""A table with very many rows of one line each.
 
-rich takes 50 µs to lay out a cell, which makes a third of a second for a thousand runs; so its layout is done here.
+rich takes 50 µs to lay out a cell, a third of a second for a thousand runs. This module lays out the cells itself.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 
-from torchbase.command_line.terminal import HEAD, width_of
+from torchbase.command_line.terminal import HEADER, text_width
 
 GAP = 2
 
@@ -19,14 +19,14 @@ class Column:
     """A column of a table.
 
     Attributes:
-        head: Its head.
-        cells: Its cells, from the top.
-        is_right: Whether they stand at the right.
-        rank: Columns of a lower rank are kept where not all fit in the width.
+        header: The header.
+        cells: The cells, from the top.
+        is_right: Whether the cells are aligned right.
+        rank: If not all columns fit, those of a lower rank are shown.
         styles: The styles of the cells, if they have any.
     """
 
-    head: str
+    header: str
     cells: Sequence[str]
     is_right: bool = False
     rank: int = 0
@@ -34,23 +34,23 @@ class Column:
 
     @property
     def width(self) -> int:
-        """How many columns of the terminal it takes."""
-        return max(map(width_of, (self.head, *self.cells)))
+        """The width of the column, in columns of the terminal."""
+        return max(map(text_width, (self.header, *self.cells)))
 
 
 class RunTable:
     """Columns side by side, as many as fit.
 
     Attributes:
-        left_out: The heads of those that don't fit.
+        hidden: The headers of the columns that don't fit.
     """
 
     def __init__(self, columns: Sequence[Column], width: int) -> None:
         """Chooses the columns that fit.
 
         Args:
-            columns: The columns from the left; one of the lowest rank is always shown.
-            width: How many columns of the terminal there are.
+            columns: The columns from the left. A column of the lowest rank is always shown.
+            width: The width of the terminal, in columns.
         """
         widths = [column.width for column in columns]
         left = width + GAP
@@ -60,21 +60,21 @@ class RunTable:
                 chosen.append(position)
                 left -= widths[position] + GAP
         self._shown = [(columns[position], widths[position]) for position in sorted(chosen)]
-        self.left_out = [column.head for position, column in enumerate(columns) if position not in chosen]
+        self.hidden = [column.header for position, column in enumerate(columns) if position not in chosen]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Gives the lines, as rich asks for them."""
-        yield from self._line([column.head for column, _ in self._shown], [HEAD] * len(self._shown), console)
+        """Yields the lines, as rich expects."""
+        yield from self._line([column.header for column, _ in self._shown], [HEADER] * len(self._shown), console)
         for row in range(len(self._shown[0][0].cells)):
             cells = [column.cells[row] for column, _ in self._shown]
             styles = [column.styles[row] if column.styles else "" for column, _ in self._shown]
             yield from self._line(cells, styles, console)
 
     def _line(self, cells: Sequence[str], styles: Sequence[str], console: Console) -> RenderResult:
-        ahead = ""  # so that no line ends with spaces
+        before = ""  # spaces come before the next cell, so no line ends with spaces
         for (column, width), cell, style in zip(self._shown, cells, styles, strict=True):
-            space = " " * (width - width_of(cell))
-            yield Segment(ahead + space if column.is_right else ahead)
+            space = " " * (width - text_width(cell))
+            yield Segment(before + space if column.is_right else before)
             yield Segment(cell, console.get_style(style) if style else None)
-            ahead = " " * GAP if column.is_right else space + " " * GAP
+            before = " " * GAP if column.is_right else space + " " * GAP
         yield Segment.line()

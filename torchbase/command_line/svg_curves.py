@@ -1,49 +1,50 @@
-"""Curves as an SVG picture that stands within a page."""
+"""Curves as an inline SVG drawing."""
 
 from collections.abc import Mapping
 from html import escape
 
-from torchbase.command_line.curves import Points, Scale, epochs_of, scale_of, thinned
-from torchbase.command_line.terminal import number
+from torchbase.command_line.curves import Points, Scale, make_epoch_scale, make_scale, thin_out
+from torchbase.command_line.terminal import format_number
 
 WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 60, 30, 20, 40
-ABOVE_THE_AXIS = 6
+ABOVE_AXIS = 6
 COLOURS = 8
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 Y_TICKS, X_TICKS = 5, 6
-MOST_DOTS = 40
-ROOM_OF_A_LABEL = 13.0
+MAX_DOTS = 40
+LABEL_HEIGHT = 13.0
 
 
-def svg_of(curves: Mapping[str, Points], places: Mapping[str, int], is_logarithmic: bool, description: str) -> str:
+def draw_svg(curves: Mapping[str, Points], positions: Mapping[str, int], is_logarithmic: bool, description: str) -> str:
     """Draws curves over the epochs.
 
     Args:
         curves: The curves by their labels.
-        places: By label, which colour and dashes its curve has: the same in all pictures of a page.
-        is_logarithmic: Whether the values are on a logarithmic scale, if that can be.
-        description: What the picture shows, for who can't see it.
+        positions: The position of each label, which selects the colour and the dashes: the same in all drawings of a
+            page.
+        is_logarithmic: Whether the values are on a logarithmic scale, if all are positive.
+        description: A description for screen readers.
 
     Returns:
         An element ``<svg>``; its colours come from the classes ``curve-0`` to ``curve-7`` of the page.
     """
-    scale = scale_of(curves.values(), is_logarithmic)
+    scale = make_scale(curves.values(), is_logarithmic)
     if scale is None:
         return f"<p>{escape(description)}: no finite value</p>"
-    epochs = epochs_of(curves.values())
+    epochs = make_epoch_scale(curves.values())
     parts = [*_y_axis(scale), *_x_axis(epochs)]
     ends = {}
     for label, curve in curves.items():
-        for piece in thinned(curve, WIDTH):
+        for piece in thin_out(curve, WIDTH):
             placed = [(_x(epochs, epoch), _y(scale, value)) for epoch, value in piece]
-            parts.append(_line(placed, label, places[label]))
-            if len(curve) <= MOST_DOTS:
+            parts.append(_line(placed, label, positions[label]))
+            if len(curve) <= MAX_DOTS:
                 parts += [
-                    _dot(*place, *point, label, places[label]) for place, point in zip(placed, piece, strict=True)
+                    _dot(*place, *point, label, positions[label]) for place, point in zip(placed, piece, strict=True)
                 ]
             ends[label] = placed[-1]
-    parts += _labels(ends, places)
+    parts += _labels(ends, positions)
     if scale.is_logarithmic:
         parts.append(f'<text x="{LEFT}" y="{TOP - 6}">logarithmic</text>')
     opening = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'
@@ -55,7 +56,7 @@ def _x(epochs: Scale, epoch: float) -> float:
 
 
 def _y(scale: Scale, value: float) -> float:
-    return HEIGHT - BOTTOM - ABOVE_THE_AXIS - scale.position(value) * (HEIGHT - TOP - BOTTOM - ABOVE_THE_AXIS)
+    return HEIGHT - BOTTOM - ABOVE_AXIS - scale.position(value) * (HEIGHT - TOP - BOTTOM - ABOVE_AXIS)
 
 
 def _y_axis(scale: Scale) -> list[str]:
@@ -79,35 +80,36 @@ def _x_axis(epochs: Scale) -> list[str]:
     return [*parts, f'<text x="{middle:.1f}" y="{HEIGHT - 6}" text-anchor="middle">epoch</text>']
 
 
-def _line(placed: list[tuple[float, float]], label: str, place: int) -> str:
+def _line(placed: list[tuple[float, float]], label: str, position: int) -> str:
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-    dashes = DASHES[place // COLOURS % len(DASHES)]
+    dashes = DASHES[position // COLOURS % len(DASHES)]
     dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
-    kind = f"curve-{place % COLOURS}"
+    kind = f"curve-{position % COLOURS}"
     return f'<polyline class="{kind}"{dashed} points="{points}"><title>{escape(label)}</title></polyline>'
 
 
-def _dot(x: float, y: float, epoch: float, value: float, label: str, place: int) -> str:
-    title = f"{escape(label)}, epoch {epoch:g}: {number(value)}"
-    return f'<circle class="dot-{place % COLOURS}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{title}</title></circle>'
+def _dot(x: float, y: float, epoch: float, value: float, label: str, position: int) -> str:
+    title = f"{escape(label)}, epoch {epoch:g}: {format_number(value)}"
+    kind = f"dot-{position % COLOURS}"
+    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{title}</title></circle>'
 
 
-def _labels(ends: Mapping[str, tuple[float, float]], places: Mapping[str, int]) -> list[str]:
+def _labels(ends: Mapping[str, tuple[float, float]], positions: Mapping[str, int]) -> list[str]:
     placed: list[tuple[float, float]] = []
     parts = []
     for label in sorted(ends, key=lambda label: ends[label][1]):
         x, y = ends[label][0] + 6, _free_height(ends[label], placed)
         placed.append((ends[label][0], y))
-        kind = f"dot-{places[label] % COLOURS}"
+        kind = f"dot-{positions[label] % COLOURS}"
         parts.append(f'<text class="{kind}" x="{x:.1f}" y="{y + 4:.1f}">{escape(label)}</text>')
     return parts
 
 
 def _free_height(end: tuple[float, float], placed: list[tuple[float, float]]) -> float:
-    """Gives the height nearest to the end of a curve at which its label lies on no other."""
+    """Returns the height nearest to the end of a curve at which its label doesn't overlap another label."""
     steps = sorted(range(-len(placed), len(placed) + 1), key=abs)
-    for y in (end[1] + step * ROOM_OF_A_LABEL for step in steps):
-        near = [other for x, other in placed if abs(end[0] - x) < 2 * ROOM_OF_A_LABEL]
-        if TOP <= y <= HEIGHT - BOTTOM and all(abs(y - other) >= ROOM_OF_A_LABEL for other in near):
+    for y in (end[1] + step * LABEL_HEIGHT for step in steps):
+        near = [other for x, other in placed if abs(end[0] - x) < 2 * LABEL_HEIGHT]
+        if TOP <= y <= HEIGHT - BOTTOM and all(abs(y - other) >= LABEL_HEIGHT for other in near):
             return y
     return end[1]

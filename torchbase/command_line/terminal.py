@@ -1,4 +1,4 @@
-"""What is written to the terminal or into a pipe: its width, its colours, and how values look there."""
+"""Output to a terminal or a pipe: its width, its colours, and the format of values."""
 
 import io
 import json
@@ -16,9 +16,9 @@ from rich.text import Text
 
 from torchbase.files.json_values import NOT_GIVEN
 
-WIDTH_OF_A_PIPE = 10_000  # a program that reads it wants each line whole
-WIDTH_OF_A_PAGE = 80
-LONGEST_NUMBER = 10
+PIPE_WIDTH = 10_000  # programs need unbroken lines
+PAGE_WIDTH = 80
+MAX_NUMBER_WIDTH = 10
 NOTHING = "-"
 STYLES = {
     "finished": "green",
@@ -30,52 +30,52 @@ STYLES = {
     "not begun": "dim",
     "unknown": "dim",
 }
-HEAD, FAINT, BEST = "bold", "dim", "bold green"
+HEADER, FAINT, BEST = "bold", "dim", "bold green"
 
 
 def make_console() -> Console:
-    """Makes what the commands write with.
+    """Creates the console to which the commands write.
 
     Returns:
-        A console for standard output. Into a pipe or a file it writes no colours, and doesn't break lines unless the
-        variable COLUMNS gives a width.
+        A console for the standard output. In a pipe or a file it writes no colours, and doesn't break lines unless the
+        variable COLUMNS sets a width.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # rather a question mark than no answer
+        sys.stdout.reconfigure(errors="replace")  # a question mark rather than an encoding error
     is_wide = not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdecimal()
-    return Console(highlight=False, markup=False, emoji=False, width=WIDTH_OF_A_PIPE if is_wide else None)
+    return Console(highlight=False, markup=False, emoji=False, width=PIPE_WIDTH if is_wide else None)
 
 
-def make_table(*heads: str, right: Iterable[str] = ()) -> Table:
-    """Makes an empty table without lines around it.
+def make_table(*headers: str, right: Iterable[str] = ()) -> Table:
+    """Creates an empty table without borders.
 
     Args:
-        *heads: The heads of its columns.
-        right: Those whose cells stand at the right.
+        *headers: The headers of its columns.
+        right: The headers of the columns that are aligned right.
 
     Returns:
         The table.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=HEAD, show_header=any(heads))
-    for head in heads:
-        table.add_column(head, justify="right" if head in right else "left", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=HEADER, show_header=any(headers))
+    for header in headers:
+        table.add_column(header, justify="right" if header in right else "left", overflow="fold")
     return table
 
 
 class Trimmed:
-    """Something rich can show, without spaces at the ends of its lines."""
+    """A rich renderable without spaces at the ends of its lines."""
 
-    def __init__(self, shown: RenderableType) -> None:
-        """Wraps it.
+    def __init__(self, content: RenderableType) -> None:
+        """Wraps a renderable.
 
         Args:
-            shown: What is shown.
+            content: The renderable.
         """
-        self._shown = shown
+        self._content = content
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Gives the lines, as rich asks for them."""
-        for line in console.render_lines(self._shown, options, pad=False):
+        """Yields the lines, as rich expects."""
+        for line in console.render_lines(self._content, options, pad=False):
             while line and not line[-1].text.strip(" "):
                 line.pop()
             yield from line[:-1]
@@ -85,36 +85,38 @@ class Trimmed:
 
 
 def plain(text: object) -> str:
-    """Gives a text as one line that does nothing to a terminal.
+    """Returns a text as one line without control characters.
 
     Args:
         text: Any text.
 
     Returns:
-        The text, with escapes in place of line ends and control characters.
+        The text, with line ends and control characters replaced by escape sequences.
     """
     line = str(text)
-    return line if line.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
+    if line.isprintable():
+        return line
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
 
 
 def short_names(phases: Iterable[str]) -> dict[str, str]:
-    """Gives phases the names of their sets.
+    """Returns short names of phases.
 
     Args:
         phases: The names of phases, such as ``validation-valid``.
 
     Returns:
-        By phase a short name, such as ``valid``, where no other phase has it, in one line.
+        A name by phase, in one line: the name of the set, such as ``valid``, unless two phases share it.
     """
     short = {phase: phase.removeprefix("validation-") for phase in phases}
     return {phase: plain(name if list(short.values()).count(name) == 1 else phase) for phase, name in short.items()}
 
 
-def number(value: float | None) -> str:
-    """Gives four significant digits of a number.
+def format_number(value: float | None) -> str:
+    """Formats a number with four significant digits.
 
     Args:
-        value: The number, if there is one.
+        value: The number, or None.
 
     Returns:
         The text.
@@ -124,8 +126,8 @@ def number(value: float | None) -> str:
     return f"{value:#.4g}".removesuffix(".") if math.isfinite(value) else str(value)
 
 
-def config_value(value: Any) -> str:
-    """Gives a value of a config as one writes it, a text without quotes.
+def format_value(value: Any) -> str:
+    """Formats a value of a config; a string has no quotes.
 
     Args:
         value: The value, or ``NOT_GIVEN``.
@@ -137,30 +139,30 @@ def config_value(value: Any) -> str:
         return NOTHING
     if isinstance(value, str):
         return plain(value) or "''"
-    if isinstance(value, float) and len(repr(value)) > LONGEST_NUMBER:  # as 0.1 + 0.2
+    if isinstance(value, float) and len(repr(value)) > MAX_NUMBER_WIDTH:  # such as 0.1 + 0.2
         return f"{value:.6g}"
     return plain(json.dumps(value, ensure_ascii=False)) if isinstance(value, list) else plain(repr(value))
 
 
-def cropped(text: str, width: int) -> str:
+def crop(text: str, width: int) -> str:
     """Shortens a text that is too wide.
 
     Args:
         text: The text.
-        width: How many columns it may take.
+        width: The maximum width, in columns of the terminal.
 
     Returns:
-        The text, with an ellipsis at its end if it was shortened.
+        The text, which ends with an ellipsis if it was shortened.
     """
-    if width_of(text) <= width:
+    if text_width(text) <= width:
         return text
-    while text and width_of(text) >= width:
+    while text and text_width(text) >= width:
         text = text[:-1]
     return f"{text}…"
 
 
-def width_of(text: str) -> int:
-    """Tells how many columns of a terminal a text takes.
+def text_width(text: str) -> int:
+    """Returns the width of a text, in columns of the terminal.
 
     Args:
         text: A text in one line.
@@ -169,13 +171,13 @@ def width_of(text: str) -> int:
 
 
 def write_notes(console: Console, notes: Sequence[str]) -> None:
-    """Writes notes below what they belong to.
+    """Writes notes below the output.
 
     Args:
         console: The console.
-        notes: The notes, each a line.
+        notes: The notes, one per line.
     """
     if notes:
         console.print()
     for note in notes:
-        console.print(Text(plain(note), style=FAINT), soft_wrap=console.width >= WIDTH_OF_A_PIPE)
+        console.print(Text(plain(note), style=FAINT), soft_wrap=console.width >= PIPE_WIDTH)

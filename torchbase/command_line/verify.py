@@ -1,4 +1,4 @@
-"""``torchbase verify``: whether what a run keeps is whole, and whether training from it repeats itself."""
+"""``torchbase verify``: whether the files of a run are intact, and whether training from them is reproducible."""
 
 import argparse
 import sys
@@ -12,48 +12,48 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Describes the command.
+    """Adds the command's arguments.
 
     Args:
-        parser: What parses its arguments.
+        parser: The parser of the command.
     """
-    parser.description = "Checks that what a run keeps is whole, and, if asked, that training from it repeats itself."
-    parser.add_argument("run", metavar="RUN", help="the path of the run directory, or its tag where it is in runs")
+    parser.description = "Checks that the files of a run are intact, and optionally that training is reproducible."
+    parser.add_argument("run", metavar="RUN", help="the path of the run directory, or its tag if it is in runs")
     parser.add_argument(
-        "--replay", type=_count, metavar="N", help="also do N iterations from the newest whole checkpoint, twice"
+        "--replay", type=_count, metavar="N", help="also run N iterations from the newest intact checkpoint, twice"
     )
     parser.add_argument(
         "--session",
         metavar="FILE:CLASS",
-        help="the session's class, where the run directory doesn't tell or its file has moved (with --replay)",
+        help="the session's class, if the run directory doesn't record it or its file has moved (with --replay)",
     )
     parser.set_defaults(command=verify)
 
 
-def verify(given: argparse.Namespace) -> int:
+def verify(options: argparse.Namespace) -> int:
     """Verifies a run.
 
     Args:
-        given: The arguments.
+        options: The parsed arguments.
 
     Returns:
         1 if something is damaged or differs, else 0.
     """
-    # Late, since they need torch.
+    # These modules import torch.
     from torchbase.checkpoints.verification import verify_run
     from torchbase.session.loading import find_session_class
 
-    run_dir = find_run(given.run).absolute()
+    run_dir = find_run(options.run).absolute()
 
     def reopen(directory: Path) -> "TrainingBaseSession":
-        return find_session_class(run_dir, given.session).resume(directory.parent, directory.name)
+        return find_session_class(run_dir, options.session).resume(directory.parent, directory.name)
 
-    found = verify_run(run_dir, given.replay, reopen)
-    sys.stdout.write(f"{found}\n")
-    return 0 if found.is_good else 1
+    report = verify_run(run_dir, options.replay, reopen)
+    sys.stdout.write(f"{report}\n")
+    return 0 if report.is_good else 1
 
 
-def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r} isn't a number of at least 1")
-    return int(word)
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't an integer of at least 1")
+    return int(text)

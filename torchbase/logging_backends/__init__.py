@@ -1,13 +1,13 @@
-"""Where logged values go: the base class of logging backends, and each backend.
+"""Logging backends: the base classes, and a backend for each format.
 
-For: taking what the ``log_…`` events record, and writing it in a thread beside the training, in order, once per
-step, also after a resumed run; TensorBoard, JSON lines, CSV, MLflow and Weights & Biases.
+For: writing what the ``log_…`` events record to TensorBoard, JSON lines, CSV, MLflow or Weights & Biases. A thread
+writes beside the training, in order, and each step once, also after a run is resumed.
 
 In: the ``log_…`` events of the engine. Out: files, or requests to a server.
 
-Begin with `torchbase.logging_backends.base`, which says what a backend implements;
-`torchbase.logging_backends.csv_log` is the shortest one. All backends are imported from `torchbase.hooks`; this
-package gives the names that authors of a backend need.
+Begin with `torchbase.logging_backends.base`, which describes what a backend implements;
+`torchbase.logging_backends.csv_log` is the shortest backend. All backends are imported from `torchbase.hooks`; this
+package exports the names that authors of a backend need.
 """
 
 from torchbase.files.append_only import AppendOnlyFile

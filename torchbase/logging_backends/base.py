@@ -1,4 +1,4 @@
-"""The base of logging backends: what is logged goes to one thread a backend, which writes it beside the training."""
+"""The base class of logging backends: each backend has one thread, which writes the records beside the training."""
 
 import time
 from abc import ABC, abstractmethod
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 
 class LoggingBackend(ABC):
-    """A hook that keeps what is logged. A subclass says how to open, write a record, flush and close.
+    """A hook that records what is logged. A subclass implements how to open, write a record, flush and close.
 
-    These four are called in a thread of the backend's own, never two at once, so none of them needs a lock, and none
-    holds up an iteration. Records are written in blocks, twice a second, and behind each block is a flush. At a
-    checkpoint and at the end of the run the training waits until all is written.
+    These four methods are called in the backend's own thread, never two at the same time. They need no lock and don't
+    slow down an iteration. Records are written in blocks, twice a second, and each block is followed by a flush. At a
+    checkpoint and at the end of the run, the training waits until all records are written.
 
-    An error in one of the four is told in a warning, or ends the training, as ``on_logging_error`` says. Where the
-    training goes on, the backend is closed, what is logged in the next minute is left out, and then it is opened again.
-    A backend that gets on with nothing is waited for once, for as long as ``seconds_of_patience`` says.
+    An error in one of the four is logged as a warning or ends the training, depending on ``on_logging_error``. If the
+    training continues, the backend is closed. Records of the next minute are dropped, then the backend is opened again.
+    If the backend makes no progress, the training waits for it once, for ``seconds_of_patience``.
 
-    A backend that can't go back to an earlier point (a server) is told again of what came after the checkpoint from
-    which a run goes on. What comes again is the same to the bit, so it may be left out. For one that can, see
-    `torchbase.logging_backends.file_base.FileBackend`.
+    A backend that can't return to an earlier point (a server) receives the records after a checkpoint again when a run
+    resumes from it. They are identical to the bit, so the backend may skip them. A backend that can return to an
+    earlier point extends `torchbase.logging_backends.file_base.FileBackend`.
 
     Attributes:
-        needs_run_directory: Whether it does nothing for a run without a run directory.
-        seconds_of_patience: How long anything waits for the thread while that makes no progress.
-        seconds_until_tried_again: How long what is logged is left out after an error.
+        needs_run_directory: Whether the backend does nothing in a run without a run directory.
+        seconds_of_patience: How long to wait for the thread while it makes no progress.
+        seconds_until_tried_again: For how long records are dropped after an error.
     """
 
     needs_run_directory: bool = False
@@ -56,23 +56,23 @@ class LoggingBackend(ABC):
 
     @property
     def target(self) -> str:
-        """What it writes, for messages, e.g. ``its table in runs/2026-11-22_14-03-55_host``."""
+        """What the backend writes, for messages, e.g. ``its table in runs/2026-11-22_14-03-55_host``."""
         return "what is logged"
 
     @property
     def is_recording(self) -> bool:
-        """Whether a run is going on that it records."""
+        """Whether the backend is recording a run."""
         return self._recording is not None
 
     def begin(self, run: Run) -> None:
-        """Prepares for a run, once, while the start of the training waits; there may be nothing to do.
+        """Prepares for a run, once, while the start of the training waits. Does nothing by default.
 
         Args:
             run: The run.
         """
 
     def open(self, run: Run) -> None:
-        """Opens what records are written to: before the first record, and again after an error.
+        """Opens the target of the records: before the first record, and again after an error.
 
         Args:
             run: The run.
@@ -80,26 +80,26 @@ class LoggingBackend(ABC):
 
     @abstractmethod
     def write(self, record: Record) -> None:
-        """Writes a record, or passes over a kind that it doesn't keep.
+        """Writes a record, or ignores a kind of record that it doesn't support.
 
         Args:
-            record: The record; `torchbase.logging_backends.records` has their kinds.
+            record: The record; `torchbase.logging_backends.records` lists the kinds.
         """
 
     def flush(self) -> None:
-        """Lets a reader see what was written."""
+        """Makes the written records visible to readers."""
 
     def close(self) -> None:
-        """Closes what was opened, at the end of the run."""
+        """Closes the target at the end of the run."""
 
     def abandon(self) -> None:
-        """Closes what was opened after an error; the same as `close` where that is no different."""
+        """Closes the target after an error. Calls `close` by default."""
         self.close()
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Begins the thread."""
-        if self._recording is not None:  # left by a run that was ended while it ended
+        """Starts the thread."""
+        if self._recording is not None:  # left over from a run that was interrupted while it ended
             self._recording.end()
             self._recording = None
         if run.run_directory is not None or not self.needs_run_directory:
@@ -109,14 +109,14 @@ class LoggingBackend(ABC):
 
     @hookimpl
     def on_iteration_end(self) -> None:
-        """Raises what went wrong in the thread, where errors are to be raised."""
+        """Raises an error of the thread, if errors end the training."""
         if self._recording is not None:
             self._recording.raise_error()
 
-    # Last, so that what other hooks record at the end is still taken.
+    # Last, so that it also receives what other hooks record at the end.
     @hookimpl(trylast=True)
     def on_run_end(self) -> None:
-        """Writes what is left, closes, and raises what went wrong, where errors are to be raised."""
+        """Writes the remaining records, closes, and raises an error of the thread, if errors end the training."""
         recording, self._recording = self._recording, None
         if recording is not None:
             recording.end()
@@ -124,7 +124,7 @@ class LoggingBackend(ABC):
 
     @hookimpl(trylast=True)
     def on_exception(self, error: BaseException) -> None:
-        """Writes what is left, and closes."""
+        """Writes the remaining records and closes."""
         recording, self._recording = self._recording, None
         if recording is not None:
             recording.end()
@@ -138,7 +138,7 @@ class LoggingBackend(ABC):
 
     @hookimpl
     def log_hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Records the hyper-parameters and the final values."""
+        """Records the hyper-parameters and the final metrics."""
         self.hand_over(HyperParameters(dict(hparams), dict(metrics), time.time()))
 
     @hookimpl
@@ -160,47 +160,47 @@ class LoggingBackend(ABC):
 
     @hookimpl
     def log_histogram(self, tag: str, values: torch.Tensor | np.ndarray[Any, Any], step: int) -> None:
-        """Records how values are distributed."""
+        """Records the distribution of values."""
         if self.is_recording:
             self.hand_over(histogram_record(tag, values, step, time.time()))
 
     @hookimpl
     def log_layout(self, layout: Layout) -> None:
-        """Records which curves are to be shown together."""
+        """Records which curves are shown together."""
         copied = {category: {chart: [*tags] for chart, tags in charts.items()} for category, charts in layout.items()}
         self.hand_over(ChartLayout(copied, time.time()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Waits until everything that was logged is written, so that no checkpoint is ahead of it.
+        """Waits until all records are written, so that no checkpoint is ahead of them.
 
         Returns:
-            An empty dictionary; a backend that has a state extends it.
+            An empty dictionary; a backend with a state extends it.
         """
         if self._recording is not None:
             self._recording.wait()
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes what `state_dict` gave, before the run starts.
+        """Restores a state before the run starts.
 
         Args:
-            state: The state.
+            state: What `state_dict` returned.
         """
 
     def hand_over(self, record: Record) -> None:
-        """Gives a record to the thread; where there is none, nothing happens.
+        """Passes a record to the thread. Does nothing if there is no thread.
 
         Args:
-            record: The record; nothing in it is changed any more.
+            record: The record; the caller must not change it afterwards.
         """
         if self._recording is not None:
             self._recording.put(record)
 
     def do_in_thread(self, action: Callable[[], object]) -> None:
-        """Lets the thread do something between the records before and those behind it, where there is a thread.
+        """Calls an action in the thread, after all earlier records. Does nothing if there is no thread.
 
         Args:
-            action: What to do. An error in it is one of the backend.
+            action: The action. An error in it counts as an error of the backend.
         """
         if self._recording is not None:
             self._recording.do(action)

@@ -1,4 +1,4 @@
-"""Numbers as a table of comma-separated values."""
+"""Scalars as a table of comma-separated values."""
 
 import csv
 import io
@@ -13,26 +13,26 @@ COLUMNS = ("step", "tag", "value")
 
 
 class CsvLog(FileBackend[AppendOnlyFile]):
-    """Writes ``scalars.csv`` into the run directory: a line a value, with the columns ``step``, ``tag`` and ``value``.
+    """Writes ``scalars.csv`` into the run directory: a line per value, with the columns ``step``, ``tag``, ``value``.
 
-    One table for all tags, since their steps count different things. To look at it::
+    All tags share one table, since their steps count different things. To read it::
 
         pandas.read_csv("scalars.csv").pivot(index="step", columns="tag", values="value")
 
-    It keeps numbers only. Hyper-parameters are in ``config.json``; texts, pictures, histograms and charts are left out.
+    It stores numbers only. Hyper-parameters are in ``config.json``; texts, images, histograms and charts are ignored.
     """
 
     pattern = FILE
 
     def open_file(self, folder: Path) -> AppendOnlyFile:
-        """Opens the table, and makes it where it is missing; see `FileBackend.open_file`."""
+        """Opens the table, or creates it; see `FileBackend.open_file`."""
         file = AppendOnlyFile(folder / FILE)
         if file.size == 0:
             file.append(_lines([COLUMNS]))
         return file
 
     def append(self, file: AppendOnlyFile, record: Record) -> None:
-        """Appends a line for each number; see `FileBackend.append`."""
+        """Appends a line per number; see `FileBackend.append`."""
         if isinstance(record, Scalars):
             file.append(_lines([(record.step, tag, value) for tag, value in record.values.items()]))
 

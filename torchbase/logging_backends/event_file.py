@@ -1,7 +1,7 @@
-"""An event file of TensorBoard: scalars at little cost, and whatever else makes a summary.
+"""An event file of TensorBoard: scalars at little cost, and any other summary.
 
-TensorBoard's own messages, without the thread of its ``EventFileWriter`` and with a checksum that isn't computed in
-Python: both compete with the training for the interpreter.
+It writes TensorBoard's own messages. It does without the thread of ``EventFileWriter`` and without a checksum computed
+in Python, since both compete with the training for the interpreter.
 """
 
 import os
@@ -17,7 +17,7 @@ import google_crc32c
 from torchbase.files.append_only import AppendOnlyFile
 
 PREFIX = "events.out.tfevents."
-SUFFIX = ".torchbase"  # tells these files from those that a user's own writer puts beside them
+SUFFIX = ".torchbase"  # tells these files apart from those that a user's own writer creates
 PATTERN = f"{PREFIX}*{SUFFIX}"
 
 
@@ -25,20 +25,20 @@ class EventFile(AppendOnlyFile):
     """Appends events to a new ``events.out.tfevents.*`` file."""
 
     def __init__(self, folder: Path) -> None:
-        """Makes the file.
+        """Creates the file.
 
         Args:
-            folder: Where TensorBoard looks for it.
+            folder: The folder that TensorBoard reads.
 
         Raises:
-            OSError: If it can't be made.
+            OSError: If the file can't be created.
         """
         from tensorboard.compat.proto.event_pb2 import Event
 
         self._event = Event
         now = time.time()
         origin = f"{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
-        super().__init__(folder / f"{PREFIX}{_seconds_for_the_name(folder, now):010d}.{origin}{SUFFIX}")
+        super().__init__(folder / f"{PREFIX}{_seconds_in_name(folder, now):010d}.{origin}{SUFFIX}")
         try:
             self.add_event(wall_time=now, file_version="brain.Event:2")
             self.flush()
@@ -53,7 +53,7 @@ class EventFile(AppendOnlyFile):
         Args:
             scalars: Numbers by tag.
             step: The step of their curves.
-            wall_time: When they were measured, in seconds since 1970; now without one.
+            wall_time: When they were measured, in seconds since 1970; the present time by default.
 
         Raises:
             OSError: If the disk is full or gone; see `abandon`.
@@ -68,8 +68,8 @@ class EventFile(AppendOnlyFile):
         """Appends an event of any kind.
 
         Args:
-            **fields: The fields of the event's protocol buffer: ``wall_time``, ``step``, ``summary`` (as the functions
-                of ``torch.utils.tensorboard.summary`` make them), ``graph_def`` and so on.
+            **fields: The fields of the event's protocol buffer: ``wall_time``, ``step``, ``summary`` (as returned by
+                the functions of ``torch.utils.tensorboard.summary``), ``graph_def`` and so on.
 
         Raises:
             OSError: If the disk is full or gone; see `abandon`.
@@ -77,7 +77,7 @@ class EventFile(AppendOnlyFile):
         self._append_event(self._event(**fields))
 
     def _append_event(self, event: Any) -> None:
-        # A record as TensorFlow's files have them, https://www.tensorflow.org/tutorials/load_data/tfrecord
+        # The record format of TensorFlow, https://www.tensorflow.org/tutorials/load_data/tfrecord
         content: bytes = event.SerializeToString()
         length = struct.pack("<Q", len(content))
         self.append(length + _masked_checksum(length) + content + _masked_checksum(content))
@@ -88,7 +88,7 @@ def _masked_checksum(content: bytes) -> bytes:
     return struct.pack("<I", ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _seconds_for_the_name(folder: Path, now: float) -> int:
-    # TensorBoard reads a folder's files in the order of their names, and a run may go on within the same second.
+def _seconds_in_name(folder: Path, now: float) -> int:
+    # TensorBoard reads the files of a folder in the order of their names, and a run may resume within the same second.
     others = [path.name.removeprefix(PREFIX).partition(".")[0] for path in folder.glob(f"{PREFIX}*")]
     return max([int(now), *(int(seconds) + 1 for seconds in others if seconds.isdecimal())])

@@ -1,4 +1,4 @@
-"""The base of logging backends that append to files of the run directory, and go back to a checkpoint with the run."""
+"""The base class of backends that append to files of the run directory, and truncate them when a run resumes."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -16,14 +16,15 @@ File = TypeVar("File", bound=AppendOnlyFile)
 
 
 class FileBackend(LoggingBackend, Generic[File]):
-    """Appends to files, which hold each step once, also when the run was killed and goes on from a checkpoint.
+    """Appends to files that contain each step once, even if the run was killed and resumed from a checkpoint.
 
-    A checkpoint keeps how long the files are, and a run that goes on from it cuts them back to that. A subclass says
-    which files these are, how to open one, and how to append a record. A run without a run directory is not recorded.
+    A checkpoint saves the sizes of the files, and a run that resumes from it truncates the files to these sizes. A
+    subclass defines which files these are, how to open one, and how to append a record. Without a run directory,
+    nothing is recorded.
 
     Attributes:
-        pattern: Names the files in the run directory: ``scalars.csv``, or with a star for several.
-        folder: The run directory; None without one.
+        pattern: Matches the files in the run directory: ``scalars.csv``, or with a star for several files.
+        folder: The run directory, or None.
     """
 
     pattern: str
@@ -31,12 +32,12 @@ class FileBackend(LoggingBackend, Generic[File]):
 
     folder: Path | None = None
     _file: File | None = None
-    _kept_sizes: Mapping[str, int] | None = None
+    _saved_sizes: Mapping[str, int] | None = None
     _sizes_before_validation: Mapping[str, int] | None = None
 
     @abstractmethod
     def open_file(self, folder: Path) -> File:
-        """Opens the file to append to, and creates it where it is missing.
+        """Opens the file to append to, or creates it.
 
         Args:
             folder: The run directory.
@@ -47,26 +48,26 @@ class FileBackend(LoggingBackend, Generic[File]):
 
     @abstractmethod
     def append(self, file: File, record: Record) -> None:
-        """Appends a record, or passes over a kind that the file doesn't keep.
+        """Appends a record, or ignores a kind of record that the file doesn't support.
 
         Args:
-            file: What `open_file` gave.
-            record: The record; `torchbase.logging_backends.records` has their kinds.
+            file: The file that `open_file` returned.
+            record: The record; `torchbase.logging_backends.records` lists the kinds.
         """
 
     @property
     def target(self) -> str:
-        """What it writes, for messages."""
+        """What the backend writes, for messages."""
         return f"{self.pattern} in {self.folder}"
 
     def begin(self, run: Run) -> None:
-        """Takes away what is to be recorded again; the file is made when there is something to record.
+        """Removes what will be recorded again. The file is created later, for the first record.
 
         Args:
             run: The run.
         """
-        sizes, self._kept_sizes = self._kept_sizes, None
-        if sizes is None and run.progress.iterations == 0:  # a run that was killed before its first checkpoint
+        sizes, self._saved_sizes = self._saved_sizes, None
+        if sizes is None and run.progress.iterations == 0:  # the run was killed before its first checkpoint
             sizes = {}
         if self.folder is not None and sizes is not None:
             truncate_files(self.folder, self.pattern, sizes)
@@ -90,7 +91,7 @@ class FileBackend(LoggingBackend, Generic[File]):
             self.append(self._file, record)
 
     def flush(self) -> None:
-        """Hands everything to the operating system."""
+        """Passes all records to the operating system."""
         if self._file is not None:
             self._file.flush()
 
@@ -101,46 +102,46 @@ class FileBackend(LoggingBackend, Generic[File]):
         self._file = None
 
     def abandon(self) -> None:
-        """Closes the file without the half of a record that may stand at its end."""
+        """Closes the file and removes an incomplete record at its end."""
         if self._file is not None:
             self._file.abandon()
         self._file = None
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Begins the thread, and has it take away what is to be recorded again."""
+        """Starts the thread, which removes what will be recorded again."""
         self.folder = run.run_directory.path if run.run_directory is not None else None
         self._file = self._sizes_before_validation = None
         super().on_run_start(run)
 
     @hookimpl
     def on_phase_start(self, phase: Phase) -> None:
-        """Notes how long the files are before a validation, which begins again if it is broken off."""
+        """Stores the sizes of the files before a validation, which restarts if it is interrupted."""
         if not phase.is_training:
             self.do_in_thread(self._note_sizes)
 
     @hookimpl
     def on_phase_end(self) -> None:
-        """Forgets that: the validation is done."""
+        """Forgets these sizes: the validation is complete."""
         self.do_in_thread(self._forget_sizes)
 
     def state_dict(self) -> dict[str, Any]:
-        """Waits until everything that was logged is with the operating system, and tells how long the files are.
+        """Waits until all records are with the operating system, and returns the sizes of the files.
 
         Returns:
-            The sizes, without what was written in a validation that is to begin again.
+            The sizes, without what an unfinished validation wrote, since that validation restarts.
         """
         super().state_dict()
         sizes = self._sizes_before_validation
         return {"sizes": dict(sizes if sizes is not None else self._sizes())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes what the files are cut back to when the run starts.
+        """Restores the sizes to which the files are truncated when the run starts.
 
         Args:
-            state: What `state_dict` gave.
+            state: What `state_dict` returned.
         """
-        self._kept_sizes = dict(state["sizes"])
+        self._saved_sizes = dict(state["sizes"])
 
     def _sizes(self) -> dict[str, int]:
         return file_sizes(self.folder, self.pattern) if self.folder is not None else {}

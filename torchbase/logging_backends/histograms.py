@@ -1,4 +1,4 @@
-"""Recording how tensors are distributed."""
+"""Records the distribution of tensors."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from torchbase.engine.run import Run
 
 
 def log_histograms(run: Run, kind: str, tensors: Mapping[str, torch.Tensor], unit: str, step: int) -> None:
-    """Tells the logging backends how the values of tensors are distributed.
+    """Logs how the values of tensors are distributed.
 
     Args:
         run: The run.
-        kind: What they are, e.g. ``weights``; the tag is ``training/KIND/NAME/UNIT``.
-        tensors: Tensors by name, of any shape; values that are NaN or infinite are left out, for there is no place for
-            them on an axis.
+        kind: What the tensors are, e.g. ``weights``; the tag is ``training/KIND/NAME/UNIT``.
+        tensors: Tensors by name, of any shape. NaN and infinite values are ignored, since they have no place on an
+            axis.
         unit: What the steps count, ``iterations`` or ``epochs``.
         step: The iteration or epoch; the first is 1.
     """

@@ -1,4 +1,4 @@
-"""Records as lines of JSON, in a format that stays."""
+"""Records as lines of JSON, in a stable format."""
 
 import json
 import math
@@ -15,12 +15,12 @@ from torchbase.logging_backends.file_base import FileBackend
 from torchbase.logging_backends.records import ChartLayout, Histogram, HyperParameters, Image, Record, Scalars, Text
 
 FILE = "log.jsonl"
-PICTURES = "log_pictures"
+IMAGES = "log_pictures"
 FORMAT_VERSION = 1
 
 
 class JsonLines(FileBackend[AppendOnlyFile]):
-    """Writes ``log.jsonl`` into the run directory: one JSON object a line, each value a line of its own.
+    """Writes ``log.jsonl`` into the run directory: one JSON object per line, each value on its own line.
 
     ::
 
@@ -33,31 +33,31 @@ class JsonLines(FileBackend[AppendOnlyFile]):
         {"kind": "hparams", "time": 1764.5, "hparams": {"session.num_epochs": 2, …}, "metrics": {"…/epochs": 0.2, …}}
         {"kind": "layout", "time": 1764.5, "layout": {"losses": {"loss": ["training/loss/epochs", …]}}}
 
-    ``time`` is in seconds since 1970. JSON has no number for what is NaN or infinite: these are the texts ``"NaN"``,
-    ``"Infinity"`` and ``"-Infinity"``, which ``float()`` takes. Images and figures are PNG files beside it. A reader
-    passes over a kind that it doesn't know, and over half a line at the end of a run that is going on; a change that it
-    has to know of changes the version.
+    ``time`` is in seconds since 1970. JSON has no numbers for NaN and infinity: they are written as the strings
+    ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which ``float()`` accepts. Images and figures are PNG files in the
+    folder ``log_pictures``. A reader ignores unknown kinds, and an incomplete line at the end of a run in progress. The
+    version changes when the format changes in a way that a reader has to handle.
     """
 
     pattern = FILE
 
     def begin(self, run: Run) -> None:
-        """Takes away what is to be recorded again, pictures included; see `FileBackend.begin`."""
+        """Removes what will be recorded again, including images; see `FileBackend.begin`."""
         super().begin(run)
         if self.folder is not None:
-            _remove_pictures_behind(self.folder)
+            _remove_later_images(self.folder)
 
     def open_file(self, folder: Path) -> AppendOnlyFile:
-        """Opens the file, and makes it where it is missing; see `FileBackend.open_file`."""
+        """Opens the file, or creates it; see `FileBackend.open_file`."""
         file = AppendOnlyFile(folder / FILE)
         if file.size == 0:
             file.append(_line({"kind": "format", "version": FORMAT_VERSION}))
         return file
 
     def append(self, file: AppendOnlyFile, record: Record) -> None:
-        """Appends lines, and writes a picture; see `FileBackend.append`."""
+        """Appends lines, and writes an image file; see `FileBackend.append`."""
         if isinstance(record, Image):
-            file.append(_line(_picture(file, record)))
+            file.append(_line(_save_image(file, record)))
             return
         for line in _lines_of(record):
             file.append(_line(line))
@@ -68,22 +68,23 @@ def _lines_of(record: Record) -> Iterator[dict[str, Any]]:
     match record:
         case Scalars(values, step):
             for tag, value in values.items():
-                yield {"kind": "scalar", "time": time, "tag": tag, "step": step, "value": _plain(value)}
+                yield {"kind": "scalar", "time": time, "tag": tag, "step": step, "value": _json_value(value)}
         case Text(tag, text, step):
             yield {"kind": "text", "time": time, "tag": tag, "step": step, "text": text}
         case Histogram(tag, _, step):
             counts, edges = record.binned()
             yield {"kind": "histogram", "time": time, "tag": tag, "step": step, "edges": edges, "counts": counts}
         case HyperParameters(values, metrics):
-            yield {"kind": "hparams", "time": time, "hparams": _plain(values), "metrics": _plain(metrics)}
+            yield {"kind": "hparams", "time": time, "hparams": _json_value(values), "metrics": _json_value(metrics)}
         case ChartLayout(layout):
             yield {"kind": "layout", "time": time, "layout": layout}
 
 
-def _picture(file: AppendOnlyFile, record: Image) -> dict[str, Any]:
-    # The number is the place of its line: no two have the same, and what comes again replaces what was there.
+def _save_image(file: AppendOnlyFile, record: Image) -> dict[str, Any]:
+    # The number is the position of the image's line in the file. It is unique, and an image that is recorded again
+    # replaces the earlier file.
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", record.tag)[:80]
-    name = f"{PICTURES}/{file.size:012d}_{readable}_{record.step}.png"
+    name = f"{IMAGES}/{file.size:012d}_{readable}_{record.step}.png"
     path = file.path.parent / name
     path.parent.mkdir(exist_ok=True)
     _write_png(path, record.pixels)
@@ -92,26 +93,26 @@ def _picture(file: AppendOnlyFile, record: Image) -> dict[str, Any]:
 
 
 def _write_png(path: Path, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-    from PIL import Image as Picture
+    from PIL import Image as PillowImage
 
-    is_grey = pixels.shape[2] == 1
-    Picture.fromarray(pixels[:, :, 0] if is_grey else pixels).save(path, "PNG")
+    is_greyscale = pixels.shape[2] == 1
+    PillowImage.fromarray(pixels[:, :, 0] if is_greyscale else pixels).save(path, "PNG")
 
 
-def _remove_pictures_behind(folder: Path) -> None:
+def _remove_later_images(folder: Path) -> None:
     log = folder / FILE
     size = log.stat().st_size if log.exists() else 0
-    for path in (folder / PICTURES).glob("*_*.png"):
-        number = path.name.partition("_")[0]
-        if number.isdecimal() and int(number) >= size:
+    for path in (folder / IMAGES).glob("*_*.png"):
+        position = path.name.partition("_")[0]
+        if position.isdecimal() and int(position) >= size:
             path.unlink()
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_json_value(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

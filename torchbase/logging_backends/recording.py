@@ -1,4 +1,4 @@
-"""The records of a run on their way to a logging backend: the thread that writes them, and what becomes of errors."""
+"""Passes the records of a run to a logging backend's thread, and handles the thread's errors."""
 
 import time
 from collections.abc import Callable
@@ -13,44 +13,44 @@ _BYTES_OF_AN_ACTION = 100
 
 
 class RecordWriter(Protocol):
-    """What writes records; see `torchbase.logging_backends.base.LoggingBackend`, which is one."""
+    """An object that writes records, such as a `torchbase.logging_backends.base.LoggingBackend`."""
 
     seconds_of_patience: float
     seconds_until_tried_again: float
 
     @property
     def target(self) -> str:
-        """What it writes, for messages."""
+        """What the writer writes, for messages."""
 
     def begin(self, run: Run) -> None:
         """Prepares for a run, once."""
 
     def open(self, run: Run) -> None:
-        """Opens what records are written to."""
+        """Opens the target of the records."""
 
     def write(self, record: Record) -> None:
         """Writes a record."""
 
     def flush(self) -> None:
-        """Lets a reader see what was written."""
+        """Makes the written records visible to readers."""
 
     def close(self) -> None:
-        """Closes what was opened."""
+        """Closes the target."""
 
     def abandon(self) -> None:
-        """Closes what was opened, after an error."""
+        """Closes the target after an error."""
 
 
 class Recording:
-    """Lets a thread of its own write what it is given, as long as the run takes."""
+    """Lets a thread write the records of one run."""
 
     def __init__(self, writer: RecordWriter, run: Run, name: str) -> None:
-        """Begins, and waits until the writer has.
+        """Starts the thread, and waits until the writer has begun.
 
         Args:
-            writer: What writes; only called in the thread.
+            writer: The writer; called in the thread only.
             run: The run.
-            name: What to call the writer in messages.
+            name: The name of the writer in messages.
         """
         self._writer, self._run, self._name = writer, run, name
         self._is_open = False
@@ -63,35 +63,35 @@ class Recording:
         self.wait()
 
     def put(self, record: Record) -> None:
-        """Hands a record over.
+        """Queues a record.
 
         Args:
-            record: The record; nothing in it is changed any more.
+            record: The record; the caller must not change it afterwards.
         """
         if not self._thread.put(record, size_of(record)):
-            self._report(self._stuck("it takes no records, and too many wait for it"))
+            self._report(self._timeout("it accepts no more records, and too many are queued"))
 
     def do(self, action: Callable[[], object]) -> None:
-        """Lets the thread do something between the records before and those behind it.
+        """Calls an action in the thread, after all earlier records.
 
         Args:
-            action: What to do. An error in it is one of the writer.
+            action: The action. An error in it counts as an error of the writer.
         """
         self._thread.put(action, _BYTES_OF_AN_ACTION)
 
     def wait(self) -> None:
-        """Waits until what was handed over is written and flushed, or the thread has proved to be stuck."""
+        """Waits until all queued records are written and flushed, or until the thread is stuck."""
         if not self._thread.wait():
-            self._report(self._stuck("it doesn't get on"))
+            self._report(self._timeout("it makes no progress"))
 
     def end(self) -> None:
-        """Writes what is left, closes, and ends the thread."""
+        """Writes the remaining records, closes, and ends the thread."""
         self.do(self._close)
         if not self._thread.end():
-            self._report(self._stuck("it doesn't get on"))
+            self._report(self._timeout("it makes no progress"))
 
     def raise_error(self) -> None:
-        """Raises the first error of the writer, once, where errors are to be raised.
+        """Raises the first error of the writer, once, if errors end the training.
 
         Raises:
             Exception: The error, with a note that names the writer.
@@ -102,7 +102,7 @@ class Recording:
             raise error
 
     def note_error(self, error: BaseException) -> None:
-        """Notes on another error, with which the run ends already, that the writer had one as well.
+        """Adds a note about the writer's error to another error, which already ends the run.
 
         Args:
             error: The other error.
@@ -115,8 +115,8 @@ class Recording:
     def _problem(self) -> str:
         return f"{self._name} can't write {self._writer.target}"
 
-    def _stuck(self, how: str) -> TimeoutError:
-        return TimeoutError(f"{how}; it was waited for {self._writer.seconds_of_patience:g} seconds")
+    def _timeout(self, reason: str) -> TimeoutError:
+        return TimeoutError(f"{reason}; waited {self._writer.seconds_of_patience:g} seconds for it")
 
     def _report(self, error: Exception) -> None:
         if self._run.logging_errors.policy == "raise":
@@ -124,13 +124,13 @@ class Recording:
         else:
             self._run.logging_errors.warn_once(self._name, self._problem, error)
 
-    # From here on: in the thread.
+    # The methods below run in the thread.
 
     def _handle(self, item: Record | Callable[[], object]) -> None:
         try:
             if callable(item):
                 item()
-            elif self._open_if_it_may():
+            elif self._try_to_open():
                 self._writer.write(item)
         except Exception as error:
             self._fail(error)
@@ -142,7 +142,7 @@ class Recording:
         except Exception as error:
             self._fail(error)
 
-    def _open_if_it_may(self) -> bool:
+    def _try_to_open(self) -> bool:
         pause, failed_at = self._writer.seconds_until_tried_again, self._failed_at
         if not self._is_open and (failed_at is None or time.monotonic() - failed_at >= pause):
             self._writer.open(self._run)
@@ -162,5 +162,5 @@ class Recording:
             try:
                 self._writer.abandon()
             except Exception as second:
-                error.add_note(f"to close it failed as well: {type(second).__name__}: {second}")
+                error.add_note(f"closing failed as well: {type(second).__name__}: {second}")
         self._report(error)

@@ -1,7 +1,7 @@
-"""What a logging backend is given to write: records that share nothing with the training.
+"""Records, which logging backends write. They share no memory with the training.
 
-They are made in the main thread, so that another one can write them later: tensors are copied to the host, figures
-(matplotlib isn't thread-safe) are drawn.
+They are created in the main thread, and another thread can write them later: tensors are copied to the host, and
+figures are drawn, since matplotlib isn't thread-safe.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _BYTES_OF_A_NUMBER = 150
 
 
 class Scalars(NamedTuple):
-    """Numbers of one step.
+    """The numbers of one step.
 
     Attributes:
         values: Numbers by tag.
@@ -39,7 +39,7 @@ class Scalars(NamedTuple):
 
 
 class HyperParameters(NamedTuple):
-    """What the run was made with beside how it ended.
+    """The settings with which a run was made, and its final metrics.
 
     Attributes:
         values: Numbers, strings and booleans by name.
@@ -69,14 +69,14 @@ class Text(NamedTuple):
 
 
 class Image(NamedTuple):
-    """An image, or a figure that was drawn.
+    """An image, or a drawn figure.
 
     Attributes:
         tag: The name of the panel.
         pixels: Bytes, shape (height, width, channels), 1 or 3 channels.
         step: The iteration or epoch it belongs to.
         time: When it was logged, in seconds since 1970.
-        is_figure: Whether it is a figure of matplotlib.
+        is_figure: Whether it is a matplotlib figure.
     """
 
     tag: str
@@ -87,7 +87,7 @@ class Image(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """Values whose distribution is to be shown.
+    """Values whose distribution is shown.
 
     Attributes:
         tag: The name of the panel.
@@ -102,15 +102,15 @@ class Histogram(NamedTuple):
     time: float
 
     def binned(self) -> tuple[list[int], list[float]]:
-        """Counts the values in bins of one width.
+        """Counts the values in bins of equal width.
 
         Returns:
-            The counts, and the edges of the bins, one more. Always as many: how many fit the values best may be
-            billions, where a single one lies far away.
+            The counts and the edges of the bins, one edge more than counts. The number of bins is fixed: bins that fit
+            the values best may be billions if a single value is far away.
         """
         low, high = float(self.values.min()), float(self.values.max())
         scale = max(abs(low), abs(high))
-        if high - low <= _NEAR * scale:  # numpy can't divide so narrow a range
+        if high - low <= _NEAR * scale:  # numpy can't divide such a narrow range
             margin = max(0.5, _NEAR * scale)
             low, high = low - margin, high + margin
         counts, edges = np.histogram(self.values.astype(np.float64), BINS, (low, high))
@@ -118,7 +118,7 @@ class Histogram(NamedTuple):
 
 
 class ChartLayout(NamedTuple):
-    """Which curves are to be shown together.
+    """Which curves are shown together.
 
     Attributes:
         layout: The tags of each chart, by category and chart.
@@ -151,19 +151,19 @@ def image_record(tag: str, image: torch.Tensor | np.ndarray[Any, Any], step: int
         tag: The name of the panel.
         image: Shape (channels, height, width), 1 or 3 channels; floats from 0 to 1, or bytes.
         step: The iteration or epoch it belongs to.
-        time: Now.
+        time: The present time, in seconds since 1970.
 
     Returns:
         The record.
 
     Raises:
-        HookError: If it has another shape.
+        HookError: If the image has another shape.
     """
     array = _on_host(image)
     if array.ndim != 3 or array.shape[0] not in (1, 3):
         raise HookError(
-            f"log_image('{tag}', …) takes an image of shape (channels, height, width) with 1 or 3 channels, and got "
-            f"one of shape {array.shape}. To fix, reorder or choose its dimensions, e.g. image.permute(2, 0, 1)."
+            f"log_image('{tag}', …) expects an image of shape (channels, height, width) with 1 or 3 channels, but got "
+            f"shape {array.shape}. To fix, reorder or choose its dimensions, e.g. image.permute(2, 0, 1)."
         )
     if array.dtype != np.uint8:
         array = np.nan_to_num(array.astype(np.float32)).clip(0, 1) * 255
@@ -175,22 +175,22 @@ def figure_record(tag: str, figure: "Figure", step: int, time: float) -> Image:
 
     Args:
         tag: The name of the panel.
-        figure: The figure; it stays as it is.
+        figure: The figure; it isn't changed.
         step: The iteration or epoch it belongs to.
-        time: Now.
+        time: The present time, in seconds since 1970.
 
     Returns:
         The record.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    former = figure.canvas
+    previous_canvas = figure.canvas
     try:
-        canvas = FigureCanvasAgg(figure)  # makes itself the figure's canvas
+        canvas = FigureCanvasAgg(figure)  # sets itself as the figure's canvas
         canvas.draw()
         pixels = np.array(np.asarray(canvas.buffer_rgba())[..., :3])
     finally:
-        figure.set_canvas(former)
+        figure.set_canvas(previous_canvas)
     return Image(tag, pixels, step, time, is_figure=True)
 
 
@@ -201,10 +201,10 @@ def histogram_record(tag: str, values: torch.Tensor | np.ndarray[Any, Any], step
         tag: The name of the panel.
         values: Any shape.
         step: The iteration or epoch they belong to.
-        time: Now.
+        time: The present time, in seconds since 1970.
 
     Returns:
-        The record, without the values that are NaN or infinite.
+        The record, without NaN and infinite values.
 
     Raises:
         HookError: If no value is finite.
@@ -214,14 +214,14 @@ def histogram_record(tag: str, values: torch.Tensor | np.ndarray[Any, Any], step
     finite = array[np.isfinite(array)]
     if finite.size == 0:
         raise HookError(
-            f"log_histogram('{tag}', …) takes finite numbers, and among the {array.size} that came there is none. "
-            "To fix, look where NaN and infinity come from, or leave out what is empty."
+            f"log_histogram('{tag}', …) expects finite numbers, but none of the {array.size} values is finite. "
+            "To fix, find where NaN and infinity come from, or don't log an empty tensor."
         )
     return Histogram(tag, finite, step, time)
 
 
 def size_of(record: Record) -> int:
-    """Tells how much memory a record takes, in bytes, roughly."""
+    """Returns the approximate size of a record in memory, in bytes."""
     match record:
         case Scalars(values):
             return _BYTES_OF_A_RECORD + _BYTES_OF_A_NUMBER * len(values)

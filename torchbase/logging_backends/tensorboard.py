@@ -1,4 +1,4 @@
-"""Records in TensorBoard event files."""
+"""Records as TensorBoard event files."""
 
 import io
 import logging
@@ -33,11 +33,11 @@ logger = logging.getLogger("torchbase")
 
 
 class TensorBoard(FileBackend[EventFile]):
-    """Writes ``events.out.tfevents.*`` into the run directory; look with ``tensorboard --logdir runs``.
+    """Writes ``events.out.tfevents.*`` into the run directory; view it with ``tensorboard --logdir runs``.
 
-    A run that goes on from a checkpoint takes away what was recorded after it, so each step is there once.
-    TensorBoard's own way (``purge_step``) can't be taken: it compares the steps of all curves with one, and here some
-    count iterations and others epochs.
+    A run that resumes from a checkpoint removes what was recorded after it, so each step is recorded once. TensorBoard
+    offers ``purge_step`` for this, but it compares the steps of all curves with one number, and here some steps count
+    iterations and others epochs.
     """
 
     name = "tensorboard"
@@ -45,35 +45,37 @@ class TensorBoard(FileBackend[EventFile]):
 
     @property
     def target(self) -> str:
-        """What it writes, for messages."""
+        """What the backend writes, for messages."""
         return f"its event file in {self.folder}"
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Imports TensorBoard before its thread begins, and has it take away what is to be recorded again."""
+        """Imports TensorBoard before the thread starts; the thread removes what will be recorded again."""
         if run.run_directory is not None:
             import torch.utils.tensorboard.summary  # noqa: F401
         super().on_run_start(run)
 
     @hookimpl
     def log_graph(self, network: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Records the graph of the network's operations, where it can be traced; warns where it can't."""
+        """Records the graph of the network's operations. Warns if the network can't be traced."""
         if self.is_recording:
             try:
-                content = _traced(network, inputs)
-            except Exception as error:  # whatever the network raises when it is traced
+                content = _trace_graph(network, inputs)
+            except Exception as error:  # tracing may raise anything
                 logger.warning(
-                    "The graph of the network can't be recorded; training goes on: %s: %s", type(error).__name__, error
+                    "The graph of the network can't be recorded; training continues: %s: %s",
+                    type(error).__name__,
+                    error,
                 )
             else:
                 self.hand_over(Graph(content, time.time()))
 
     def open_file(self, folder: Path) -> EventFile:
-        """Makes a new event file; see `FileBackend.open_file`."""
+        """Creates a new event file; see `FileBackend.open_file`."""
         return EventFile(folder)
 
     def append(self, file: EventFile, record: Record) -> None:
-        """Appends an event, or for hyper-parameters several; see `FileBackend.append`."""
+        """Appends an event, or several for hyper-parameters; see `FileBackend.append`."""
         if isinstance(record, Scalars):
             file.add_scalars(record.values, record.step, record.time)
             return
@@ -85,11 +87,11 @@ class TensorBoard(FileBackend[EventFile]):
             file.add_event(wall_time=record.time, step=step, summary=summary)
 
 
-def _traced(network: torch.nn.Module, inputs: tuple[Any, ...]) -> bytes:
+def _trace_graph(network: torch.nn.Module, inputs: tuple[Any, ...]) -> bytes:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from torch.utils.tensorboard import SummaryWriter
 
-    # Torch's writer only gives what it makes of a network to a file; and it prints where it fails.
+    # Torch's writer can only write the graph into a file, and it prints when tracing fails.
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         with SummaryWriter(folder) as writer:
@@ -115,12 +117,12 @@ def _summaries_of(record: Record) -> list[Any]:
             numbers = values.min(), values.max(), values.size, values.sum(), (values * values).sum()
             return [summary.histogram_raw(tag, *numbers, edges[1:], counts)]  # type: ignore[no-untyped-call]
         case ChartLayout(layout):
-            return [summary.custom_scalars(_as_torch_wants_it(layout))]  # type: ignore[no-untyped-call]
+            return [summary.custom_scalars(_torch_layout(layout))]  # type: ignore[no-untyped-call]
     return []
 
 
-def _as_torch_wants_it(layout: Layout) -> dict[str, dict[str, list[Any]]]:
-    # TensorBoard takes a tag for a regular expression, and a beginning of a name for the whole.
+def _torch_layout(layout: Layout) -> dict[str, dict[str, list[Any]]]:
+    # TensorBoard reads a tag as a regular expression, and also accepts names that only begin with it.
     return {
         category: {chart: ["Multiline", [f"{re.escape(tag)}$" for tag in tags]] for chart, tags in charts.items()}
         for category, charts in layout.items()

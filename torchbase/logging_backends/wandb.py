@@ -1,4 +1,4 @@
-"""Records in Weights & Biases: https://docs.wandb.ai."""
+"""Records for Weights & Biases: https://docs.wandb.ai."""
 
 import time
 from collections import defaultdict
@@ -24,22 +24,21 @@ class Wandb(LoggingBackend):
 
     Needs ``pip install 'torchbase[wandb]'``. W&B's files are in the run directory, under ``wandb``. With
     ``mode="offline"`` they stay there until ``wandb sync`` uploads them. The name of the run directory is the ID of
-    W&B's run, so that a run that goes on goes on there, too. What is told again then is left out where W&B's files have
-    it already.
+    W&B's run, so a resumed run continues W&B's run. It skips the values that W&B's files already contain.
 
-    - W&B has one step for all curves. Here each curve has its own, under ``steps/iterations`` or ``steps/epochs`` (else
+    - W&B has one step for all curves. Here each curve has its own step, ``steps/iterations`` or ``steps/epochs`` (else
       ``steps/other``), which is its horizontal axis.
-    - Charts are left out: those of W&B are made in its workspace.
+    - Charts are ignored: W&B's charts are made in its workspace.
     """
 
     name = "wandb"
 
     def __init__(self, project: str = "torchbase", mode: Literal["online", "offline"] | None = None) -> None:
-        """Sets where.
+        """Sets the project and the mode.
 
         Args:
             project: The name of W&B's project.
-            mode: ``"offline"`` writes files only; without one it is as W&B itself is set (``WANDB_MODE``), or online.
+            mode: ``"offline"`` only writes files; by default W&B's own setting (``WANDB_MODE``), or online.
 
         Raises:
             HookError: If W&B isn't installed.
@@ -56,33 +55,33 @@ class Wandb(LoggingBackend):
 
     @property
     def target(self) -> str:
-        """What it writes, for messages."""
+        """What the backend writes, for messages."""
         return f"to the project '{self._project}' of W&B"
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Imports W&B before its thread begins."""
+        """Imports W&B before the thread starts."""
         load("wandb")
         self._exit_code = 0
         super().on_run_start(run)
 
     @hookimpl(trylast=True)
     def on_exception(self, error: BaseException) -> None:
-        """Writes what is left, and says that the run failed."""
+        """Writes the remaining records, and marks the run as failed."""
         self._exit_code = 1
         super().on_exception(error)
 
     def state_dict(self) -> dict[str, Any]:
-        """Waits until everything that was logged is in W&B's file; see `LoggingBackend.state_dict`."""
+        """Waits until all records are in W&B's file; see `LoggingBackend.state_dict`."""
         if self._is_flushed_often:
-            self.do_in_thread(lambda: self._wait_for_the_file(lambda file: self._rows_in_file == self._next_row))
+            self.do_in_thread(lambda: self._wait_for_file(lambda file: self._rows_in_file == self._next_row))
         return super().state_dict()
 
     def open(self, run: Run) -> None:
-        """Begins W&B's run, or goes on with it; see `LoggingBackend.open`."""
+        """Starts or resumes W&B's run; see `LoggingBackend.open`."""
         wandb = load("wandb")
         directory = run.run_directory
-        self._look_at_what_is_there(directory.path if directory is not None else None)
+        self._read_existing_rows(directory.path if directory is not None else None)
         self._is_flushed_often = FLUSH_SETTING in wandb.Settings.model_fields
         flushing = {FLUSH_SETTING: SECONDS_BETWEEN_FLUSHES} if self._is_flushed_often else {}
         self._run = wandb.init(
@@ -107,8 +106,8 @@ class Wandb(LoggingBackend):
                 by_unit: defaultdict[str, dict[str, float]] = defaultdict(dict)
                 for tag, value in values.items():
                     by_unit[_unit_of(tag)][tag] = value
-                for of_unit in by_unit.values():
-                    self._log(of_unit, step)
+                for values_of_unit in by_unit.values():
+                    self._log(values_of_unit, step)
             case Text(tag, text, step):
                 self._log({tag: text}, step)
             case Image(tag, pixels, step):
@@ -120,20 +119,20 @@ class Wandb(LoggingBackend):
                 self._run.summary.update(dict(metrics))
 
     def close(self) -> None:
-        """Ends W&B's run, and waits until its file says so: W&B's own process may still be writing."""
+        """Ends W&B's run, and waits until its file has the end: W&B's own process may still be writing."""
         self._run.finish(exit_code=self._exit_code)
-        self._wait_for_the_file(lambda file: file.has_ended)
+        self._wait_for_file(lambda file: file.has_ended)
 
     def _log(self, values: Mapping[str, Any], step: int) -> None:
         new = {tag: value for tag, value in values.items() if step not in self._steps.get(tag, ())}
         for tag in new:
-            self._give_an_axis(tag)
+            self._define_axis(tag)
         if new:
             axis = f"steps/{_unit_of(next(iter(new)))}"
             self._run.log({**new, axis: step}, step=self._next_row, commit=True)
             self._next_row += 1
 
-    def _give_an_axis(self, tag: str) -> None:
+    def _define_axis(self, tag: str) -> None:
         if tag not in self._axes:
             axis = f"steps/{_unit_of(tag)}"
             if axis not in self._axes:
@@ -141,7 +140,7 @@ class Wandb(LoggingBackend):
             self._run.define_metric(tag, step_metric=axis)
             self._axes |= {tag, axis}
 
-    def _look_at_what_is_there(self, folder: Path | None) -> None:
+    def _read_existing_rows(self, folder: Path | None) -> None:
         self._next_row = 0
         self._steps.clear()
         for path in sorted(folder.glob(f"wandb/*run-*/run-{folder.name}.wandb")) if folder is not None else ():
@@ -151,7 +150,7 @@ class Wandb(LoggingBackend):
                     if (step := row.get(f"steps/{_unit_of(tag)}")) is not None:
                         self._steps.setdefault(tag, set()).add(int(step))
 
-    def _wait_for_the_file(self, is_enough: Callable[[WandbFile], bool]) -> None:
+    def _wait_for_file(self, is_enough: Callable[[WandbFile], bool]) -> None:
         deadline = time.monotonic() + SECONDS_FOR_A_FLUSH
         while self._file is not None and not is_enough(self._file) and time.monotonic() < deadline:
             for row in self._file.new_rows():

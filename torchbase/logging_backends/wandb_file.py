@@ -1,7 +1,7 @@
-"""Reads the file in which Weights & Biases keeps a run, to know what it has already.
+"""Reads the file in which Weights & Biases stores a run, to find which values it already has.
 
-A log as LevelDB's are, https://github.com/google/leveldb/blob/main/doc/log_format.md, after seven bytes of its own, of
-W&B's protocol buffers.
+The file is a log in LevelDB's format, https://github.com/google/leveldb/blob/main/doc/log_format.md, after a header of
+seven bytes. Its records are W&B's protocol buffers.
 """
 
 import json
@@ -21,17 +21,17 @@ Row = dict[str, Any]
 
 
 class WandbFile:
-    """Reads rows of a ``run-ID.wandb`` file, each once, while it grows.
+    """Reads the rows of a ``run-ID.wandb`` file, each row once, while the file grows.
 
     Attributes:
-        has_ended: Whether the end of the run was met.
+        has_ended: Whether the end of the run has been read.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads nothing yet.
+        """Prepares to read; nothing is read yet.
 
         Args:
-            path: The file; it need not be there yet.
+            path: The file; it need not exist yet.
         """
         self.has_ended = False
         self._path = path
@@ -39,11 +39,10 @@ class WandbFile:
         self._record = load("wandb", "wandb.proto.wandb_internal_pb2").Record
 
     def new_rows(self) -> Iterator[Row]:
-        """Gives the rows that came since the last time.
+        """Reads the rows since the last call.
 
-        Returns:
-            Of each row its values by key: what was logged in it (a picture is a dictionary), and ``_step`` among others
-            of W&B's own.
+        Yields:
+            The values of a row by key: what was logged (an image is a dictionary), ``_step``, and more keys of W&B.
         """
         for content in self._new_records():
             record = self._record.FromString(content)
@@ -51,8 +50,8 @@ class WandbFile:
             self.has_ended = self.has_ended or kind == "exit"
             if kind == "history":
                 row: Row = {}
-                for one in record.history.item:
-                    _put(row, list(one.nested_key) or [one.key], json.loads(one.value_json))
+                for item in record.history.item:
+                    _set_nested(row, list(item.nested_key) or [item.key], json.loads(item.value_json))
                 yield row
 
     def _new_records(self) -> Iterator[bytes]:
@@ -60,13 +59,13 @@ class WandbFile:
             return
         with self._path.open("rb") as file:
             file.seek(self._position)
-            gathered = b""
+            content_so_far = b""
             while (chunk := self._next_chunk(file.tell(), file)) is not None:
                 kind, content = chunk
-                gathered = content if kind in (_WHOLE, _FIRST) else gathered + content
+                content_so_far = content if kind in (_WHOLE, _FIRST) else content_so_far + content
                 if kind in (_WHOLE, _LAST):
                     self._position = file.tell()
-                    yield gathered
+                    yield content_so_far
 
     def _next_chunk(self, position: int, file: Any) -> tuple[int, bytes] | None:
         left_in_block = _BLOCK_SIZE - position % _BLOCK_SIZE
@@ -80,7 +79,7 @@ class WandbFile:
         return (kind, content) if len(content) == length and kind else None
 
 
-def _put(row: Row, path: list[str], value: Any) -> None:
+def _set_nested(row: Row, path: list[str], value: Any) -> None:
     for key in path[:-1]:
         row = row.setdefault(key, {})
     row[path[-1]] = value

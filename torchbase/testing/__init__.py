@@ -1,4 +1,4 @@
-"""Checks for authors of hooks: that a hook is called, observes, repeats itself and resumes as it should.
+"""Checks for authors of hooks: whether a hook only observes, is deterministic, and is resumed exactly.
 
 ::
 
@@ -7,12 +7,12 @@
     def test_the_hook_follows_the_rules():
         print(check_hook(MyHook, observes=True))
 
-For: running a small session with and without a hook, unbroken, stopped and killed, and comparing how the runs end.
+For: running a small session with and without a hook, uninterrupted, stopped and killed, and comparing the results.
 
-In: a function that makes a hook. Out: a `HookReport`; a check that fails raises `torchbase.errors.HookCheckError`.
-No test framework is needed.
+In: a function that creates a hook. Out: a `HookReport`; a failed check raises `torchbase.errors.HookCheckError`. No
+test framework is needed.
 
-Begin with `torchbase.testing.checks`, then read `torchbase.testing.trial`, which does the runs.
+Begin with `torchbase.testing.checks`, then read `torchbase.testing.trial`, which runs the sessions.
 """
 
 from torchbase.testing.checks import (

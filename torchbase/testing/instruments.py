@@ -1,4 +1,4 @@
-"""The hooks that the checks register beside the hook that is checked: what ends a run, and what looks at it."""
+"""The hooks that the checks register in addition to the checked hook: to interrupt a run, and to observe it."""
 
 import io
 import shutil
@@ -21,12 +21,12 @@ from torchbase.testing.other_process import kill_this_process
 
 
 class StopAt:
-    """Stops a run behind an iteration of a phase."""
+    """Stops a run after an iteration of a phase."""
 
     name = "stop_at (of the checks)"
 
     def __init__(self, iteration: int, phase: str = "training") -> None:
-        """Sets where.
+        """Sets the iteration.
 
         Args:
             iteration: The iteration of the phase, counted over the whole run; the first is 1.
@@ -36,124 +36,124 @@ class StopAt:
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
-        """Asks the run to stop where it is to."""
+        """Requests the stop at that iteration."""
         if phase.name == self.phase and phase.progress.iterations == self.iteration:
             run.request_stop("for the test")
 
 
 class KillAt(StopAt):
-    """Kills the process there, by a signal that nothing can catch."""
+    """Kills the process after an iteration, by a signal that can't be caught."""
 
-    # Last: every hook was told of the iteration, and a checkpoint that is due there isn't written.
+    # Last: every hook has been called for the iteration, and a checkpoint that is due after it isn't written.
     @hookimpl(trylast=True)
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
-        """Kills the process where it is to."""
+        """Kills the process at that iteration."""
         if phase.name == self.phase and phase.progress.iterations == self.iteration:
             kill_this_process()
 
 
 class Killed(BaseException):
-    """Ends a run in place of a kill, where it can't be given a process of its own."""
+    """Ends a run instead of a kill, if the run can't have its own process."""
 
 
 class CopyAt(StopAt):
-    """Copies the run directory there, as a kill would leave it, and ends the run."""
+    """Copies the run directory after an iteration, as a kill would leave it, and ends the run."""
 
     def __init__(self, iteration: int, phase: str, folder: Path) -> None:
-        """Sets where, and where to.
+        """Sets the iteration and the target.
 
         Args:
             iteration: The iteration of the phase, counted over the whole run.
             phase: The name of the phase.
-            folder: What the copy is put into, under the name of the run directory.
+            folder: The folder for the copy, which has the name of the run directory.
         """
         super().__init__(iteration, phase)
         self.folder = folder
 
     @hookimpl(trylast=True)
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
-        """Copies what there is, where it is to."""
+        """Copies the run directory at that iteration."""
         if phase.name == self.phase and phase.progress.iterations == self.iteration and run.run_directory is not None:
             run.run_directory.writes.wait()  # a folder that is being written can't be copied
             shutil.copytree(run.run_directory.path, self.folder / run.run_directory.path.name)
             raise Killed
 
 
-class Tally:
-    """Writes down each thing that the hooks were told, in a file that outlives a kill."""
+class EventLog:
+    """Writes each event to a file, which survives a kill."""
 
-    name = "tally (of the checks)"
+    name = "event_log (of the checks)"
 
     def __init__(self, file: TextIO) -> None:
-        """Takes the file.
+        """Sets the file.
 
         Args:
-            file: Open for appending, buffered by lines at most.
+            file: A file opened for appending, at most line-buffered.
         """
         self._file = file
 
-    def _note(self, event: str, phase: str, number: int, epoch: int) -> None:
+    def _write(self, event: str, phase: str, number: int, epoch: int) -> None:
         self._file.write(f"{event}\t{phase}\t{number}\t{epoch}\n")
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
-        """Notes an iteration."""
-        self._note("on_iteration_end", phase.name, phase.progress.iterations, run.epoch)
+        """Writes an iteration."""
+        self._write("on_iteration_end", phase.name, phase.progress.iterations, run.epoch)
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
-        """Notes the iterations whose values came."""
+        """Writes the iterations whose values were read."""
         for row in rows:
-            self._note("on_values_read", phase.name, row.iteration, run.epoch)
+            self._write("on_values_read", phase.name, row.iteration, run.epoch)
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
-        """Notes the end of a phase."""
-        self._note("on_phase_end", phase.name, phase.progress.iterations, run.epoch)
+        """Writes the end of a phase."""
+        self._write("on_phase_end", phase.name, phase.progress.iterations, run.epoch)
 
     @hookimpl
     def on_best_epoch(self, run: Run) -> None:
-        """Notes the best epoch so far."""
-        self._note("on_best_epoch", "-", run.epoch, run.epoch)
+        """Writes a new best epoch."""
+        self._write("on_best_epoch", "-", run.epoch, run.epoch)
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
-        """Notes the end of an epoch."""
-        self._note("on_epoch_end", "-", run.epochs_done, run.epoch)
+        """Writes the end of an epoch."""
+        self._write("on_epoch_end", "-", run.epochs_done, run.epoch)
 
 
-class Witness:
-    """Keeps what the hook that is checked holds: when the run has begun, and when it is over."""
+class StateRecorder:
+    """Records the state of the checked hook at the start and the end of a run."""
 
-    name = "witness (of the checks)"
+    name = "state_recorder (of the checks)"
 
     def __init__(self, hook: object) -> None:
-        """Takes the hook.
+        """Sets the hook.
 
         Args:
-            hook: The hook that is checked.
+            hook: The checked hook.
         """
         self._hook = hook
         self.state_at_start: dict[str, Any] | None = None
         self.state_at_end: dict[str, Any] | None = None
         self.attributes_at_end: dict[str, Any] = {}
 
-    # Last, so that the hook has made of the run what it makes of it; listed behind Rehearsal, so before that.
+    # Last, after the hook's own on_run_start; it is listed after Rehearsal, so it is called before that.
     @hookimpl(trylast=True)
     def on_run_start(self) -> None:
-        """Keeps the state, which a checkpoint may have given."""
-        self.state_at_start = state_of(self._hook)
+        """Records the state, which a checkpoint may have restored."""
+        self.state_at_start = copy_state(self._hook)
 
-    # First, as the last checkpoint is written then.
+    # First, since the last checkpoint is written then.
     @hookimpl(tryfirst=True)
     def on_run_end(self) -> None:
-        """Keeps the state, and the attributes."""
-        self.state_at_end = state_of(self._hook)
-        self.attributes_at_end = plain_attributes(self._hook)
+        """Records the state and the attributes."""
+        self.state_at_end = copy_state(self._hook)
+        self.attributes_at_end = copy_plain_attributes(self._hook)
 
 
 class Clock:
-    """Takes the time of the training iterations, from the end of the first one to that of the last one of a phase."""
+    """Measures the time between the ends of consecutive training iterations of a phase."""
 
     name = "clock (of the checks)"
 
@@ -163,19 +163,19 @@ class Clock:
 
     @property
     def microseconds(self) -> float:
-        """How long an iteration took: the fastest tenth of them, which other programs disturbed least."""
+        """The time per iteration: the mean of the fastest tenth, which other programs disturbed least."""
         size = max(1, len(self.seconds) // 10)
         tenths = [self.seconds[first : first + size] for first in range(0, len(self.seconds), size)]
-        return 1e6 * min(statistics.fmean(one) for one in tenths)
+        return 1e6 * min(statistics.fmean(tenth) for tenth in tenths)
 
     @hookimpl
     def on_phase_start(self) -> None:
-        """Forgets the time between two phases."""
+        """Excludes the time between two phases."""
         self._last = None
 
     @hookimpl(trylast=True)
     def on_iteration_end(self, phase: Phase) -> None:
-        """Adds the time since the iteration before."""
+        """Adds the time since the previous iteration."""
         if phase.is_training:
             now = time.perf_counter()
             if self._last is not None:
@@ -183,38 +183,38 @@ class Clock:
             self._last = now
 
 
-def state_of(hook: object) -> dict[str, Any] | None:
+def copy_state(hook: object) -> dict[str, Any] | None:
     """Copies the state of a hook.
 
     Args:
         hook: Any hook.
 
     Returns:
-        What its ``state_dict`` gives; None if it isn't kept in checkpoints.
+        What its ``state_dict`` returns, or None if checkpoints don't save a state of it.
 
     Raises:
-        HookCheckError: If it raises, or that isn't a dictionary.
+        HookCheckError: If ``state_dict`` raises an error or doesn't return a dictionary.
     """
     if not isinstance(hook, Stateful):
         return None
     try:
-        given = hook.state_dict()
+        returned = hook.state_dict()
     except Exception as error:
         raise HookCheckError(
-            f"state_dict() raised {type(error).__name__}: {error}. To fix, let it give a state from on_run_start on: a "
-            "run that is ended there writes a checkpoint, too."
+            f"state_dict() raised {type(error).__name__}: {error}. To fix, let it return a state from on_run_start on: "
+            "a run that ends there writes a checkpoint, too."
         ) from error
-    if not isinstance(given, Mapping):
+    if not isinstance(returned, Mapping):
         raise HookCheckError(
-            f"state_dict() gave {type(given).__name__}, and has to give a dictionary. To fix, return one, with a name "
-            "for each value."
+            f"state_dict() returned {type(returned).__name__}, but a dictionary is expected. To fix, return a "
+            "dictionary with a name for each value."
         )
-    state: dict[str, Any] = HostCopies().of(dict(given))
+    state: dict[str, Any] = HostCopies().of(dict(returned))
     return state
 
 
-def names_not_kept(hook: object) -> list[str]:
-    """Finds what a checkpoint can't keep of a hook's state.
+def find_unsavable(hook: object) -> list[str]:
+    """Finds the values of a hook's state that a checkpoint can't save.
 
     Args:
         hook: Any hook.
@@ -222,27 +222,27 @@ def names_not_kept(hook: object) -> list[str]:
     Returns:
         Names in its state.
     """
-    return [name for name, value in (state_of(hook) or {}).items() if not _can_be_kept(value)]
+    return [name for name, value in (copy_state(hook) or {}).items() if not _can_be_saved(value)]
 
 
-def _can_be_kept(value: Any) -> bool:
+def _can_be_saved(value: Any) -> bool:
     file = io.BytesIO()
     try:
         torch.save(value, file)
         file.seek(0)
         torch.load(file, weights_only=True)
-    except Exception:  # what can't be pickled, or is refused when it is read, may raise anything
+    except Exception:  # pickling and loading may raise anything
         return False
     return True
 
 
-def plain_attributes(hook: object) -> dict[str, Any]:
-    """Copies those attributes of a hook that could be kept in a checkpoint: tensors and plain values.
+def copy_plain_attributes(hook: object) -> dict[str, Any]:
+    """Copies the attributes of a hook that a checkpoint could save: tensors and plain values.
 
     Args:
         hook: Any hook.
     """
-    plain = {name: one for name, one in getattr(hook, "__dict__", {}).items() if _is_plain(one)}
+    plain = {name: value for name, value in getattr(hook, "__dict__", {}).items() if _is_plain(value)}
     attributes: dict[str, Any] = HostCopies().of(plain)
     return attributes
 
@@ -251,5 +251,5 @@ def _is_plain(value: Any, levels: int = 6) -> bool:
     if value is None or isinstance(value, bool | int | float | str | bytes | torch.Tensor):
         return True
     if isinstance(value, Mapping):
-        return levels > 0 and all(_is_plain(one, levels - 1) for one in (*value, *value.values()))
-    return levels > 0 and isinstance(value, list | tuple | set) and all(_is_plain(one, levels - 1) for one in value)
+        return levels > 0 and all(_is_plain(item, levels - 1) for item in (*value, *value.values()))
+    return levels > 0 and isinstance(value, list | tuple | set) and all(_is_plain(item, levels - 1) for item in value)

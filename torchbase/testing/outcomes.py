@@ -1,4 +1,4 @@
-"""What a run ends with, and in what two runs differ."""
+"""The outcome of a run, and the differences between two outcomes."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,24 +13,24 @@ from torchbase.run_directory.record import EPOCHS_FILE, HOOKS_FILE, STATUS_FILE,
 from torchbase.session.base import TrainingBaseSession
 from torchbase.session.summary import RunSummary
 
-# Everything by its part and its name in that, e.g. outcome["network"]["layers.0.weight"].
+# All values by part and name, e.g. outcome["network"]["layers.0.weight"].
 Outcome = dict[str, dict[str, Any]]
 
-LEARNT = ("network", "optimizer", "best network", "best losses", "progress")
-NAMED_AT_MOST = 2
+TRAINED = ("network", "optimizer", "best network", "best losses", "progress")
+MAX_NAMES = 2
 _NAMED_BY_TIME = ("events.out.tfevents.*", "environment*.json", "config_*.json")
 
 
-def outcome_of(session: TrainingBaseSession, summary: RunSummary, state: Mapping[str, Any] | None) -> Outcome:
-    """Gathers everything that a run ends with, but for what is named by time.
+def collect_outcome(session: TrainingBaseSession, summary: RunSummary, state: Mapping[str, Any] | None) -> Outcome:
+    """Collects the results of a run, except files whose names contain the time.
 
     Args:
         session: The session, after it was called.
         summary: What it returned.
-        state: The state of the hook that is checked; None if it has none.
+        state: The state of the checked hook, or None.
 
     Returns:
-        What can be compared, and stays when the run directory is removed.
+        The values to compare. They don't depend on the run directory, which may be removed.
     """
     run_dir = Path(summary.run_dir)
     network = run_dir / NETWORK_FILE
@@ -58,9 +58,9 @@ def read_scalars(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
         run_dir: The run directory.
 
     Returns:
-        By tag, what was recorded: (step, value) in the order of the files.
+        By tag, the recorded values: (step, value) in the order of the files.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # late, since it takes long
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # here, since it is slow
 
     accumulator = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
     return {
@@ -68,56 +68,56 @@ def read_scalars(run_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def differing(expected: Outcome, got: Outcome, parts: Iterable[str] | None = None) -> list[tuple[str, str]]:
+def find_differences(expected: Outcome, got: Outcome, parts: Iterable[str] | None = None) -> list[tuple[str, str]]:
     """Compares two outcomes bit by bit.
 
     Args:
-        expected: One of them.
-        got: The other.
-        parts: The parts to compare; None for all.
+        expected: The first outcome.
+        got: The second outcome.
+        parts: The parts to compare; all by default.
 
     Returns:
-        Part and name of each value that differs, or that one of them lacks.
+        The part and name of each value that differs or is missing in one of the outcomes.
     """
-    lacking = object()
+    missing = object()
     return [
         (part, name)
         for part in (parts if parts is not None else expected)
         for name in {**expected[part], **got[part]}
-        if different_values(expected[part].get(name, lacking), got[part].get(name, lacking))
+        if different_values(expected[part].get(name, missing), got[part].get(name, missing))
     ]
 
 
-def of_the_same_names(outcome: Outcome, names: Outcome) -> Outcome:
-    """Gives the part of an outcome that another one has, too.
+def select_names(outcome: Outcome, names: Outcome) -> Outcome:
+    """Returns the values of an outcome whose names another outcome has, too.
 
     Args:
-        outcome: What to take from.
-        names: Whose names to take.
+        outcome: The outcome to select from.
+        names: The other outcome.
     """
     return {
         part: {name: value for name, value in values.items() if name in names[part]} for part, values in outcome.items()
     }
 
 
-def listed(found: Iterable[tuple[str, str]]) -> str:
-    """Lists parts with their names for a message, and counts the names that go beyond some.
+def format_differences(differences: Iterable[tuple[str, str]]) -> str:
+    """Formats differences by their parts for a message, with at most two names per part.
 
     Args:
-        found: Part and name of each.
+        differences: The part and name of each difference.
 
     Returns:
-        E.g. ``network (layers.0.weight, layers.0.bias and 8 more), optimizer (state)``.
+        A text such as ``network (layers.0.weight, layers.0.bias and 8 more), optimizer (state)``.
     """
     by_part: dict[str, list[str]] = {}
-    for part, name in found:
+    for part, name in differences:
         by_part.setdefault(part, []).append(name)
-    return ", ".join(f"{part} ({_some(names)})" if any(names) else part for part, names in by_part.items())
+    return ", ".join(f"{part} ({_format_names(names)})" if any(names) else part for part, names in by_part.items())
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    return ", ".join(names[:NAMED_AT_MOST]) + more
+def _format_names(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def _averages_of_all_epochs(run_dir: Path) -> dict[str, list[float]]:
@@ -129,13 +129,13 @@ def _averages_of_all_epochs(run_dir: Path) -> dict[str, list[float]]:
 
 
 def _other_files(run_dir: Path) -> list[Path]:
-    left_out = {CONFIG_FILE, NETWORK_FILE, STATUS_FILE, HOOKS_FILE, EPOCHS_FILE}
+    ignored = {CONFIG_FILE, NETWORK_FILE, STATUS_FILE, HOOKS_FILE, EPOCHS_FILE}
     return [
         path
         for path in sorted(run_dir.rglob("*"))
         if path.is_file()
         and path.relative_to(run_dir).parts[0] != STATES_FOLDER
-        and path.name not in left_out
+        and path.name not in ignored
         and not path.name.startswith(".")
         and not any(path.match(pattern) for pattern in _NAMED_BY_TIME)
     ]

@@ -1,4 +1,4 @@
-"""What a hook costs."""
+"""How much time a hook takes."""
 
 import gc
 import statistics
@@ -19,16 +19,17 @@ ITERATIONS = 150
 
 @dataclass(frozen=True)
 class Overhead:
-    """What a hook costs a training iteration.
+    """The time that a hook adds to a training iteration.
 
     Attributes:
-        microseconds: How much longer an iteration takes with the hook, in µs: the fastest tenth of all turns with it
-            over the fastest without it, since other programs only make something slower.
-        low: The lower quartile of the same turn by turn; far from it where other programs disturbed.
+        microseconds: How much longer an iteration takes with the hook, in µs. It compares the fastest tenth of all
+            turns with the hook to that without it, since other programs can only slow down an iteration.
+        low: The lower quartile of the differences of single turns; far from ``microseconds`` if other programs
+            disturbed the measurement.
         high: The upper quartile.
-        without: An iteration without the hook, in µs.
-        iterations: How many iterations were timed in each turn, with the hook and without it.
-        turns: How many turns there were.
+        without: The time of an iteration without the hook, in µs.
+        iterations: The number of timed iterations per turn, with the hook and without it.
+        turns: The number of turns.
     """
 
     microseconds: float
@@ -39,29 +40,28 @@ class Overhead:
     turns: int
 
     def __str__(self) -> str:
-        """A line."""
+        """Formats the overhead in one line."""
         return (
-            f"{self.microseconds:+.1f} µs an iteration over {self.without:.0f} µs without it (turn by turn, quartiles: "
+            f"{self.microseconds:+.1f} µs per iteration on top of {self.without:.0f} µs (quartiles of the turns: "
             f"{self.low:+.1f} to {self.high:+.1f}; {self.turns} turns of {self.iterations} iterations)"
         )
 
 
 def measure_overhead(trial: HookTrial, turns: int = TURNS) -> Overhead:
-    """Takes the time of training iterations with the hook and without it, in turns.
+    """Measures the time of training iterations with and without the hook, in turns.
 
-    In the tiny session there are more samples than otherwise. What the hook does between two phases isn't in it.
+    The tiny session has more samples than in the checks. What the hook does between two phases isn't measured.
 
     Args:
         trial: The runs of the hook.
-        turns: How many turns count, at least 2; one more comes before them.
+        turns: The number of turns that count, at least 2; one more turn precedes them.
 
     Returns:
-        The time that an iteration takes more with the hook. To be printed, and not to be asserted: it is another on
-        each machine.
+        The time that the hook adds to an iteration. Print it, but don't assert on it: it depends on the machine.
     """
     if trial.session_class is NoisySession:
         trial = HookTrial(trial.make_hook, config=_longer(trial.config))
-    with _no_garbage_collected():
+    with _without_garbage_collection():
         pairs = [(_time(trial, with_hook=False), _time(trial, with_hook=True)) for _ in range(turns + 1)][1:]
     without = [pair[0].microseconds for pair in pairs]
     with_hook = [pair[1].microseconds for pair in pairs]
@@ -76,14 +76,14 @@ def _longer(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _no_garbage_collected() -> Iterator[None]:
+def _without_garbage_collection() -> Iterator[None]:
     gc.collect()
-    collects = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collects:
+        if was_enabled:
             gc.enable()
 
 

@@ -1,4 +1,4 @@
-"""What the checks of a hook found, to be read."""
+"""The results of the checks of a hook as text."""
 
 import textwrap
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ WRAPPER = textwrap.TextWrapper(110 - INDENT, break_long_words=False, break_on_hy
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of one check.
+    """The result of one check.
 
     Attributes:
-        name: What was checked, in a word or two.
-        passed: Whether the hook keeps what is asked of it.
-        text: What was done and seen; where it failed, what differs and how to mend it.
+        name: The name of the check.
+        passed: Whether the hook passed the check.
+        text: What was checked; if the check failed, the differences and how to fix them.
     """
 
     name: str
@@ -24,20 +24,20 @@ class CheckResult:
     text: str
 
     def __str__(self) -> str:
-        """A paragraph with a hanging indent."""
-        head = f"  {'ok    ' if self.passed else 'FAILED'}  {self.name:<12}"
-        return _paragraph(head, self.text)
+        """Formats the result as a paragraph with a hanging indent."""
+        header = f"  {'ok    ' if self.passed else 'FAILED'}  {self.name:<12}"
+        return _paragraph(header, self.text)
 
 
 @dataclass(frozen=True)
 class HookReport:
-    """What the checks of a hook found; ``print`` shows it.
+    """The results of all checks of a hook; ``print`` shows them.
 
     Attributes:
         hook: The name of the hook.
         session: The class of the session in which it was tried.
-        results: What came of each check.
-        overhead: What the hook costs; None where it wasn't measured.
+        results: The result of each check.
+        overhead: The time that the hook takes; None if it wasn't measured.
     """
 
     hook: str
@@ -48,16 +48,16 @@ class HookReport:
     @property
     def is_good(self) -> bool:
         """Whether all checks passed."""
-        return all(one.passed for one in self.results)
+        return all(result.passed for result in self.results)
 
     def __str__(self) -> str:
-        """The findings, a paragraph each."""
-        failed = sum(not one.passed for one in self.results)
-        said = f"{failed} of {len(self.results)} checks failed" if failed else f"{len(self.results)} checks passed"
+        """Formats the report, with a paragraph per check."""
+        failed = sum(not result.passed for result in self.results)
+        total = f"{failed} of {len(self.results)} checks failed" if failed else f"{len(self.results)} checks passed"
         cost = [] if self.overhead is None else [_paragraph(f"  cost    {'':<12}", str(self.overhead))]
-        return "\n".join([f"The hook '{self.hook}' in {self.session}: {said}", *map(str, self.results), *cost])
+        return "\n".join([f"The hook '{self.hook}' in {self.session}: {total}", *map(str, self.results), *cost])
 
 
-def _paragraph(head: str, text: str) -> str:
-    lines = [line for one in text.splitlines() for line in WRAPPER.wrap(one)]
-    return head + ("\n" + " " * INDENT).join(lines)
+def _paragraph(header: str, text: str) -> str:
+    lines = [wrapped for line in text.splitlines() for wrapped in WRAPPER.wrap(line)]
+    return header + ("\n" + " " * INDENT).join(lines)

@@ -1,4 +1,4 @@
-"""The smallest session that trains: a few dozen samples, made in memory, and everything random that a training has."""
+"""The smallest session that trains: a few dozen samples in memory, and everything random that a training has."""
 
 import copy
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ TINY_CONFIG: dict[str, dict[str, Any]] = {
 
 
 def tiny_config(**session: Any) -> dict[str, dict[str, Any]]:
-    """Gives the config of `TinySession`.
+    """Returns the config of `TinySession`.
 
     Args:
         **session: Keys of its section ``session`` to add or change.
@@ -36,16 +36,16 @@ def tiny_config(**session: Any) -> dict[str, dict[str, Any]]:
 
 
 def tiny_dataset(number_of_rows: int = 18, offset: float = 0.0) -> "Dataset":
-    """Makes a dataset of three numbers a row, ``x``, their sum, ``y``, and the row's number as a string, ``name``.
+    """Creates a dataset: three numbers per row, ``x``, their sum, ``y``, and the row's number as a string, ``name``.
 
     Args:
-        number_of_rows: How many rows.
-        offset: What is added to each ``x``, so that two sets differ.
+        number_of_rows: The number of rows.
+        offset: A number that is added to each ``x``, to create different sets.
 
     Returns:
         The same dataset for the same arguments.
     """
-    from datasets import Dataset  # late, since it takes long to import
+    from datasets import Dataset  # here, since its import is slow
 
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(number_of_rows, 3, generator=generator) + offset
@@ -78,19 +78,19 @@ class TinyNetwork(torch.nn.Module):
 
 
 class TinySession(TrainingBaseSession):
-    """Learns sums: 5 training iterations an epoch, a validation set that votes and one that is for demo.
+    """Learns sums: 5 training iterations per epoch, a validation set that votes and one that is only for demo.
 
     ``config["data"]["training_samples"]`` makes the training set larger.
     """
 
     def init_datasets(self) -> "tuple[Dataset, ValidationDatasetsDict]":
-        """Gives the training set and two validation sets."""
+        """Returns the training set and two validation sets."""
         return tiny_dataset(self.config_data.get("training_samples", 18)), ValidationDatasetsDict(
             datasets=(tiny_dataset(10, 0.1), tiny_dataset(6, 5.0)), only_for_demo=(False, True), names=("valid", "demo")
         )
 
     def init_network(self) -> TinyNetwork:
-        """Gives the network."""
+        """Returns the network."""
         return TinyNetwork(self.config_network["dropout"])
 
     def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
@@ -102,14 +102,14 @@ class TinySession(TrainingBaseSession):
         return torch.nn.functional.mse_loss(output, target)
 
     def init_metrics(self) -> None:
-        """Gives no metrics."""
+        """Returns no metrics."""
 
 
 class NoisySession(TinySession):
-    """The same, with an optimizer that draws random numbers, so that it is seen when a hook draws right before it."""
+    """A `TinySession` whose optimizer draws random numbers, to detect hooks that draw right before it."""
 
     def init_optimizer(self) -> torch.optim.Optimizer:
-        """Gives the default optimizer, which adds noise to the gradients before it uses them."""
+        """Returns the default optimizer, which adds noise to the gradients before it uses them."""
         optimizer = super().init_optimizer()
         optimizer.register_step_pre_hook(_add_noise)
         return optimizer

@@ -1,4 +1,4 @@
-"""Where two runs part: what an iteration works with, looked at again and again in both."""
+"""Where two runs diverge: checksums of what an iteration uses, at several points of both runs."""
 
 import zlib
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from torchbase.randomness import capture_streams
 
 RANDOM_STREAMS = "random streams"
 MODE = "mode of the network"
-# Those go around others or are told at any time, so a hook may do something in them wherever two runs part.
-EVERYWHERE = ("run_phase", "run_iteration", "log_")
+# These wrap other events or fire at any time, so a hook may act in them wherever two runs diverge.
+ANYTIME = ("run_phase", "run_iteration", "log_")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Point:
     """A point in a run.
 
     Attributes:
-        event: The event that was told there.
+        event: The event at this point.
         phase: The name of the phase.
         iteration: The iteration of the phase, counted over the whole run.
     """
@@ -36,69 +36,69 @@ class Point:
     iteration: int
 
     def __str__(self) -> str:
-        """Names it in a message."""
+        """Formats the point for a message."""
         return self.event if self.event == "on_run_end" else f"{self.event} of {self.phase} iteration {self.iteration}"
 
 
 @dataclass
 class Trace:
-    """Notes at several points of each iteration what it works with: a checksum for each tensor.
+    """Records what an iteration uses, at several points of each iteration: a checksum for each tensor.
 
     Attributes:
-        points: The checksums by what they are of, for each point.
+        points: The checksums by name, for each point.
     """
 
     name = "trace (of the checks)"
     points: dict[Point, dict[str, Any]] = field(default_factory=dict)
 
-    # All of them last, so that the hook that is looked at has done what it does there.
+    # All of them last, after the checked hook.
     @hookimpl(trylast=True)
     def on_iteration_start(self, run: Run, phase: Phase) -> None:
-        """Notes what the iteration begins with; the random streams are seeded afterwards."""
-        self._note("on_iteration_start", run, phase, iteration=phase.progress.iterations + 1)
+        """Records the start of an iteration; the random streams are seeded afterwards."""
+        self._add("on_iteration_start", run, phase, iteration=phase.progress.iterations + 1)
 
     @hookimpl(trylast=True)
     def on_loss_computed(self, run: Run, phase: Phase, loss: torch.Tensor) -> None:
-        """Notes what the forward pass has come to."""
+        """Records the result of the forward pass."""
         more = {"loss": loss, RANDOM_STREAMS: _streams(run)}
-        self._note("on_loss_computed", run, phase, phase.progress.iterations + 1, more)
+        self._add("on_loss_computed", run, phase, phase.progress.iterations + 1, more)
 
     @hookimpl(trylast=True)
     def on_gradients_ready(self, run: Run) -> None:
-        """Notes what the backward pass has come to."""
+        """Records the result of the backward pass."""
         more = {RANDOM_STREAMS: _streams(run)}
-        self._note("on_gradients_ready", run, run.training, run.progress.iterations + 1, more)
+        self._add("on_gradients_ready", run, run.training, run.progress.iterations + 1, more)
 
     @hookimpl(trylast=True)
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
-        """Notes what was learnt."""
-        self._note("on_iteration_end", run, phase, phase.progress.iterations)
+        """Records the result of the iteration."""
+        self._add("on_iteration_end", run, phase, phase.progress.iterations)
 
     @hookimpl(trylast=True)
     def on_run_end(self, run: Run) -> None:
-        """Notes what the run ends with."""
-        self._note("on_run_end", run, run.training, run.progress.iterations)
+        """Records the result of the run."""
+        self._add("on_run_end", run, run.training, run.progress.iterations)
 
-    def _note(self, event: str, run: Run, phase: Phase, iteration: int, more: Mapping[str, Any] | None = None) -> None:
+    def _add(self, event: str, run: Run, phase: Phase, iteration: int, more: Mapping[str, Any] | None = None) -> None:
         network = network_of(run)
-        looked_at = {
+        values = {
             "network": network.state_dict(),
             MODE: {name: module.training for name, module in network.named_modules()},
-            "gradients": {name: one.grad for name, one in network.named_parameters()},
+            "gradients": {name: parameter.grad for name, parameter in network.named_parameters()},
             "optimizer": optimizer_of(run).state_dict(),
             **(more or {}),
         }
-        self.points[Point(event, phase.name, iteration)] = _checksums(looked_at)
+        self.points[Point(event, phase.name, iteration)] = _checksums(values)
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where two runs part.
+    """Where two runs diverge.
 
     Attributes:
-        before: The last point at which they agreed; None if they never did.
+        before: The last point at which the runs agree; None if they never do.
         at: The first point at which they differ.
-        what: Each thing that differs there: the network, the random streams and so on, and its name in that.
+        what: The part (the network, the random streams and so on) and name of each difference at that point.
     """
 
     before: Point | None
@@ -106,15 +106,15 @@ class Divergence:
     what: tuple[tuple[str, str], ...]
 
     def is_in(self, part: str) -> bool:
-        """Tells whether they differ in a part.
+        """Whether the runs differ in a part.
 
         Args:
             part: The network, the random streams and so on.
         """
-        return any(part == one for one, _ in self.what)
+        return any(part == different for different, _ in self.what)
 
     def events_between(self, events: list[str]) -> list[str]:
-        """Gives those of a hook's events that were told between the two points, or may have been.
+        """Returns the events of a hook that fired between the two points, or may have fired.
 
         Args:
             events: The events that the hook implements.
@@ -122,19 +122,19 @@ class Divergence:
         first = 0 if self.before is None else EVENT_NAMES.index(self.before.event)
         last = EVENT_NAMES.index(self.at.event)
         between = range(first, last + 1) if first <= last else (*range(first, len(EVENT_NAMES)), *range(last + 1))
-        told = {EVENT_NAMES[number] for number in between}
-        return [event for event in events if event in told or event.startswith(EVERYWHERE)]
+        possible = {EVENT_NAMES[number] for number in between}
+        return [event for event in events if event in possible or event.startswith(ANYTIME)]
 
 
 def find_divergence(expected: Trace, got: Trace) -> Divergence | None:
-    """Finds where a run parts from another.
+    """Finds where two runs diverge.
 
     Args:
-        expected: The one.
-        got: The other.
+        expected: The first run.
+        got: The second run.
 
     Returns:
-        The first point at which they differ; None if they don't at any that both have.
+        The first point at which they differ; None if all their common points are equal.
     """
     before = None
     for point, sums in expected.points.items():
@@ -155,9 +155,9 @@ def _streams(run: Run) -> dict[str, str]:
 
 def _checksums(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _checksums(one) for key, one in value.items()}
+        return {str(key): _checksums(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_checksums(one) for one in value]
+        return [_checksums(item) for item in value]
     if isinstance(value, torch.Tensor):
         dense = value.detach() if value.layout is torch.strided else value.detach().to_dense()
         return zlib.crc32(dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

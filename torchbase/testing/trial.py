@@ -1,4 +1,4 @@
-"""The runs in which a hook is tried: without it, unbroken, stopped or killed and resumed."""
+"""The runs in which a hook is tried: without it, uninterrupted, stopped or killed and resumed."""
 
 import copy
 import shutil
@@ -16,22 +16,22 @@ from torchbase.errors import HookCheckError, RunDirectoryError
 from torchbase.hooks import Console
 from torchbase.run_directory.names import STATES_FOLDER
 from torchbase.session.base import TrainingBaseSession
-from torchbase.testing.instruments import CopyAt, KillAt, Killed, StopAt, Tally, Witness, names_not_kept
-from torchbase.testing.other_process import call_in_a_process
-from torchbase.testing.outcomes import outcome_of
+from torchbase.testing.instruments import CopyAt, EventLog, KillAt, Killed, StateRecorder, StopAt, find_unsavable
+from torchbase.testing.other_process import call_in_process
+from torchbase.testing.outcomes import collect_outcome
 from torchbase.testing.tiny_session import NoisySession, tiny_config
-from torchbase.testing.tried_run import TriedRun, told_in
+from torchbase.testing.tried_run import TriedRun, read_events
 
-TALLY_FILE = "tally.txt"
+EVENTS_FILE = "events.txt"
 
 
 class HookTrial:
-    """Runs of one hook in one session; those that several checks need are done once.
+    """Runs of one hook in one session. Runs that several checks need are run once.
 
     Attributes:
-        make_hook: Makes the hook anew for each run.
+        make_hook: Creates a new hook for each run.
         session_class: The class of the sessions.
-        config: Their config; it has a seed.
+        config: Their config, which has a seed.
     """
 
     def __init__(
@@ -43,19 +43,19 @@ class HookTrial:
         """Prepares the runs.
 
         Args:
-            make_hook: Makes the hook; called without arguments, for each run anew. What can be imported (a class, a
-                function, a ``functools.partial`` of one) can be tried in a process of its own, too.
-            session_class: The class of the session to try it in, with the constructor of `TrainingBaseSession`; without
-                one `NoisySession`, which is tiny.
-            config: The config of the session; without one that of the tiny session.
+            make_hook: Creates the hook; called without arguments, once for each run. If it can be imported (a class, a
+                function, a ``functools.partial`` of one), the hook can also be tried in another process.
+            session_class: The class of the session in which the hook is tried, with the constructor of
+                `TrainingBaseSession`; by default `NoisySession`, which is tiny.
+            config: The config of the session; by default the config of the tiny session.
 
         Raises:
-            HookCheckError: If a class is given and no config.
+            HookCheckError: If a class is passed without a config.
         """
         if session_class is not None and config is None:
             raise HookCheckError(
-                f"{session_class.__name__} was given, and no config for it. To fix, give one, with few epochs and "
-                "little data: about thirty runs are made with it."
+                f"{session_class.__name__} was passed without a config. To fix, pass a config, too, with few epochs "
+                "and little data: there are about thirty runs."
             )
         self.make_hook = make_hook
         self.session_class = session_class if session_class is not None else NoisySession
@@ -63,7 +63,7 @@ class HookTrial:
         section = self.config.setdefault("session", {})
         if section.get("seed") is None:
             section["seed"] = 1
-        section["dataloader_num_workers"] = 0  # the number makes no difference, and workers take long to start
+        section["dataloader_num_workers"] = 0  # the number makes no difference, and workers start slowly
         self._stopped: dict[tuple[str, int], TriedRun] = {}
 
     @cached_property
@@ -73,82 +73,82 @@ class HookTrial:
 
     @cached_property
     def without(self) -> TriedRun:
-        """An unbroken run without the hook."""
+        """An uninterrupted run without the hook."""
         return self.run(with_hook=False)
 
     @cached_property
     def unbroken(self) -> TriedRun:
-        """An unbroken run with the hook."""
+        """An uninterrupted run with the hook."""
         return self.run()
 
     @cached_property
     def again(self) -> TriedRun:
-        """The same a second time."""
+        """A second uninterrupted run with the hook."""
         return self.run()
 
     def run(self, *, with_hook: bool = True, watched_by: Sequence[object] = ()) -> TriedRun:
         """Runs a session from its start to its end.
 
         Args:
-            with_hook: Whether the hook is there.
-            watched_by: Hooks to register behind it.
+            with_hook: Whether the hook is registered.
+            watched_by: Hooks to register after it.
 
         Returns:
             The run.
 
         Raises:
-            HookCheckError: If it ends with an error.
+            HookCheckError: If the run ends with an error.
         """
         with _folder() as parent:
-            return self._live(parent, self.make_hook() if with_hook else None, *watched_by)
+            return self._run_session(parent, self.make_hook() if with_hook else None, *watched_by)
 
     def stopped_at(self, phase: str, iteration: int) -> TriedRun:
-        """Gives the run of `run_stopped`, which is done once; see `run_stopped`."""
+        """Returns the run of `run_stopped`, which is run once; see `run_stopped`."""
         if (phase, iteration) not in self._stopped:
             self._stopped[phase, iteration] = self.run_stopped(phase, iteration)
         return self._stopped[phase, iteration]
 
     def run_stopped(self, phase: str, iteration: int, watched_by: Sequence[object] = ()) -> TriedRun:
-        """Stops a run, and goes on with it.
+        """Stops a run, and resumes it.
 
         Args:
             phase: The name of the phase in which to stop.
-            iteration: The iteration of the phase, counted over the whole run, behind which to stop.
-            watched_by: Hooks to register behind the hook.
+            iteration: The iteration after which to stop, of the phase, counted over the whole run.
+            watched_by: Hooks to register after the hook.
 
         Returns:
-            The run, both parts as one.
+            The run, with both parts.
 
         Raises:
-            HookCheckError: If one of them ends with an error.
+            HookCheckError: If a part ends with an error.
         """
         with _folder() as parent:
-            self._live(parent, self.make_hook(), *watched_by, StopAt(iteration, phase))
-            return self._go_on(parent, *watched_by)
+            self._run_session(parent, self.make_hook(), *watched_by, StopAt(iteration, phase))
+            return self._resume(parent, *watched_by)
 
     def run_killed(self, phase: str, iteration: int) -> TriedRun:
-        """Kills a run in a process of its own, and goes on with it.
+        """Kills a run in another process, and resumes it.
 
-        Where the hook can't be made in another process, the run directory is copied at that point in place of a kill.
+        If another process can't create the hook, the run directory is copied at that point instead.
 
         Args:
             phase: The name of the phase in which to kill it.
-            iteration: The iteration of the phase, counted over the whole run, at whose end to kill it.
+            iteration: The iteration at whose end to kill it, of the phase, counted over the whole run.
 
         Returns:
-            The run, both parts as one.
+            The run, with both parts.
 
         Raises:
-            HookCheckError: If one of them ends with an error, or the first isn't killed.
+            HookCheckError: If a part ends with an error, or the first part isn't killed.
         """
         with _folder() as parent:
-            there = self.with_keys()  # without the runs that were done already, which need not be sent
-            ended = call_in_a_process(partial(there.live_until_killed, parent, phase, iteration))
-            if ended.could_begin and not ended.was_killed:
-                raise HookCheckError(f"A run in a process of its own ended before it was to be killed:\n{ended.said}")
-            if not ended.could_begin:
+            trial = self.with_keys()  # without the finished runs, which need not be sent
+            result = call_in_process(partial(trial.live_until_killed, parent, phase, iteration))
+            if result.could_start and not result.was_killed:
+                raise HookCheckError(f"A run in another process ended before it could be killed:\n{result.message}")
+            if not result.could_start:
                 self.live_until_copied(parent, phase, iteration)
-            return self._go_on(parent, note=ended.said if not ended.could_begin else "")
+            return self._resume(parent, note=result.message if not result.could_start else "")
 
     def live_until_killed(self, parent: Path, phase: str, iteration: int) -> None:
         """Runs a session that kills its process.
@@ -156,26 +156,26 @@ class HookTrial:
         Args:
             parent: The folder of the run directory.
             phase: The name of the phase in which to kill it.
-            iteration: The iteration of the phase, counted over the whole run, at whose end to kill it.
+            iteration: The iteration at whose end to kill it, of the phase, counted over the whole run.
         """
-        self._live(parent, self.make_hook(), KillAt(iteration, phase))
+        self._run_session(parent, self.make_hook(), KillAt(iteration, phase))
 
     def live_until_copied(self, parent: Path, phase: str, iteration: int) -> None:
         """Runs a session until its run directory is copied, as a kill would leave it.
 
         Args:
-            parent: The folder to copy it into.
+            parent: The folder for the copy.
             phase: The name of the phase in which to copy it.
-            iteration: The iteration of the phase, counted over the whole run, at whose end to copy it.
+            iteration: The iteration at whose end to copy it, of the phase, counted over the whole run.
         """
         with _folder() as original:
             try:
-                self._live(original, self.make_hook(), CopyAt(iteration, phase, parent))
+                self._run_session(original, self.make_hook(), CopyAt(iteration, phase, parent))
             except Killed:
-                shutil.copy(original / TALLY_FILE, parent)
+                shutil.copy(original / EVENTS_FILE, parent)
 
     def with_keys(self, **keys: Any) -> "HookTrial":
-        """Gives a trial of the same hook with another config.
+        """Returns a trial of the same hook with another config.
 
         Args:
             **keys: Keys of the section ``session`` to add or change.
@@ -184,20 +184,20 @@ class HookTrial:
         return HookTrial(self.make_hook, self.session_class, config)
 
     def session(self, parent: Path, hooks: Sequence[object], tag: str | None = None) -> TrainingBaseSession:
-        """Makes a session that has hooks behind the default ones, so that they hear ``on_setup_start``, too.
+        """Creates a session with hooks after the default hooks, so that they are called for ``on_setup_start``, too.
 
         Args:
             parent: The folder of the run directory.
             hooks: The hooks.
-            tag: The run to go on with; None for a new one.
+            tag: The run to resume; None for a new run.
 
         Returns:
-            A session that shows nothing in the terminal.
+            A session without console output.
         """
 
         def default_hooks(session: TrainingBaseSession) -> list[object]:
             standard = self.session_class.default_hooks(session)
-            return [*(one for one in standard if not isinstance(one, Console)), *hooks]
+            return [*(hook for hook in standard if not isinstance(hook, Console)), *hooks]
 
         kind = type(self.session_class.__name__, (self.session_class,), {"default_hooks": default_hooks})
         session: TrainingBaseSession = kind(
@@ -205,21 +205,21 @@ class HookTrial:
         )
         return session
 
-    def _live(self, parent: Path, hook: object | None, *others: object, tag: str | None = None) -> TriedRun:
-        witness = Witness(hook)
-        tested = () if hook is None else (hook,)
-        with (parent / TALLY_FILE).open("a", buffering=1, encoding="utf-8") as tally, _errors_explained(hook):
-            session = self.session(parent, [*tested, Tally(tally), witness, *others], tag)
+    def _run_session(self, parent: Path, hook: object | None, *others: object, tag: str | None = None) -> TriedRun:
+        recorder = StateRecorder(hook)
+        checked = () if hook is None else (hook,)
+        with (parent / EVENTS_FILE).open("a", buffering=1, encoding="utf-8") as file, _errors_explained(hook):
+            session = self.session(parent, [*checked, EventLog(file), recorder, *others], tag)
             summary = session()
-        outcome, told = outcome_of(session, summary, witness.state_at_end), told_in(parent / TALLY_FILE)
-        return TriedRun(outcome, told, witness.attributes_at_end, restored_state=witness.state_at_start)
+        outcome, events = collect_outcome(session, summary, recorder.state_at_end), read_events(parent / EVENTS_FILE)
+        return TriedRun(outcome, events, recorder.attributes_at_end, restored_state=recorder.state_at_start)
 
-    def _go_on(self, parent: Path, *others: object, note: str = "") -> TriedRun:
+    def _resume(self, parent: Path, *others: object, note: str = "") -> TriedRun:
         (run_dir,) = (path for path in parent.iterdir() if path.is_dir())
-        saved = newest_whole_checkpoint(run_dir / STATES_FOLDER)
-        kept = saved.parts["training"]["hooks"].get(self.name) if saved is not None else None
-        run = self._live(parent, self.make_hook(), *others, tag=run_dir.name)
-        return replace(run, kept_state=kept, note=note)
+        checkpoint = newest_whole_checkpoint(run_dir / STATES_FOLDER)
+        state = checkpoint.parts["training"]["hooks"].get(self.name) if checkpoint is not None else None
+        run = self._run_session(parent, self.make_hook(), *others, tag=run_dir.name)
+        return replace(run, saved_state=state, note=note)
 
 
 @contextmanager
@@ -237,8 +237,8 @@ def _errors_explained(hook: object | None) -> Iterator[None]:
     except Exception as error:
         which = "without the hook" if hook is None else "with the hook"
         notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-        explained = f"A run {which} ended with {type(error).__name__}: {error}{notes}"
-        names = names_not_kept(hook) if isinstance(error, RunDirectoryError) else []
+        message = f"A run {which} ended with {type(error).__name__}: {error}{notes}"
+        names = find_unsavable(hook) if isinstance(error, RunDirectoryError) else []
         if names:
-            explained += f". Of its state_dict() {', '.join(map(repr, names))} can't be kept in a checkpoint."
-        raise HookCheckError(explained) from error
+            message += f". A checkpoint can't save {', '.join(map(repr, names))} of its state_dict()."
+        raise HookCheckError(message) from error

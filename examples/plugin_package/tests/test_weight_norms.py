@@ -7,7 +7,7 @@ from torchbase import hookimpl
 from torchbase.testing import HookTrial, TinySession, check_hook, read_scalars, tiny_config
 
 
-def test_it_keeps_to_the_rules_of_a_hook():
+def test_it_follows_the_rules_of_a_hook():
     print(check_hook(WeightNorms, observes=True))  # pytest -rP shows the report
 
 
@@ -20,11 +20,11 @@ class ByHand:
     @hookimpl
     def on_iteration_end(self, run, phase):
         if phase.is_training:
-            squares = sum(one.double().square().sum().item() for one in run.network.parameters())
+            squares = sum(parameter.double().square().sum().item() for parameter in run.network.parameters())
             self.norms.append(math.sqrt(squares))
 
 
-def test_the_curves_are_those_of_the_weights(tmp_path):
+def test_the_curves_match_the_weights(tmp_path):
     session = TinySession({**tiny_config(), "data": {"weight_norms": {"decay": 0.5}}}, tmp_path)
     by_hand = ByHand()
     session.register(WeightNorms())

@@ -1,4 +1,4 @@
-"""A hook for torchbase that records how large the weights of a network are."""
+"""A hook for torchbase that records the norm of a network's weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,10 @@ __all__ = ["WeightNorms"]
 class WeightNorms:
     """Records the norm of all weights after each training iteration, and its running mean.
 
-    The curves are ``training/weight_norm/iterations`` and ``training/weight_norm_mean/iterations``. A norm that grows
-    and grows asks for weight decay, one that jumps for a lower learning rate.
+    The curves are ``training/weight_norm/iterations`` and ``training/weight_norm_mean/iterations``. If the norm keeps
+    growing, try weight decay; if it jumps, try a lower learning rate.
 
-    ``config["data"]["weight_norms"]["decay"]`` says how much of the mean is kept at each iteration; 0.98 without it.
+    ``config["data"]["weight_norms"]["decay"]`` is the decay of the running mean per iteration, by default 0.98.
     """
 
     def __init__(self) -> None:
@@ -25,28 +25,28 @@ class WeightNorms:
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Reads the settings, since a plugin is made without arguments."""
+        """Reads the settings, since a plugin is created without arguments."""
         self.decay = run.config.get("data", {}).get("weight_norms", {}).get("decay", self.decay)
-        if self.mean is not None:  # a checkpoint gave it, on the CPU
+        if self.mean is not None:  # a checkpoint restored it, on the CPU
             self.mean = self.mean.to(run.device)
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
-        """Records both, without waiting for the device."""
+        """Records the norm and its mean, without synchronizing with the device."""
         if phase.is_training and run.network is not None:
-            norm = torch.nn.utils.get_total_norm([one.detach() for one in run.network.parameters()])
+            norm = torch.nn.utils.get_total_norm([parameter.detach() for parameter in run.network.parameters()])
             self.mean = norm if self.mean is None else self.mean.lerp(norm, 1 - self.decay)
             run.log("weight_norm", norm)
             run.log("weight_norm_mean", self.mean)
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the mean, so that a run that is resumed goes on with it."""
+        """Returns the mean, so that a resumed run continues with it."""
         return {"mean": self.mean}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the mean.
+        """Restores the mean.
 
         Args:
-            state: What `state_dict` gave.
+            state: What `state_dict` returned.
         """
         self.mean = state["mean"]
