@@ -1,0 +1,120 @@
+"""Copies of a network's state in memory, to undo what a forward pass changes."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.parameter import is_lazy
+
+
+@dataclass(frozen=True)
+class NetworkCopy:
+    """The state of a network at one moment.
+
+    Attributes:
+        modes: Each module and whether it was in training mode.
+        buffers: The module, the name, the buffer and a copy of its values.
+        parameters: By name, the parameter and a copy of its values.
+        extra_states: Each module that has an extra state, and a copy of it.
+        empty_buffers: The module and the name of each buffer that was None when `NetworkCopier` was made.
+    """
+
+    modes: list[tuple[torch.nn.Module, bool]]
+    buffers: list[tuple[torch.nn.Module, str, torch.Tensor, torch.Tensor]]
+    parameters: dict[str, tuple[torch.nn.Parameter, torch.Tensor]]
+    extra_states: list[tuple[torch.nn.Module, Any]]
+    empty_buffers: frozenset[tuple[torch.nn.Module, str]]
+
+    def restore(self) -> None:
+        """Gives the network its former state, in place; it can be called several times."""
+        with torch.no_grad():
+            self._restore_buffers()
+            for parameter, former in self.parameters.values():
+                parameter.copy_(former)
+        for module, state in self.extra_states:
+            module.set_extra_state(copy.deepcopy(state))
+        for module, is_training in self.modes:
+            module.training = is_training
+
+    def changed_parameters(self) -> list[str]:
+        """Returns the names of the copied parameters whose values differ now, in a bit at least."""
+        return [name for name, (parameter, former) in self.parameters.items() if not _same_bits(parameter, former)]
+
+    def _restore_buffers(self) -> None:
+        known = {(module, name) for module, name, _, _ in self.buffers}
+        for module, _ in self.modes:
+            for name in [name for name, _ in module.named_buffers(recurse=False) if (module, name) not in known]:
+                if (module, name) in self.empty_buffers:
+                    setattr(module, name, None)
+                else:  # registered since
+                    delattr(module, name)
+        for module, name, buffer, former in self.buffers:
+            if buffer.shape != former.shape:  # it was resized in place
+                buffer.resize_(former.shape)
+            setattr(module, name, buffer.copy_(former))
+
+
+class NetworkCopier:
+    """Copies the state of a network.
+
+    A copy holds what a forward pass may change: the buffers (also those that are None or not persistent), the
+    parameters that require no gradient (of a momentum encoder), the extra state of modules, and their modes. The
+    optimizer alone changes the other parameters in most programs; they are copied on request.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        """Looks up once what every copy needs.
+
+        Args:
+            network: The network.
+        """
+        self._network = network
+        self._empty_buffers = frozenset(
+            (module, name) for module in network.modules() for name in dir(module) if _is_empty_buffer(module, name)
+        )
+
+    def copy(self, with_trained_parameters: bool = False) -> NetworkCopy:
+        """Copies the state as it is now.
+
+        Args:
+            with_trained_parameters: Whether the parameters that require a gradient are copied, too.
+
+        Returns:
+            The copy. Parameters of lazy modules that have no values yet are left out.
+        """
+        modules = list(self._network.modules())
+        return NetworkCopy(
+            modes=[(module, module.training) for module in modules],
+            buffers=[
+                (module, name, buffer, buffer.detach().clone())
+                for module in modules
+                for name, buffer in module.named_buffers(recurse=False)
+                if not is_lazy(buffer)
+            ],
+            parameters={
+                name: (parameter, parameter.detach().clone())
+                for name, parameter in self._network.named_parameters()
+                if not is_lazy(parameter) and (with_trained_parameters or not parameter.requires_grad)
+            },
+            extra_states=[
+                (module, copy.deepcopy(module.get_extra_state())) for module in modules if _has_extra_state(module)
+            ],
+            empty_buffers=self._empty_buffers,
+        )
+
+
+def _is_empty_buffer(module: torch.nn.Module, name: str) -> bool:
+    # Buffers, parameters and modules are no attributes of the object or its class; those that are None have no list.
+    if name in vars(module) or hasattr(type(module), name):
+        return False
+    return getattr(module, name, module) is None
+
+
+def _has_extra_state(module: torch.nn.Module) -> bool:
+    return type(module).get_extra_state is not torch.nn.Module.get_extra_state
+
+
+def _same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
+    first, second = first.detach().contiguous(), second.contiguous()
+    return torch.equal(first.view(-1).view(torch.uint8), second.view(-1).view(torch.uint8))
