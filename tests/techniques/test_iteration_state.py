@@ -1,6 +1,7 @@
 import torch
 
 from torchbase import Phase, Run
+from torchbase.checkpoints.forward_state import copier_of
 from torchbase.techniques.iteration_state import StateBeforeIteration
 
 
@@ -10,7 +11,7 @@ def test_an_iteration_can_be_undone_several_times():
     run = Run(training=phase, max_epochs=1, network=network)
     network[0].weight.grad = torch.ones(2, 2)
     phase.values = {"before": 1.0}
-    before = StateBeforeIteration(run, phase)
+    before = StateBeforeIteration(run, phase, copier_of(run))
     draws = []
     for _ in range(3):
         assert network[0].weight.grad.tolist() == [[1.0, 1.0], [1.0, 1.0]]
@@ -30,7 +31,8 @@ def test_an_iteration_can_be_undone_several_times():
 def test_in_validation_gradients_are_unchanged():
     network = torch.nn.Linear(2, 2)
     phase = Phase("validation-v", [])
-    before = StateBeforeIteration(Run(training=phase, max_epochs=1, network=network), phase)
+    run = Run(training=phase, max_epochs=1, network=network)
+    before = StateBeforeIteration(run, phase, copier_of(run))
     network.weight.grad = torch.ones(2, 2)
     before.restore()
     assert network.weight.grad is not None

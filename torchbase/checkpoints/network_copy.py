@@ -71,7 +71,7 @@ class NetworkCopier:
         """
         self._network = network
         self._empty_buffers = frozenset(
-            (module, name) for module in network.modules() for name in dir(module) if _is_empty_buffer(module, name)
+            (module, name) for module in network.modules() for name in dir(module) if is_empty_buffer(module, name)
         )
 
     def copy(self, with_trained_parameters: bool = False) -> NetworkCopy:
@@ -104,7 +104,13 @@ class NetworkCopier:
         )
 
 
-def _is_empty_buffer(module: torch.nn.Module, name: str) -> bool:
+def is_empty_buffer(module: torch.nn.Module, name: str) -> bool:
+    """Returns whether a module has a buffer (or parameter, or submodule) of that name that is None.
+
+    Args:
+        module: The module.
+        name: The name.
+    """
     # Buffers, parameters and modules are no attributes of the object or its class; those that are None have no list.
     if name in vars(module) or hasattr(type(module), name):
         return False

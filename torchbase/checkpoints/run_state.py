@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from torchbase.checkpoints.network_loading import load_network
 from torchbase.checkpoints.storage import Checkpoint
 from torchbase.engine.phase import Phase, Progress, SeekableLoader
 from torchbase.engine.run import BestLoss, Run
@@ -66,10 +68,13 @@ def restore(run: Run, saved: Checkpoint) -> None:
             f"the class {built}. To fix, resume with the code that the run was started with, or start a new run from "
             "its network (source_run_dir_tag)."
         )
-    with_owner = (("network", network, network_of(run)), ("optimizer", optimizer["state"], optimizer_of(run)))
-    for name, state, owner in with_owner:
+    loads = (
+        ("network", partial(load_network, network_of(run), network)),
+        ("optimizer", partial(optimizer_of(run).load_state_dict, optimizer["state"])),
+    )
+    for name, load in loads:
         try:
-            owner.load_state_dict(state)
+            load()
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"The {name} saved in {saved.path} doesn't match the {name} that this session built: {error}. "

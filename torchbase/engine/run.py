@@ -71,6 +71,8 @@ class Run:
         is_between_iterations: Whether the state of the run is complete: all hooks of the last iteration have been
             called, and the next iteration hasn't started. The engine sets it.
         random_states: The random streams to restore right before the next iteration, from a checkpoint, or None.
+        hooks_changed_by_forward: The names of the hooks whose state ``forward_pass`` changes, such as a queue or a
+            replay buffer. The rehearsal finds them.
         logging_errors: How errors of logging backends are handled. The engine sets it.
         hooks: The registered hooks by name, in the order in which they are called. The engine sets it.
         listeners: The hooks of each event, in the order in which they are called, by event. The engine sets it.
@@ -94,6 +96,7 @@ class Run:
     current_phase: Phase | None = None
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
+    hooks_changed_by_forward: tuple[str, ...] = ()
     logging_errors: LoggingErrors = field(default_factory=lambda: LoggingErrors("raise"), repr=False)
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
     listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict, repr=False)

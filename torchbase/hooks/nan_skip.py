@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from torchbase.checkpoints.forward_state import ForwardState, copier_of
+from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import IterationValues
 from torchbase.engine.phase import Phase
@@ -14,7 +16,6 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import NonFiniteError
 from torchbase.hooks.bad_mini_batches import save_bad_mini_batch
-from torchbase.techniques.buffers import SavedBuffers
 
 logger = logging.getLogger("torchbase")
 
@@ -24,9 +25,9 @@ MAXIMUM_IN_A_ROW = 100
 class NanSkip:
     """Skips training mini-batches whose loss or gradients are NaN or infinite.
 
-    A skipped mini-batch leaves no trace in the weights and buffers of the network, the gradients, the optimizer and the
-    averages. It is saved in ``bad_mini_batches`` of the run directory. Unlike `NanGuard`, this hook synchronizes with
-    the device in each iteration.
+    A skipped mini-batch leaves no trace in the state of the network, the states of hooks, the gradients, the optimizer
+    and the averages. It is saved in ``bad_mini_batches`` of the run directory. Unlike `NanGuard`, this hook
+    synchronizes with the device in each iteration.
     """
 
     def __init__(self, then_stop: bool = False) -> None:
@@ -37,23 +38,28 @@ class NanSkip:
         """
         self._then_stop = then_stop
         self._skipped_in_a_row = 0
+        self._copier: NetworkCopier | None = None
+
+    @hookimpl
+    def on_run_start(self, run: Run) -> None:
+        """Prepares the copies of the network's state."""
+        self._copier = copier_of(run)
 
     # First, so that this wrapper is outside those of other hooks.
     @hookimpl(wrapper=True, tryfirst=True)
     def run_iteration(self, run: Run, phase: Phase) -> Generator[None, Any, Any]:
         """Undoes an iteration with a loss or gradient that is not finite."""
-        if not phase.is_training:
+        if not phase.is_training or self._copier is None:
             return (yield)
-        network = network_of(run)
-        buffers = SavedBuffers(network)
+        before = ForwardState(run, self._copier)
         gradients = [
             (parameter, None if parameter.grad is None else parameter.grad.clone())
-            for parameter in network.parameters()
+            for parameter in network_of(run).parameters()
         ]
         try:
             result = yield
         except _NonFiniteMiniBatchError as error:
-            buffers.restore()
+            before.restore()
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             phase.values, phase.outputs, phase.loss = {}, None, None

@@ -1,19 +1,25 @@
 """Tries one mini-batch of each phase before training, to find errors early."""
 
+import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase, SeekableLoader, ValueNames
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
+from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import fence, seed_streams
-from torchbase.techniques.buffers import network_restored
+
+logger = logging.getLogger("torchbase")
+
+NAMES_SHOWN = 5
 
 
 @runtime_checkable
@@ -30,8 +36,9 @@ class Rehearsal:
     The mini-batch passes through ``forward_pass``, the loss and the metrics; the weights don't change. The names of the
     logged values are stored on each phase (``phase.value_names``).
 
-    The random streams and the buffers and mode of the network are restored. Other state that ``forward_pass`` changes,
-    such as a counter, stays changed. To disable the hook, call ``session.unregister("rehearsal")``.
+    The random streams, the state of the network (parameters, buffers, extra state, modes) and the states of hooks are
+    restored. Other state that ``forward_pass`` changes, such as an attribute of the session, stays changed. To disable
+    the hook, call ``session.unregister("rehearsal")``.
     """
 
     # Last, so that hooks that wrap the forward pass are ready, and the state of a resumed run is restored.
@@ -41,13 +48,19 @@ class Rehearsal:
         if run.epochs_done >= run.max_epochs:
             return
         seen: dict[str, set[str]] = {}
-        for phase in run.phases:
-            with fence(run.device), network_restored(network_of(run)):
+        changed: dict[str, None] = {}  # in the order of the network
+        # The state of a backend says what is written, and to ask for it waits until all is.
+        hooks = [name for name, hook in run.hooks.items() if not isinstance(hook, LoggingBackend)]
+        with fence(run.device), hooks_undone(run, hooks):
+            for phase in run.phases:
                 if run.randomness is not None:
                     seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)
                 for batch in _first_mini_batch(phase):
                     seen[phase.name] = set(batch) if isinstance(batch, Mapping) else set()
-                    self._rehearse(run, phase, batch, seen["training"] - seen[phase.name])
+                    with forward_undone(network_of(run)) as before:
+                        self._rehearse(run, phase, batch, seen["training"] - seen[phase.name])
+                        changed.update(dict.fromkeys(before.changed_parameters()))
+        _warn_of_changed_parameters(run, changed)
 
     def _rehearse(self, run: Run, phase: Phase, batch: Any, missing: set[str]) -> None:
         run.current_phase = phase
@@ -67,6 +80,17 @@ class Rehearsal:
         finally:
             run.current_phase = phase.outputs = phase.loss = None
             phase.values = {}
+
+
+def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
+    trained = [name for name in changed if network_of(run).get_parameter(name).requires_grad]
+    if trained:
+        logger.warning(
+            "forward_pass changes %s, which requires a gradient and so is the optimizer's to change. What undoes an "
+            "iteration (nan_policy 'skip', RetryOnOutOfMemory) does not restore it. To fix, call requires_grad_(False) "
+            "on parameters that forward_pass changes.",
+            ", ".join(f"'{name}'" for name in trained[:NAMES_SHOWN]) + ", …" * (len(trained) > NAMES_SHOWN),
+        )
 
 
 def _rehearse_metrics(

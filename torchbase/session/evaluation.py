@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchbase import hooks as standard
+from torchbase.checkpoints.network_loading import load_network
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
@@ -44,7 +45,7 @@ class SessionEvaluation(SessionParts):
                 f"{file} isn't there: the run has saved no best network yet. To fix, train for at least one epoch."
             )
         check_tensors(file)
-        self.network.load_state_dict(read_tensors(file))
+        load_network(self.network, read_tensors(file))
 
     def evaluate(self, dataset: "Dataset | IterableDataset", name: str = "evaluation") -> dict[str, float]:
         """Computes loss and metrics of the current network over a dataset. Nothing is recorded.

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from torchbase.checkpoints.network_loading import load_network
 from torchbase.checkpoints.storage import has_results, newest_whole_checkpoint
 from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
 from torchbase.files.durable import read_json, remove_leftovers
@@ -93,7 +94,7 @@ class RunSource:
                 raise CheckpointError(f"The run {source.path} has saved no network to start from.")
             state = saved.parts["network"]
         try:
-            network.load_state_dict(state)
+            load_network(network, state)
         except RuntimeError as error:
             raise CheckpointError(
                 f"The network saved in {source.path} doesn't match {type(network).__name__}: {error}. "

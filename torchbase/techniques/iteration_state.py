@@ -2,34 +2,35 @@
 
 import torch
 
+from torchbase.checkpoints.forward_state import ForwardState
+from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.randomness import capture_streams, restore_streams
-from torchbase.techniques.buffers import SavedBuffers
 
 
 class StateBeforeIteration:
-    """A copy of the random streams, buffers, gradients and logged values before an iteration."""
+    """A copy of the random streams, the network, hooks, gradients and logged values before an iteration."""
 
-    def __init__(self, run: Run, phase: Phase) -> None:
+    def __init__(self, run: Run, phase: Phase, copier: NetworkCopier) -> None:
         """Copies the state.
 
         Args:
             run: The run.
             phase: The phase of the iteration. Gradients are copied only for the training phase.
+            copier: Of the run's network.
         """
-        network = network_of(run)
         self._run, self._phase = run, phase
-        self._streams, self._buffers = capture_streams(run.device), SavedBuffers(network)
-        parameters = network.parameters() if phase.is_training else ()
+        self._streams, self._forward = capture_streams(run.device), ForwardState(run, copier)
+        parameters = network_of(run).parameters() if phase.is_training else ()
         self._gradients = [(parameter, _copy(parameter.grad)) for parameter in parameters]
         self._values = dict(phase.values)
 
     def restore(self) -> None:
         """Restores the state; may be called several times."""
         restore_streams(self._streams, self._run.device)
-        self._buffers.restore()
+        self._forward.restore()
         for parameter, gradient in self._gradients:
             parameter.grad = _copy(gradient)
         self._phase.values, self._phase.outputs, self._phase.loss = dict(self._values), None, None

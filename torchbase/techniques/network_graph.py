@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from torchbase.checkpoints.forward_state import forward_undone
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.randomness import fence
-from torchbase.techniques.buffers import network_restored
 
 logger = logging.getLogger("torchbase")
 
@@ -51,7 +51,7 @@ class NetworkGraph:
             )
             return
         values = dict(phase.values)
-        with fence(run.device), network_restored(run.network), torch.no_grad():
+        with fence(run.device), forward_undone(run.network), torch.no_grad():
             run.call.log_graph(run=run, network=run.network, inputs=inputs)
         phase.values = values
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from torchbase.checkpoints.forward_state import copier_of
+from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -28,8 +30,8 @@ class RetryOnOutOfMemory:
     necessary.
 
     When memory runs out depends on the machine, and the last bits of the weights depend on the parts. A run with
-    retries is therefore not reproducible on another machine. Each iteration copies the random states and buffers, and
-    accumulated gradients, for a possible retry.
+    retries is therefore not reproducible on another machine. Each iteration copies the random states, the state of
+    the network that forward passes change, and accumulated gradients, for a possible retry.
 
     Source: https://docs.pytorch.org/docs/stable/notes/faq.html#my-out-of-memory-exception-handler-can-t-allocate-memory
 
@@ -39,6 +41,7 @@ class RetryOnOutOfMemory:
 
     def __init__(self) -> None:
         self._is_in_iteration = self._has_gradients = False
+        self._copier: NetworkCopier | None = None
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
@@ -50,11 +53,12 @@ class RetryOnOutOfMemory:
                 f"{' and '.join(map(repr, others)) or 'no training_step'} implements run_iteration. To fix, "
                 "remove RetryOnOutOfMemory, or let training_step run the iterations."
             )
+        self._copier = copier_of(run)
 
     @hookimpl(wrapper=True)
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> Generator[None, Any, Any]:
         """Runs the iteration, in parts if necessary."""
-        before = StateBeforeIteration(run, phase)
+        before = self._state_before(run, phase)
         self._is_in_iteration, self._has_gradients = True, False
         try:
             try:
@@ -82,7 +86,7 @@ class RetryOnOutOfMemory:
         """Runs a forward pass outside of iterations, such as that of the rehearsal, in parts if necessary."""
         if self._is_in_iteration:
             return (yield)
-        before = StateBeforeIteration(run, phase)
+        before = self._state_before(run, phase)
         self._is_in_iteration = True
         try:
             try:
@@ -92,6 +96,11 @@ class RetryOnOutOfMemory:
             return _compute_in_parts(run, phase, batch, before, has_backward=False)
         finally:
             self._is_in_iteration = False
+
+    def _state_before(self, run: Run, phase: Phase) -> StateBeforeIteration:
+        if self._copier is None:  # an evaluation, outside of a run
+            self._copier = copier_of(run)
+        return StateBeforeIteration(run, phase, self._copier)
 
 
 def _runs_iterations(hook: object) -> bool:

@@ -1,0 +1,99 @@
+"""A copy of all that a forward pass may change in a run, to undo a trial or an iteration that failed."""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from torchbase.checkpoints.network_copy import NetworkCopier, NetworkCopy
+from torchbase.checkpoints.run_state import Stateful
+from torchbase.engine.run import Run
+from torchbase.engine.training_step import network_of
+from torchbase.files.bitwise import different_values
+
+
+class ForwardState:
+    """A copy of the network's state and of the states of hooks that forward passes change."""
+
+    def __init__(self, run: Run, copier: NetworkCopier) -> None:
+        """Copies the state.
+
+        Args:
+            run: The run. The states of the hooks named in ``run.hooks_changed_by_forward`` are copied.
+            copier: Of the run's network.
+        """
+        self._run, self._network = run, copier.copy()
+        self._hooks = _states_of(run, run.hooks_changed_by_forward)
+
+    def restore(self) -> None:
+        """Restores the state; it can be called several times."""
+        self._network.restore()
+        for name, state in self._hooks.items():
+            _load(self._run, name, state)
+
+
+@contextmanager
+def forward_undone(network: torch.nn.Module) -> Iterator[NetworkCopy]:
+    """Restores the whole state of a network at the end.
+
+    Args:
+        network: The network.
+
+    Yields:
+        The copy that will be restored.
+    """
+    saved = NetworkCopier(network).copy(with_trained_parameters=True)
+    try:
+        yield saved
+    finally:
+        saved.restore()
+
+
+@contextmanager
+def hooks_undone(run: Run, names: Iterable[str]) -> Iterator[None]:
+    """Restores the states of those hooks that forward passes change, and notes the hooks' names on the run.
+
+    A hook whose state changes from one call of ``state_dict`` to the next (a clock) is left alone.
+
+    Args:
+        run: The run; ``run.hooks_changed_by_forward`` is set.
+        names: The hooks to look at; those without a state are left alone.
+
+    Yields:
+        Nothing.
+    """
+    before = _states_of(run, names)
+    now = _states_of(run, before)
+    steady = [name for name in before if not different_values(before[name], now[name])]
+    try:
+        yield
+    finally:
+        after = _states_of(run, steady)
+        run.hooks_changed_by_forward = tuple(name for name in steady if different_values(before[name], after[name]))
+        for name in run.hooks_changed_by_forward:
+            _load(run, name, before[name])
+
+
+def copier_of(run: Run) -> NetworkCopier:
+    """Returns a copier of the run's network.
+
+    Args:
+        run: The run.
+
+    Raises:
+        StepError: If the run has no network.
+    """
+    return NetworkCopier(network_of(run))
+
+
+def _states_of(run: Run, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    hooks = {name: run.hooks[name] for name in names}
+    return {name: copy.deepcopy(hook.state_dict()) for name, hook in hooks.items() if isinstance(hook, Stateful)}
+
+
+def _load(run: Run, name: str, state: Mapping[str, Any]) -> None:
+    hook = run.hooks[name]
+    if isinstance(hook, Stateful):
+        hook.load_state_dict(copy.deepcopy(state))

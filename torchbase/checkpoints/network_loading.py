@@ -1,0 +1,43 @@
+"""Loads a saved state into a network whose buffers may have been None, or of another shape, when it was built."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from torchbase.checkpoints.network_copy import is_empty_buffer
+
+
+def load_network(network: torch.nn.Module, state: Mapping[str, Any]) -> None:
+    """Loads a state as ``network.load_state_dict`` does, and makes room for buffers that grew in training.
+
+    A buffer that is None gets the saved tensor; one with another shape of as many dimensions is replaced. Parameters of
+    another shape are an error, as always.
+
+    Args:
+        network: The network.
+        state: What its ``state_dict`` returned.
+
+    Raises:
+        RuntimeError: If the state doesn't fit the network.
+    """
+    modules = dict(network.named_modules())
+    for path, value in state.items():
+        owner, _, name = path.rpartition(".")
+        module = modules.get(owner)
+        if module is not None and isinstance(value, torch.Tensor) and _needs_room(module, name, value):
+            setattr(module, name, torch.empty_like(value, device=_device_of(network)))
+    network.load_state_dict(state)
+
+
+def _needs_room(module: torch.nn.Module, name: str, value: torch.Tensor) -> bool:
+    buffer = dict(module.named_buffers(recurse=False)).get(name)
+    if buffer is None:
+        return is_empty_buffer(module, name)
+    return not is_lazy(buffer) and buffer.dim() == value.dim() and buffer.shape != value.shape
+
+
+def _device_of(network: torch.nn.Module) -> torch.device:
+    tensors = (*network.parameters(), *network.buffers())
+    return tensors[0].device if tensors else torch.device("cpu")
