@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from tiny import TinySession
+from tiny import TinyNetwork, TinySession
+from torch.utils.data import DataLoader
 
 from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
 from torchbase.hooks import (
@@ -88,6 +89,50 @@ class StreamSession(KilledSession):
         train, validation = super().init_datasets()
         train.reset_format()
         return train.to_iterable_dataset(num_shards=4).map(add_noise, batched=True, batch_size=1), validation
+
+
+class StockLoaderSession(KilledSession):
+    """The same with a loader of torch, which shuffles and collates with draws of its own."""
+
+    def init_dataloaders(self):
+        _, validation = super().init_dataloaders()
+        workers = self.config_session.dataloader_num_workers
+        # Sample by sample, so that the transform draws for each.
+        return DataLoader(self.dataset_train, 4, shuffle=True, num_workers=workers), validation
+
+
+class MomentumNetwork(TinyNetwork):
+    """A network whose forward pass changes it: a momentum encoder, an extra state, a buffer that begins as None."""
+
+    def __init__(self, dropout):
+        super().__init__(dropout)
+        self.key = torch.nn.Linear(3, 1).requires_grad_(False)
+        self.register_buffer("rows", None)
+        self.calls = 0
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+            self.rows = torch.tensor(float(len(x))) if self.rows is None else self.rows + len(x)
+            with torch.no_grad():
+                self.key.weight.lerp_(x.mean(0, keepdim=True), 0.1)
+        return super().forward(x) + self.key(x).squeeze(-1) * min(1.0, self.calls / 30)
+
+    def get_extra_state(self):
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state):
+        self.calls = state["calls"]
+
+
+MomentumNetwork.__name__ = "TinyNetwork"  # as the config names it
+
+
+class MomentumSession(KilledSession):
+    """The same with such a network."""
+
+    def init_network(self):
+        return MomentumNetwork(self.config_network["dropout"])
 
 
 def add_noise(batch):
@@ -234,4 +279,8 @@ SCENARIOS = {
     "training techniques": Scenario((0,), kind=ValidatedWithinSession, hooks=TECHNIQUES),
     "validation within epochs": Scenario((0, 2), kind=ValidatedWithinSession),
     "a stream": Scenario((0, 2), kind=StreamSession),
+    # The workers of torch's loader draw from streams of their own, so their number is the same in each life.
+    "a loader of torch": Scenario((0,), kind=StockLoaderSession),
+    "a loader of torch, 2 workers": Scenario((2,), kind=StockLoaderSession),
+    "a momentum encoder": Scenario((0,), kind=MomentumSession),
 }

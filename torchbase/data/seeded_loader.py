@@ -33,6 +33,11 @@ class SeededLoader:
         self._loader, self._phase = loader, phase
         self._randomness, self._device = randomness, device
 
+    @property
+    def is_iterator(self) -> bool:
+        """Whether the loader can be iterated only once, so that nothing may be read for a trial."""
+        return isinstance(self._loader, Iterator)
+
     def __len__(self) -> int:
         """The number of mini-batches in an epoch; TypeError where the loader doesn't know it."""
         return len(self._loader)  # type: ignore[arg-type]

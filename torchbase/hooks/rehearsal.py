@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
+from torchbase.data.seeded_loader import SeededLoader
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase, SeekableLoader, ValueNames
 from torchbase.engine.run import Run
@@ -130,6 +131,8 @@ def _first_mini_batch(phase: Phase) -> Iterator[Any]:
     loader = phase.loader
     if isinstance(loader, PreviewLoader):
         yield loader.first_mini_batch()
+    elif isinstance(loader, SeededLoader) and loader.is_iterator:
+        return
     elif isinstance(loader, SeekableLoader):
         yield from islice(loader.mini_batches(1, 0), 1)
     elif iter(loader) is not loader:  # an iterator would lose its first mini-batch

@@ -233,14 +233,14 @@ class TrainingBaseSession(SessionEvaluation):
         validation = tuple(
             Phase(
                 f"{building.VALIDATION_PREFIX}{name}",
-                self.dataloader_valid_dict[name],
+                self._seeded(self.dataloader_valid_dict[name], f"{building.VALIDATION_PREFIX}{name}"),
                 votes=name in self.datasets_valid_dict.voting_names,
                 every=self.datasets_valid_dict.interval_of(name),
             )
             for name in self.datasets_valid_dict
         )
         run = Run(
-            training=Phase("training", self.dataloader_train, is_training=True),
+            training=Phase("training", self._seeded(self.dataloader_train, "training"), is_training=True),
             max_epochs=self.config_session.num_epochs,
             validation=validation,
             network=self.network,

@@ -1,15 +1,19 @@
 """The default optimizer, and the checks of the objects that the user's methods return."""
 
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from torchbase.data.seeded_loader import SeededLoader, reason_against_exactness
 from torchbase.data.validation_datasets import ValidationDatasetsDict
+from torchbase.engine.phase import SeekableLoader
 from torchbase.errors import ConfigError, DataError, StepError
 from torchbase.hooks import LearningRateSchedule
+from torchbase.randomness import Randomness
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from torchbase.run_directory.config import SessionConfig
 
 VALIDATION_PREFIX = "validation-"
+_logger = logging.getLogger("torchbase")
 
 
 def adam(network: torch.nn.Module, device: torch.device, config: "SessionConfig") -> torch.optim.Optimizer:
@@ -165,3 +170,28 @@ def check_dataloaders(returned: object, validation: ValidationDatasetsDict) -> t
         "init_dataloaders has to return the training loader and a dictionary with a loader for each of the validation "
         f"sets {sorted(validation)}, and returned {found}."
     )
+
+
+def seeded_loader(loader: Any, phase: str, randomness: Randomness, device: torch.device) -> Any:
+    """Makes what a loader draws depend on the seed, the epoch and the position alone, and warns where it can't.
+
+    Args:
+        loader: The loader of a phase, as ``init_dataloaders`` returned it.
+        phase: The name of the phase.
+        randomness: The seed of the run.
+        device: The device of the run.
+
+    Returns:
+        The loader itself if it is a `SeekableLoader`, which seeds what it draws; else the loader, seeded.
+    """
+    if isinstance(loader, SeekableLoader):
+        return loader
+    reason = reason_against_exactness(loader)
+    if reason is not None:
+        _logger.warning(
+            "Two runs of one seed, or a resumed run, may read other mini-batches in %s: %s. To fix, leave that out: "
+            "what the loader draws from the global random streams is seeded for each epoch and mini-batch.",
+            phase,
+            reason,
+        )
+    return SeededLoader(loader, phase, randomness, device)

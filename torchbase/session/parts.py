@@ -124,6 +124,9 @@ class SessionParts(UserMethods):
             device=self.device,
         )
 
+    def _seeded(self, loader: Any, phase: str) -> Any:
+        return building.seeded_loader(loader, phase, self._randomness, self.device)
+
     @contextmanager
     def _building(self, part: str) -> Iterator[None]:
         # Each part draws from its own random streams, so it doesn't depend on the order in which parts are built.
