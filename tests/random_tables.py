@@ -157,8 +157,8 @@ def shuffle(draw, dataset):
 
 
 def filter_rows(draw, dataset):
-    kept = {draw(st.sampled_from(dataset["row"][:]))}.union(draw(st.sets(st.integers(0, MOST_ROWS))))
-    return dataset.filter(kept.__contains__, input_columns="row")
+    selected = {draw(st.sampled_from(dataset["row"][:]))}.union(draw(st.sets(st.integers(0, MOST_ROWS))))
+    return dataset.filter(selected.__contains__, input_columns="row")
 
 
 def sort_rows(draw, dataset):
