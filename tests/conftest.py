@@ -1,8 +1,8 @@
 import os
 
-# Before datasets is imported: the tests read local files only, and need not wait for a hub that can't be reached.
+# Before datasets is imported: the tests only read local files and must not wait for a hub that can't be reached.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# One thread a process: the tests run side by side, and so do the subprocesses they start.
+# One thread per process: tests run in parallel, and so do their subprocesses.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
@@ -11,4 +11,4 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--screenshots", metavar="FOLDER", help="where the tests in a browser keep pictures")
+    parser.addoption("--screenshots", metavar="FOLDER", help="where the browser tests save screenshots")

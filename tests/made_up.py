@@ -1,4 +1,4 @@
-"""Run directories that are made up: what a run writes of itself, without training."""
+"""Made-up run directories: the record of a run, without training."""
 
 import json
 
@@ -34,7 +34,7 @@ def status_with(**values):
 
 
 def make_run(parent, tag, *, status=STATUS, config=CONFIG, averages=AVERAGES, **session):
-    """Makes the directory of a run; what is None isn't written."""
+    """Makes the directory of a run. An argument that is None isn't written."""
     folder = parent / tag
     (folder / "states").mkdir(parents=True)
     (folder / ".lock").touch()
@@ -54,13 +54,13 @@ def make_run(parent, tag, *, status=STATUS, config=CONFIG, averages=AVERAGES, **
 
 
 class Command:
-    """Runs the command in this process, and keeps what it wrote."""
+    """Runs the command in this process and captures its output."""
 
     def __init__(self, capsys):
         self._capsys = capsys
 
     def __call__(self, *words):
-        """Gives the exit status, and what stood on stdout and on stderr."""
+        """Returns the exit status, stdout and stderr."""
         self._capsys.readouterr()
         try:
             status = main([str(word) for word in words])

@@ -1,4 +1,4 @@
-"""Datasets of every kind that can be thought of: what the tests of reading draw from."""
+"""Random datasets of many kinds, for the tests of reading."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ STORED = ("in memory", "in pieces", "in a file", "saved")
 
 
 def numbers_of(kind):
-    """Values of a type: whole numbers with their limits, floats with NaN, infinity and what float32 can't hold."""
+    """Values of a type: whole numbers with their limits, floats with NaN, infinity and excess precision."""
     if kind == "bool":
         return st.booleans()
     if kind.startswith("float"):
@@ -36,7 +36,7 @@ def numbers_of(kind):
 
 
 def nested(values, widths):
-    """Lists in lists, of these lengths from the outside to the inside; a length is a number or (least, most)."""
+    """Nested lists of these lengths, the outermost first. A length is a number or (minimum, maximum)."""
     for width in reversed(widths):
         least, most = width if isinstance(width, tuple) else (width, width)
         values = st.lists(values, min_size=least, max_size=most)
@@ -49,7 +49,7 @@ def array_features(kind, shape):
 
 @st.composite
 def number_columns(draw):
-    """A feature and what its cells are: numbers, lists and arrays, of one length or ragged, with and without nulls."""
+    """A feature and its cells: numbers, lists and arrays, of one length or ragged, with and without nulls."""
     kind = draw(st.sampled_from([*WHOLE_NUMBERS, "float16", "float32", "float64", "bool"]))
     values = numbers_of(kind)
     form = draw(st.sampled_from(["number", "label", "lists", "lists of a length", "large lists", "ragged", "array"]))
@@ -80,7 +80,7 @@ def number_columns(draw):
 
 
 def other_columns():
-    """A feature and what its cells are: strings, bytes and dictionaries."""
+    """A feature and its cells: strings, bytes and dictionaries."""
     text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)  # numpy drops a trailing \0
     raw = st.binary(max_size=4).map(lambda some: some.replace(b"\0", b"1"))
     record = st.fixed_dictionaries({"a": st.integers(0, 9), "b": st.lists(st.floats(width=32), max_size=2)})
@@ -105,7 +105,7 @@ def arrow_array(cells, arrow_type):
 
 @st.composite
 def tables(draw, folder):
-    """A dataset of up to four columns beside its row numbers, in memory or in a file, in one piece or in several."""
+    """A dataset of row numbers and up to four columns, in memory or in a file, in one piece or several."""
     number_of_rows = draw(st.integers(1, MOST_ROWS))
     features, cells = {"row": Value("int64")}, {"row": list(range(number_of_rows))}
     for position in range(draw(st.integers(1, 4))):
@@ -120,7 +120,7 @@ def tables(draw, folder):
 
 
 def store(table, where, piece, folder):
-    """Makes a dataset of a table, which lies where it is said to, in pieces of so many rows."""
+    """Makes a dataset of a table, stored in the requested way, in pieces of this number of rows."""
     if where == "in memory":
         return Dataset(table)
     if where == "in pieces":
@@ -136,7 +136,7 @@ def store(table, where, piece, folder):
 
 @st.composite
 def datasets_of_any_kind(draw, folder):
-    """A table of which rows and columns were chosen, in up to three steps."""
+    """A dataset whose rows and columns are selected in up to three steps."""
     dataset = draw(tables(folder))
     for step in draw(st.lists(st.sampled_from(STEPS), max_size=3)):
         dataset = step(draw, dataset)
@@ -157,8 +157,8 @@ def shuffle(draw, dataset):
 
 
 def filter_rows(draw, dataset):
-    kept = {draw(st.sampled_from(dataset["row"][:]))}.union(draw(st.sets(st.integers(0, MOST_ROWS))))
-    return dataset.filter(kept.__contains__, input_columns="row")
+    selected = {draw(st.sampled_from(dataset["row"][:]))}.union(draw(st.sets(st.integers(0, MOST_ROWS))))
+    return dataset.filter(selected.__contains__, input_columns="row")
 
 
 def sort_rows(draw, dataset):

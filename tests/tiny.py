@@ -1,4 +1,4 @@
-"""The smallest session that trains, under short names, and what only the tests of torchbase need beside it."""
+"""The smallest session that trains, under short names, and a hook for the tests of torchbase."""
 
 from torchbase import hookimpl
 from torchbase.testing import TINY_CONFIG as CONFIG
@@ -19,7 +19,7 @@ __all__ = [
 
 
 class KeepNetworks:
-    """Keeps the network of each epoch."""
+    """Stores the network of each epoch."""
 
     def __init__(self):
         self.networks = {}

@@ -1,7 +1,7 @@
-"""Kills runs with SIGKILL at random instants, resumes them until they are done, compares them with an unbroken one.
+"""Kills runs with SIGKILL at random instants, resumes them until they end, and compares them with an uninterrupted run.
 
-``python tests/kill/killing.py --kills 60`` does so for every scenario; ``nox -s kill`` calls that. Each life of a run
-is a process that is forked from this one, so that the instants fall on the life of the run and not on imports.
+``python tests/kill/killing.py --kills 60`` does so for every scenario; ``nox -s kill`` calls it. Each life of a run
+is a process that is forked from this one, so the instants fall on the run and not on imports.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from torchbase import hookimpl
 from torchbase.files.bitwise import different_values
 from torchbase.run_directory.record import read_status
 
-# Imported once, before the forks; else most of a life would be these imports, in which a kill meets no file.
+# Imported once before the forks. Otherwise these imports would take most of a life, and a kill would hit no file.
 IMPORTED_LATE = (
     "tensorboard.backend.event_processing.event_accumulator",
     "tensorboard.summary.writer.record_writer",
@@ -44,7 +44,7 @@ STAGES = ("start-up", "training", "validation", "between phases", "end")
 
 
 class NoteStage:
-    """Tells the process that kills at what the run is."""
+    """A hook that shares the current stage of the run with the process that kills it."""
 
     def __init__(self, shared):
         self._shared = shared
@@ -66,7 +66,7 @@ class NoteStage:
 
 
 def live(scenario, parent, life, shared):
-    """The whole life of one process: begins or resumes the run, and writes down the result if it gets that far."""
+    """The whole life of one process: starts or resumes the run, and saves the result if it gets that far."""
     session = scenario.session(parent, life)
     session.register(NoteStage(shared))
     summary = session()
@@ -79,22 +79,22 @@ def live(scenario, parent, life, shared):
         "best losses": {phase: (best.loss, best.epoch) for phase, best in summary.best_losses.items()},
         "votes": (run_dir / "votes.jsonl").read_text(),
         "epochs": (run_dir / "epochs.jsonl").read_text(),
-        "status": told_of(run_dir),
+        "status": status_of(run_dir),
         "scalars": {tag: list(curve) for tag, curve in read_scalars(run_dir).items()},
     }
     torch.save(result, parent / "result.pth.tmp")
     os.replace(parent / "result.pth.tmp", parent / "result.pth")
 
 
-def told_of(run_dir):
-    """What the run's status tells, but for times and processes."""
+def status_of(run_dir):
+    """The status of a run, except times and processes."""
     status = vars(read_status(run_dir))
     losses = {phase: (best.loss, best.epoch) for phase, best in status["best_losses"].items()}
     return [status["state"], status["epochs_done"], status["iterations"], losses]
 
 
 def fork(scenario, parent, life, shared):
-    """Begins a life in a process of its own, in a process group of its own."""
+    """Starts a life in its own process and process group."""
     shared[0] = 0
     process = os.fork()
     if process:
@@ -114,37 +114,37 @@ def fork(scenario, parent, life, shared):
 
 
 def order_of(parent):
-    """What each training iteration was given; an iteration that was done again has to have been given the same."""
-    given = {}
+    """The mini-batch of each training iteration. A repeated iteration must have the same mini-batch."""
+    batches = {}
     for line in (parent / "order.txt").read_text().splitlines():
         iteration, _, content = line.partition(" ")
-        if given.setdefault(int(iteration), content) != content:
-            raise SystemExit(f"iteration {iteration} was given {content} when done again, and {given[int(iteration)]}")
-    return given
+        if batches.setdefault(int(iteration), content) != content:
+            raise SystemExit(f"iteration {iteration} had {batches[int(iteration)]}, and when repeated {content}")
+    return batches
 
 
 def result_of(parent):
     return {**torch.load(parent / "result.pth", weights_only=True), "order": order_of(parent)}
 
 
-def ended_by_itself(process):
-    """Waits for a life; says what it died of where that was no kill."""
+def exit_code_of(process):
+    """Waits for a life and returns its exit code."""
     _, status = os.waitpid(process, 0)
     return os.waitstatus_to_exitcode(status)
 
 
-def kill_again_and_again(scenario, kills, seed, folder, shared):
-    """Kills lives of runs until there were so many kills, and each run is done.
+def kill_repeatedly(scenario, kills, seed, folder, shared):
+    """Kills lives of runs until the number of kills is reached, and lets each run end.
 
     Returns:
-        How many kills hit which stage, how many runs there were, and every difference from the unbroken run.
+        The number of kills by stage, the number of runs, and every difference from the uninterrupted run.
     """
     draw = random.Random(seed)
     whole = folder / "whole"
     whole.mkdir()
-    begun = time.monotonic()
-    check(ended_by_itself(fork(scenario, whole, 0, shared)), whole)
-    lifetime = time.monotonic() - begun
+    started = time.monotonic()
+    check(exit_code_of(fork(scenario, whole, 0, shared)), whole)
+    lifetime = time.monotonic() - started
     expected = result_of(whole)
     stages, differences, runs, killed = Counter(), [], 0, 0
     while killed < kills:
@@ -155,22 +155,22 @@ def kill_again_and_again(scenario, kills, seed, folder, shared):
         while not (parent / "result.pth").exists():
             process = fork(scenario, parent, life, shared)
             life += 1
-            if killed < kills:  # else what is left of the run is let go on to its end
+            if killed < kills:  # after the last kill, the run continues to its end
                 wait_for_the_instant(process, draw, lifetime, shared)
             if killed < kills and not has_ended(process):
                 os.kill(process, signal.SIGKILL)
-                if ended_by_itself(process) == -signal.SIGKILL:
+                if exit_code_of(process) == -signal.SIGKILL:
                     killed += 1
                     stages[STAGES[shared[0]]] += 1
                     stages["(while a checkpoint was written)"] += is_half_written(parent)
             else:
-                check(ended_by_itself(process), parent)
+                check(exit_code_of(process), parent)
         differences += [f"run {runs}: {one}" for one in different_values(expected, result_of(parent))]
     return stages, runs, differences
 
 
 def wait_for_the_instant(process, draw, lifetime, shared):
-    """Waits for any instant of the lifetime, or for one shortly after a stage began, so that no stage is missed."""
+    """Waits for a random instant of the lifetime, or shortly after the start of a stage, so no stage is missed."""
     is_aimed, stage = draw.random() < 0.6, draw.randrange(len(STAGES))
     while is_aimed and shared[0] != stage and not has_ended(process):
         time.sleep(0.0005)
@@ -189,31 +189,31 @@ def is_half_written(parent):
 
 def check(status, parent):
     if status != 0:
-        what = (parent / "error.txt").read_text() if (parent / "error.txt").exists() else f"status {status}"
-        raise SystemExit(f"a life in {parent} ended by itself: {what}")
+        reason = (parent / "error.txt").read_text() if (parent / "error.txt").exists() else f"status {status}"
+        raise SystemExit(f"a life in {parent} failed without a kill: {reason}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=60, help="kills of each scenario")
-    parser.add_argument("--seed", type=int, default=None, help="seed of the instants; drawn anew without one")
-    parser.add_argument("scenarios", nargs="*", help=f"of: {', '.join(SCENARIOS)}; all of them without one")
-    given = parser.parse_args()
-    seed = given.seed if given.seed is not None else random.SystemRandom().randrange(2**32)
+    parser.add_argument("--seed", type=int, default=None, help="seed of the instants; drawn at random by default")
+    parser.add_argument("scenarios", nargs="*", help=f"of: {', '.join(SCENARIOS)}; all by default")
+    arguments = parser.parse_args()
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**32)
     torch.set_num_threads(1)
     for name in IMPORTED_LATE:
         importlib.import_module(name)
     shared = mmap.mmap(-1, 1)
     failed = False
-    for name in given.scenarios or SCENARIOS:
-        begun = time.monotonic()
+    for name in arguments.scenarios or SCENARIOS:
+        started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="torchbase-kill-") as folder:
-            stages, runs, differences = kill_again_and_again(
-                SCENARIOS[name], given.kills, f"{seed} {name}", Path(folder), shared
+            stages, runs, differences = kill_repeatedly(
+                SCENARIOS[name], arguments.kills, f"{seed} {name}", Path(folder), shared
             )
         hit = ", ".join(f"{stage} {stages[stage]}" for stage in (*STAGES, "(while a checkpoint was written)"))
         print(
-            f"{name}: {given.kills} kills of {runs} runs ({hit}), seed {seed}, {time.monotonic() - begun:.0f} s: "
+            f"{name}: {arguments.kills} kills of {runs} runs ({hit}), seed {seed}, {time.monotonic() - started:.0f} s: "
             f"{'all bit-identical' if not differences else f'{len(differences)} DIFFERENCES'}",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""The runs that are killed: everything random that a training has, on data so small that a run takes a second."""
+"""The runs to kill. They use all kinds of randomness, on data so small that a run takes a second."""
 
 import copy
 import os
@@ -40,7 +40,7 @@ ROWS = 56
 
 
 def augment(batch):
-    """A transform that draws from three streams, each by a number of draws that depends on another."""
+    """A transform that draws from three random streams."""
     rows = [torch.tensor(row) for row in batch["x"]]
     for number, row in enumerate(rows):
         row += 0.1 * torch.randn(3)
@@ -56,7 +56,7 @@ def make_dataset(rows, seed):
 
 
 class KilledSession(TinySession):
-    """Dropout, batch normalization, random augmentation, two validation sets that vote and one for demo."""
+    """Dropout, batch normalization, random augmentation, two validation sets that vote and one only for demo."""
 
     def init_datasets(self):
         valid = make_dataset(11, 2)
@@ -75,7 +75,7 @@ class KilledSession(TinySession):
 
 
 class ValidatedWithinSession(KilledSession):
-    """Validated on within the epochs, two sets at once and one at other iterations, which divide no epoch."""
+    """Validates within epochs: two sets after the same iterations and one after others."""
 
     def init_datasets(self):
         train, validation = super().init_datasets()
@@ -83,7 +83,7 @@ class ValidatedWithinSession(KilledSession):
 
 
 class StreamSession(KilledSession):
-    """The same on a stream of four shards, which is read in the training's own order."""
+    """Trains on a stream of four shards."""
 
     def init_datasets(self):
         train, validation = super().init_datasets()
@@ -141,16 +141,16 @@ def add_noise(batch):
 
 
 class Schedule:
-    """A learning rate that follows from a scheduler, stepped with the optimizer."""
+    """A scheduler that is stepped with the optimizer."""
 
     def __init__(self):
-        self._scheduler = self._kept = None
+        self._scheduler = self._saved = None
 
     @hookimpl
     def on_run_start(self, run):
         self._scheduler = torch.optim.lr_scheduler.ExponentialLR(run.optimizer, 0.97)
-        if self._kept is not None:
-            self._scheduler.load_state_dict(self._kept)
+        if self._saved is not None:
+            self._scheduler.load_state_dict(self._saved)
             for group, rate in zip(run.optimizer.param_groups, self._scheduler.get_last_lr(), strict=True):
                 group["lr"] = rate
 
@@ -163,11 +163,11 @@ class Schedule:
         return self._scheduler.state_dict()
 
     def load_state_dict(self, state):
-        self._kept = state
+        self._saved = state
 
 
 class Accumulate:
-    """Steps the optimizer every third iteration only."""
+    """Steps the optimizer at every third iteration."""
 
     @hookimpl
     def should_step_optimizer(self, run):
@@ -175,7 +175,7 @@ class Accumulate:
 
 
 class DrawRandomNumbers:
-    """An observer without manners: it draws from every stream, at every event of the loop."""
+    """A hook that draws from every random stream at every event of the loop."""
 
     @hookimpl
     def on_phase_start(self):
@@ -217,7 +217,7 @@ def draw():
 
 
 class NoteOrder:
-    """Appends the rows of each training mini-batch, and their content, to a file that outlives a kill."""
+    """Appends the rows of each training mini-batch and their content to a file that survives a kill."""
 
     def __init__(self, file):
         self._file = file
@@ -236,12 +236,12 @@ class NoteOrder:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A kind of run, and the numbers of workers that its lives take in turn.
+    """A kind of run, and the numbers of workers of its lives.
 
     Attributes:
-        workers: Workers of the first life, of the second, and so on around.
+        workers: The number of workers of the first life, the second life and so on, repeated.
         kind: The class of the session.
-        hooks: Makers of what to register beside the default hooks.
+        hooks: Functions that make the hooks to register after the default hooks.
     """
 
     workers: tuple[int, ...]
@@ -249,12 +249,12 @@ class Scenario:
     hooks: tuple[Callable[[], object], ...] = (Schedule,)
 
     def session(self, parent: Path, life: int) -> TrainingBaseSession:
-        """Begins a run, or goes on with the one that is there."""
+        """Starts a run, or resumes the existing one."""
         config = copy.deepcopy(CONFIG)
         config["session"]["dataloader_num_workers"] = self.workers[life % len(self.workers)]
         tags = sorted(path.name for path in parent.iterdir() if path.is_dir())
-        begun = {"create_run_dir_afresh": False, "source_run_dir_tag": tags[-1]} if tags else {}
-        session = self.kind(config, parent, **begun)
+        source = {"create_run_dir_afresh": False, "source_run_dir_tag": tags[-1]} if tags else {}
+        session = self.kind(config, parent, **source)
         for hook in (*(kind() for kind in self.hooks), NoteOrder(parent / "order.txt")):
             session.register(hook)
         return session

@@ -12,9 +12,9 @@ from kill.scenarios import SCENARIOS
 KILLS = 8
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the lives of a run are forked, which this system can't")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(scenario):
+def test_a_repeatedly_killed_run_ends_like_an_uninterrupted_run(scenario):
     command = [sys.executable, str(Path(__file__).with_name("killing.py")), "--kills", str(KILLS), scenario]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""What becomes of a run whose disk is full or whose directory can't be written any more."""
+"""Runs whose disk becomes full or whose directory becomes read-only."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ from torchbase.hooks import JsonLines
 
 
 class FillTheDisk:
-    """Leaves no byte free once an epoch is done, and frees what it took when told to."""
+    """Fills the disk after an epoch."""
 
     def __init__(self, disk, epoch):
         self.file, self.epoch = disk / "filler", epoch
@@ -67,7 +67,7 @@ def resumed_weights(run_dir, **session):
     return resumed.network.state_dict()
 
 
-def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before_it_to_go_on_from(small_disk, tmp_path):
+def test_a_full_disk_ends_the_run_and_it_resumes_from_the_checkpoint_before(small_disk, tmp_path):
     session = TinySession(config_with(num_epochs=4), small_disk)
     filling = FillTheDisk(small_disk, epoch=2)
     session.register(filling)
@@ -81,18 +81,18 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before_it_to_go_on_f
     assert are_equal(resumed_weights(run_dir, num_epochs=4), weights_after(tmp_path / "whole", num_epochs=4))
 
 
-def test_a_full_disk_is_warned_of_and_training_goes_on_where_that_was_chosen(small_disk, tmp_path, caplog):
+def test_a_full_disk_is_logged_as_a_warning_and_training_continues_if_configured(small_disk, tmp_path, caplog):
     session = TinySession(config_with(num_epochs=4, on_checkpoint_error="warn"), small_disk)
     session.register(JsonLines())
     session.register(FillTheDisk(small_disk, epoch=2))
     with caplog.at_level(logging.WARNING, "torchbase"):
         assert session().epochs_done == 4
     assert "The training continues, and earlier files stay: can't write" in caplog.text
-    for told in ("tensorboard can't write its event file", "json_lines can't write log.jsonl"):
-        assert caplog.text.count(told) == 1
+    for message in ("tensorboard can't write its event file", "json_lines can't write log.jsonl"):
+        assert caplog.text.count(message) == 1
     lines = [json.loads(line) for line in Path(session.run_dir, "log.jsonl").read_text().splitlines()]
     steps = [one["step"] for one in lines if one.get("tag") == "training/loss/epochs"]
-    assert steps in ([1, 2], [1, 2, 3])  # a page that was there already may still take some lines
+    assert steps in ([1, 2], [1, 2, 3])  # an allocated page may still hold some lines
     assert session.verify().is_good
     assert session.verify().findings[0].name.endswith("checkpoint-epoch-000002-iteration-0000000010")
     assert are_equal(session.network.state_dict(), weights_after(tmp_path / "whole", num_epochs=4))
@@ -100,7 +100,7 @@ def test_a_full_disk_is_warned_of_and_training_goes_on_where_that_was_chosen(sma
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
 @pytest.mark.parametrize("policy", ["raise", "warn"])
-def test_an_error_of_the_disk_in_a_checkpoint_does_what_the_config_says(tmp_path, monkeypatch, caplog, policy, number):
+def test_a_disk_error_in_a_checkpoint_follows_the_config(tmp_path, monkeypatch, caplog, policy, number):
     fsync, broken = os.fsync, []
 
     def fail(descriptor):
@@ -124,7 +124,7 @@ def test_an_error_of_the_disk_in_a_checkpoint_does_what_the_config_says(tmp_path
         assert caught.value.errno == number
     else:
         assert session().epochs_done == 3
-        assert caplog.text.count("Training goes on") == 1
+        assert caplog.text.count("The training continues") == 1
     broken.clear()
     found = session.verify()
     assert found.is_good
@@ -136,8 +136,8 @@ def test_an_error_of_the_disk_in_a_checkpoint_does_what_the_config_says(tmp_path
     )
 
 
-# Root may write where it has no permission, unless it gives that up.
-AS_ORDINARY_PEOPLE = (
+# Root may write without permission, unless it drops that capability.
+AS_ORDINARY_USER = (
     ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] if os.geteuid() == 0 else []
 )
 PROGRAM = """
@@ -159,7 +159,7 @@ PROGRAM = """
                     folder.chmod(0o555)
 
 
-    if sys.argv[1] == "begin":
+    if sys.argv[1] == "start":
         session = TinySession(CONFIG, "runs")
         session.register(Forbid())
     else:
@@ -168,21 +168,21 @@ PROGRAM = """
 """
 
 
-@pytest.mark.skipif(bool(AS_ORDINARY_PEOPLE) and shutil.which("setpriv") is None, reason="root ignores permissions")
-def test_a_run_directory_that_became_read_only_is_a_clear_error_and_can_be_gone_on_with_later(tmp_path):
+@pytest.mark.skipif(bool(AS_ORDINARY_USER) and shutil.which("setpriv") is None, reason="root ignores permissions")
+def test_a_run_directory_that_becomes_read_only_is_a_clear_error_and_can_be_resumed_later(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PROGRAM.format(tests=str(Path(__file__).parents[1]))))
 
     def run(word):
-        command = [*AS_ORDINARY_PEOPLE, sys.executable, str(program), word]
+        command = [*AS_ORDINARY_USER, sys.executable, str(program), word]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    begun = run("begin")
+    first = run("start")
     (run_dir,) = (tmp_path / "runs").iterdir()
-    last_line = begun.stderr.strip().splitlines()[-1]
-    assert "RunDirectoryError: can't write" in begun.stderr, begun.stderr
-    assert "Permission denied. Choose a folder that you may read and write." in begun.stderr, last_line
-    assert begun.returncode == 1
+    last_line = first.stderr.strip().splitlines()[-1]
+    assert "RunDirectoryError: can't write" in first.stderr, first.stderr
+    assert "Permission denied. Choose a folder that you may read and write." in first.stderr, last_line
+    assert first.returncode == 1
     refused = run("resume")
     assert refused.returncode == 1
     assert "RunDirectoryError: can't" in refused.stderr

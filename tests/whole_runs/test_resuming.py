@@ -1,4 +1,4 @@
-"""Runs that are stopped, interrupted and resumed, and what may not change them, against unbroken ones."""
+"""Runs that are stopped, interrupted and resumed, or observed, compared with uninterrupted runs."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ def resume(session, **config):
 
 
 def result_of(session, summary):
-    """Everything that a run ends with, but for what is named by time."""
+    """Everything that a run ends with, except files named by time."""
     return {
         "network": session.network.state_dict(),
         "optimizer": session.optimizer.state_dict(),
@@ -40,7 +40,7 @@ def result_of(session, summary):
     }
 
 
-def test_a_run_resumed_twenty_times_in_a_row_ends_as_one_that_never_was(tmp_path):
+def test_a_run_resumed_twenty_times_ends_like_an_uninterrupted_run(tmp_path):
     config = {"num_epochs": 5, "checkpoint_every_n_iterations": 3}
     whole = TinySession(config_with(**config), tmp_path / "whole")
     expected = result_of(whole, whole())
@@ -52,7 +52,7 @@ def test_a_run_resumed_twenty_times_in_a_row_ends_as_one_that_never_was(tmp_path
     assert different_values(expected, result_of(session, session())) == []
 
 
-def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path):
+def test_a_run_that_ends_before_its_first_checkpoint_restarts(tmp_path):
     whole = TinySession(CONFIG, tmp_path / "whole")
     expected = result_of(whole, whole())
     session = TinySession(CONFIG, tmp_path / "resumed")
@@ -70,14 +70,14 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path)
     assert different_values(expected, result_of(again, again())) == []
 
 
-def test_a_run_directory_is_not_given_free_while_it_is_written(tmp_path):
+def test_a_run_directory_stays_locked_while_it_is_written(tmp_path):
     written, may_end = [], threading.Event()
 
     class EndWhileWriting:
         @hookimpl
         def on_iteration_start(self, run):
             if run.epochs_done == 1:
-                run.run_directory.writes.wait()  # else it isn't known yet whether anything is kept
+                run.run_directory.writes.wait()  # so the run has results
                 run.run_directory.writes.submit("slow", lambda: (may_end.wait(60), written.append(True)))
                 raise KeyboardInterrupt
 
@@ -97,7 +97,7 @@ def test_a_run_directory_is_not_given_free_while_it_is_written(tmp_path):
 @pytest.mark.parametrize(
     ("phase", "iteration"), [("validation-valid", 2), ("validation-valid", 5), ("validation-demo", 1)]
 )
-def test_a_validation_that_was_stopped_is_done_again_and_recorded_once(tmp_path, phase, iteration):
+def test_a_stopped_validation_is_repeated_and_recorded_once(tmp_path, phase, iteration):
     whole = TinySession(CONFIG, tmp_path / "whole")
     expected = result_of(whole, whole())
     session = TinySession(CONFIG, tmp_path / "resumed")
@@ -108,7 +108,7 @@ def test_a_validation_that_was_stopped_is_done_again_and_recorded_once(tmp_path,
 
 
 class ValidatedWithin(TinySession):
-    """One set is validated on within the epochs, and one at their end."""
+    """One validation set runs within epochs, and one after them."""
 
     every = ("3it", "1ep")
 
@@ -123,40 +123,40 @@ def within_result_of(session, summary):
 
 
 @pytest.fixture(scope="module")
-def unbroken_within(tmp_path_factory):
+def uninterrupted_within(tmp_path_factory):
     session = ValidatedWithin(CONFIG, tmp_path_factory.mktemp("whole"))
     return within_result_of(session, session())
 
 
-def test_a_set_validated_within_epochs_has_its_curve_and_its_votes(unbroken_within):
-    steps = {tag: [step for step, _ in curve] for tag, curve in unbroken_within["scalars"].items()}
+def test_a_set_validated_within_epochs_has_its_curve_and_its_votes(uninterrupted_within):
+    steps = {tag: [step for step, _ in curve] for tag, curve in uninterrupted_within["scalars"].items()}
     assert steps["validation-valid/loss/training_iterations"] == [3, 6, 9, 10]
     assert steps["validation-valid/loss/iterations"] == list(range(1, 13))
     assert steps["validation-demo/loss/epochs"] == [1, 2]
     assert "validation-valid/loss/epochs" not in steps
-    votes = [json.loads(line) for line in unbroken_within["votes.jsonl"].splitlines()]
+    votes = [json.loads(line) for line in uninterrupted_within["votes.jsonl"].splitlines()]
     assert [(one["epoch"], one["iteration"]) for one in votes] == [(1, 3), (2, 6), (2, 9), (2, 10)]
 
 
-def test_validation_within_epochs_changes_nothing_in_what_is_learnt(tmp_path, unbroken_within):
+def test_validation_within_epochs_does_not_change_the_weights(tmp_path, uninterrupted_within):
     plain = TinySession(CONFIG, tmp_path)
     plain()
-    assert different_values(unbroken_within["network"], plain.network.state_dict()) == []
-    assert different_values(unbroken_within["optimizer"], plain.optimizer.state_dict()) == []
+    assert different_values(uninterrupted_within["network"], plain.network.state_dict()) == []
+    assert different_values(uninterrupted_within["optimizer"], plain.optimizer.state_dict()) == []
 
 
-def test_the_network_that_is_kept_within_an_epoch_is_that_of_its_iteration(tmp_path):
-    kept = {}
+def test_the_best_network_within_an_epoch_is_that_of_its_iteration(tmp_path):
+    best_state = {}
 
-    class Keep:
+    class Store:
         @hookimpl
         def on_best_epoch(self, run):
-            kept.update(copy.deepcopy(run.network.state_dict()))
+            best_state.update(copy.deepcopy(run.network.state_dict()))
 
     session = ValidatedWithin(config_with(num_epochs=1, learning_rate=0.5), tmp_path)
-    session.register(Keep())
+    session.register(Store())
     best = session().best_losses["validation-valid"]
-    assert different_values(kept, torch.load(Path(session.run_dir, "network.pth"), weights_only=True)) == []
+    assert different_values(best_state, torch.load(Path(session.run_dir, "network.pth"), weights_only=True)) == []
     assert best.iteration in (3, 5)
     session.load_best_network()
     assert session.evaluate(session.datasets_valid_dict["valid"], "valid")["loss"] == pytest.approx(best.loss)
@@ -167,21 +167,25 @@ def test_the_network_that_is_kept_within_an_epoch_is_that_of_its_iteration(tmp_p
     [*[("training", n) for n in range(1, 11)], *[("validation-valid", n) for n in (1, 2, 3, 6, 10, 11)]],
 )
 @pytest.mark.parametrize("checkpoints", [None, 1])
-def test_a_run_with_validation_within_epochs_goes_on_exactly(tmp_path, unbroken_within, phase, iteration, checkpoints):
+def test_a_run_with_validation_within_epochs_resumes_exactly(
+    tmp_path, uninterrupted_within, phase, iteration, checkpoints
+):
     config = config_with(checkpoint_every_n_iterations=checkpoints)
     session = ValidatedWithin(config, tmp_path)
     session.register(StopAt(iteration, phase))
     session()
     again = ValidatedWithin.resume(tmp_path)
-    assert different_values(unbroken_within, within_result_of(again, again())) == []
+    assert different_values(uninterrupted_within, within_result_of(again, again())) == []
 
 
 class FailedValidationError(Exception):
-    """For a validation that fails."""
+    """Raised in a validation."""
 
 
 @pytest.mark.parametrize("iteration", [1, 3, 5, 12])
-def test_an_error_in_a_validation_within_an_epoch_is_gone_on_from_exactly(tmp_path, unbroken_within, iteration):
+def test_a_run_resumes_exactly_after_an_error_in_a_validation_within_an_epoch(
+    tmp_path, uninterrupted_within, iteration
+):
     class Fail:
         @hookimpl
         def on_iteration_start(self, phase):
@@ -194,7 +198,7 @@ def test_an_error_in_a_validation_within_an_epoch_is_gone_on_from_exactly(tmp_pa
         session()
     assert any("validation-valid, epoch" in note for note in caught.value.__notes__)
     again = ValidatedWithin.resume(tmp_path)
-    assert different_values(unbroken_within, within_result_of(again, again())) == []
+    assert different_values(uninterrupted_within, within_result_of(again, again())) == []
 
 
 SETS = {
@@ -209,7 +213,7 @@ SETS = {
 
 
 class DrawsWhileItReads(TinySession):
-    """Draws where mini-batches are made, in validation, too."""
+    """Draws random numbers in the collate function, in validation, too."""
 
     number_of_sets = 0
 
@@ -221,8 +225,8 @@ class DrawsWhileItReads(TinySession):
         return {**batch, "x": batch["x"] + 0.1 * torch.randn(batch["x"].shape)}
 
 
-def test_nothing_that_observes_changes_what_is_learnt(tmp_path):
-    learnt = []
+def test_observers_do_not_change_the_weights(tmp_path):
+    states = []
     for number_of_sets in SETS:
         for without in ((), ("tensorboard",), ("console",), ("tensorboard", "console", "log_values", "rehearsal")):
             for observers in ((), (DrawRandomNumbers(),)):
@@ -233,9 +237,9 @@ def test_nothing_that_observes_changes_what_is_learnt(tmp_path):
                 for hook in observers:
                     session.register(hook)
                 session()
-                learnt.append({"network": session.network.state_dict(), "optimizer": session.optimizer.state_dict()})
-    assert len(learnt) == 24
-    assert [different_values(learnt[0], one) for one in learnt] == [[]] * len(learnt)
+                states.append({"network": session.network.state_dict(), "optimizer": session.optimizer.state_dict()})
+    assert len(states) == 24
+    assert [different_values(states[0], one) for one in states] == [[]] * len(states)
 
 
 def test_the_progress_bar_of_a_terminal_changes_nothing(tmp_path):
@@ -258,7 +262,7 @@ def test_the_progress_bar_of_a_terminal_changes_nothing(tmp_path):
     try:
         while chunk := os.read(primary, 4096):
             seen += chunk
-    except OSError:  # how a terminal says that it was closed
+    except OSError:  # raised by a closed terminal
         pass
     assert process.wait() == 0
     os.close(primary)
@@ -291,10 +295,10 @@ SCRIPT = """
 
 
 def interrupt(tmp_path, numbers, phase="training", iteration=7, workers=0, seconds=0.5):
-    """Sends signals while an iteration ends.
+    """Sends signals at the end of an iteration.
 
     Returns:
-        The exit status, what was said, and the seconds from the end of the iteration to that of the process.
+        The exit status, stderr, and the seconds from the end of the iteration to the end of the process.
     """
     tests = str(Path(__file__).parents[1])
     script = SCRIPT.format(tests=tests, phase=phase, iteration=iteration, workers=workers, seconds=seconds)
@@ -308,10 +312,10 @@ def interrupt(tmp_path, numbers, phase="training", iteration=7, workers=0, secon
     assert process.stdout.readline() == "ready\n"
     for position, number in enumerate(numbers):
         if position:
-            time.sleep(0.3)  # a signal that comes while the handler of another runs is seen only when a sleep is over
+            time.sleep(0.3)  # a signal during the handler of another is handled only after the sleep
         os.killpg(process.pid, number)
-    ended_at, said = process.communicate(timeout=60)
-    return process.returncode, said, time.monotonic() - float(ended_at or "nan")
+    ended_at, errors = process.communicate(timeout=60)
+    return process.returncode, errors, time.monotonic() - float(ended_at or "nan")
 
 
 @pytest.mark.parametrize(
@@ -324,10 +328,12 @@ def interrupt(tmp_path, numbers, phase="training", iteration=7, workers=0, secon
         (signal.SIGINT, "validation-demo", 3, 0),
     ],
 )
-def test_an_interrupted_run_ends_soon_with_all_kept_and_goes_on_exactly(tmp_path, number, phase, iteration, workers):
-    returned, said, seconds = interrupt(tmp_path / "runs", [number], phase, iteration, workers)
-    assert returned == -number, said
-    assert "the run ends after this iteration" in said
+def test_an_interrupted_run_ends_soon_with_a_checkpoint_and_resumes_exactly(
+    tmp_path, number, phase, iteration, workers
+):
+    returned, errors, seconds = interrupt(tmp_path / "runs", [number], phase, iteration, workers)
+    assert returned == -number, errors
+    assert "the run ends after this iteration" in errors
     assert seconds < 5  # the promise is a second, and this machine may be busy with other tests
     (directory,) = (tmp_path / "runs").iterdir()
     done = iteration if phase == "training" else 10

@@ -1,4 +1,4 @@
-"""Training techniques in company: in any order, all of them at once, and in runs that are stopped and resumed."""
+"""Combined training techniques: in any order, all at once, and in runs that are stopped and resumed."""
 
 import random
 from dataclasses import replace
@@ -16,14 +16,14 @@ from torchbase.files.bitwise import different_values
 
 
 class PictureSession(TinySession):
-    """Has something to show."""
+    """Returns a picture from its forward pass."""
 
     def forward_pass(self, mini_batch):
         return {**super().forward_pass(mini_batch), "picture": mini_batch["x"][:, None]}
 
 
 class ValidatedWithin(PictureSession):
-    """Validates within its epochs of five iterations, too."""
+    """Validates within its epochs of five iterations."""
 
     def init_datasets(self):
         training, validation = super().init_datasets()
@@ -58,10 +58,10 @@ ALL = {
     precision: [name for name in TECHNIQUES if name not in ({"bf16", "fp16"} - {precision})]
     for precision in ("bf16", "fp16")
 }
-LEARNERS = ["accumulation", "average", "clipping", "compile", "schedule"]  # with a precision
+WITH_PRECISION = ["accumulation", "average", "clipping", "compile", "schedule"]
 
 
-def made(names):
+def make(names):
     return [TECHNIQUES[name]() for name in names]
 
 
@@ -72,20 +72,20 @@ def end_without_times(session):
 
 
 def run_in_parts(parent, names, stops, kind, **config):
-    session = session_with(parent, *made(names), kind=kind, dropout=0.3, **config)
+    session = session_with(parent, *make(names), kind=kind, dropout=0.3, **config)
     for stop in stops:
         session.register(StopAt(stop))
         session()
         session = kind.resume(parent)
-        for hook in made(names):
+        for hook in make(names):
             session.register(hook)
     session()
     return session
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
-def test_two_of_them_do_the_same_in_either_order_and_when_resumed(tmp_path, pair):
-    whole = session_with(tmp_path / "whole", *made(pair), kind=PictureSession, dropout=0.3)
+def test_two_techniques_train_the_same_in_either_order_and_when_resumed(tmp_path, pair):
+    whole = session_with(tmp_path / "whole", *make(pair), kind=PictureSession, dropout=0.3)
     whole()
     resumed = run_in_parts(tmp_path / "resumed", pair[::-1], [4], PictureSession)
     assert different_values(end_without_times(whole), end_without_times(resumed)) == []
@@ -94,9 +94,9 @@ def test_two_of_them_do_the_same_in_either_order_and_when_resumed(tmp_path, pair
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("precision", ALL)
 @pytest.mark.parametrize("kind", [PictureSession, ValidatedWithin])
-def test_all_of_them_at_once_resume_exactly_wherever_they_are_stopped_and_in_any_order(tmp_path, kind, precision, seed):
+def test_all_techniques_at_once_resume_exactly_from_any_iteration_and_in_any_order(tmp_path, kind, precision, seed):
     draw = random.Random(seed)
-    whole = session_with(tmp_path / "whole", *made(ALL[precision]), kind=kind, dropout=0.3, num_epochs=4)
+    whole = session_with(tmp_path / "whole", *make(ALL[precision]), kind=kind, dropout=0.3, num_epochs=4)
     whole()
     names, stops = draw.sample(ALL[precision], len(ALL[precision])), sorted(draw.sample(range(1, 20), 4))
     resumed = run_in_parts(tmp_path / "resumed", names, stops, kind, num_epochs=4)
@@ -104,11 +104,11 @@ def test_all_of_them_at_once_resume_exactly_wherever_they_are_stopped_and_in_any
 
 
 @pytest.mark.parametrize("kind", [PictureSession, ValidatedWithin])
-def test_compiled_ahead_of_time_they_resume_exactly_too(tmp_path, kind):
+def test_techniques_compiled_ahead_of_time_resume_exactly(tmp_path, kind):
     def hooks():
-        torch.compiler.reset()  # as in a process of its own
+        torch.compiler.reset()  # as in a new process
         return [
-            *made(["accumulation", "average", "clipping", "schedule", "fp16"]),
+            *make(["accumulation", "average", "clipping", "schedule", "fp16"]),
             techniques.Compile(backend="aot_eager"),
         ]
 
@@ -128,7 +128,7 @@ def test_compiled_ahead_of_time_they_resume_exactly_too(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", [TinySession, ValidatedWithin])
-def test_together_they_learn_what_the_loop_by_hand_learns(tmp_path, kind):
+def test_combined_techniques_train_like_the_hand_written_loop(tmp_path, kind):
     scaler, parts, iterations = torch.amp.GradScaler("cpu"), {}, []
 
     def step(session, batch):
@@ -137,7 +137,7 @@ def test_together_they_learn_what_the_loop_by_hand_learns(tmp_path, kind):
             average = get_ema_multi_avg_fn(0.8)
             parts["averages"] = AveragedModel(session.network, multi_avg_fn=average, use_buffers=True)
         iterations.append(batch)
-        number = (len(iterations) - 1) % 5  # of the epoch: the fifth mini-batch makes a step alone
+        number = (len(iterations) - 1) % 5  # within the epoch: the fifth mini-batch is a step on its own
         with torch.autocast("cpu", torch.float16):
             loss = loss_of(session, batch)
         scaler.scale(loss / (1 if number == 4 else 2)).backward()
@@ -155,11 +155,11 @@ def test_together_they_learn_what_the_loop_by_hand_learns(tmp_path, kind):
             parts["steps"] = parts.get("steps", 0) + 1
 
     by_hand = train_by_hand(tmp_path, step, epochs=4)
-    session = session_with(tmp_path, *made([*LEARNERS, "fp16"]), kind=kind, num_epochs=4)
+    session = session_with(tmp_path, *make([*WITH_PRECISION, "fp16"]), kind=kind, num_epochs=4)
     session()
     assert training_differences(session, by_hand) == []
-    kept = final_state_of(session)["hooks"]
-    assert different_values(kept["exponential_moving_average"], dict(parts["averages"].state_dict())) == []
-    assert different_values(kept["mixed_precision"], scaler.state_dict()) == []
-    assert different_values(kept["learning_rate_schedule"]["scheduler"], parts["scheduler"].state_dict()) == []
+    states = final_state_of(session)["hooks"]
+    assert different_values(states["exponential_moving_average"], dict(parts["averages"].state_dict())) == []
+    assert different_values(states["mixed_precision"], scaler.state_dict()) == []
+    assert different_values(states["learning_rate_schedule"]["scheduler"], parts["scheduler"].state_dict()) == []
     assert 0 < parts["steps"] < 12  # some overflowed

@@ -1,4 +1,4 @@
-"""A whole project from its first config to its third run, as a user would write it."""
+"""A whole project as a user would write it, from the first config to the third run."""
 
 import copy
 import json
@@ -91,11 +91,11 @@ def start(tmp_path, config=CONFIG, **arguments):
 
 
 def test_the_whole_story(tmp_path):
-    given = copy.deepcopy(CONFIG)
-    session = start(tmp_path, given)
+    config = copy.deepcopy(CONFIG)
+    session = start(tmp_path, config)
     run_dir = Path(session.run_dir)
     assert run_dir.parent == tmp_path
-    assert given == CONFIG
+    assert config == CONFIG
     summary = session()
 
     assert summary.epochs_done == 3
@@ -110,35 +110,35 @@ def test_the_whole_story(tmp_path):
         assert [step for step, _ in scalars[f"{phase}/loss/iterations"]] == list(range(1, iterations + 1))
         assert [step for step, _ in scalars[f"{phase}/psnr/epochs"]] == [1, 2, 3]
 
-    kept = json.loads((run_dir / "config.json").read_text())
-    assert kept["data"]["image_size"] == [2, 12, 12]
+    saved = json.loads((run_dir / "config.json").read_text())
+    assert saved["data"]["image_size"] == [2, 12, 12]
 
-    longer = copy.deepcopy(kept)
+    longer = copy.deepcopy(saved)
     longer["session"]["num_epochs"] = 5
-    taken_over = start(tmp_path, longer, create_run_dir_afresh=False, source_run_dir_tag=run_dir.name)
-    assert taken_over.run_dir == session.run_dir
-    assert taken_over().epochs_done == 5
+    resumed = start(tmp_path, longer, create_run_dir_afresh=False, source_run_dir_tag=run_dir.name)
+    assert resumed.run_dir == session.run_dir
+    assert resumed().epochs_done == 5
     steps = [step for step, _ in read_scalars(run_dir)["training/loss/epochs"]]
     assert steps == [1, 2, 3, 4, 5]
     assert sorted(path.name for path in tmp_path.iterdir()) == [run_dir.name]
 
-    fresh = start(tmp_path, source_run_dir_tag=run_dir.name)
+    second = start(tmp_path, source_run_dir_tag=run_dir.name)
     best = torch.load(run_dir / "network.pth", weights_only=True)
-    assert all(torch.equal(value, best[name]) for name, value in fresh.network.state_dict().items())
-    fresh_summary = fresh()
-    assert fresh_summary.epochs_done == 3
-    assert fresh_summary.run_dir != str(run_dir)
-    assert fresh_summary.averages["validation-valid"]["loss"] < summary.averages["validation-valid"]["loss"]
+    assert all(torch.equal(value, best[name]) for name, value in second.network.state_dict().items())
+    second_summary = second()
+    assert second_summary.epochs_done == 3
+    assert second_summary.run_dir != str(run_dir)
+    assert second_summary.averages["validation-valid"]["loss"] < summary.averages["validation-valid"]["loss"]
 
 
-def test_taking_over_a_run_ends_where_an_unbroken_one_does(tmp_path):
+def test_a_resumed_run_ends_like_an_uninterrupted_run(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["session"]["seed"] = 11
-    begun = start(tmp_path, config)
-    begun()
+    first = start(tmp_path, config)
+    first()
     config["session"]["num_epochs"] = 6
-    resumed = start(tmp_path, config, create_run_dir_afresh=False, source_run_dir_tag=Path(begun.run_dir).name)
-    unbroken = start(tmp_path, config)
-    assert resumed().averages == unbroken().averages
-    for name, value in unbroken.network.state_dict().items():
+    resumed = start(tmp_path, config, create_run_dir_afresh=False, source_run_dir_tag=Path(first.run_dir).name)
+    uninterrupted = start(tmp_path, config)
+    assert resumed().averages == uninterrupted().averages
+    for name, value in uninterrupted.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name])

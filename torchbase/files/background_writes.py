@@ -23,7 +23,7 @@ class BackgroundWrites:
     """
 
     def __init__(self, on_error: Literal["raise", "warn"] = "raise") -> None:
-        """Starts no thread yet.
+        """Makes an empty queue of writes.
 
         Args:
             on_error: See the attribute.
@@ -74,7 +74,7 @@ class BackgroundWrites:
         self.check()
 
     def finish(self) -> None:
-        """Waits until all writes are on the disk, and retries once the writes that an error left.
+        """Waits until all writes are on the disk. Retries once the writes that failed or were skipped.
 
         Raises:
             BaseException: The error of a write; see `check`.

@@ -144,7 +144,7 @@ class TrainingBaseSession(SessionEvaluation):
             standard.Rehearsal(),  # before the hooks that write
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),
-            # After the values are recorded, so that the curve shows the NaN.
+            # After LogValues, so the curve shows the NaN.
             standard.NanGuard() if session.nan_policy == "raise" else standard.NanSkip(session.nan_policy == "stop"),
             standard.MetricAverages(),
             standard.BestValidation(),
