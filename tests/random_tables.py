@@ -1,4 +1,4 @@
-"""Random datasets of many kinds, for the tests of reading."""
+"""Strategies of Hypothesis that draw datasets with many types of columns, for the tests of reading."""
 
 from pathlib import Path
 
@@ -20,23 +20,23 @@ from datasets import (
 from hypothesis import strategies as st
 
 MOST_ROWS = 12
-WHOLE_NUMBERS = {f"{sign}int{bits}": (sign, bits) for sign in ("", "u") for bits in (8, 16, 32, 64)}
+INTEGER_TYPES = {f"{sign}int{bits}": (sign, bits) for sign in ("", "u") for bits in (8, 16, 32, 64)}
 ARRAYS = {2: Array2D, 3: Array3D, 4: Array4D, 5: Array5D}
-STORED = ("in memory", "in pieces", "in a file", "saved")
+STORAGES = ("in memory", "in chunks", "in a file", "saved")
 
 
 def numbers_of(kind):
-    """Values of a type: whole numbers with their limits, floats with NaN, infinity and excess precision."""
+    """Draws values of a type: integers with their limits; floats with NaN, infinity and values outside of float32."""
     if kind == "bool":
         return st.booleans()
     if kind.startswith("float"):
         return st.floats(width=int(kind.removeprefix("float")))
-    sign, bits = WHOLE_NUMBERS[kind]
+    sign, bits = INTEGER_TYPES[kind]
     return st.integers(0, 2**bits - 1) if sign else st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def nested(values, widths):
-    """Nested lists of these lengths, the outermost first. A length is a number or (minimum, maximum)."""
+    """Draws nested lists of these lengths, from outside to inside. A length is a number or a range (least, most)."""
     for width in reversed(widths):
         least, most = width if isinstance(width, tuple) else (width, width)
         values = st.lists(values, min_size=least, max_size=most)
@@ -49,10 +49,12 @@ def array_features(kind, shape):
 
 @st.composite
 def number_columns(draw):
-    """A feature and its cells: numbers, lists and arrays, of one length or ragged, with and without nulls."""
-    kind = draw(st.sampled_from([*WHOLE_NUMBERS, "float16", "float32", "float64", "bool"]))
+    """Draws a feature and the strategy of its cells: numbers, lists or arrays, also ragged or with nulls."""
+    kind = draw(st.sampled_from([*INTEGER_TYPES, "float16", "float32", "float64", "bool"]))
     values = numbers_of(kind)
-    form = draw(st.sampled_from(["number", "label", "lists", "lists of a length", "large lists", "ragged", "array"]))
+    form = draw(
+        st.sampled_from(["number", "label", "lists", "lists of fixed length", "large lists", "ragged", "array"])
+    )
     if form == "label":
         return ClassLabel(num_classes=5), st.integers(-1, 4)
     if form == "number":
@@ -68,7 +70,7 @@ def number_columns(draw):
         if form == "large lists":
             feature = LargeList(feature)
         else:
-            feature = List(feature, length=width if form == "lists of a length" or draw(st.booleans()) else -1)
+            feature = List(feature, length=width if form == "lists of fixed length" or draw(st.booleans()) else -1)
     if form == "ragged":
         feature = Value(kind)
         for _ in shape:
@@ -80,9 +82,9 @@ def number_columns(draw):
 
 
 def other_columns():
-    """A feature and its cells: strings, bytes and dictionaries."""
-    text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)  # numpy drops a trailing \0
-    raw = st.binary(max_size=4).map(lambda some: some.replace(b"\0", b"1"))
+    """Draws a feature and the strategy of its cells: strings, bytes and dictionaries."""
+    text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)  # NumPy drops a trailing \0
+    raw = st.binary(max_size=4).map(lambda value: value.replace(b"\0", b"1"))
     record = st.fixed_dictionaries({"a": st.integers(0, 9), "b": st.lists(st.floats(width=32), max_size=2)})
     record_feature = {"a": Value("int64"), "b": List(Value("float32"))}
     return st.sampled_from(
@@ -105,7 +107,7 @@ def arrow_array(cells, arrow_type):
 
 @st.composite
 def tables(draw, folder):
-    """A dataset of row numbers and up to four columns, in memory or in a file, in one piece or several."""
+    """Draws a dataset of row numbers and up to four columns, in memory or in a file, in one or several chunks."""
     number_of_rows = draw(st.integers(1, MOST_ROWS))
     features, cells = {"row": Value("int64")}, {"row": list(range(number_of_rows))}
     for position in range(draw(st.integers(1, 4))):
@@ -116,27 +118,29 @@ def tables(draw, folder):
         cells[name] = draw(st.lists(values, min_size=number_of_rows, max_size=number_of_rows))
     schema = Features(features).arrow_schema
     arrays = [arrow_array(cells[field.name], field.type) for field in schema]
-    return store(pa.table(arrays, schema=schema), draw(st.sampled_from(STORED)), draw(st.integers(1, 5)), folder)
+    return store(pa.table(arrays, schema=schema), draw(st.sampled_from(STORAGES)), draw(st.integers(1, 5)), folder)
 
 
-def store(table, where, piece, folder):
-    """Makes a dataset of a table, stored in the requested way, in pieces of this number of rows."""
-    if where == "in memory":
+def store(table, storage, chunk_size, folder):
+    """Creates a dataset from a table, with this storage and this number of rows per chunk."""
+    if storage == "in memory":
         return Dataset(table)
-    if where == "in pieces":
-        return concatenate_datasets([Dataset(table.slice(at, piece)) for at in range(0, len(table), piece)])
-    if where == "saved":
+    if storage == "in chunks":
+        return concatenate_datasets(
+            [Dataset(table.slice(start, chunk_size)) for start in range(0, len(table), chunk_size)]
+        )
+    if storage == "saved":
         Dataset(table).save_to_disk(folder / "saved", max_shard_size=2**30)
         return load_from_disk(folder / "saved")
     path = Path(folder, "table.arrow")
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-        writer.write_table(table, max_chunksize=piece)
+        writer.write_table(table, max_chunksize=chunk_size)
     return Dataset.from_file(str(path))
 
 
 @st.composite
-def datasets_of_any_kind(draw, folder):
-    """A dataset whose rows and columns are selected in up to three steps."""
+def any_datasets(draw, folder):
+    """Draws a dataset from a table, with rows and columns selected in up to three steps."""
     dataset = draw(tables(folder))
     for step in draw(st.lists(st.sampled_from(STEPS), max_size=3)):
         dataset = step(draw, dataset)
@@ -170,13 +174,13 @@ def select_columns(draw, dataset):
     return dataset.select_columns([*draw(st.permutations(others))[: draw(st.integers(0, len(others)))], "row"])
 
 
-def add_to_itself(draw, dataset):
+def concatenate_with_itself(draw, dataset):
     return concatenate_datasets([dataset, dataset])
 
 
-STEPS = [select_slice, select_any, shuffle, filter_rows, sort_rows, select_columns, add_to_itself]
+STEPS = [select_slice, select_any, shuffle, filter_rows, sort_rows, select_columns, concatenate_with_itself]
 
 
 def rows_of(dataset):
-    """Positions in a dataset, with repetitions."""
+    """Draws positions in a dataset, with repetitions."""
     return st.lists(st.integers(0, len(dataset) - 1), min_size=1, max_size=8)

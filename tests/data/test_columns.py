@@ -11,7 +11,7 @@ import torch
 from datasets import Array2D, Dataset, Features, List, Value, concatenate_datasets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_tables import datasets_of_any_kind, rows_of
+from random_tables import any_datasets, rows_of
 
 from torchbase.data import arrow_columns
 from torchbase.data.columns import ColumnReader, collate_rows, stack
@@ -46,7 +46,7 @@ def assert_same(read, expected):
 def test_mini_batches_equal_those_of_datasets_with_the_format_torch(data):
     most_compared = data.draw(st.sampled_from([arrow_columns.MOST_LISTS_COMPARED, -1]))  # -1: all columns count as long
     with TemporaryDirectory() as folder, patch.object(arrow_columns, "MOST_LISTS_COMPARED", most_compared):
-        dataset = data.draw(datasets_of_any_kind(Path(folder)))
+        dataset = data.draw(any_datasets(Path(folder)))
         reader = ColumnReader(dataset)
         for rows in data.draw(st.lists(rows_of(dataset), min_size=2, max_size=2)):
             try:

@@ -17,7 +17,7 @@ Collate = Callable[[list[Any]], dict[str, Any]]
 
 
 def prepare_worker(worker: int) -> None:
-    """Prepares a worker: it ignores signals that don't come from the main process, and exits with the main process.
+    """Prepares a worker: it ignores SIGINT, obeys SIGTERM only from the main process, and exits with that process.
 
     Ctrl-C, and the SIGTERM of many clusters, reach all processes of a program. The main process finishes its iteration
     first and can need the workers for it.
