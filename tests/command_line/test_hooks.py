@@ -129,7 +129,7 @@ def test_a_session_gets_the_config_of_the_run(command, file, tmp_path):
     ("session", "message"),
     [
         ("training.py:Two", "A session of the class Two can't be created from a config alone: TypeError"),
-        ("training.py:Nothing", "There is no class 'Nothing'"),
+        ("training.py:Nothing", "There is no session class 'Nothing'"),
         ("nowhere.py:Session", "nowhere.py, isn't there"),
     ],
 )
