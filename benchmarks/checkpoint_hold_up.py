@@ -1,7 +1,7 @@
-"""How long a checkpoint of 100 MB holds up the training, beside a plain ``torch.save`` and fsync of the same state.
+"""How long a checkpoint of 100 MB delays the training, compared with ``torch.save`` and fsync of the same state.
 
-The hold-up is taken from the training itself: what the iteration with the checkpoint takes longer than those before it
-and, in a row of its own, what all iterations until the next checkpoint take longer.
+The delay is measured in the training itself: how much longer the iteration with the checkpoint takes than those before
+it, and in another row, how much longer all iterations until the next checkpoint take.
 """
 
 import os
@@ -29,7 +29,7 @@ PLAIN = "torch.save and fsync"
 
 
 def measure() -> Outcome:
-    """Measures in turns; a turn's training gives three of the figures."""
+    """Measures in turns; the training of a turn yields three figures."""
     trained: list[tuple[float, float, float]] = []
     sides = [
         Side("training", lambda: Sample(train(trained))),
@@ -42,72 +42,72 @@ def measure() -> Outcome:
         "checkpoint_hold_up: a checkpoint of 100 MB",
         f"A network of {FEATURES:,} by {FEATURES:,} weights with Adam on the CPU; a checkpoint every {EVERY} "
         f"iterations, on the disk of the current folder. {REPETITIONS} repetitions in turns; times {PLAIN}: the median "
-        "of the ratios turn by turn, and their quartiles. While a checkpoint is written, the iterations share the "
-        "processors and the memory with that; the last row has what they take longer, the hold-up included.",
+        "and the quartiles of the ratios within each turn. While a checkpoint is written, the iterations share the "
+        "processors and the memory with it; the last row is how much longer they take, including the delay.",
         ["what", "median ms", "minimum", f"times {PLAIN}", "bound", "met?"],
         [
             row(PLAIN, plain, None, None),
-            row("hold-up by the first checkpoint of a run", list(first), plain, BOUND),
-            row("hold-up by a later checkpoint", list(later), plain, BOUND),
-            row(f"what {EVERY} iterations with a checkpoint take longer", list(until_next), plain, None),
+            row("delay by the first checkpoint of a run", list(first), plain, BOUND),
+            row("delay by a later checkpoint", list(later), plain, BOUND),
+            row(f"additional time of {EVERY} iterations with a checkpoint", list(until_next), plain, None),
         ],
     )
 
 
 def row(what: str, seconds: list[float], plain: list[float] | None, bound: float | None) -> list[str]:
-    """Gives the cells of one row."""
+    """Returns the cells of one row."""
     cells = [what, f"{statistics.median(seconds) * 1e3:.1f}", f"{min(seconds) * 1e3:.1f}"]
     if plain is None:
         return [*cells, NOTHING, NOTHING, NOTHING]
-    ratios = [one / other for one, other in zip(seconds, plain, strict=True)]
+    ratios = [training / saving for training, saving in zip(seconds, plain, strict=True)]
     low, ratio, high = statistics.quantiles(ratios, n=4)
     is_met = NOTHING if bound is None else "yes" if ratio <= bound else "NO"
     return [*cells, f"x{ratio:.2f} ({low:.2f} to {high:.2f})", NOTHING if bound is None else f"x{bound}", is_met]
 
 
 def train(figures: list[tuple[float, float, float]]) -> float:
-    """Trains with two checkpoints and notes what they took; gives the seconds of it all."""
+    """Trains with two checkpoints and appends how long they took; returns the seconds of the whole training."""
     clock = Clock()
-    began_at = time.perf_counter()
+    started_at = time.perf_counter()
     with TemporaryDirectory(dir=".") as folder:
         run, step = new_run(3 * EVERY)
         run.run_directory = RunDirectory.create(folder)
         Engine(hooks=[clock, Checkpoint(f"{EVERY}it")], defaults=[step]).run(run)
-    took = [later - earlier for earlier, later in pairwise(clock.starts)]
-    usual = statistics.median(took[EVERY // 2 : EVERY - 1])
-    first, later = (took[number * EVERY - 1] - usual for number in (1, 2))
-    figures.append((first, later, sum(took[2 * EVERY - 1 : 3 * EVERY - 1]) - EVERY * usual))
-    return time.perf_counter() - began_at
+    durations = [later - earlier for earlier, later in pairwise(clock.starts)]
+    usual = statistics.median(durations[EVERY // 2 : EVERY - 1])
+    first, later = (durations[number * EVERY - 1] - usual for number in (1, 2))
+    figures.append((first, later, sum(durations[2 * EVERY - 1 : 3 * EVERY - 1]) - EVERY * usual))
+    return time.perf_counter() - started_at
 
 
 def save_plainly() -> float:
-    """Writes the same state as people do, and pushes it to the disk; gives the seconds."""
+    """Saves the same state with torch.save, and flushes it to the disk; returns the seconds."""
     run, step = new_run(1)
     Engine(defaults=[step]).run(run)
     state = gather(run)
     with TemporaryDirectory(dir=".") as folder:
-        began_at = time.perf_counter()
+        started_at = time.perf_counter()
         with Path(folder, "state.pth").open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        return time.perf_counter() - began_at
+        return time.perf_counter() - started_at
 
 
 class Clock:
-    """Notes when each iteration begins; what hooks did with the one before lies between."""
+    """Records when each iteration starts, so that the hooks of the previous iteration are included."""
 
     def __init__(self) -> None:
         self.starts: list[float] = []
 
     @hookimpl
     def on_iteration_start(self) -> None:
-        """Notes the time."""
+        """Records the time."""
         self.starts.append(time.perf_counter())
 
 
 def new_run(iterations: int) -> tuple[Run, TrainingStep]:
-    """Makes a run of one epoch, and what does its iterations."""
+    """Creates a run of one epoch, and the hook that runs its iterations."""
     network = torch.nn.Linear(FEATURES, FEATURES, bias=False)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
     step = TrainingStep(

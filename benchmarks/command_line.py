@@ -1,4 +1,4 @@
-"""How long the command ``torchbase`` takes with a thousand runs, from its start to its end."""
+"""How long the command ``torchbase`` takes with a thousand runs, as a whole process."""
 
 import json
 import os
@@ -22,10 +22,10 @@ PHASES = ("training", "validation-valid", "validation-noisy", "validation-test")
 
 
 def measure() -> Outcome:
-    """Measures the whole process each time; the files are in the system's memory after the first turn."""
+    """Measures the whole process; the files are in the page cache after the first turn."""
     with TemporaryDirectory() as folder:
         parent = Path(folder, "runs")
-        tags = [make_up_a_run(parent, number) for number in range(RUNS)]
+        tags = [make_run(parent, number) for number in range(RUNS)]
         commands = {
             f"torchbase runs, of {RUNS:,}": ["runs", str(parent)],
             f"torchbase runs --sort --json, of {RUNS:,}": ["runs", str(parent), "--sort", "learning_rate", "--json"],
@@ -34,38 +34,43 @@ def measure() -> Outcome:
             "torchbase hooks": ["hooks"],
         }
         sides = [Side("python -c pass", lambda: clock(["-c", "pass"]))]
-        for name, words in commands.items():
+        for name, arguments in commands.items():
             sides.append(
-                Side(name, lambda words=words: clock(["-c", MAIN, *words]), BOUND, is_difference=True)  # type: ignore[misc]
+                Side(
+                    name,
+                    lambda arguments=arguments: clock(["-c", MAIN, *arguments]),  # type: ignore[misc]
+                    BOUND,
+                    is_difference=True,
+                )
             )
         return compare(
-            "command_line: looking at runs",
-            "Each time in a new process, from its start to its end, written into a pipe, bytecode being cached; "
-            f"{RUNS:,} made-up runs of {EPOCHS} epochs. The bound is of the whole process.",
+            "command_line: reading runs",
+            "Each time in a new process, from its start to its end, with the output to a pipe and cached bytecode; "
+            f"{RUNS:,} artificial runs of {EPOCHS} epochs. The bound is for the whole process.",
             sides,
             REPETITIONS,
             MILLISECONDS,
         )
 
 
-def clock(words: list[str]) -> Sample:
-    """Takes the time of a process.
+def clock(arguments: list[str]) -> Sample:
+    """Measures the time of a process.
 
     Args:
-        words: What Python is given.
+        arguments: The arguments of Python.
     """
-    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    began_at = time.perf_counter()
-    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, env=surroundings)
-    return Sample(time.perf_counter() - began_at)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    started_at = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.PIPE, env=environment)
+    return Sample(time.perf_counter() - started_at)
 
 
-def make_up_a_run(parent: Path, number: int) -> str:
-    """Makes the directory of a run, as one of some epochs leaves it but for checkpoints.
+def make_run(parent: Path, number: int) -> str:
+    """Creates the directory of a finished run, without checkpoints.
 
     Args:
         parent: The folder of all runs.
-        number: The number of the run, from which its values are drawn.
+        number: The number of the run, which seeds its values.
 
     Returns:
         Its tag.

@@ -1,7 +1,7 @@
-"""What reading costs where the table is in a file, and how that grows with the number of rows.
+"""What reading from a file costs, and how the cost depends on the number of rows.
 
-The table of a file that `datasets` wrote is in pieces of 1,000 rows. All files are written afresh, and read through
-once before the clock runs, so that the disk is left out.
+The table of a file that `datasets` wrote is in chunks of 1,000 rows. All files are new, and read once before the clock
+starts, so that the disk isn't measured.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from data_path import HEAD, SIZE, Contender, clock, compare_ratios, mini_batches_of, tell_turns, tell_whether_met
+from data_path import HEAD, SIZE, Contender, check_bounds, clock, compare_ratios, describe_turns, mini_batches_of
 from datasets import Dataset
 from measuring import NOTHING, Outcome
 
@@ -49,7 +49,7 @@ def read(path):
         next(mini_batches)
     return opened - before, anonymous_memory() - opened
 
-read(sys.argv[3])  # what is taken once and for all, whatever the file
+read(sys.argv[3])  # memory that any first file takes
 print(json.dumps(read(sys.argv[2])))
 """
 
@@ -64,10 +64,10 @@ def measure() -> Outcome:
         rows = [
             *compare_ratios(
                 [
-                    Contender(f"{FEW:,} rows in pieces of {PIECE:,}", clock_reading(few)),
-                    Contender(f"{FEW:,} rows in one piece", clock_reading(few_in_one)),
-                    Contender(f"{MANY:,} rows in pieces of {PIECE:,}", clock_reading(many), most=1.5),
-                    Contender(f"{MANY:,} rows in pieces of {10 * PIECE:,}", clock_reading(many_in_few), most=1.5),
+                    Contender(f"{FEW:,} rows in chunks of {PIECE:,}", clock_reading(few)),
+                    Contender(f"{FEW:,} rows in one chunk", clock_reading(few_in_one)),
+                    Contender(f"{MANY:,} rows in chunks of {PIECE:,}", clock_reading(many), most=1.5),
+                    Contender(f"{MANY:,} rows in chunks of {10 * PIECE:,}", clock_reading(many_in_few), most=1.5),
                 ],
                 REPETITIONS,
             ),
@@ -82,9 +82,9 @@ def measure() -> Outcome:
         ]
     return Outcome(
         "data_files: reading samples from files",
-        f"Shuffled mini-batches of {SIZE}: a list of {WIDTH} floats and a label each, from mapped Arrow files. "
-        "Of memory, what the process has for itself (RssAnon) is told, that of opening the file and that of 3,000 "
-        f"mini-batches, each beyond what the first file in a process takes. {tell_turns(REPETITIONS)}",
+        f"Shuffled mini-batches of {SIZE}: a list of {WIDTH} floats and a label each, from memory-mapped Arrow files. "
+        "The memory is the private memory of the process (RssAnon) for opening the file and for 3,000 mini-batches, in "
+        f"addition to what the first file in a process takes. {describe_turns(REPETITIONS)}",
         HEAD,
         rows,
     )
@@ -94,9 +94,9 @@ def write(folder: Path, number_of_rows: int, piece: int) -> Path:
     """Writes an Arrow file as `datasets` does.
 
     Args:
-        folder: Where to.
-        number_of_rows: How many rows it has.
-        piece: How many rows are written at a time.
+        folder: The folder.
+        number_of_rows: The number of rows.
+        piece: The number of rows per chunk.
     """
     path = folder / f"{number_of_rows}-{piece}.arrow"
     numbers = np.random.default_rng(1).random(piece * WIDTH, dtype=np.float32)
@@ -109,7 +109,7 @@ def write(folder: Path, number_of_rows: int, piece: int) -> Path:
 
 
 def open_file(path: Path) -> Dataset:
-    """Opens a file and touches all of it."""
+    """Opens a file and reads all of it."""
     dataset = Dataset.from_file(str(path))
     table = dataset.data.table
     pc.sum(pc.list_flatten(table.column("x")))
@@ -118,41 +118,41 @@ def open_file(path: Path) -> Dataset:
 
 
 def clock_reading(path: Path) -> Callable[[], float]:
-    """Makes a measure of reading mini-batches of a file."""
+    """Returns a function that measures reading mini-batches of a file."""
     return clock(mini_batches_of(open_file(path)))
 
 
 def clock_seeking(path: Path, start: int) -> Callable[[], float]:
-    """Makes a measure of the seconds until an epoch that begins at a mini-batch has given it, by its samples."""
+    """Returns a function that measures the seconds until an epoch has yielded its mini-batch ``start``, per sample."""
     dataset = open_file(path)
     loader = MiniBatchLoader(dataset, EpochOrder(len(dataset), SIZE, True, "training", Randomness(1)))
     epochs: Iterator[int] = count(1)
 
     def measure_seeks() -> float:
-        began_at = perf_counter()
+        started_at = perf_counter()
         for _ in range(SEEKS):
             next(loader.mini_batches(next(epochs), start))
-        return (perf_counter() - began_at) / (SEEKS * SIZE)
+        return (perf_counter() - started_at) / (SEEKS * SIZE)
 
     return measure_seeks
 
 
 def memory_rows(few: Path, many: Path) -> list[list[str]]:
-    """Tells how much memory of its own a process takes for either file."""
-    taken = {rows: memory_of(path, few) for rows, path in ((FEW, few), (MANY, many))}
-    bound = taken[FEW][1] + MEGABYTES_OF_NOISE
+    """Returns the rows with the memory that a process takes for either file."""
+    memory = {rows: memory_of(path, few) for rows, path in ((FEW, few), (MANY, many))}
+    bound = memory[FEW][1] + MEGABYTES_OF_NOISE
     return [
         [
             f"{rows:,} rows: memory, opened by datasets {opened:.1f} MB, then read {read:.1f} MB",
             *[NOTHING] * 3,
             NOTHING if rows == FEW else f"read at most {bound:.1f} MB",
-            NOTHING if rows == FEW else tell_whether_met(read, None, bound),
+            NOTHING if rows == FEW else check_bounds(read, None, bound),
         ]
-        for rows, (opened, read) in taken.items()
+        for rows, (opened, read) in memory.items()
     ]
 
 
 def memory_of(path: Path, other: Path) -> Any:
-    """Measures the memory of a process of its own, in MB: that of opening the file, and that of reading it."""
+    """Measures the memory of a new process, in MB: for opening the file, and for reading it."""
     command = [sys.executable, "-c", MEMORY_PROGRAM, str(Path(__file__).parent), str(path), str(other)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

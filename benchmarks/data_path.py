@@ -1,6 +1,6 @@
-"""What reading a sample costs in the process that uses it, beside the loader that a PyTorch user writes.
+"""What reading a sample costs in the process that uses it, compared with PyTorch's usual loader.
 
-The rows of a table form groups; each is measured in turns, and compared with the first of its group.
+The rows of the table form groups. A group is measured in turns, and compared with its first member.
 """
 
 import statistics
@@ -24,18 +24,18 @@ REPETITIONS = 15
 MINI_BATCHES = 50
 IMAGES, TABLE_ROWS, TABLE_COLUMNS = 5_000, 20_000, 20
 STOCK = f'DataLoader(dataset.with_format("torch"), batch_size={SIZE}, shuffle=True)'
-HEAD = ["what", "median µs a sample", "minimum", "times the first of the group", "bound", "met?"]
+HEAD = ["what", "median µs per sample", "minimum", "times the first of the group", "bound", "met?"]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One of a group.
+    """A member of a group.
 
     Attributes:
-        name: What it is, for the table.
-        measure: Does one repetition and gives the seconds a sample; None where what it needs is not installed.
-        least: How many times as long as the first of the group it has to take.
-        most: How many times as long it may take; for the first of the group, how many µs.
+        name: Its name in the table.
+        measure: Runs one repetition and returns the seconds per sample; None if a package isn't installed.
+        least: The minimum of its time, as a multiple of the first member's time.
+        most: The maximum of its time, as a multiple of the first member's time; for the first member, in µs.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Contender:
 
 
 def measure() -> Outcome:
-    """Measures reading without a use for what is read."""
+    """Measures reading alone; the samples aren't used."""
     rows = []
     for name, dataset, most, least in (
         ("digits, 8 by 8", digits(), 6, 25),
@@ -63,14 +63,14 @@ def measure() -> Outcome:
         )
     return Outcome(
         "data_path: reading samples",
-        f"Shuffled mini-batches of {SIZE} from a dataset in memory. The stock loader is {STOCK}. {tell_turns()}",
+        f"Shuffled mini-batches of {SIZE} from a dataset in memory. The stock loader is {STOCK}. {describe_turns()}",
         HEAD,
         rows,
     )
 
 
 def digits(*, flat: bool = False) -> Dataset:
-    """Makes a dataset of scikit-learn's digits: 1,797 images of 8 by 8 pixels, or as lists of 64 numbers."""
+    """Creates a dataset of scikit-learn's digits: 1,797 images of 8 by 8 pixels, or as lists of 64 numbers."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -79,10 +79,10 @@ def digits(*, flat: bool = False) -> Dataset:
 
 
 def images(feature: Any) -> Dataset:
-    """Makes a dataset of random images of 3 by 32 by 32 pixels.
+    """Creates a dataset of random images of 3 by 32 by 32 pixels.
 
     Args:
-        feature: What `datasets` keeps an image as.
+        feature: The feature type of an image.
     """
     pixels = np.random.default_rng(1).random((IMAGES, 3, 32, 32), dtype=np.float32)
     features = Features({"image": feature, "label": Value("int64")})
@@ -90,100 +90,101 @@ def images(feature: Any) -> Dataset:
 
 
 def table() -> Dataset:
-    """Makes a dataset of columns of random numbers and a column of names."""
+    """Creates a dataset with columns of random numbers and a column of names."""
     generator = np.random.default_rng(1)
     columns: dict[str, Any] = {f"number {position}": generator.random(TABLE_ROWS) for position in range(TABLE_COLUMNS)}
     return Dataset.from_dict({**columns, "name": [f"row {row}" for row in range(TABLE_ROWS)]})
 
 
 def mini_batches_of(dataset: Dataset) -> Iterator[Any]:
-    """Gives mini-batches as a session reads them, epoch after epoch."""
+    """Yields mini-batches as a session reads them, epoch after epoch."""
     loader = MiniBatchLoader(dataset, EpochOrder(len(dataset), SIZE, True, "training", Randomness(1)))
     for epoch in count(1):
         yield from loader.mini_batches(epoch)
 
 
 def stock_mini_batches_of(dataset: Dataset) -> Iterator[Any]:
-    """Gives mini-batches as PyTorch's loader reads them, epoch after epoch."""
+    """Yields mini-batches as PyTorch's loader reads them, epoch after epoch."""
     loader = stock_loader(dataset)
     while True:
         yield from loader
 
 
 def stock_loader(dataset: Dataset) -> Any:
-    """Makes the loader that a PyTorch user writes."""
+    """Creates PyTorch's usual loader."""
     return DataLoader(dataset.with_format("torch"), batch_size=SIZE, shuffle=True)
 
 
 def clock(mini_batches: Iterator[Any]) -> Callable[[], float]:
-    """Makes a measure of the seconds that a sample of the next mini-batches takes."""
+    """Returns a function that measures the seconds per sample of the next mini-batches."""
 
     def measure_next() -> float:
-        began_at = perf_counter()
+        started_at = perf_counter()
         for _ in islice(mini_batches, MINI_BATCHES):
             pass
-        return (perf_counter() - began_at) / (MINI_BATCHES * SIZE)
+        return (perf_counter() - started_at) / (MINI_BATCHES * SIZE)
 
     return measure_next
 
 
 def compare_ratios(group: Sequence[Contender], repetitions: int) -> list[list[str]]:
-    """Measures a group in turns and compares each with the first one.
+    """Measures a group in turns and compares each member with the first.
 
     Args:
-        group: Those to compare, the reference first.
-        repetitions: How many turns count.
+        group: The members, the reference first.
+        repetitions: The number of turns that count.
 
     Returns:
         The cells, row by row.
     """
-    samples = take_turns([Side(one.name, as_samples(one.measure)) for one in group], repetitions)
-    seconds = {name: [sample.each for sample in given] for name, given in samples.items()}
+    sides = [Side(contender.name, as_samples(contender.measure)) for contender in group]
+    samples = take_turns(sides, repetitions)
+    seconds = {name: [sample.each for sample in turns] for name, turns in samples.items()}
     reference = seconds[group[0].name]
     return [_row(contender, seconds.get(contender.name), reference) for contender in group]
 
 
 def as_samples(measure: Callable[[], float] | None) -> Callable[[], Sample] | None:
-    """Makes what gives seconds give samples."""
+    """Wraps a function that returns seconds in a function that returns samples."""
     return None if measure is None else lambda: Sample(measure())
 
 
-def tell_turns(repetitions: int = REPETITIONS) -> str:
-    """Says how groups are compared."""
+def describe_turns(repetitions: int = REPETITIONS) -> str:
+    """Describes how groups are compared."""
     return (
-        f"{repetitions} repetitions in turns; times the first of the group: the median of the ratios turn by turn, and "
-        "their quartiles."
+        f"{repetitions} repetitions in turns; times the first of the group: the median and the quartiles of the ratios "
+        "within each turn."
     )
 
 
 def _row(contender: Contender, seconds: list[float] | None, reference: list[float]) -> list[str]:
-    bound = _tell_bound(contender, is_reference=seconds is reference)
+    bound = _format_bound(contender, is_reference=seconds is reference)
     if seconds is None:
         return [contender.name, NOT_INSTALLED, NOTHING, NOTHING, bound, NOTHING]
-    each = [one * 1e6 for one in seconds]
-    ratios = [one / other for one, other in zip(seconds, reference, strict=True)]
+    each = [second * 1e6 for second in seconds]
+    ratios = [measured / base for measured, base in zip(seconds, reference, strict=True)]
     low, ratio, high = statistics.quantiles(ratios, n=4)
     compared = statistics.median(each) if seconds is reference else ratio
-    told = NOTHING if seconds is reference else f"x{ratio:.2f} ({low:.2f} to {high:.2f})"
+    comparison = NOTHING if seconds is reference else f"x{ratio:.2f} ({low:.2f} to {high:.2f})"
     return [
         contender.name,
         f"{statistics.median(each):.2f}",
         f"{min(each):.2f}",
-        told,
+        comparison,
         bound,
-        tell_whether_met(compared, contender.least, contender.most),
+        check_bounds(compared, contender.least, contender.most),
     ]
 
 
-def tell_whether_met(value: float, least: float | None, most: float | None) -> str:
-    """Says whether a value is within its bounds, if it has any."""
+def check_bounds(value: float, least: float | None, most: float | None) -> str:
+    """Returns "yes" or "NO", whether a value is within its bounds, if it has any."""
     if least is None and most is None:
         return NOTHING
     is_met = (least is None or value >= least) and (most is None or value <= most)
     return "yes" if is_met else "NO"
 
 
-def _tell_bound(contender: Contender, *, is_reference: bool) -> str:
+def _format_bound(contender: Contender, *, is_reference: bool) -> str:
     if contender.least is not None:
         return f"at least x{contender.least:g}"
     if contender.most is not None:

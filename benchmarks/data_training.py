@@ -1,7 +1,7 @@
-"""What reading well is worth end to end: three epochs of digits with a small network, from the dataset to the end.
+"""What fast reading saves end to end: three epochs of digits with a small network, including all set-up.
 
-All sides train the same network with the same optimizer on the same dataset. Building the loader, the network and
-whatever a framework builds is part of the time, and so is all that is written.
+All sides train the same network with the same optimizer on the same dataset. The time includes building the loader, the
+network and all objects of a framework, and everything that is written.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from data_path import HEAD, SIZE, STOCK, Contender, compare_ratios, digits, stock_loader, tell_turns
+from data_path import HEAD, SIZE, STOCK, Contender, compare_ratios, describe_turns, digits, stock_loader
 from datasets import Dataset
 from measuring import Outcome, is_installed
 from torch.nn.functional import cross_entropy
@@ -63,55 +63,55 @@ def measure() -> Outcome:
     ]
     return Outcome(
         "data_training: three epochs of digits",
-        "1,797 images of 8 by 8 pixels, MLP 64-32-10, fused Adam; µs of the whole run by its samples. In the first "
-        "group torchbase and Lightning write the loss of every iteration to TensorBoard, and a checkpoint an epoch, "
-        "which torchbase waits to see on the disk at the end; in the second nobody writes anything. "
-        f"The stock loader is {STOCK}. {tell_turns(REPETITIONS)}",
+        "1,797 images of 8 by 8 pixels, MLP 64-32-10, fused Adam; µs of the whole run per sample. In the first group "
+        "torchbase and Lightning write the loss of every iteration to TensorBoard and a checkpoint per epoch, and "
+        "torchbase waits at the end until it is on the disk; in the second group nothing is written. "
+        f"The stock loader is {STOCK}. {describe_turns(REPETITIONS)}",
         HEAD,
         compare_ratios(with_all, REPETITIONS) + compare_ratios(with_nothing, REPETITIONS),
     )
 
 
 def clock(train: Train, dataset: Dataset) -> Callable[[], float]:
-    """Makes a measure of the seconds of a whole run by its samples.
+    """Returns a function that measures the seconds of a whole run per sample.
 
     Args:
-        train: Trains for three epochs; what it writes goes into the folder that it is given.
+        train: Trains for three epochs, and writes to the folder that is passed.
         dataset: The digits.
     """
 
     def measure_run() -> float:
         with TemporaryDirectory() as folder:
-            began_at = perf_counter()
+            started_at = perf_counter()
             train(dataset, Path(folder))
-            return (perf_counter() - began_at) / (EPOCHS * len(dataset))
+            return (perf_counter() - started_at) / (EPOCHS * len(dataset))
 
     return measure_run
 
 
 class SmallNetwork(torch.nn.Sequential):
-    """The network that is trained: 64 pixels, 32 hidden units, 10 digits."""
+    """The trained network: 64 pixels, 32 hidden units, 10 digits."""
 
     def __init__(self) -> None:
         super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
 
 
 def new_optimizer(network: torch.nn.Module) -> torch.optim.Optimizer:
-    """Makes what is torchbase's default optimizer."""
+    """Creates torchbase's default optimizer."""
     return torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
 
 
 class DigitsSession(TrainingBaseSession):
-    """The preset as a user has it."""
+    """The preset with its defaults."""
 
     dataset: Dataset
 
     def init_datasets(self) -> Any:
-        """Gives the digits, and no validation set."""
+        """Returns the digits, and no validation set."""
         return self.dataset, ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
 
     def init_network(self) -> torch.nn.Module:
-        """Gives the network."""
+        """Returns the network."""
         return SmallNetwork()
 
     def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
@@ -123,11 +123,11 @@ class DigitsSession(TrainingBaseSession):
         return cross_entropy(logits, label)
 
     def init_metrics(self) -> None:
-        """Gives no metrics."""
+        """Returns no metrics."""
 
 
 def train_with_session(dataset: Dataset, folder: Path) -> None:
-    """Trains with the preset: all default hooks, TensorBoard at every iteration, a checkpoint an epoch."""
+    """Trains with the preset: all default hooks, TensorBoard at every iteration, a checkpoint per epoch."""
     session = DigitsSession(CONFIG, folder)
     session.dataset = dataset
     session()
@@ -148,13 +148,13 @@ def train_with_engine(dataset: Dataset, folder: Path) -> None:
 
 
 def train_by_hand(dataset: Dataset, folder: Path) -> None:
-    """Trains with a loop and nothing around it; nothing is written."""
+    """Trains with a plain loop; nothing is written."""
     loader = stock_loader(dataset)
     loop(batch for _ in range(EPOCHS) for batch in loader)
 
 
 def train_by_hand_with_torchbase_loader(dataset: Dataset, folder: Path) -> None:
-    """Trains with the same loop, to tell what the rest of a session takes."""
+    """Trains with the same loop, to see what the rest of a session takes."""
     loader = MiniBatchLoader(dataset, EpochOrder(len(dataset), SIZE, True, "training", Randomness(1)))
     loop(batch for epoch in range(1, EPOCHS + 1) for batch in loader.mini_batches(epoch))
 
@@ -171,7 +171,7 @@ def loop(batches: Iterable[Any]) -> None:
 
 
 def train_with_lightning(dataset: Dataset, folder: Path) -> None:
-    """Trains with Lightning as it comes: checkpoints, and TensorBoard at every iteration."""
+    """Trains with Lightning's defaults: checkpoints, and TensorBoard at every iteration."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -188,7 +188,7 @@ def train_with_lightning(dataset: Dataset, folder: Path) -> None:
 
 
 def train_with_bare_lightning(dataset: Dataset, folder: Path) -> None:
-    """Trains with Lightning without anything that isn't needed, as its ``barebones`` has it."""
+    """Trains with Lightning's ``barebones``, without any extra."""
     from lightning.pytorch import Trainer
 
     trainer = Trainer(accelerator="cpu", devices=1, max_epochs=EPOCHS, barebones=True)
@@ -196,7 +196,7 @@ def train_with_bare_lightning(dataset: Dataset, folder: Path) -> None:
 
 
 def lightning_network() -> Any:
-    """Makes the network as Lightning takes it."""
+    """Creates the network as a LightningModule."""
     from lightning.pytorch import LightningModule
 
     class LightningNetwork(LightningModule):

@@ -1,10 +1,10 @@
-"""What the loop itself costs: an engine whose step does nothing, with and without hooks."""
+"""What the loop itself costs: an engine with an empty step, with and without hooks."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-from measuring import MICROSECONDS_AN_ITERATION, Outcome, Sample, Side, compare, is_installed
+from measuring import MICROSECONDS_PER_ITERATION, Outcome, Sample, Side, compare, is_installed
 
 from torchbase import Engine, Phase, Run, hookimpl
 
@@ -30,16 +30,16 @@ def measure() -> Outcome:
         ),
     ]
     return compare(
-        "engine_overhead: a step that does nothing",
+        "engine_overhead: an empty step",
         f"{ITERATIONS:,} iterations over ready-made mini-batches.",
         sides,
         REPETITIONS,
-        MICROSECONDS_AN_ITERATION,
+        MICROSECONDS_PER_ITERATION,
     )
 
 
 class IdleHook:
-    """A hook that is told of every iteration and does nothing."""
+    """A hook that is called at every iteration and does nothing."""
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
@@ -63,10 +63,10 @@ def measure_bare_loop() -> Sample:
 
 
 def measure_engine(hooks: int) -> Sample:
-    """Lets torchbase's engine call the step.
+    """Measures torchbase's engine.
 
     Args:
-        hooks: How many idle hooks are registered.
+        hooks: The number of idle hooks.
     """
     engine, run = Engine(step), new_run()
     for number in range(hooks):
@@ -75,10 +75,10 @@ def measure_engine(hooks: int) -> Sample:
 
 
 def measure_ignite(handlers: int) -> Sample:
-    """Lets Ignite's engine call a step.
+    """Measures Ignite's engine.
 
     Args:
-        handlers: How many idle handlers are attached.
+        handlers: The number of idle handlers.
     """
     from ignite.engine import Engine as IgniteEngine
     from ignite.engine import Events
@@ -90,12 +90,12 @@ def measure_ignite(handlers: int) -> Sample:
 
 
 def new_run() -> Run:
-    """Makes a run of one epoch."""
+    """Creates a run of one epoch."""
     return Run(training=Phase("training", BATCHES, is_training=True), max_epochs=1)
 
 
 def clock(run: Callable[[], object]) -> Sample:
-    """Takes the time of a whole run over all mini-batches."""
-    began_at = time.perf_counter()
+    """Measures the time of a whole run over all mini-batches."""
+    started_at = time.perf_counter()
     run()
-    return Sample((time.perf_counter() - began_at) / ITERATIONS)
+    return Sample((time.perf_counter() - started_at) / ITERATIONS)

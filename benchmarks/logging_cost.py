@@ -1,7 +1,7 @@
-"""What logging backends cost an iteration: the preset with each of them, and with none.
+"""What logging backends cost per iteration: the preset with each backend, and without one.
 
-Each has a thread of its own that writes in blocks, twice a second, so the clock runs for many blocks: what the thread
-takes of the interpreter counts, too. What is left to write at the end is part of what a run takes once.
+Each backend has a thread, which writes in blocks, twice a second. The measurement includes many blocks, so that the
+interpreter time of the thread counts, too. What remains to be written at the end counts as the time per run.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import preset_overhead
-from measuring import MICROSECONDS_AN_ITERATION, Outcome, Sample, Side, TimedBatches, compare
+from measuring import MICROSECONDS_PER_ITERATION, Outcome, Sample, Side, TimedBatches, compare
 
 from torchbase.hooks import CsvLog, JsonLines, TensorBoard
 
@@ -30,24 +30,24 @@ def measure() -> Outcome:
     ]
     return compare(
         "logging_cost: the loss of every iteration, by backend",
-        f"The preset and network of preset_overhead; {ITERATIONS:,} iterations after {WARM_UP} that don't count.",
+        f"The preset and network of preset_overhead; {ITERATIONS:,} iterations after {WARM_UP} for warming up.",
         sides,
         REPETITIONS,
-        MICROSECONDS_AN_ITERATION,
+        MICROSECONDS_PER_ITERATION,
     )
 
 
 def clock(backend: Callable[[], object] | None) -> Sample:
-    """Takes the time of an iteration with a backend, and of the rest of the run."""
+    """Measures the time of an iteration with a backend, and of the rest of the run."""
     batches = TimedBatches(preset_overhead.READY_MADE, WARM_UP, ITERATIONS)
     with TemporaryDirectory() as folder:
-        began_at = perf_counter()
+        started_at = perf_counter()
         session = preset_overhead.SmallSession(preset_overhead.CONFIG, Path(folder))
         session.ready_made = batches
         session.unregister("tensorboard")
         if backend is not None:
             session.register(backend())
         session()
-        whole = perf_counter() - began_at
-    each = batches.seconds_an_iteration
+        whole = perf_counter() - started_at
+    each = batches.seconds_per_iteration
     return Sample(each, whole - each * len(batches))

@@ -1,7 +1,7 @@
-"""What the benchmarks share: sides that are measured in turns, compared pair by pair, and told in a table.
+"""What the benchmarks share: sides are measured in turns, compared within each turn, and listed in a table.
 
-A machine that others use too is now faster, now slower. So all sides of a comparison run in one process, in turns
-(A B C A B C …), and a side is compared with the reference of the same turn; what is told is the median over the turns.
+The speed of a machine with other users varies. So all sides of a comparison run in one process, in turns (A B C A B C
+…), and a side is compared with the reference of the same turn. The table has the median over the turns.
 """
 
 import gc
@@ -22,11 +22,11 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Sample:
-    """What one repetition of one side gave.
+    """The result of one repetition of one side.
 
     Attributes:
-        each: Seconds an iteration, or whatever it is that the benchmark counts.
-        once: Seconds that the run took beside its iterations, where that was measured.
+        each: Seconds per iteration, or per unit that the benchmark counts.
+        once: Seconds of the run outside of its iterations, if measured.
     """
 
     each: float
@@ -35,13 +35,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Side:
-    """One of those that are compared.
+    """A side of a comparison.
 
     Attributes:
-        name: What it is, for the table.
-        measure: Does one repetition; None where what it needs is not installed.
-        bound: How much it may take more than the reference, in the unit of the benchmark.
-        is_difference: Whether what it measures is already what comes on top of the reference.
+        name: Its name in the table.
+        measure: Runs one repetition; None if a package isn't installed.
+        bound: The maximum of its additional time over the reference, in the unit of the benchmark.
+        is_difference: Whether it measures the additional time over the reference directly.
     """
 
     name: str
@@ -52,18 +52,18 @@ class Side:
 
 @dataclass(frozen=True)
 class Unit:
-    """In what a benchmark is told.
+    """The unit of a benchmark.
 
     Attributes:
-        name: For the head of a column, e.g. ``µs an iteration``.
-        in_a_second: How many of it a second has.
+        name: Its name in a column header, e.g. ``µs per iteration``.
+        in_a_second: How many of it are a second.
     """
 
     name: str
     in_a_second: float
 
 
-MICROSECONDS_AN_ITERATION = Unit("µs an iteration", 1e6)
+MICROSECONDS_PER_ITERATION = Unit("µs per iteration", 1e6)
 MILLISECONDS = Unit("ms", 1e3)
 
 
@@ -73,8 +73,8 @@ class Outcome:
 
     Attributes:
         title: What was measured.
-        conditions: How, in words.
-        head: The heads of the columns.
+        conditions: The conditions of the measurement.
+        head: The column headers.
         rows: The cells, row by row.
     """
 
@@ -84,7 +84,7 @@ class Outcome:
     rows: list[list[str]]
 
     def as_markdown(self) -> str:
-        """Gives the table, aligned so that it can be read as it is."""
+        """Returns the table as aligned Markdown."""
         widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
         lines = [self.head, ["-" * width for width in widths], *self.rows]
         table = "\n".join(
@@ -95,40 +95,41 @@ class Outcome:
 
 
 class TimedBatches:
-    """Mini-batches that take the time between two of them, so that the beginning and the end of a run don't count."""
+    """Mini-batches that measure the time between two of them, without the start and the end of a run."""
 
     def __init__(self, batches: Sequence[Any], warm_up: int, measured: int) -> None:
         """Prepares the mini-batches of one run.
 
         Args:
-            batches: Ready-made mini-batches, given again and again.
-            warm_up: How many iterations are done before the clock starts.
-            measured: How many iterations count. One more follows, since some loops never ask for what isn't there.
+            batches: Ready-made mini-batches, which are repeated.
+            warm_up: The number of iterations before the clock starts.
+            measured: The number of iterations that count. Another one follows, since some loops don't request a
+                mini-batch after the last.
         """
         self._batches = [batches[position % len(batches)] for position in range(warm_up + measured + 1)]
         self._warm_up, self._measured = warm_up, measured
-        self._began_at = self._ended_at = 0.0
+        self._started_at = self._ended_at = 0.0
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._batches[: self._warm_up]
-        self._began_at = time.perf_counter()
+        self._started_at = time.perf_counter()
         yield from self._batches[self._warm_up : -1]
         self._ended_at = time.perf_counter()
         yield self._batches[-1]
 
     @property
-    def seconds_an_iteration(self) -> float:
-        """How long an iteration took, the loop's own work and what its hooks did included."""
-        if self._ended_at <= self._began_at:
-            raise RuntimeError("The mini-batches were not gone through to their end, so there is no time to tell.")
-        return (self._ended_at - self._began_at) / self._measured
+    def seconds_per_iteration(self) -> float:
+        """The time per iteration, including the loop's own work and its hooks."""
+        if self._ended_at <= self._started_at:
+            raise RuntimeError("The mini-batches were not read to their end, so no time was measured.")
+        return (self._ended_at - self._started_at) / self._measured
 
 
 def is_installed(*modules: str) -> bool:
-    """Tells whether all of these top-level modules can be imported."""
+    """Whether all of these top-level modules can be imported."""
     return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
@@ -136,8 +137,8 @@ def take_turns(sides: Sequence[Side], repetitions: int) -> dict[str, list[Sample
     """Measures all sides in turns, after one turn that doesn't count.
 
     Args:
-        sides: Those to compare.
-        repetitions: How many turns count.
+        sides: The sides to compare.
+        repetitions: The number of turns that count.
 
     Returns:
         The samples of each side that is installed, by its name, in the order of the turns.
@@ -148,31 +149,31 @@ def take_turns(sides: Sequence[Side], repetitions: int) -> dict[str, list[Sample
             if side.measure is not None:
                 with _undisturbed():
                     samples[side.name].append(side.measure())
-    return {name: given[1:] for name, given in samples.items()}
+    return {name: turns[1:] for name, turns in samples.items()}
 
 
 def compare(title: str, conditions: str, sides: Sequence[Side], repetitions: int, unit: Unit) -> Outcome:
-    """Measures all sides in turns and compares each with the first one.
+    """Measures all sides in turns and compares each side with the first.
 
     Args:
         title: What is measured.
-        conditions: How, in words.
-        sides: Those to compare, the reference first.
-        repetitions: How many turns count.
-        unit: In what to tell it.
+        conditions: The conditions of the measurement.
+        sides: The sides to compare, the reference first.
+        repetitions: The number of turns that count.
+        unit: The unit of the table.
 
     Returns:
         The table.
     """
     samples = take_turns(sides, repetitions)
-    has_once = any(sample.once is not None for given in samples.values() for sample in given)
+    has_once = any(sample.once is not None for turns in samples.values() for sample in turns)
     head = ["what", f"median {unit.name}", "minimum", f"over {sides[0].name}", "bound", "met?"]
     rows = [_row(side, samples.get(side.name), samples[sides[0].name], unit, has_once) for side in sides]
     return Outcome(
         title,
-        f"{conditions} {repetitions} repetitions in turns; over {sides[0].name}: the median of the differences turn by "
-        "turn, their quartiles, and the median of the ratios.",
-        [*head, "once a run, ms"] if has_once else head,
+        f"{conditions} {repetitions} repetitions in turns; over {sides[0].name}: the median and the quartiles of the "
+        "differences within each turn, and the median of the ratios.",
+        [*head, "once per run, ms"] if has_once else head,
         rows,
     )
 
@@ -183,7 +184,7 @@ def _row(side: Side, samples: list[Sample] | None, reference: list[Sample], unit
         return [side.name, NOT_INSTALLED, NOTHING, NOTHING, bound, NOTHING, *([NOTHING] if has_once else [])]
     each = [sample.each * unit.in_a_second for sample in samples]
     base = [sample.each * unit.in_a_second for sample in reference]
-    over = each if side.is_difference else [one - other for one, other in zip(each, base, strict=True)]
+    over = each if side.is_difference else [measured - other for measured, other in zip(each, base, strict=True)]
     is_met = NOTHING if side.bound is None else ("yes" if statistics.median(over) <= side.bound else "NO")
     once = [sample.once * 1e3 for sample in samples if sample.once is not None]
     return [
@@ -205,7 +206,7 @@ def _describe(over: list[float], base: list[float]) -> str:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    # Every side alike: no garbage collection while the clock runs, no lines, and no bar, for want of a terminal.
+    # The same for each side: no garbage collection, no log messages and no progress bar during the measurement.
     gc.collect()
     gc.disable()
     logging.disable(logging.CRITICAL)

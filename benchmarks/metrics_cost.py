@@ -1,4 +1,4 @@
-"""What metrics cost: the digits example with all multiclass metrics and with none."""
+"""What metrics cost: the digits example with all multiclass metrics and without metrics."""
 
 import copy
 import sys
@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from data_path import HEAD, Contender, compare_ratios, tell_turns
+from data_path import HEAD, Contender, compare_ratios, describe_turns
 from measuring import Outcome
 
 from torchbase import BaseMetricsClass
@@ -23,7 +23,7 @@ EPOCHS = 12
 
 
 def measure() -> Outcome:
-    """Measures the example's network, and one so small that little but the metrics is left."""
+    """Measures the example's network, and a network so small that almost only the metrics take time."""
     known = MulticlassClassificationMetrics().get_all_metric_functionals_dict()
     numbers = [name for name, functional in known.items() if kind_of(functional) != FIGURE]
     rows = []
@@ -37,16 +37,16 @@ def measure() -> Outcome:
         )
     return Outcome(
         "metrics_cost: all multiclass metrics",
-        f"{EPOCHS} epochs of examples/digits.py, three validation sets; µs of the whole run by its training samples. "
-        f"{len(numbers)} metrics at the default interval: of every tenth mini-batch, and of each epoch over all "
-        f"samples. The perceptron is 64-32-10. {tell_turns(REPETITIONS)}",
+        f"{EPOCHS} epochs of examples/digits.py, three validation sets; µs of the whole run per training sample. "
+        f"{len(numbers)} metrics at the default interval: for every tenth mini-batch, and for each epoch over all "
+        f"samples. The perceptron is 64-32-10. {describe_turns(REPETITIONS)}",
         HEAD,
         rows,
     )
 
 
 class Perceptron(torch.nn.Sequential):
-    """A network that takes next to no time."""
+    """A network that takes almost no time."""
 
     def __init__(self) -> None:
         super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
@@ -56,25 +56,25 @@ class MeasuredSession(example.DigitsSession):  # type: ignore[misc]
     """The example with metrics."""
 
     def init_network(self) -> torch.nn.Module:
-        """Gives the network that the config names."""
+        """Returns the network that the config names."""
         is_example = self.config_network["architecture"] != "Perceptron"
         network: torch.nn.Module = super().init_network() if is_example else Perceptron()
         return network
 
     def init_metrics(self) -> list[BaseMetricsClass]:
-        """Gives the family."""
+        """Returns the metrics."""
         maps = {"labels": "class_ground_truth", "logits": "class_scores"}
         return [MulticlassClassificationMetrics(maps, scores_are_logits=True)]
 
 
 def train(network: str, names: list[str]) -> float:
-    """Trains with some metrics; gives the seconds a training sample."""
+    """Trains with some metrics; returns the seconds per training sample."""
     config: dict[str, Any] = copy.deepcopy(example.CONFIG)
     config["session"]["num_epochs"] = EPOCHS
     config["network"]["architecture"] = network
     config["metrics"] = {"MulticlassClassificationMetrics": names}
     with TemporaryDirectory() as folder:
-        began_at = perf_counter()
+        started_at = perf_counter()
         session = MeasuredSession(config, Path(folder))
         session()
-        return (perf_counter() - began_at) / (EPOCHS * len(session.dataset_train))
+        return (perf_counter() - started_at) / (EPOCHS * len(session.dataset_train))

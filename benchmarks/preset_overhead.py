@@ -1,6 +1,6 @@
-"""What the whole preset costs an iteration: a small network, trained by hand, by torchbase, Ignite and Lightning.
+"""What the whole preset costs per iteration: a small network, trained by hand, with torchbase, Ignite and Lightning.
 
-The network is so small that what the loops add can be seen beside it. All sides train the same network on the same
+The network is so small that the overhead of the loops is visible. All sides train the same network on the same
 ready-made mini-batches with the same optimizer.
 """
 
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from measuring import MICROSECONDS_AN_ITERATION, Outcome, Sample, Side, TimedBatches, compare, is_installed
+from measuring import MICROSECONDS_PER_ITERATION, Outcome, Sample, Side, TimedBatches, compare, is_installed
 from torch.nn.functional import cross_entropy
 
 from torchbase import Engine, Phase, Run, TrainingBaseSession, ValidationDatasetsDict
@@ -53,44 +53,44 @@ def measure() -> Outcome:
     ]
     return compare(
         "preset_overhead: training a small network",
-        f"MLP 16-32-2, mini-batches of {MINI_BATCH_SIZE}, fused Adam; {ITERATIONS:,} iterations after {WARM_UP} that "
-        "don't count. Those that record write the loss of every iteration to TensorBoard. What a run takes once is "
-        "its set-up and its end, the checkpoint of the epoch included.",
+        f"MLP 16-32-2, mini-batches of {MINI_BATCH_SIZE}, fused Adam; {ITERATIONS:,} iterations after {WARM_UP} for "
+        "warming up. Sides that record write the loss of every iteration to TensorBoard. The time once per run is its "
+        "set-up and its end, including the checkpoint of the epoch.",
         sides,
         REPETITIONS,
-        MICROSECONDS_AN_ITERATION,
+        MICROSECONDS_PER_ITERATION,
     )
 
 
 def clock(train: Train) -> Sample:
-    """Takes the time of an iteration, and of the rest of the run.
+    """Measures the time of an iteration, and of the rest of the run.
 
     Args:
-        train: Trains for one epoch; what it writes goes into the folder that it is given.
+        train: Trains for one epoch, and writes to the folder that is passed.
     """
     batches = TimedBatches(READY_MADE, WARM_UP, ITERATIONS)
     with TemporaryDirectory() as folder:
-        began_at = time.perf_counter()
+        started_at = time.perf_counter()
         train(batches, Path(folder))
-        whole = time.perf_counter() - began_at
-    each = batches.seconds_an_iteration
+        whole = time.perf_counter() - started_at
+    each = batches.seconds_per_iteration
     return Sample(each, whole - each * len(batches))
 
 
 class SmallNetwork(torch.nn.Sequential):
-    """The network that is trained: 16 features, 32 hidden units, 2 classes."""
+    """The trained network: 16 features, 32 hidden units, 2 classes."""
 
     def __init__(self) -> None:
         super().__init__(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
 
 
 def new_optimizer(network: torch.nn.Module) -> torch.optim.Optimizer:
-    """Makes what is torchbase's default optimizer."""
+    """Creates torchbase's default optimizer."""
     return torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
 
 
 def train_by_hand(batches: TimedBatches, folder: Path) -> None:
-    """Trains with a loop and nothing around it."""
+    """Trains with a plain loop."""
     network = SmallNetwork()
     optimizer = new_optimizer(network)
     for batch in batches:
@@ -101,7 +101,7 @@ def train_by_hand(batches: TimedBatches, folder: Path) -> None:
 
 
 def train_with_engine(batches: TimedBatches, folder: Path) -> None:
-    """Trains with the engine and the default step, without any other hook."""
+    """Trains with the engine and the default step, without other hooks."""
     network = SmallNetwork()
 
     def forward_pass(batch: Any) -> Mapping[str, Any]:
@@ -121,22 +121,22 @@ def train_with_engine(batches: TimedBatches, folder: Path) -> None:
 
 
 class SmallSession(TrainingBaseSession):
-    """The preset as a user has it, but for the ready-made mini-batches."""
+    """The preset with its defaults, except for the ready-made mini-batches."""
 
     ready_made: TimedBatches
 
     def init_datasets(self) -> Any:
-        """Gives a training set that nobody reads, and no validation set."""
+        """Returns a training set that isn't read, and no validation set."""
         from datasets import Dataset
 
         return Dataset.from_dict({"label": [0]}), ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
 
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
-        """Gives the ready-made mini-batches."""
+        """Returns the ready-made mini-batches."""
         return self.ready_made, {}
 
     def init_network(self) -> torch.nn.Module:
-        """Gives the network."""
+        """Returns the network."""
         return SmallNetwork()
 
     def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
@@ -148,7 +148,7 @@ class SmallSession(TrainingBaseSession):
         return cross_entropy(logits, label)
 
     def init_metrics(self) -> None:
-        """Gives no metrics."""
+        """Returns no metrics."""
 
 
 def train_with_session(batches: TimedBatches, folder: Path) -> None:
@@ -159,7 +159,7 @@ def train_with_session(batches: TimedBatches, folder: Path) -> None:
 
 
 def train_with_ignite(batches: TimedBatches, folder: Path) -> None:
-    """Trains with Ignite: a running average, a guard against NaN, TensorBoard at every iteration, checkpoints."""
+    """Trains with Ignite: a running average, a NaN check, TensorBoard at every iteration, checkpoints."""
     from ignite.engine import Engine as IgniteEngine
     from ignite.engine import Events
     from ignite.handlers import Checkpoint, DiskSaver, TensorboardLogger, TerminateOnNan
@@ -189,7 +189,7 @@ def train_with_ignite(batches: TimedBatches, folder: Path) -> None:
 
 
 def train_with_lightning(batches: TimedBatches, folder: Path) -> None:
-    """Trains with Lightning as it comes: checkpoints, and TensorBoard at every iteration."""
+    """Trains with Lightning's defaults: checkpoints, and TensorBoard at every iteration."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -206,7 +206,7 @@ def train_with_lightning(batches: TimedBatches, folder: Path) -> None:
 
 
 def train_with_barebones(batches: TimedBatches, folder: Path) -> None:
-    """Trains with what Lightning itself calls bare bones: no logger, no checkpoint, nothing recorded."""
+    """Trains with Lightning's ``barebones``: no logger, no checkpoint, nothing recorded."""
     from lightning.pytorch import Trainer
 
     trainer = Trainer(accelerator="cpu", devices=1, max_epochs=1, barebones=True)
@@ -214,7 +214,7 @@ def train_with_barebones(batches: TimedBatches, folder: Path) -> None:
 
 
 def lightning_module(*, logs: bool) -> Any:
-    """Makes the network as Lightning wants it.
+    """Creates the network as a LightningModule.
 
     Args:
         logs: Whether it logs the loss.

@@ -1,11 +1,11 @@
-"""Measures what torchbase promises of its speed, each time beside the alternatives, in one run.
+"""Measures the speed that torchbase promises, together with the alternatives, in one run.
 
     python benchmarks/run.py                       all benchmarks
     python benchmarks/run.py engine_overhead       some of them
-    python benchmarks/run.py --markdown FILE       writes the tables into a file, too
+    python benchmarks/run.py --markdown FILE       also writes the tables to a file
 
-A bound is how much more than the reference (the first row of a table) something may take; for data, how many times as
-long as the first of its group.
+A bound is the maximum of the additional time over the reference (the first row of a table); for data, the maximum or
+minimum of the time as a multiple of the first of its group.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
     """Runs the benchmarks that are named on the command line."""
     arguments = parse_arguments()
     torch.set_num_threads(THREADS)
-    parts = [describe_surroundings()]
+    parts = [describe_environment()]
     print(parts[0])
     for name in arguments.names or BENCHMARKS:
         parts.append(BENCHMARKS[name]().as_markdown())
@@ -63,8 +63,8 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all of them without one")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="where to write the tables, too")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; by default all of them")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="a file to which the tables are written, too")
     arguments = parser.parse_args()
     for name in arguments.names:
         if name not in BENCHMARKS:
@@ -74,8 +74,8 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def describe_surroundings() -> str:
-    """Says on what machine and with which versions is measured, as Markdown."""
+def describe_environment() -> str:
+    """Describes the machine and the versions, as Markdown."""
     versions = ", ".join(f"{package} {version_of(package)}" for package in PACKAGES)
     return (
         "# Benchmarks\n\n"
@@ -86,7 +86,7 @@ def describe_surroundings() -> str:
 
 
 def processor() -> str:
-    """Gives the name of the processor, as far as the system tells it."""
+    """Returns the name of the processor, if the system provides it."""
     description = Path("/proc/cpuinfo")
     lines = description.read_text(encoding="utf-8").splitlines() if description.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -94,7 +94,7 @@ def processor() -> str:
 
 
 def version_of(package: str) -> str:
-    """Gives the version of a package, or says that it isn't installed."""
+    """Returns the version of a package, or that it isn't installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""What each training technique adds to an iteration, beside a session without any.
+"""What each training technique adds to an iteration, compared with a session without techniques.
 
-The network is so small that what the hooks add can be seen beside it. What a technique does itself is in it: the
-clipping of four tensors of parameters by torch, say.
+The network is so small that the overhead of the hooks is visible. The time includes the work of the technique itself,
+for example when torch clips the gradients of four parameters.
 """
 
 import time
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measuring import MICROSECONDS_AN_ITERATION, Outcome, Sample, Side, TimedBatches, compare
+from measuring import MICROSECONDS_PER_ITERATION, Outcome, Sample, Side, TimedBatches, compare
 from preset_overhead import CONFIG, READY_MADE, SmallSession
 from torch.optim.lr_scheduler import ExponentialLR
 
@@ -43,24 +43,24 @@ TECHNIQUES: dict[str, Callable[[], object]] = {
 
 
 def measure() -> Outcome:
-    """Measures a session with each technique, one at a time, and with none."""
+    """Measures a session with each technique, one at a time, and without techniques."""
     sides = [Side("no technique", partial(clock, None))]
     sides += [Side(name, partial(clock, make)) for name, make in TECHNIQUES.items()]
     return compare(
         "technique_overhead: training a small network with one technique",
         f"MLP 16-32-2, mini-batches of 32, fused Adam, all default hooks; {ITERATIONS:,} iterations after {WARM_UP} "
-        "that don't count.",
+        "for warming up.",
         sides,
         REPETITIONS,
-        MICROSECONDS_AN_ITERATION,
+        MICROSECONDS_PER_ITERATION,
     )
 
 
 def clock(make_hook: Callable[[], object] | None) -> Sample:
-    """Takes the time of an iteration, and of the rest of the run.
+    """Measures the time of an iteration, and of the rest of the run.
 
     Args:
-        make_hook: Makes the hook to register; None registers none.
+        make_hook: Creates the hook to register; None registers none.
     """
     batches = TimedBatches(READY_MADE, WARM_UP, ITERATIONS)
     with TemporaryDirectory() as folder:
@@ -68,8 +68,8 @@ def clock(make_hook: Callable[[], object] | None) -> Sample:
         session.ready_made = batches
         if make_hook is not None:
             session.register(make_hook())
-        began_at = time.perf_counter()
+        started_at = time.perf_counter()
         session()
-        whole = time.perf_counter() - began_at
-    each = batches.seconds_an_iteration
+        whole = time.perf_counter() - started_at
+    each = batches.seconds_per_iteration
     return Sample(each, whole - each * len(batches))
