@@ -476,5 +476,5 @@ def test_an_overridden_collate_function_returns_the_same_in_spawned_workers(tmp_
             textwrap.dedent(SPAWNED.format(tests=str(Path(__file__).parents[1]), method=method, workers=workers))
         )
         arguments = [sys.executable, str(script), str(tmp_path / "runs")]
-        losses.add(subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120).stdout)
+        losses.add(subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=600).stdout)
     assert len(losses) == 1
