@@ -44,6 +44,19 @@ def test_the_description_has_software_machine_and_command(monkeypatch):
     assert len(description["devices"]["accelerators"]) == torch.accelerator.device_count()
 
 
+def test_the_build_of_torch_is_told():
+    build = {"version": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    assert describe_environment()["torch"] == build
+
+
+def test_a_cudnn_that_torch_can_not_use_has_no_version(monkeypatch):
+    def refuse():
+        raise RuntimeError("cuDNN version incompatibility")
+
+    monkeypatch.setattr(torch.backends.cudnn, "version", refuse)
+    assert describe_environment()["torch"]["cudnn"] is None
+
+
 def test_the_time_has_a_zone():
     before = datetime.now(UTC)
     assert before <= datetime.fromisoformat(describe_environment()["time"]) <= datetime.now(UTC)

@@ -52,7 +52,7 @@ def test_the_run_directory_holds_the_documented_files(tmp_path):
     assert json.loads((directory / "config.json").read_text()) == CONFIG
     assert json.loads((directory / "states" / "seeds.json").read_text()) == {"seed": 7}
     session()
-    assert json.loads((directory / "environment.json").read_text())["packages"]["torch"] == torch.__version__
+    assert json.loads((directory / "environment.json").read_text())["torch"]["version"] == torch.__version__
     best = torch.load(directory / "network.pth", weights_only=True)
     TinyNetwork(0.0).load_state_dict(best)
     assert list(directory.glob("events.out.tfevents.*"))
