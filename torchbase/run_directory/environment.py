@@ -113,7 +113,7 @@ def _cudnn_version() -> int | None:
     try:
         version_number: int | None = cudnn.version()
     except RuntimeError as error:  # the installed cuDNN isn't one that this build can use
-        _logger.debug("The version of cuDNN isn't known: %s", error)
+        _logger.debug("The version of cuDNN is unknown: %s", error)
         return None
     return version_number
 
