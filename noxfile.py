@@ -1,12 +1,15 @@
 """The sessions in which torchbase is tested, checked, documented and measured: ``nox -l`` lists them."""
 
 import nox
+from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "types", "tests", "docs"]
 nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 BACKEND_TESTS = (
     "tests/logging_backends/test_conformance.py",
     "tests/logging_backends/test_mlflow.py",
@@ -25,6 +28,30 @@ def install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Runs the tests; what follows -- goes to pytest."""
     install(session, "test")
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+def lowest_versions(needs: list[str]) -> list[str]:
+    """Pins each need to the lowest version that it allows."""
+    bounds = [
+        (need.name, one.version) for need in map(Requirement, needs) for one in need.specifier if one.operator == ">="
+    ]
+    return [f"{name}=={version}" for name, version in bounds]
+
+
+@nox.session
+@nox.parametrize(
+    ("python", "which"),
+    [(PYTHONS[0], "lowest"), *((python, "newest") for python in PYTHONS)],
+    ids=["lowest", *(f"newest-{python}" for python in PYTHONS)],
+)
+def versions(session: nox.Session, which: str) -> None:
+    """Runs the tests with the newest versions that pyproject allows on each Python at hand, and with the lowest."""
+    project = PYPROJECT["project"]
+    extras = [need for needs in project["optional-dependencies"].values() for need in needs]
+    needs = [*project["dependencies"], *extras, *nox.project.dependency_groups(PYPROJECT, "test")]
+    chosen = lowest_versions(needs) if which == "lowest" else ["--upgrade", "--upgrade-strategy", "eager"]
+    session.install("-e", ".", *needs, *chosen)
     session.run("pytest", "-n", "2", *session.posargs)
 
 

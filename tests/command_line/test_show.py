@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from made_up import make_run, status_with
 from tiny import CONFIG, StopAt, TinySession, config_with
 
@@ -62,6 +63,7 @@ def test_a_real_run_is_shown_with_its_environment(command, tmp_path):
     sections = sections_of(out)
     environment = pairs_of(sections["environment"])
     assert "torch 2" in environment["packages"]
+    assert environment["torch"].startswith(torch.__version__)
     assert environment["session"] == f"TinySession in {inspect.getfile(TinySession)}"
     assert environment["resumed"].endswith("session.num_epochs: 2 -> 3")
     assert "CPU cores: " in environment["devices"]
@@ -136,6 +138,7 @@ def test_an_environment_with_other_content_is_shown_as_far_as_possible(command, 
     environment = {
         "python": "3.11",
         "packages": {"torch": None},
+        "torch": {"version": "2.13.0+cu130", "cuda": "13.0", "cudnn": 92000},
         "plugins": {"greeter": {"distribution": "some-plugin", "version": "1.0"}, "other": {}},
         "git": {"commit": "abc", "dirty": True},
         "command_line": ["train.py", "--name", "two words"],
@@ -145,6 +148,7 @@ def test_an_environment_with_other_content_is_shown_as_far_as_possible(command, 
     assert pairs_of(sections_of(out)["environment"]) == {
         "python": "3.11 on an unknown platform",
         "packages": "torch not installed",
+        "torch": "2.13.0+cu130, CUDA 13.0, cuDNN 92000",
         "plugins": "greeter (some-plugin 1.0), other (an unknown package)",
         "command": "train.py --name 'two words'",
         "commit": "abc, with changes",

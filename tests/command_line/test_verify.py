@@ -53,7 +53,9 @@ SCRIPT = """
 
 
 def run(*words, folder):
-    return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
+    # Without warnings: those of other packages depend on their versions.
+    command = [sys.executable, "-W", "ignore", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def torchbase(*words, folder):

@@ -41,7 +41,7 @@ def test_a_worker_exits_if_its_parent_is_killed_during_the_start(tmp_path, metho
     program.write_text(textwrap.dedent(PROGRAM))
     # The worker inherits the output of the killed process, so the output ends when the worker exits.
     finished = subprocess.run(
-        [sys.executable, str(program), method], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(program), method], capture_output=True, text=True, timeout=600, check=False
     )
     assert finished.returncode == -9
     assert finished.stdout == ""

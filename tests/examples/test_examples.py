@@ -42,7 +42,8 @@ def run_example(name: str, folder: Path) -> Finished:
         timeout=MAX_SECONDS,
     )
     assert process.returncode == 0, process.stderr
-    assert "Warning" not in process.stderr, process.stderr
+    # What other packages say of themselves depends on their version, and on Python's.
+    assert not re.search(r"(torchbase|examples)\S*\.py:\d+: \w*Warning", process.stderr), process.stderr
     return Finished(process.stdout, folder)
 
 

@@ -11,6 +11,8 @@ from torchbase.errors import NonFiniteError, RunDirectoryError
 from torchbase.files.background_writes import BackgroundWrites
 from torchbase.files.durable import write_json
 
+SECONDS_AT_MOST = 60.0  # until what has to happen counts as missing, on a machine that has much else to do
+
 
 def fail(error):
     raise error
@@ -34,7 +36,7 @@ def test_at_most_one_write_of_a_name_is_in_flight_and_other_names_do_not_wait():
     writes, may_end, done = BackgroundWrites(), threading.Event(), []
 
     def slow():
-        may_end.wait(10)
+        may_end.wait(SECONDS_AT_MOST)
         done.append("first")
 
     writes.submit("network", slow)
@@ -45,7 +47,7 @@ def test_at_most_one_write_of_a_name_is_in_flight_and_other_names_do_not_wait():
     submits_again.join(0.05)
     assert submits_again.is_alive()
     may_end.set()
-    submits_again.join(10)
+    submits_again.join(SECONDS_AT_MOST)
     writes.wait()
     assert done == ["first", "other", "second"]
 
@@ -53,7 +55,7 @@ def test_at_most_one_write_of_a_name_is_in_flight_and_other_names_do_not_wait():
 def test_waiting_for_a_name_does_not_wait_for_later_writes(tmp_path):
     writes, may_end = BackgroundWrites(), threading.Event()
     writes.submit("first", lambda: (time.sleep(0.02), write_json(tmp_path / "first.json", 1)))
-    writes.submit("second", lambda: (may_end.wait(10), write_json(tmp_path / "second.json", 2)))
+    writes.submit("second", lambda: (may_end.wait(SECONDS_AT_MOST), write_json(tmp_path / "second.json", 2)))
     writes.wait("first")
     assert [path.name for path in tmp_path.iterdir()] == ["first.json"]
     may_end.set()
@@ -93,7 +95,8 @@ def test_an_error_is_raised_once_by_the_next_call(call, error):
 
 def test_nothing_is_written_after_a_failed_write_until_its_error_was_raised(tmp_path):
     writes, may_fail = BackgroundWrites(), threading.Event()
-    writes.submit("network", lambda: (may_fail.wait(10), write_json(tmp_path / "missing" / "network.json", 1)))
+    path = tmp_path / "missing" / "network.json"
+    writes.submit("network", lambda: (may_fail.wait(SECONDS_AT_MOST), write_json(path, 1)))
     writes.submit("checkpoint", partial(write_json, tmp_path / "checkpoint.json", 2))
     writes.submit("third", partial(fail, KeyError("never raised")))
     may_fail.set()
@@ -144,16 +147,16 @@ from torchbase.files.background_writes import BackgroundWrites
 
 has_begun = threading.Event()
 writes = BackgroundWrites()
-writes.submit("slow", lambda: (has_begun.set(), time.sleep(60)))
+writes.submit("slow", lambda: (has_begun.set(), time.sleep(600)))
 writes.submit("after it", lambda: print("written"))
-assert has_begun.wait(10)
+assert has_begun.wait()
 print("ends", flush=True)
 """
 
 
 def test_a_program_that_ends_does_not_wait_for_running_writes():
     command = [sys.executable, "-c", ENDS_EARLY]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=40)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout == "ends\n"
 
 
@@ -167,7 +170,7 @@ def test_a_write_after_a_failed_write_never_runs():
         writes, may_fail, done = BackgroundWrites(), threading.Event(), []
 
         def fail_later(may_fail=may_fail):
-            may_fail.wait(10)
+            may_fail.wait(SECONDS_AT_MOST)
             raise RunDirectoryError("the disk is full")
 
         writes.submit("network", fail_later)
@@ -184,7 +187,7 @@ def test_writes_that_an_error_left_are_retried_in_order_before_the_next_write(ca
 
     def write(name):
         if is_full:
-            may_fail.wait(10)
+            may_fail.wait(SECONDS_AT_MOST)
             raise RunDirectoryError("the disk is full")
         done.append(name)
 
@@ -222,11 +225,11 @@ def test_finish_retries_the_writes_that_an_error_left():
 def test_a_function_is_called_once_no_write_is_running(is_writing):
     writes, may_end, done = BackgroundWrites(), threading.Event(), []
     if is_writing:
-        writes.submit("checkpoint", lambda: (may_end.wait(10), done.append("written")))
+        writes.submit("checkpoint", lambda: (may_end.wait(SECONDS_AT_MOST), done.append("written")))
     writes.call_when_written(partial(done.append, "afterwards"))
     assert done == ([] if is_writing else ["afterwards"])
     may_end.set()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS_AT_MOST
     while "afterwards" not in done and time.monotonic() < deadline:
         time.sleep(0.001)
     assert done == (["written"] if is_writing else []) + ["afterwards"]

@@ -18,7 +18,7 @@ TinySession(config_with(num_epochs=3), "runs")()
 def outputs(tmp_path_factory):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TRAIN)])
     folder = tmp_path_factory.mktemp("notebook")
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
     return notebook.cells[0].outputs
 
 

@@ -1,6 +1,7 @@
 import logging
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from torchbase.hooks import LogValues
 from torchbase.logging_backends import writer_thread
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.logging_backends.records import ChartLayout, Histogram, HyperParameters, Image, Scalars, Text
+
+SECONDS_AT_MOST = 60.0  # far more than needed, so that it is a hang that fails and not a busy machine
 
 
 class Memory(LoggingBackend):
@@ -121,7 +124,7 @@ def test_records_of_all_kinds_are_written_and_share_no_memory_with_the_training(
     assert charts.layout == {"losses": {"loss": ["a", "b"]}}
 
 
-def test_records_are_flushed_within_seconds_during_the_run():
+def test_records_are_flushed_during_the_run():
     class Flushed(Memory):
         def __init__(self):
             super().__init__()
@@ -134,7 +137,7 @@ def test_records_are_flushed_within_seconds_during_the_run():
 
     def step(run, phase, batch):
         run.call.log_scalars(run=run, scalars={"v": 1.0}, step=1)
-        assert backend.is_flushed.wait(5)
+        assert backend.is_flushed.wait(SECONDS_AT_MOST)
 
     Engine(step, hooks=[backend]).run(run_of(batches=1))
     assert backend.records
@@ -269,14 +272,14 @@ def test_an_error_of_the_training_takes_precedence():
     assert "failing can't write what is logged: ConnectionError: gone" in caught.value.__notes__
 
 
-def test_records_in_the_pause_after_an_error_are_dropped(caplog):
+def test_records_in_the_pause_after_an_error_are_dropped(caplog, monkeypatch):
     backend = Failing("write", ConnectionError(), first=2, last=3)
-    backend.seconds_until_tried_again = 0.3
-    written = []
+    backend.seconds_until_tried_again = 60.0
+    written, now = [], [100.0]
+    monkeypatch.setattr("torchbase.logging_backends.recording.time", SimpleNamespace(monotonic=lambda: now[-1]))
 
     def step(run, phase, batch):
-        if batch == 7:
-            time.sleep(0.35)
+        now.append(100.0 + (100.0 if batch >= 7 else batch))
         run.call.log_scalars(run=run, scalars={"v": float(batch)}, step=batch)
         backend.state_dict()
         written.append(len(backend.records))
@@ -287,31 +290,61 @@ def test_records_in_the_pause_after_an_error_are_dropped(caplog):
     assert len(caplog.records) == 1
 
 
-def test_the_training_waits_once_for_a_backend_that_hangs_and_others_lose_nothing(tmp_path, caplog):
-    may_end = threading.Event()
+class Hanging(Memory):
+    """Hangs at a record, until it may end."""
 
-    class Hanging(Memory):
-        seconds_of_patience = 0.3
+    seconds_of_patience = 0.3
 
-        def write(self, record):
-            super().write(record)
-            if len(self.records) > 5:
-                may_end.wait(30)
+    def __init__(self, after=0):
+        super().__init__()
+        self.after = after
+        self.hangs, self.may_end, self.goes_on = (threading.Event() for _ in range(3))
 
-    hanging, other = Hanging(), Memory()
+    def write(self, record):
+        if len(self.records) == self.after:
+            self.hangs.set()
+            self.may_end.wait(SECONDS_AT_MOST)
+        elif len(self.records) > self.after:
+            self.goes_on.set()
+        super().write(record)
+
+
+class WaitsUntilItHangs:
+    """Lets the training wait for the hang: on a busy machine the backend may count as stuck before it."""
+
+    def __init__(self, backend):
+        self.backend = backend
+
+    @hookimpl(tryfirst=True)
+    def on_epoch_end(self):
+        assert self.backend.hangs.wait(SECONDS_AT_MOST)
+
+
+@pytest.fixture
+def patience_taken(monkeypatch):
+    """The names of the threads that a caller waited for in vain, one for each time."""
+    taken, wait_until = [], writer_thread.WriterThread._wait_until
+
+    def noted(thread, is_so):
+        was_stuck = thread._is_stuck
+        answer = wait_until(thread, is_so)
+        if thread._is_stuck and not was_stuck:
+            taken.append(thread._thread.name)
+        return answer
+
+    monkeypatch.setattr(writer_thread.WriterThread, "_wait_until", noted)
+    return taken
+
+
+def test_the_training_waits_once_for_a_backend_that_hangs_and_others_lose_nothing(tmp_path, caplog, patience_taken):
+    hanging, other = Hanging(after=5), Memory()
     session = TinySession(config_with(num_epochs=3), tmp_path)
-    session.register(hanging)
-    session.register(other)
-    seconds = time.monotonic()
+    for hook in (hanging, other, WaitsUntilItHangs(hanging)):
+        session.register(hook)
     with caplog.at_level(logging.WARNING, "torchbase"):
         assert session().epochs_done == 3
-    seconds = time.monotonic() - seconds
-    may_end.set()
-    plain = TinySession(config_with(num_epochs=3), tmp_path)
-    plain_seconds = time.monotonic()
-    plain()
-    plain_seconds = time.monotonic() - plain_seconds
-    assert 0.3 <= seconds < plain_seconds + 2
+    hanging.may_end.set()
+    assert patience_taken == ["torchbase hanging"]
     (warning,) = [record.message for record in caplog.records if "hanging" in record.message]
     assert "TimeoutError: it makes no progress; waited 0.3 seconds for it" in warning
     assert len(scalars_of(other)) > 30
@@ -319,43 +352,29 @@ def test_the_training_waits_once_for_a_backend_that_hangs_and_others_lose_nothin
 
 
 def test_a_backend_that_hangs_is_an_error():
-    may_end = threading.Event()
-
-    class Hanging(Memory):
-        seconds_of_patience = 0.1
-
-        def write(self, record):
-            may_end.wait(30)
-
+    hanging = Hanging()
     with pytest.raises(TimeoutError, match="makes no progress"):
-        Engine(log_batch, hooks=[LogValues(), Hanging()]).run(run_of())
-    may_end.set()
+        Engine(log_batch, hooks=[LogValues(), hanging]).run(run_of())
+    hanging.may_end.set()
 
 
-def test_records_are_dropped_when_too_many_are_queued(monkeypatch, caplog):
+def test_records_are_dropped_when_too_many_are_queued(monkeypatch, caplog, patience_taken):
     monkeypatch.setattr(writer_thread, "MAXIMUM_BYTES_WAITING", 2**16)
-    may_end = threading.Event()
-
-    class Hanging(Memory):
-        seconds_of_patience = 0.3
-
-        def write(self, record):
-            may_end.wait(30)
-            super().write(record)
-
-    backend, started_at = Hanging(), time.monotonic()
+    hanging = Hanging()
 
     def step(run, phase, batch):
         run.call.log_scalars(run=run, scalars={"v": float(batch)}, step=batch)
+        if batch == 0:
+            assert hanging.hangs.wait(SECONDS_AT_MOST)
         if batch == 4999:
-            assert time.monotonic() - started_at < 5
-            may_end.set()
-            time.sleep(1)
+            hanging.may_end.set()
+            assert hanging.goes_on.wait(SECONDS_AT_MOST)
 
-    Engine(step, hooks=[backend], on_logging_error="warn").run(run_of(batches=5000))
+    Engine(step, hooks=[hanging], on_logging_error="warn").run(run_of(batches=5000))
+    assert patience_taken == ["torchbase hanging"]
     (warning,) = caplog.messages
     assert "TimeoutError: it accepts no more records, and too many are queued" in warning
-    steps = [record.step for record in backend.records]
+    steps = [record.step for record in hanging.records]
     assert steps == list(range(len(steps)))
     assert 2**16 // 450 <= len(steps) < 5000
 
@@ -382,15 +401,20 @@ class LockedSession(TinySession):
     """Needs a lock in its workers, as they may need the locks of imports and of standard output."""
 
     def dataloader_collate_function(self, batch):
-        if not LOCK.acquire(timeout=20):
+        if not LOCK.acquire(timeout=SECONDS_AT_MOST):
             raise TimeoutError
         LOCK.release()
         return super().dataloader_collate_function(batch)
 
 
 class HoldsTheLock(Memory):
+    def __init__(self):
+        super().__init__()
+        self.holds_it = threading.Event()
+
     def write(self, record):
         with LOCK:
+            self.holds_it.set()
             time.sleep(0.005)
             super().write(record)
 
@@ -398,11 +422,16 @@ class HoldsTheLock(Memory):
 class LogBeforeFork:
     """Logs many texts right before workers are forked."""
 
+    def __init__(self, backend):
+        self.backend = backend
+
     @hookimpl(trylast=True)
     def on_phase_start(self, run, phase):
+        self.backend.state_dict()  # waits for earlier records
+        self.backend.holds_it.clear()
         for number in range(60):
             run.call.log_text(run=run, tag=phase.name, text=str(number), step=run.epoch)
-        time.sleep(0.6)  # until the thread handles them
+        assert self.backend.holds_it.wait(SECONDS_AT_MOST)
 
 
 @pytest.mark.parametrize("workers", [2])
@@ -410,6 +439,6 @@ def test_workers_are_forked_while_the_thread_holds_no_lock(tmp_path, workers):
     session = LockedSession(config_with(num_epochs=1, dataloader_num_workers=workers), tmp_path)
     backend = HoldsTheLock()
     session.register(backend)
-    session.register(LogBeforeFork())
+    session.register(LogBeforeFork(backend))
     assert session().epochs_done == 1
     assert len([record for record in backend.records if isinstance(record, Text)]) == 180

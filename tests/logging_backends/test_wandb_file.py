@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("Deprec
 def finish(run):
     """Ends a run, and waits for W&B's own process, which may still be writing."""
     run.finish()
-    path, deadline = Path(run.settings.sync_file), time.monotonic() + 10
+    path, deadline = Path(run.settings.sync_file), time.monotonic() + 60
     file = WandbFile(path)
     while not file.has_ended and time.monotonic() < deadline:
         list(file.new_rows())
@@ -29,7 +29,7 @@ def test_each_row_is_read_once_while_the_file_grows_over_many_blocks(tmp_path):
     for number in range(300):
         run.log({"value": number / 3, "a/b": "x" * (number % 7) * 500}, step=number, commit=True)
         if number % 50 == 0:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while (not rows or rows[-1]["_step"] < number) and time.monotonic() < deadline:
                 rows += file.new_rows()
             assert rows[-1]["_step"] == number

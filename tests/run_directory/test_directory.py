@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,7 +66,9 @@ def test_the_path_stays_the_same_when_the_working_directory_changes(tmp_path, mo
     assert made.path == found.path == tmp_path / "runs" / made.tag
 
 
-def test_directories_made_at_once_are_different(tmp_path):
+def test_directories_made_at_once_are_different(tmp_path, monkeypatch):
+    second = datetime(2026, 11, 22, 14, 3, 55)
+    monkeypatch.setattr("torchbase.run_directory.directory.datetime", SimpleNamespace(now=lambda: second))
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(lambda _: RunDirectory.create(tmp_path, "same"), range(24)))
     assert len({directory.tag for directory in made}) == 24
@@ -73,8 +77,11 @@ def test_directories_made_at_once_are_different(tmp_path):
 
 def test_processes_that_start_at_once_get_different_directories(tmp_path):
     script = r"""if True:
-        import os
+        import datetime, os, types
+        from torchbase.run_directory import directory
         from torchbase.run_directory.directory import RunDirectory
+        second = datetime.datetime(2026, 11, 22, 14, 3, 55)
+        directory.datetime = types.SimpleNamespace(now=lambda: second)
         start, barrier = os.pipe()
         children = []
         for _ in range(6):

@@ -23,6 +23,10 @@ def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
     packages = _mapping(environment, "packages")
     if packages:
         yield "packages", ", ".join(plain(f"{name} {version or 'not installed'}") for name, version in packages.items())
+    torch = _mapping(environment, "torch")
+    if torch:
+        built_with = (f"{name} {torch[key]}" for name, key in (("CUDA", "cuda"), ("cuDNN", "cudnn")) if torch.get(key))
+        yield "torch", plain(", ".join([str(torch.get("version")), *built_with]))
     plugins = _mapping(environment, "plugins")
     if plugins:
         yield "plugins", ", ".join(_plugin(name, plugins) for name in plugins)

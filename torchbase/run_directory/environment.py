@@ -30,6 +30,8 @@ def describe_environment() -> dict[str, Any]:
 
         - ``python``, ``platform``, ``hostname``: texts.
         - ``packages``: the installed version by package name; None for a package that isn't installed.
+        - ``torch``: the build of PyTorch: its ``version`` (``"2.13.0+cu130"``), and the versions of ``cuda``
+          (``"13.0"``) and ``cudnn`` (``92000``), None for a build without.
         - ``devices``: ``cpu_count``, ``thread_count`` (the threads that PyTorch uses) and ``accelerators``
           (their names).
         - ``command_line``: the list of arguments, the program first.
@@ -40,6 +42,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "hostname": socket.gethostname(),
         "packages": {name: _version_of(name) for name in _PACKAGES},
+        "torch": {"version": str(torch.__version__), "cuda": torch.version.cuda, "cudnn": _cudnn_version()},
         "devices": {
             "cpu_count": os.cpu_count(),
             "thread_count": torch.get_num_threads(),
@@ -103,6 +106,16 @@ def _version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _cudnn_version() -> int | None:
+    cudnn: Any = torch.backends.cudnn  # its functions have no types
+    try:
+        version_number: int | None = cudnn.version()
+    except RuntimeError as error:  # the installed cuDNN isn't one that this build can use
+        _logger.debug("The version of cuDNN is unknown: %s", error)
+        return None
+    return version_number
 
 
 def _accelerator_names() -> list[str]:
