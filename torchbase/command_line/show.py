@@ -82,7 +82,7 @@ def _choose_curves(details: Details, names: list[str] | None) -> list[str]:
         return list(details.curves)[:1]
     for name in names:
         if name not in details.curves:
-            hint = did_you_mean(name, details.curves) or f" The averages are: {', '.join(details.curves) or 'none'}."
+            hint = did_you_mean(name, details.curves) or f" Available: {', '.join(details.curves) or 'none'}."
             raise RunDirectoryError(f"The run has no average named {name!r}.{hint}")
     return names
 
