@@ -148,7 +148,7 @@ def _votes(details: Details) -> Table:
     latest = [decision for decision in details.decisions[-DECISIONS_SHOWN:] if decision["epoch"] != best]
     shown = [decision for decision in details.decisions if decision["epoch"] == best] + latest
     for decision in sorted(shown, key=lambda decision: decision["epoch"]):
-        saved = "saved" if decision.get("kept") is True else "not saved"
+        saved = "saved" if decision.get("is_best") is True else "not saved"
         table.add_row(f"  epoch {decision['epoch']}", saved, plain(decision.get("reason", "")))
     return table
 

@@ -102,7 +102,7 @@ class BestValidation:
         decision = decide(self._rule, run.epoch, run.progress.iterations, votes, self._monitor)
         if run.run_directory is not None:
             append_decision(run.run_directory.file(VOTES_FILE), decision)
-        return decision.is_kept
+        return decision.is_best
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best values, the votes that are not counted yet, and the number of decisions."""
