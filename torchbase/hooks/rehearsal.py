@@ -87,9 +87,9 @@ def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
     trained = [name for name in changed if network_of(run).get_parameter(name).requires_grad]
     if trained:
         logger.warning(
-            "forward_pass changes %s, which requires a gradient and so is the optimizer's to change. What undoes an "
-            "iteration (nan_policy 'skip', RetryOnOutOfMemory) does not restore it. To fix, call requires_grad_(False) "
-            "on parameters that forward_pass changes.",
+            "forward_pass changes %s, which the optimizer also changes, since it requires a gradient. If an iteration "
+            "is skipped or retried (nan_policy 'skip', RetryOnOutOfMemory), this change is not reverted. To fix, call "
+            "requires_grad_(False) on parameters that forward_pass changes.",
             ", ".join(f"'{name}'" for name in trained[:NAMES_SHOWN]) + ", …" * (len(trained) > NAMES_SHOWN),
         )
 

@@ -189,7 +189,7 @@ def seeded_loader(loader: Any, phase: str, randomness: Randomness, device: torch
     reason = reason_against_exactness(loader)
     if reason is not None:
         _logger.warning(
-            "Two runs of one seed, or a resumed run, may read other mini-batches in %s: %s. To fix, leave that out: "
+            "Two runs of one seed, or a resumed run, may read other mini-batches in %s: %s. To fix, remove this: "
             "what the loader draws from the global random streams is seeded for each epoch and mini-batch.",
             phase,
             reason,
