@@ -400,3 +400,12 @@ def test_a_writer_killed_at_any_instant_loses_no_announced_checkpoint(tmp_path):
 def test_checking_for_results_makes_no_folder(tmp_path):
     assert not has_results(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["bad_mini_batches", "profile"])
+def test_files_that_messages_name_are_results_and_an_empty_folder_is_not(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    assert not has_results(tmp_path)
+    (tmp_path / folder / "file").touch()
+    assert has_results(tmp_path)
+    assert len(list(tmp_path.rglob("*"))) == 2

@@ -1,8 +1,12 @@
 import json
 import logging
+import math
+import re
 import subprocess
 import sys
 import textwrap
+import traceback
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,10 +20,12 @@ from torchbase.errors import (
     ConfigError,
     DataError,
     MetricsError,
+    NonFiniteError,
     RunDirectoryError,
     RunDirectoryLockedError,
     StepError,
 )
+from torchbase.hooks import Profile
 
 
 def weights_of(session):
@@ -304,6 +310,54 @@ def test_a_run_that_fails_without_results_removes_its_directory_with_a_warning(t
     assert caught.value.__notes__[0].startswith(
         "before training, with the first mini-batch of training: x: torch.float32"
     )
+
+
+class Exploding(TinySession):
+    """The loss is NaN from the third training iteration on."""
+
+    def loss_function(self, *, output, target):
+        late = self.network.training and self._run.progress.iterations >= 2
+        return super().loss_function(output=output, target=target) * (math.nan if late else 1.0)
+
+
+class FailsLate:
+    """Raises an error that names no file, after mini-batches were skipped."""
+
+    @hookimpl
+    def on_iteration_end(self, run):
+        if run.progress.iterations == 4:
+            raise KeyError("image")
+
+
+class DumpsAndFails:
+    """Saves a file, and raises an error that names it."""
+
+    @hookimpl
+    def on_iteration_end(self, run):
+        file = run.run_directory.file("dumps/sample.txt")
+        file.write_text("a sample")
+        raise KeyError(f"see {file}")
+
+
+@pytest.mark.parametrize(
+    ("policy", "hooks", "error"),
+    [
+        ("raise", (), NonFiniteError),
+        ("skip", (FailsLate,), KeyError),
+        ("raise", (DumpsAndFails,), KeyError),
+        ("raise", (partial(Profile, range(1, 3)), FailsLate), (KeyError, NonFiniteError)),
+    ],
+)
+def test_the_files_that_messages_of_a_failed_run_name_exist_afterwards(tmp_path, caplog, policy, hooks, error):
+    session = Exploding(config_with(nan_policy=policy), tmp_path)
+    for hook in hooks:
+        session.register(hook())
+    with caplog.at_level(logging.INFO, "torchbase"), pytest.raises(error) as caught:
+        session()
+    text = caplog.text + "".join(traceback.format_exception(caught.value))
+    named = set(re.findall(rf"{re.escape(session.run_dir)}/[\w/.-]+\.(?:pth|txt|json)", text))
+    assert named
+    assert [name for name in named if not Path(name).is_file()] == []
 
 
 def test_the_directory_of_a_run_that_fails_with_results_stays(tmp_path):

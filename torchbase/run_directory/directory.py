@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -181,6 +182,19 @@ class RunDirectory:
             shutil.rmtree(self.path)
         _logger.warning("Removed the run directory %s: the run ended with no checkpoint and no network.", self.path)
         return True
+
+
+def names_file_in(folder: Path, error: BaseException) -> bool:
+    """Whether an error, its notes or its causes name an existing file of a folder.
+
+    Args:
+        folder: The folder.
+        error: The error.
+    """
+    text = "".join(traceback.format_exception(error))
+    # From the folder's own name on, so that relative paths are found, too.
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return any(str(path.relative_to(folder.parent)) in text for path in files)
 
 
 def _make_unused_folder(parent: Path, name: str) -> Path:

@@ -20,6 +20,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.randomness import Randomness, fence
 from torchbase.run_directory.config_snapshot import check_config
+from torchbase.run_directory.directory import names_file_in
 from torchbase.session import building
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
@@ -260,7 +261,9 @@ class TrainingBaseSession(SessionEvaluation):
     def _cleaning_up_after_errors(self) -> Iterator[None]:
         try:
             yield
-        except BaseException:
-            self._run_directory.remove_unless(has_results)
+        except BaseException as error:
+            raised = error
+            # A file that the error names has to be there when the error is read.
+            self._run_directory.remove_unless(lambda path: has_results(path) or names_file_in(path, raised))
             self._run_directory.unlock()
             raise
