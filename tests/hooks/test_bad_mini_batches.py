@@ -43,7 +43,9 @@ def test_the_saved_mini_batch_is_the_mini_batch_of_the_shuffled_loader(tmp_path,
     expected = list(session.dataloader_train.mini_batches(epoch))[mini_batch - 1]
     run = run_with(session.dataloader_train, tmp_path, epoch)
     message = save_bad_mini_batch(run, run.training, mini_batch, "its loss is nan")
-    file = run.run_directory.path / BAD_MINI_BATCHES_FOLDER / f"training-epoch-{epoch:06d}-mini-batch-{mini_batch:08d}.pth"
+    file = (
+        run.run_directory.path / BAD_MINI_BATCHES_FOLDER / f"training-epoch-{epoch:06d}-mini-batch-{mini_batch:08d}.pth"
+    )
     saved = torch.load(file, weights_only=True)
     assert message == f"Its samples are the rows {saved['rows']} of training; it is saved in {file}."
     assert [saved[name] for name in ("phase", "epoch", "mini_batch", "reason")] == [
@@ -126,7 +128,8 @@ def test_values_that_cannot_be_saved_are_replaced_by_descriptions(tmp_path, mini
 
 def test_a_write_error_is_in_the_message_with_the_rows(tmp_path):
     run = run_with(OneMiniBatch({"x": torch.zeros(1)}), tmp_path)
-    (run.run_directory.path / BAD_MINI_BATCHES_FOLDER / "training-epoch-000001-mini-batch-00000001.pth").mkdir(parents=True)
+    folder = run.run_directory.path / BAD_MINI_BATCHES_FOLDER
+    (folder / "training-epoch-000001-mini-batch-00000001.pth").mkdir(parents=True)
     message = save_bad_mini_batch(run, run.training, 1, "nan")
     assert message.startswith("Its samples are the rows [3, 1] of training; it could not be saved: can't write")
 

@@ -149,7 +149,9 @@ def test_the_newest_snapshot_is_the_one_written_last_whatever_the_clock_says(tmp
     for day in (5, 9, 2, 7):
         written[-1].touch()
         now = datetime(2026, 11, day)
-        monkeypatch.setattr("torchbase.run_directory.config_snapshot.datetime", SimpleNamespace(now=lambda now=now: now))
+        monkeypatch.setattr(
+            "torchbase.run_directory.config_snapshot.datetime", SimpleNamespace(now=lambda now=now: now)
+        )
         written.append(added_snapshot(tmp_path, kind))
     for name in (f"{kind}_old.json", f"{kind}_2.json", f"{kind}.json.bak", f"{kind}s.json", "other.json"):
         (tmp_path / name).touch()  # made by hand
