@@ -1,3 +1,4 @@
+import copy
 import json
 import logging
 import math
@@ -422,6 +423,38 @@ def test_return_values_of_user_methods_are_checked_before_training(tmp_path, met
     with pytest.raises(error, match=message):
         session()
     assert list(tmp_path.iterdir()) == []
+
+
+def other_network(session):
+    return TinyNetwork(0.0)
+
+
+def copy_of_the_network(session):
+    return copy.deepcopy(session.network)
+
+
+def made_again(session):
+    return session.init_network()
+
+
+@pytest.mark.parametrize("network_of", [other_network, copy_of_the_network, made_again])
+def test_an_optimizer_of_another_network_is_refused_before_training(tmp_path, network_of):
+    class Wrong(TinySession):
+        def init_optimizer(self):
+            return torch.optim.SGD(network_of(self).parameters(), lr=0.1)
+
+    with pytest.raises(StepError, match=r"holds 6 parameters, and none of them is among the 6 .* To fix, pass"):
+        Wrong(CONFIG, tmp_path)()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parameter_of_the_optimizer_that_is_not_the_networks_is_noted(tmp_path, caplog):
+    class Extra(TinySession):
+        def init_optimizer(self):
+            return torch.optim.SGD([*self.network.parameters(), torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+
+    Extra(CONFIG, tmp_path)()
+    assert "holds 1 parameter that isn't the network's. No checkpoint has their values" in caplog.text
 
 
 def test_a_loss_function_with_positional_arguments_is_refused_before_a_directory_is_made(tmp_path):

@@ -81,7 +81,7 @@ class SessionParts(UserMethods):
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the network."""
         with self._building("optimizer"):
-            return building.check_optimizer(self.init_optimizer())
+            return building.check_optimizer(self.init_optimizer(), self.network)
 
     @cached_property
     def dataloader_train(self) -> Any:
