@@ -201,12 +201,12 @@ def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path):
         read_checkpoint(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [2, 4])
 def test_a_checkpoint_of_another_format_is_refused(tmp_path, version):
     (path,) = write(tmp_path, 1)
     manifest = path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 2', f'"format_version": {version}'))
-    with pytest.raises(CheckpointError, match=f"has format {version}, and this version of torchbase reads format 2"):
+    manifest.write_text(manifest.read_text().replace('"format_version": 3', f'"format_version": {version}'))
+    with pytest.raises(CheckpointError, match=f"has format {version}, and this version of torchbase reads format 3"):
         read_checkpoint(path)
 
 
