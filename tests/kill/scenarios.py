@@ -297,5 +297,5 @@ SCENARIOS = {
     "a loader of torch": Scenario((0,), kind=StockLoaderSession),
     "a loader of torch, 2 workers": Scenario((2,), kind=StockLoaderSession),
     "a momentum encoder": Scenario((0,), kind=MomentumSession),
-    "parameter groups": Scenario((0,), kind=GroupsSession, hooks=(Schedule,)),
+    "parameter groups": Scenario((0,), kind=GroupsSession, hooks=()),
 }
