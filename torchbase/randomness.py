@@ -3,8 +3,8 @@
 All randomness of a run is derived from one seed. Each purpose (building the network, the order of an epoch, the
 augmentation of a mini-batch) has its own seed, derived by name, so it doesn't depend on how much other code draws. The
 global streams (``random``, numpy's legacy generator, torch's default generator and the accelerator of the run) can be
-seeded, captured and restored. `fence` restores them after code that may draw from them. A process has one set of them,
-so threads that train take turns: `streams_to_itself`.
+seeded, captured and restored. `isolate_rng` restores them after code that may draw from them. A process has one set of
+them, so threads that train take turns: `streams_to_itself`.
 """
 
 import hashlib
@@ -195,14 +195,20 @@ def unpack_streams(states: RandomStates) -> RandomStates:
 
 
 @contextmanager
-def fence(device: torch.device | None = None) -> Iterator[None]:
-    """Restores the global streams after the code inside, however much it draws.
+def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
+    """Restores the global random streams after the code in its ``with`` block, even if the code raises an error.
+
+    ``torch.random.fork_rng`` restores those of torch alone. Here they are those of ``random``, numpy and torch. What a
+    hook draws in the block doesn't affect what the training draws afterwards::
+
+        with isolate_rng(run.device):
+            noise = torch.randn(3)
 
     Args:
         device: The device of the run. If it is an accelerator, its stream is restored, too.
 
     Yields:
-        Nothing.
+        None.
     """
     states = capture_streams(device)
     try:
@@ -221,6 +227,13 @@ class _Turns:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
+        """Waits until no other thread of this process trains, evaluates or builds parts, and lets none begin meanwhile.
+
+        A thread that is inside may enter again.
+
+        Yields:
+            Nothing.
+        """
         lock = self._lock
         if not lock.acquire(timeout=_SECONDS_OF_SILENT_WAITING):
             _logger.warning(
@@ -243,20 +256,7 @@ class _Turns:
 
 
 # Global, since what it protects is: the streams of the process.
-_turns = _Turns()
-
-
-@contextmanager
-def streams_to_itself() -> Iterator[None]:
-    """Waits until no other thread of this process trains, evaluates or builds parts, and lets none begin meanwhile.
-
-    A thread that is inside may enter again.
-
-    Yields:
-        Nothing.
-    """
-    with _turns.taken():
-        yield
+streams_to_itself = _Turns().taken
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ class Randomness:
         Yields:
             Nothing.
         """
-        with fence(device):
+        with isolate_rng(device):
             seed_streams(self.derive(*purpose), device)
             yield
 

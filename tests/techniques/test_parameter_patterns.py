@@ -29,7 +29,7 @@ def test_parameters_are_selected_by_name(pattern, names):
     ("pattern", "message"),
     [
         ("head.weigth", r"matches the pattern 'head\.weigth'\. Did you mean 'head\.weight'"),
-        ("zzz", r"There are: encoder\.weight, encoder\.bias, head\.weight, head\.bias\. To fix"),
+        ("zzz", r"Available: encoder\.weight, encoder\.bias, head\.weight, head\.bias\. To fix"),
     ],
 )
 def test_a_pattern_without_a_match_raises_with_the_existing_names(pattern, message):

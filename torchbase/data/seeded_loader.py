@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from torchbase.randomness import Randomness, fence, seed_streams
+from torchbase.randomness import Randomness, isolate_rng, seed_streams
 
 
 class SeededLoader:
@@ -60,7 +60,7 @@ class SeededLoader:
             iterator = iter(self._loader)
         seeds = self._randomness.series("reading", self._phase, epoch)
         for position in count():
-            with fence(self._device):
+            with isolate_rng(self._device):
                 seed_streams(seeds.at(position), self._device)
                 try:
                     mini_batch = next(iterator)

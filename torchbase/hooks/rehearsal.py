@@ -17,7 +17,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
-from torchbase.randomness import fence, seed_streams
+from torchbase.randomness import isolate_rng, seed_streams
 
 logger = logging.getLogger("torchbase")
 
@@ -60,7 +60,7 @@ class Rehearsal:
         changed: dict[str, None] = {}  # in the order of the network
         # The state of a backend says what is written, and to ask for it waits until all is.
         hooks = [name for name, hook in run.hooks.items() if not isinstance(hook, LoggingBackend)]
-        with fence(run.device), hooks_undone(run, hooks):
+        with isolate_rng(run.device), hooks_undone(run, hooks):
             for phase in run.phases:
                 if run.randomness is not None:
                     seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)

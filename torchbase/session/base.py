@@ -16,7 +16,7 @@ from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.randomness import Randomness, fence, streams_to_itself
+from torchbase.randomness import Randomness, isolate_rng, streams_to_itself
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.session import building
 from torchbase.session.closing import SessionClosing
@@ -184,7 +184,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             KeyboardInterrupt: After Ctrl-C, once the state of the training is saved.
             Exception: Any error of the user's methods or of a hook, with notes on where it happened.
         """
-        with streams_to_itself(), self._holding_directory(), fence(self.device):
+        with streams_to_itself(), self._holding_directory(), isolate_rng(self.device):
             self._run.stop_reason = None
             try:
                 self.engine.run(self._run)

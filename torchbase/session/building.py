@@ -62,7 +62,7 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         found = f"{len(returned)} things" if isinstance(returned, tuple | list) else type(returned).__name__
         raise DataError(
-            "init_datasets has to return two things, the training set and a ValidationDatasetsDict, and returned "
+            "init_datasets has to return two things, the training set and a ValidationDatasetsDict, but returned "
             f"{found}."
         )
     training, validation = returned
@@ -98,7 +98,7 @@ def check_network(network: object, architecture: str) -> torch.nn.Module:
     """
     if inspect.isclass(network) or not isinstance(network, torch.nn.Module):
         found = f"the class {network.__name__}" if inspect.isclass(network) else f"a {type(network).__name__}"
-        raise StepError(f"init_network has to return an instance of torch.nn.Module, and returned {found}.")
+        raise StepError(f"init_network has to return an instance of torch.nn.Module, but returned {found}.")
     if type(network).__name__ != architecture:
         raise ConfigError(
             f"network.architecture is '{architecture}', and init_network returned a {type(network).__name__}. "
@@ -122,7 +122,7 @@ def check_optimizer(optimizer: object, network: torch.nn.Module) -> torch.optim.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise StepError(
-            f"init_optimizer has to return a torch.optim.Optimizer, and returned a {type(optimizer).__name__}."
+            f"init_optimizer has to return a torch.optim.Optimizer, but returned a {type(optimizer).__name__}."
         )
     held = held_parameters(optimizer)
     of_network = {id(parameter) for parameter in network.parameters()}
@@ -188,7 +188,7 @@ def check_dataloaders(returned: object, validation: ValidationDatasetsDict) -> t
         found = type(returned).__name__
     raise DataError(
         "init_dataloaders has to return the training loader and a dictionary with a loader for each of the validation "
-        f"sets {sorted(validation)}, and returned {found}."
+        f"sets {sorted(validation)}, but returned {found}."
     )
 
 

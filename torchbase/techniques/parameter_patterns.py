@@ -35,7 +35,7 @@ def matching_parameters(network: torch.nn.Module, pattern: str) -> dict[str, tor
 
 def _list(named: dict[str, torch.nn.Parameter]) -> str:
     names = list(named)
-    return f" There are: {', '.join(names[:10]) or 'none'}{', …' if len(names) > 10 else ''}."
+    return f" Available: {', '.join(names[:10]) or 'none'}{', …' if len(names) > 10 else ''}."
 
 
 def check_is_optimized(parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
