@@ -201,12 +201,12 @@ def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path):
         read_checkpoint(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [2, 4])
 def test_a_checkpoint_of_another_format_is_refused(tmp_path, version):
     (path,) = write(tmp_path, 1)
     manifest = path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 2', f'"format_version": {version}'))
-    with pytest.raises(CheckpointError, match=f"has format {version}, and this version of torchbase reads format 2"):
+    manifest.write_text(manifest.read_text().replace('"format_version": 3', f'"format_version": {version}'))
+    with pytest.raises(CheckpointError, match=f"has format {version}, and this version of torchbase reads format 3"):
         read_checkpoint(path)
 
 
@@ -400,3 +400,12 @@ def test_a_writer_killed_at_any_instant_loses_no_announced_checkpoint(tmp_path):
 def test_checking_for_results_makes_no_folder(tmp_path):
     assert not has_results(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["bad_mini_batches", "profile"])
+def test_files_that_messages_name_are_results_and_an_empty_folder_is_not(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    assert not has_results(tmp_path)
+    (tmp_path / folder / "file").touch()
+    assert has_results(tmp_path)
+    assert len(list(tmp_path.rglob("*"))) == 2

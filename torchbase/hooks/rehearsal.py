@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ import torch
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
 from torchbase.data.seeded_loader import SeededLoader
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.optimizer_parameters import parameters_not_held
 from torchbase.engine.phase import Phase, SeekableLoader, ValueNames
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
@@ -40,12 +41,19 @@ class Rehearsal:
     The random streams, the state of the network (parameters, buffers, extra state, modes) and the states of hooks are
     restored. Other state that ``forward_pass`` changes, such as an attribute of the session, stays changed. To disable
     the hook, call ``session.unregister("rehearsal")``.
+
+    Parameters that require a gradient and that the optimizer doesn't hold are named in a warning.
     """
+
+    def __init__(self) -> None:
+        self._checked_epoch = 0
+        self._reported: set[str] = set()
 
     # Last, so that hooks that wrap the forward pass are ready, and the state of a resumed run is restored.
     @hookimpl(trylast=True)
     def on_run_start(self, run: Run) -> None:
         """Tries each phase, unless the run is complete."""
+        self._checked_epoch = 0
         if run.epochs_done >= run.max_epochs:
             return
         seen: dict[str, set[str]] = {}
@@ -62,6 +70,16 @@ class Rehearsal:
                         self._rehearse(run, phase, batch, seen["training"] - seen[phase.name])
                         changed.update(dict.fromkeys(before.changed_parameters()))
         _warn_of_changed_parameters(run, changed)
+
+    # At the start of the training phase, when all hooks have frozen or unfrozen parameters for the epoch.
+    @hookimpl(trylast=True)
+    def on_phase_start(self, run: Run, phase: Phase) -> None:
+        """Warns of parameters that are to be trained in this epoch, and that the optimizer lacks."""
+        if phase.is_training and run.epoch != self._checked_epoch:
+            self._checked_epoch = run.epoch
+            missing = [name for name in parameters_not_held(run) if name not in self._reported]
+            self._reported.update(missing)
+            _warn_of_parameters_not_held(missing)
 
     def _rehearse(self, run: Run, phase: Phase, batch: Any, missing: set[str]) -> None:
         run.current_phase = phase
@@ -90,8 +108,22 @@ def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
             "forward_pass changes %s, which the optimizer also changes, since it requires a gradient. If an iteration "
             "is skipped or retried (nan_policy 'skip', RetryOnOutOfMemory), this change is not reverted. To fix, call "
             "requires_grad_(False) on parameters that forward_pass changes.",
-            ", ".join(f"'{name}'" for name in trained[:NAMES_SHOWN]) + ", …" * (len(trained) > NAMES_SHOWN),
+            _list(trained),
         )
+
+
+def _warn_of_parameters_not_held(missing: Sequence[str]) -> None:
+    if missing:
+        logger.warning(
+            "The optimizer doesn't train these parameters of the network, which require a gradient, since it doesn't "
+            "hold them: %s. To fix, pass them to the optimizer in init_optimizer, or call requires_grad_(False) on "
+            "them.",
+            _list(missing),
+        )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
 
 
 def _rehearse_metrics(
