@@ -86,7 +86,7 @@ def test_one_empty_mask_yields_zero_and_two_yield_nan_with_a_warning(name):
             torch.ones(4, 4),
             torch.rand(1, 4, 4),
             ValueError,
-            "target_binary_image (shape (4, 4), torch.float32) and output_binary_image (shape (1, 4, 4), torch.float32) ha",
+            "target_binary_image (shape (4, 4), torch.float32) and output_binary_image (shape (1, 4, 4), torch",
         ),
         (
             torch.ones(0),

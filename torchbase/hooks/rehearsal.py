@@ -71,7 +71,7 @@ class Rehearsal:
                 run.call.run_forward(run=run, phase=phase, batch=batch)
             of_iteration = of_epoch = tuple(phase.values)
             if run.metrics is not None and phase.outputs is not None:
-                iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase.outputs)
+                iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase)
                 of_iteration, of_epoch = (*of_iteration, *iteration_metrics), (*of_epoch, *epoch_metrics)
             phase.value_names = ValueNames(of_iteration, of_epoch)
         except Exception as error:
@@ -94,14 +94,13 @@ def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
         )
 
 
-def _rehearse_metrics(
-    metrics: SelectedMetrics, outputs: Mapping[str, Any]
-) -> tuple[Mapping[str, float], Mapping[str, float]]:
+def _rehearse_metrics(metrics: SelectedMetrics, phase: Phase) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    outputs: Mapping[str, Any] = phase.outputs or {}
+    metrics.check_outputs(outputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a single mini-batch may lack a class
-        iteration_metrics = metrics(outputs)
         epoch = metrics.begin_epoch()
-        epoch.add(outputs, metrics.on_host(outputs), samples=1)
+        iteration_metrics = epoch.measure(outputs, metrics.on_host(outputs), phase.samples)
         return iteration_metrics, epoch.compute()[0]
 
 
