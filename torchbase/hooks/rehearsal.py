@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
+from torchbase.data.faults import ExplainingLoader
 from torchbase.data.seeded_loader import SeededLoader
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase, SeekableLoader, ValueNames
@@ -77,6 +78,8 @@ class Rehearsal:
         except Exception as error:
             difference = f"; training also has {sorted(missing)}" if missing else ""
             error.add_note(f"before training, with the first mini-batch of {phase.name}: {describe(batch)}{difference}")
+            if isinstance(phase.loader, ExplainingLoader):
+                phase.loader.explain(error, 1, 0)
             raise
         finally:
             run.current_phase = phase.outputs = phase.loss = None
