@@ -23,7 +23,7 @@ COLUMNS_WITH_NONE = {
     "list": (with_none([[1, 2]] * 10), List(Value("int64"))),
     "inside": ([[1, None] if row == 7 else [1, 2] for row in NUMBERS], List(Value("int64"))),
     "deep inside": ([[[1.0], [None if row == 7 else 1.0]] for row in NUMBERS], List(List(Value("float64")))),
-    "empty": ([None if row == 7 else None for row in NUMBERS], Value("null")),
+    "empty": ([None] * 10, Value("null")),
 }
 
 

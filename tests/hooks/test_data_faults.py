@@ -1,6 +1,7 @@
 import math
 import re
 import textwrap
+from typing import ClassVar
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def replaced(values, value):
 class Classes(TrainingBaseSession):
     """Classifies `x`. Row 13 of the training set is faulty, and is rarely in the first mini-batch."""
 
-    columns = {"x": X, "label": LABELS}
+    columns: ClassVar = {"x": X, "label": LABELS}
 
     def init_datasets(self):
         valid = Dataset.from_dict({"x": X, "label": LABELS})
@@ -39,11 +40,18 @@ class Classes(TrainingBaseSession):
     def loss_function(self, *, scores, label):
         return torch.nn.functional.cross_entropy(scores, label)
 
+    def init_metrics(self):
+        return None
 
-def notes_of(session_class, tmp_path, error, size=2, seed=1, **more):
-    config = {**config_with(mini_batch_size=size, seed=seed, metrics_every_n_iterations=1), **more}
+
+def configured(size, **session):
+    config = config_with(mini_batch_size=size, metrics_every_n_iterations=1, **session)
+    return {**config, "network": {"architecture": "Linear"}}
+
+
+def notes_of(session_class, tmp_path, error, size=2, **more):
     with pytest.raises(error) as raised:
-        session_class(config, tmp_path)()
+        session_class({**configured(size), **more}, tmp_path)()
     return str(raised.value), getattr(raised.value, "__notes__", [])
 
 
@@ -87,7 +95,7 @@ def test_a_label_out_of_range_in_a_metric_is_named_with_its_column_and_row(tmp_p
 
 @BOTH_SIZES
 def test_none_in_a_label_is_named_with_its_column_and_row(tmp_path, size, where):
-    message, notes = notes_of(class_with(label=replaced(LABELS, None)), tmp_path, RuntimeError, size)
+    _, notes = notes_of(class_with(label=replaced(LABELS, None)), tmp_path, RuntimeError, size)
     assert any(note.startswith(where) for note in notes)
     assert [note for note in notes if "'label' of the data of training, Value('int64'), is None in row 13." in note]
 
@@ -95,10 +103,11 @@ def test_none_in_a_label_is_named_with_its_column_and_row(tmp_path, size, where)
 @pytest.mark.parametrize("size", [ROWS, 2])
 @pytest.mark.parametrize(("value", "found"), [(None, "is None"), ([None, 1.0, 2.0], "contains None inside its lists")])
 def test_none_in_a_list_is_named_with_its_column_and_row(tmp_path, size, value, found):
-    # A list that is None can't be read; None inside a list is NaN, and so is the loss.
-    error = DataError if value is None else NonFiniteError
-    message, _ = notes_of(class_with(x=replaced(X, value)), tmp_path, error, size)
-    assert f"The column 'x' of the data of training, List(Value('float64')), {found} in row 13. " in message
+    # None inside a list is NaN, and so is the loss. A list that is None can't be read, or is no tensor.
+    error = (DataError, AttributeError) if value is None else NonFiniteError
+    message, notes = notes_of(class_with(x=replaced(X, value)), tmp_path, error, size)
+    named = f"The column 'x' of the data of training, List(Value('float64')), {found} in row 13. "
+    assert named in " ".join([message, *notes])
 
 
 @BOTH_SIZES
@@ -112,7 +121,7 @@ def test_lists_of_several_lengths_are_named_and_the_suggested_padding_works(tmp_
     namespace = {"torch": torch}
     exec(textwrap.dedent(re.search(r"(?s)\n( +def .*)", fault)[1]), namespace)
     padded = type("Padded", (faulty,), {"dataloader_collate_function": namespace["dataloader_collate_function"]})
-    summary = padded(config_with(mini_batch_size=size), tmp_path)()
+    summary = padded(configured(size), tmp_path)()
     assert math.isfinite(summary.averages["training"]["loss"])
 
 
@@ -122,7 +131,7 @@ def test_a_collate_function_that_fails_names_the_column_of_several_lengths(tmp_p
         def dataloader_collate_function(self, batch):
             return torch.utils.data.default_collate(batch)
 
-    config = config_with(mini_batch_size=2, dataloader_num_workers=workers)
+    config = configured(2, dataloader_num_workers=workers)
     with pytest.raises(RuntimeError) as raised:
         Stacking(config, tmp_path)()
     told = "\n".join([str(raised.value), *raised.value.__notes__])
@@ -149,4 +158,4 @@ def test_a_transform_may_fill_what_is_none(tmp_path):
     def fill(columns):
         return {"x": torch.tensor(columns["x"]), "label": torch.tensor([label or 0 for label in columns["label"]])}
 
-    assert Filled(config_with(mini_batch_size=2), tmp_path)().averages["training"]["loss"] > 0
+    assert Filled(configured(2), tmp_path)().averages["training"]["loss"] > 0

@@ -66,9 +66,9 @@ def describe_none(dataset: "Dataset", rows: Rows, name: str, columns: Iterable[s
         ):
             if found:
                 texts.append(
-                    f"The column '{column}' of {name}, {dataset.features[column]}, {where} in {_list_rows(found)}. A "
-                    "mini-batch with None has NaN in place of numbers, and floats in place of integers. To fix, fill "
-                    f"these values, or remove the rows: dataset.filter(lambda row: {condition})."
+                    f"The column '{column}' of {name}, {dataset.features[column]}, {where} in {_list_rows(found)}. In "
+                    "a mini-batch, None among numbers is NaN, and integers become floats; a list that is None can't be "
+                    f"stacked. To fix, fill these values, or remove the rows: dataset.filter(lambda row: {condition})."
                 )
     return texts
 
@@ -91,8 +91,8 @@ def describe_lengths(dataset: "Dataset", rows: Rows, name: str) -> list[str]:
             shortest, longest = min(shapes, key=shapes.__getitem__), max(shapes, key=shapes.__getitem__)
             texts.append(
                 f"The column '{column}' of {name} contains lists of several lengths: row {shortest} has the shape "
-                f"{shapes[shortest]}, and row {longest} has {shapes[longest]}. Without padding, a mini-batch has a list "
-                f"with a tensor for each sample. To fix, pad them, for example with this method of the session:\n"
+                f"{shapes[shortest]}, and row {longest} has {shapes[longest]}. Without padding, a mini-batch has a "
+                f"list with a tensor for each sample. To fix, pad them, for example with this method of the session:\n"
                 + PADDING.format(column=column)
             )
     return texts
