@@ -12,7 +12,7 @@ from torchbase.randomness import (
     capture_streams,
     derive_seed,
     draw_seed,
-    fence,
+    isolate_rng,
     pack_streams,
     restore_streams,
     seed_streams,
@@ -50,11 +50,11 @@ def test_captured_states_do_not_change_when_the_streams_advance():
     assert draw_from_all() == expected
 
 
-def test_a_fence_restores_the_streams_even_after_an_error():
+def test_isolate_rng_restores_the_streams_even_after_an_error():
     seed_streams(5)
     expected = draw_from_all()
     seed_streams(5)
-    with pytest.raises(ZeroDivisionError), fence():
+    with pytest.raises(ZeroDivisionError), isolate_rng():
         _ = draw_from_all()[0] / 0
     assert draw_from_all() == expected
 

@@ -3,7 +3,7 @@
 All randomness of a run is derived from one seed. Each purpose (building the network, the order of an epoch, the
 augmentation of a mini-batch) has its own seed, derived by name, so it doesn't depend on how much other code draws. The
 global streams (``random``, numpy's legacy generator, torch's default generator and the accelerator of the run) can be
-seeded, captured and restored. `fence` restores them after code that may draw from them.
+seeded, captured and restored. `isolate_rng` restores them after code that may draw from them.
 """
 
 import hashlib
@@ -189,14 +189,20 @@ def unpack_streams(states: RandomStates) -> RandomStates:
 
 
 @contextmanager
-def fence(device: torch.device | None = None) -> Iterator[None]:
-    """Restores the global streams after the code inside, however much it draws.
+def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
+    """Restores the global random streams after the code in its ``with`` block, even if the code raises an error.
+
+    ``torch.random.fork_rng`` restores those of torch alone. Here they are those of ``random``, numpy and torch. What a
+    hook draws in the block doesn't affect what the training draws afterwards::
+
+        with isolate_rng(run.device):
+            noise = torch.randn(3)
 
     Args:
         device: The device of the run. If it is an accelerator, its stream is restored, too.
 
     Yields:
-        Nothing.
+        None.
     """
     states = capture_streams(device)
     try:
@@ -234,7 +240,7 @@ class Randomness:
         Yields:
             Nothing.
         """
-        with fence(device):
+        with isolate_rng(device):
             seed_streams(self.derive(*purpose), device)
             yield
 

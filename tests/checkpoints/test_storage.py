@@ -287,7 +287,7 @@ def test_if_no_checkpoint_is_whole_the_error_names_each(tmp_path):
     first, second = write(tmp_path, 1, 2)
     damage(first)
     damage(second, "manifest.json")
-    with pytest.raises(CheckpointError, match=r"(?s)no checkpoint.*manifest\.json.*value\.pth") as caught:
+    with pytest.raises(CheckpointError, match=r"(?s)No checkpoint.*manifest\.json.*value\.pth") as caught:
         newest_whole_checkpoint(tmp_path)
     assert first.name in str(caught.value)
     assert second.name in str(caught.value)

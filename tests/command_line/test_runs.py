@@ -180,7 +180,7 @@ FOREIGN = [
     b"{}\n",
     b'{"epoch": 1}\n',
     b'{"epoch": "1"}\n',
-    b'{"epoch": 1, "reason": [1], "kept": true}\n',
+    b'{"epoch": 1, "reason": [1], "is_best": true}\n',
     b'{"packages": 3, "devices": {"accelerators": 1}, "git": [], "command_line": 1, "config_changes": 1}',
     b'{"torch": {"version": [], "cuda": 1, "cudnn": []}}',
     b'{"packages": {"a": []}, "devices": {"cpu_count": {}}, "plugins": {"a": 1}, "session": {"file": 1}}',

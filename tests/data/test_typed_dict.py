@@ -72,7 +72,7 @@ def test_missing_and_unknown_keys_are_listed_with_the_nearest_name(checker):
         check({"imgae": [1], "label": [1], 3: [1]})
     message = caught.value.args[0]
     assert "missing: 'image', 'weight'" in message
-    assert "unknown: 'imgae' (did you mean 'image'?), 3 (known: 'image', 'label', 'weight')" in message
+    assert "unknown: 'imgae' (did you mean 'image'?), 3 (available: 'image', 'label', 'weight')" in message
 
 
 @pytest.mark.parametrize("checker", BOTH)

@@ -82,7 +82,7 @@ def test_a_line_that_fits_the_disk_only_in_part_is_removed(tmp_path, monkeypatch
         return NearlyFull()
 
     monkeypatch.setattr(type(file), "open", open_on_a_nearly_full_disk)
-    with pytest.raises(RunDirectoryError, match="Free some space") as caught:
+    with pytest.raises(RunDirectoryError, match="free some space") as caught:
         append_line(file, {"number": 2})
     assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()

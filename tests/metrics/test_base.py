@@ -157,7 +157,7 @@ def test_get_metrics_names_each_unknown_metric_with_the_nearest_known_name():
         CountingMetrics().get_metrics(["count", "diference", "zzz"])
     first, second = str(caught.value).splitlines()
     assert "no metric 'diference'. Did you mean 'difference'?" in first
-    assert "no metric 'zzz'. Its metrics are 'difference', 'count', 'scaled_count'." in second
+    assert "no metric 'zzz'. Available: 'difference', 'count', 'scaled_count'." in second
 
 
 @pytest.mark.parametrize("get", [lambda m: m.get_all_metric_functionals_dict(), lambda m: m.get_metrics(["good"])])
@@ -207,7 +207,7 @@ def test_a_key_that_is_not_a_valid_argument_name_is_refused(key):
 def test_a_key_mapped_to_an_unknown_argument_is_refused_with_the_nearest_known_name():
     expected = (
         "map 'cells' to 'count_ed', but no metric has an argument of that name. Did you mean 'counted'? "
-        "The arguments are 'counted', 'expected', 'scale'"
+        "Available: 'counted', 'expected', 'scale'"
     )
     with pytest.raises(MetricsError, match=re.escape(expected)):
         CountingMetrics({"cells": "count_ed"})

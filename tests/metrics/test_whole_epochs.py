@@ -124,7 +124,7 @@ def test_half_precision_has_the_value_of_the_rounded_numbers(family, metric, dty
 def test_most_metrics_store_no_samples(family, metric):
     metrics = FAMILIES[family].make()
     selected = torchbase.metrics.selection.select_metrics([metrics], {type(metrics).__name__: [metric]})
-    assert selected.begin_epoch().state_dict()["kept"] == {}
+    assert selected.begin_epoch().state_dict()["stored"] == {}
 
 
 @pytest.mark.parametrize(("metrics", "metric", "outputs"), UNDEFINED)

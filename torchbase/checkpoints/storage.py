@@ -64,10 +64,14 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
     from torchbase.files.tensors import save_tensors
 
     if epoch < 0 or iteration < 0:
-        raise CheckpointError(f"the progress of a checkpoint counts from 0; got epoch {epoch}, iteration {iteration}.")
+        raise CheckpointError(
+            f"The progress of a checkpoint counts from 0, but got epoch {epoch}, iteration {iteration}."
+        )
     for name in parts:
         if not _PART.fullmatch(name):
-            raise CheckpointError(f"the part {name!r} can't name a file: use letters, digits, '_' and '-' only.")
+            raise CheckpointError(
+                f"The part {name!r} can't name a file. To fix, use letters, digits, '_' and '-' only."
+            )
     path = durable.make_folder(folder) / _name(epoch, iteration)
     if path.exists():
         try:
@@ -185,7 +189,7 @@ def newest_whole_checkpoint(folder: Path) -> Checkpoint | None:
             damaged.append(f"- {error}")
     if damaged:
         listed = "\n".join(damaged)
-        raise CheckpointError(f"no checkpoint in {folder} is whole; restore one, or start a new run:\n{listed}")
+        raise CheckpointError(f"No checkpoint in {folder} is whole. To fix, restore one, or start a new run:\n{listed}")
     return None
 
 
@@ -204,7 +208,9 @@ def keep_newest(folder: Path, count: int, whole: Path | None = None) -> None:
         RunDirectoryError: If the operating system reports an error.
     """
     if count < 1:
-        raise CheckpointError(f"can't keep the newest {count} checkpoints of {folder}: pass a count of at least 1.")
+        raise CheckpointError(
+            f"Can't keep the newest {count} checkpoints of {folder}. To fix, pass a count of at least 1."
+        )
     paths = list_checkpoints(folder)
     if len(paths) <= count:  # checking the first checkpoint would read gigabytes for nothing
         return
@@ -236,7 +242,7 @@ def _damage_explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"the checkpoint {path} is damaged: {error}. Use another checkpoint, or restore it."
+            f"The checkpoint {path} is damaged: {error}. To fix, use another checkpoint, or restore it."
         ) from error
 
 

@@ -42,7 +42,7 @@ class Details:
     @property
     def best_epoch(self) -> int | None:
         """The epoch whose network is saved as the best. Without votes, the last epoch."""
-        saved = [decision["epoch"] for decision in self.decisions if decision.get("kept") is True]
+        saved = [decision["epoch"] for decision in self.decisions if decision.get("is_best") is True]
         if self.decisions:
             return saved[-1] if saved else None
         return self.epochs[-1].epoch if self.epochs else None

@@ -29,7 +29,8 @@ class Engine:
 
             engine = Engine(step)
             engine.register(MyHook())
-            engine.run(Run(training=Phase("training", loader, is_training=True), max_epochs=3))
+            training = Phase("training", loader, is_training=True)
+            engine.run(Run(training=training, max_epochs=3))
     """
 
     def __init__(

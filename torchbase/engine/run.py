@@ -162,7 +162,7 @@ class Run:
         if isinstance(value, torch.Tensor):
             if value.numel() != 1:
                 raise StepError(
-                    f"run.log('{name}', …) takes a number or a tensor with one element, and got a tensor of shape "
+                    f"run.log('{name}', …) takes a number or a tensor with one element, but got a tensor of shape "
                     f"{tuple(value.shape)}. To fix, reduce it first, for example with .mean()."
                 )
             value = value.detach().reshape(()).clone()

@@ -17,7 +17,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
-from torchbase.randomness import fence, seed_streams
+from torchbase.randomness import isolate_rng, seed_streams
 
 logger = logging.getLogger("torchbase")
 
@@ -53,7 +53,7 @@ class Rehearsal:
         changed: dict[str, None] = {}  # in the order of the network
         # The state of a backend says what is written, and to ask for it waits until all is.
         hooks = [name for name, hook in run.hooks.items() if not isinstance(hook, LoggingBackend)]
-        with fence(run.device), hooks_undone(run, hooks):
+        with isolate_rng(run.device), hooks_undone(run, hooks):
             for phase in run.phases:
                 if run.randomness is not None:
                     seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)
@@ -90,9 +90,9 @@ def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
     trained = [name for name in changed if network_of(run).get_parameter(name).requires_grad]
     if trained:
         logger.warning(
-            "forward_pass changes %s, which requires a gradient and so is the optimizer's to change. What undoes an "
-            "iteration (nan_policy 'skip', RetryOnOutOfMemory) does not restore it. To fix, call requires_grad_(False) "
-            "on parameters that forward_pass changes.",
+            "forward_pass changes %s, which the optimizer also changes, since it requires a gradient. If an iteration "
+            "is skipped or retried (nan_policy 'skip', RetryOnOutOfMemory), this change is not reverted. To fix, call "
+            "requires_grad_(False) on parameters that forward_pass changes.",
             ", ".join(f"'{name}'" for name in trained[:NAMES_SHOWN]) + ", …" * (len(trained) > NAMES_SHOWN),
         )
 

@@ -209,4 +209,4 @@ def _known_tags(parent: Path, tag: str) -> str:
         tags = sorted((path.name for path in parent.iterdir() if path.is_dir()), reverse=True)
     if not tags:
         return f"To fix, check the folder of the runs: {parent} is empty."
-    return f"{did_you_mean(tag, tags).strip()} The newest tags are: {', '.join(tags[:_TAGS_LISTED])}."
+    return f"{did_you_mean(tag, tags).strip()} Available, newest first: {', '.join(tags[:_TAGS_LISTED])}."

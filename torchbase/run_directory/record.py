@@ -214,7 +214,8 @@ def _read(file: Path, parse: Callable[[Any], Content]) -> Content | None:
         return parse(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunDirectoryError(
-            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. Restore it, or remove it."
+            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. "
+            "To fix, restore it, or remove it."
         ) from error
 
 

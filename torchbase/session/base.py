@@ -18,7 +18,7 @@ from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.randomness import Randomness, fence
+from torchbase.randomness import Randomness, isolate_rng
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.session import building
 from torchbase.session.evaluation import SessionEvaluation
@@ -185,7 +185,7 @@ class TrainingBaseSession(SessionEvaluation):
             Exception: Any error of the user's methods or of a hook, with notes on where it happened.
         """
         self._run_directory.lock()  # before the clean-up, which must not remove the directory of another session
-        with self._cleaning_up_after_errors(), fence(self.device):
+        with self._cleaning_up_after_errors(), isolate_rng(self.device):
             self._run.stop_reason = None
             try:
                 self.engine.run(self._run)

@@ -61,7 +61,7 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         found = f"{len(returned)} things" if isinstance(returned, tuple | list) else type(returned).__name__
         raise DataError(
-            "init_datasets has to return two things, the training set and a ValidationDatasetsDict, and returned "
+            "init_datasets has to return two things, the training set and a ValidationDatasetsDict, but returned "
             f"{found}."
         )
     training, validation = returned
@@ -97,7 +97,7 @@ def check_network(network: object, architecture: str) -> torch.nn.Module:
     """
     if inspect.isclass(network) or not isinstance(network, torch.nn.Module):
         found = f"the class {network.__name__}" if inspect.isclass(network) else f"a {type(network).__name__}"
-        raise StepError(f"init_network has to return an instance of torch.nn.Module, and returned {found}.")
+        raise StepError(f"init_network has to return an instance of torch.nn.Module, but returned {found}.")
     if type(network).__name__ != architecture:
         raise ConfigError(
             f"network.architecture is '{architecture}', and init_network returned a {type(network).__name__}. "
@@ -120,7 +120,7 @@ def check_optimizer(optimizer: object) -> torch.optim.Optimizer:
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise StepError(
-            f"init_optimizer has to return a torch.optim.Optimizer, and returned a {type(optimizer).__name__}."
+            f"init_optimizer has to return a torch.optim.Optimizer, but returned a {type(optimizer).__name__}."
         )
     return optimizer
 
@@ -168,7 +168,7 @@ def check_dataloaders(returned: object, validation: ValidationDatasetsDict) -> t
         found = type(returned).__name__
     raise DataError(
         "init_dataloaders has to return the training loader and a dictionary with a loader for each of the validation "
-        f"sets {sorted(validation)}, and returned {found}."
+        f"sets {sorted(validation)}, but returned {found}."
     )
 
 
@@ -189,7 +189,7 @@ def seeded_loader(loader: Any, phase: str, randomness: Randomness, device: torch
     reason = reason_against_exactness(loader)
     if reason is not None:
         _logger.warning(
-            "Two runs of one seed, or a resumed run, may read other mini-batches in %s: %s. To fix, leave that out: "
+            "Two runs of one seed, or a resumed run, may read other mini-batches in %s: %s. To fix, remove this: "
             "what the loader draws from the global random streams is seeded for each epoch and mini-batch.",
             phase,
             reason,

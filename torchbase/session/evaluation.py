@@ -15,7 +15,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, RunDirectoryError
 from torchbase.files.tensors import check_tensors, read_tensors
-from torchbase.randomness import fence
+from torchbase.randomness import isolate_rng
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.session.building import VALIDATION_PREFIX
@@ -147,7 +147,7 @@ class SessionEvaluation(SessionParts):
         self.network.eval()
         self._evaluated = run
         try:
-            with fence(self.device):
+            with isolate_rng(self.device):
                 yield
         finally:
             self._evaluated = run_before

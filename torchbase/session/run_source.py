@@ -48,7 +48,7 @@ class RunSource:
             RunDirectoryError: If it can't be made, found or locked, or if the arguments contradict each other.
         """
         if self.network not in ("best", "last"):
-            raise RunDirectoryError(f"source_network has to be 'best' or 'last', and is {self.network!r}.")
+            raise RunDirectoryError(f"source_network has to be 'best' or 'last', but got {self.network!r}.")
         parent = self.parent if self.parent is not None else DEFAULT_PARENT
         if self.is_new:
             if self.tag is not None:
@@ -158,7 +158,9 @@ def choose_seed(configured: int | None, run_directory: RunDirectory, allow_chang
     file = run_directory.path / SEEDS_FILE
     if run_directory.is_new or not file.exists():
         if has_results(run_directory.path):
-            raise RunDirectoryError(f"{file} is missing, and the run can't be resumed without its seed. Restore it.")
+            raise RunDirectoryError(
+                f"{file} is missing, and the run can't be resumed without its seed. To fix, restore it."
+            )
         return configured if configured is not None else draw_seed()
     saved = int(read_json(file)["seed"])
     if configured is not None and configured != saved:
