@@ -85,7 +85,14 @@ class MiniBatchLoader:
         return indices.rows, self._dataset[indices]
 
     def describe_none(self, rows: list[int]) -> list[str]:
-        """Returns a text for each column that contains None in these rows of the dataset."""
+        """Describes columns that contain None.
+
+        Args:
+            rows: Positions in the dataset.
+
+        Returns:
+            A text for each column with None in these rows.
+        """
         return self._dataset.describe_none(rows)
 
     def explain(self, error: Exception, epoch: int, position: int) -> None:
