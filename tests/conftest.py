@@ -6,8 +6,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+# A loaded machine takes any time for an example.
+settings.register_profile("any load")
+settings.load_profile("any load")
 
 
 def pytest_addoption(parser):

@@ -130,7 +130,7 @@ def test_a_damaged_checkpoint_of_the_same_progress_is_replaced(tmp_path, caplog)
     assert list(tmp_path.iterdir()) == [path]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_changed_byte_is_always_noticed_and_its_file_named(whole, data):
     file = data.draw(st.sampled_from(sorted(whole.iterdir())))
@@ -293,7 +293,7 @@ def test_if_no_checkpoint_is_whole_the_error_names_each(tmp_path):
     assert second.name in str(caught.value)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(iterations=st.sets(st.integers(0, 99), max_size=6), count=st.integers(1, 5))
 def test_the_requested_number_of_newest_checkpoints_stays(tmp_path_factory, iterations, count):
     folder = tmp_path_factory.mktemp("states")

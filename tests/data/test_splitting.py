@@ -21,7 +21,7 @@ def enough_items(portions: tuple[float, ...]) -> int:
     return math.ceil(1 / min(portions)) + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(weights, st.integers(0, 500), st.booleans())
 def test_sizes_sum_to_the_number_of_items_and_differ_from_the_exact_size_by_less_than_one(weight_list, extra, shuffle):
     portions = portions_from(weight_list)
@@ -33,7 +33,7 @@ def test_sizes_sum_to_the_number_of_items_and_differ_from_the_exact_size_by_less
         assert abs(len(part) - portion * count) < 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(weights, st.sampled_from([1, 1.0, 0.01, 2.5]), st.integers(0, 100))
 def test_relative_weights_have_the_sizes_of_their_shares(weight_list, factor, extra):
     count = enough_items(portions_from(weight_list)) + extra
@@ -44,7 +44,7 @@ def test_relative_weights_have_the_sizes_of_their_shares(weight_list, factor, ex
             assert abs(len(part) - count * weight / sum(weight_list)) < 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(weights, st.integers(0, 100))
 def test_without_shuffling_the_parts_have_the_original_order(weight_list, extra):
     portions = portions_from(weight_list)
@@ -53,7 +53,7 @@ def test_without_shuffling_the_parts_have_the_original_order(weight_list, extra)
     assert [item for part in parts for item in part] == items
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(weights, st.integers(0, 100), st.booleans())
 def test_columns_of_a_dictionary_are_split_jointly(weight_list, extra, shuffle):
     portions = portions_from(weight_list)

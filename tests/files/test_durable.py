@@ -255,7 +255,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(value=json_values)
 def test_json_is_read_back_as_it_was_written(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "value.json"

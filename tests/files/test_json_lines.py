@@ -24,7 +24,7 @@ def test_lines_are_read_back_and_truncated(tmp_path):
     assert [line["number"] for line in read_lines(file)[0]] == [0, 1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(max_size=12))
 def test_any_content_after_the_lines_is_truncated_and_the_lines_are_read(tmp_path_factory, after):
     file = tmp_path_factory.mktemp("lines") / "lines.jsonl"

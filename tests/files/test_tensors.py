@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from torchbase.errors import RunDirectoryError
@@ -112,7 +112,6 @@ nests = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(nests)
 def test_a_value_that_is_certainly_loadable_is_read(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("values") / "value.pth"

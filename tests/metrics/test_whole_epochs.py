@@ -68,7 +68,7 @@ def test_all_families_are_tested():
 
 
 @pytest.mark.parametrize(("family", "metric"), METRICS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data(), samples=st.integers(FEWEST_SAMPLES, 24), seed=st.integers(0, 2**31))
 def test_an_epoch_has_the_value_that_the_library_computes_for_all_samples(family, metric, data, samples, seed):
     size = data.draw(st.integers(1, samples + 1), label="mini-batch size")
