@@ -1,8 +1,9 @@
 """Computes the selected metrics of mini-batches and epochs."""
 
 import logging
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
@@ -19,6 +20,9 @@ class Metrics:
 
     In validation, the values of an epoch are computed over all samples. In training, they are computed over the
     measured mini-batches, each with the weights of its iteration. With ``every="1it"`` all mini-batches are measured.
+
+    A metric that can't be computed for a mini-batch, such as one of a single sample, is NaN for it. The first time, a
+    warning says why.
     """
 
     def __init__(self, every: str | Interval = "10it") -> None:
@@ -34,6 +38,7 @@ class Metrics:
         self._epochs: dict[str, EpochValues] = {}
         self._loaded_state: Mapping[str, Any] = {}
         self._warned: set[str] = set()
+        self._undefined: set[str] = set()
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
@@ -57,9 +62,14 @@ class Metrics:
         if not is_measured:
             epoch.add(phase.outputs, on_host, phase.samples)
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a mini-batch may lack a class that the epoch has
-            phase.values.update(epoch.measure(phase.outputs, on_host, phase.samples))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            values = epoch.measure(phase.outputs, on_host, phase.samples)
+        phase.values.update(values)
+        for name, value in values.items():
+            if math.isnan(value) and name not in self._undefined:
+                self._undefined.add(name)
+                _warn_of_mini_batch(phase, name, [str(warning.message) for warning in caught])
 
     @hookimpl
     def compute_phase_metrics(self, run: Run, phase: Phase) -> Mapping[str, float]:
@@ -94,3 +104,16 @@ class Metrics:
         if f"{phase.name} {message}" not in self._warned:
             self._warned.add(f"{phase.name} {message}")
             logger.warning("Over an epoch of %s: %s This warning is shown once.", phase.name, message)
+
+
+def _warn_of_mini_batch(phase: Phase, name: str, messages: Sequence[str]) -> None:
+    reasons = [message for message in messages if message.startswith(f"{name} of ")] or messages
+    logger.warning(
+        "The metric '%s' is NaN for a mini-batch: mini-batch %d of %s, samples: %d. %s The value of an epoch is "
+        "computed over all of its samples. This warning is shown once.",
+        name,
+        phase.progress.mini_batches,
+        phase.name,
+        phase.samples,
+        " ".join(dict.fromkeys(reasons)) or "The metric gives no reason.",
+    )

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
+from torchbase.data.faults import ExplainingLoader
 from torchbase.data.seeded_loader import SeededLoader
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.optimizer_parameters import parameters_not_held
@@ -89,12 +90,14 @@ class Rehearsal:
                 run.call.run_forward(run=run, phase=phase, batch=batch)
             of_iteration = of_epoch = tuple(phase.values)
             if run.metrics is not None and phase.outputs is not None:
-                iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase.outputs)
+                iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase)
                 of_iteration, of_epoch = (*of_iteration, *iteration_metrics), (*of_epoch, *epoch_metrics)
             phase.value_names = ValueNames(of_iteration, of_epoch)
         except Exception as error:
             difference = f"; training also has {sorted(missing)}" if missing else ""
             error.add_note(f"before training, with the first mini-batch of {phase.name}: {describe(batch)}{difference}")
+            if isinstance(phase.loader, ExplainingLoader):
+                phase.loader.explain(error, 1, 0)
             raise
         finally:
             run.current_phase = phase.outputs = phase.loss = None
@@ -126,14 +129,13 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
 
 
-def _rehearse_metrics(
-    metrics: SelectedMetrics, outputs: Mapping[str, Any]
-) -> tuple[Mapping[str, float], Mapping[str, float]]:
+def _rehearse_metrics(metrics: SelectedMetrics, phase: Phase) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    outputs: Mapping[str, Any] = phase.outputs or {}
+    metrics.check_outputs(outputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a single mini-batch may lack a class
-        iteration_metrics = metrics(outputs)
         epoch = metrics.begin_epoch()
-        epoch.add(outputs, metrics.on_host(outputs), samples=1)
+        iteration_metrics = epoch.measure(outputs, metrics.on_host(outputs), phase.samples)
         return iteration_metrics, epoch.compute()[0]
 
 

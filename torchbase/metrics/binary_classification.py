@@ -18,10 +18,14 @@ class BinaryClassificationMetrics(BaseMetricsClass):
     """Metrics that compare predicted probabilities with a ground truth of zeros and ones.
 
     Each metric takes ``binary_ground_truth`` (zeros and ones of any dtype) and ``prediction_probabilities`` (values
-    from 0 to 1 of a floating-point dtype). Both are tensors of the same shape, on any device. They are flattened; each
-    value is one prediction. A probability greater than or equal to the threshold predicts 1. Each metric raises a
-    TypeError for arguments of another type or dtype, and a ValueError for empty tensors, different shapes and values
-    out of range.
+    from 0 to 1 of a real dtype; those of an integer or boolean dtype are zeros and ones). Both are tensors of the same
+    shape, on any device. They are flattened; each value is one prediction, for example each pixel of an image. A
+    probability greater than or equal to the threshold predicts 1. Each metric raises a TypeError for arguments of
+    another type or dtype, and a ValueError for empty tensors, different shapes and values out of range.
+
+    Two dimensions are refused if the second is above 1: (samples, labels) is a problem of several labels, whose macro
+    and micro averages are over the labels. `TorchMetrics` takes the metrics of torchmetrics for it, such as
+    ``MultilabelF1Score``.
 
     Micro averages count the predictions of both classes together. With one label per prediction, micro precision,
     recall and F1 score all equal the accuracy. Macro averages are the unweighted mean over the classes that occur in
@@ -211,18 +215,37 @@ def _to_arrays(binary_ground_truth: Tensor, prediction_probabilities: Tensor) ->
     check_tensors(
         is_floating=False, binary_ground_truth=binary_ground_truth, prediction_probabilities=prediction_probabilities
     )
-    check_tensors(is_floating=True, prediction_probabilities=prediction_probabilities)
+    if prediction_probabilities.is_complex():
+        described = describe_tensor("prediction_probabilities", prediction_probabilities)
+        raise TypeError(f"{described} has to have a real dtype.")
+    _check_labels(binary_ground_truth)
     truth = binary_ground_truth.detach().cpu().flatten()
     probabilities = prediction_probabilities.detach().cpu().flatten()
-    # Dtypes below 32 bits have no counterpart in NumPy, or few operations.
+    # Floating-point dtypes below 32 bits have no counterpart in NumPy, or few operations.
     truth = truth.float() if truth.is_floating_point() and truth.itemsize < 4 else truth
-    probabilities = probabilities.float() if probabilities.itemsize < 4 else probabilities
+    is_precise = probabilities.is_floating_point() and probabilities.itemsize >= 4
+    probabilities = probabilities if is_precise else probabilities.float()
     check_finite("prediction_probabilities", prediction_probabilities)
-    _check_values(binary_ground_truth, truth, probabilities)
+    _check_values(binary_ground_truth, truth, prediction_probabilities, probabilities)
     return (truth == 1).to(torch.int64).numpy(), probabilities.numpy()
 
 
-def _check_values(binary_ground_truth: Tensor, truth: Tensor, probabilities: Tensor) -> None:
+def _check_labels(binary_ground_truth: Tensor) -> None:
+    if binary_ground_truth.dim() == 2 and binary_ground_truth.shape[1] > 1:
+        described = describe_tensor("binary_ground_truth", binary_ground_truth)
+        raise ValueError(
+            f"{described} has {binary_ground_truth.shape[1]} labels for each of {len(binary_ground_truth)} samples, "
+            "but these metrics need one label for each prediction: a shape of (samples,), (samples, 1), or at least "
+            "three dimensions, such as images. To fix, flatten both tensors in forward_pass if each value is a "
+            "prediction of its own; for the values of several labels, use TorchMetrics with metrics such as "
+            f"torchmetrics.classification.MultilabelF1Score(num_labels={binary_ground_truth.shape[1]}), or a subclass "
+            "of BinaryClassificationMetrics for each label."
+        )
+
+
+def _check_values(
+    binary_ground_truth: Tensor, truth: Tensor, prediction_probabilities: Tensor, probabilities: Tensor
+) -> None:
     neither = (truth != 0) & (truth != 1)
     if neither.any():
         described = describe_tensor("binary_ground_truth", binary_ground_truth)
@@ -232,7 +255,7 @@ def _check_values(binary_ground_truth: Tensor, truth: Tensor, probabilities: Ten
         )
     lowest, highest = probabilities.min().item(), probabilities.max().item()
     if lowest < 0 or highest > 1:
-        described = describe_tensor("prediction_probabilities", probabilities)
+        described = describe_tensor("prediction_probabilities", prediction_probabilities)
         raise ValueError(
             f"{described} has to contain values from 0 to 1, but they range from {lowest:g} to {highest:g}. To fix, "
             "return torch.sigmoid of them in forward_pass if they are logits."

@@ -22,10 +22,13 @@ class RegressionMetrics(BaseMetricsClass):
     """Metrics that compare predicted numbers with target numbers, value by value.
 
     Each metric takes ``target_values`` (of any real dtype) and ``predicted_values`` (of a floating-point dtype):
-    tensors of the same shape with finite values, on any device. They are flattened; each value is one prediction,
-    including each output of a network with several outputs. All sums are in float64. Each metric raises a TypeError for
-    arguments of another type or dtype, and a ValueError for empty tensors, different shapes and values that are NaN or
-    infinite.
+    tensors of the same shape with finite values, on any device. All sums are in float64. Each metric raises a TypeError
+    for arguments of another type or dtype, and a ValueError for empty tensors, different shapes and values that are NaN
+    or infinite.
+
+    Tensors of two dimensions have the shape (samples, outputs). As in scikit-learn, the value is then the mean of the
+    values of the outputs; only max_error is the maximum over all outputs. Tensors of any other number of dimensions are
+    flattened, and each value is one prediction.
 
     Over an epoch, all metrics except the median store a few numbers, for any length of the epoch.
 
@@ -83,7 +86,7 @@ class RegressionMetrics(BaseMetricsClass):
 
     @accumulated(lambda metrics: LargestError())
     def max_error(self, *, target_values: Tensor, predicted_values: Tensor) -> float:
-        """Returns the maximum absolute error, at least 0, in the unit of the target; lower is better."""
+        """Returns the maximum absolute error of all outputs, at least 0, in the unit of the target; lower is better."""
         return compute_mini_batch(LargestError(), target_values=target_values, predicted_values=predicted_values)
 
     @accumulated(lambda metrics: AbsolutePercentageError())

@@ -89,7 +89,8 @@ class SelectedMetrics:
             Exception: Any error that a metric raises, with a note that contains the name of the metric.
         """
         self.check_outputs(outputs)
-        return self.begin_epoch().measure(outputs, self.on_host(outputs), samples=1)
+        # The number of samples is unknown, and only weights means; with 0, an error isn't that of a single sample.
+        return self.begin_epoch().measure(outputs, self.on_host(outputs), samples=0)
 
 
 def select_metrics(

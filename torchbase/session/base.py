@@ -141,6 +141,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before the hooks that write
+            standard.DataFaults(),
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After LogValues, so the curve shows the NaN.
