@@ -18,7 +18,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.randomness import Randomness, isolate_rng, streams_to_itself
 from torchbase.run_directory.config_snapshot import check_config
-from torchbase.session import building
+from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session.closing import SessionClosing
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
@@ -235,8 +235,8 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         # The datasets first, then the network: in this order, their errors are the easiest to understand.
         validation = tuple(
             Phase(
-                f"{building.VALIDATION_PREFIX}{name}",
-                self._seeded(self.dataloader_valid_dict[name], f"{building.VALIDATION_PREFIX}{name}"),
+                f"{VALIDATION_PREFIX}{name}",
+                self._seeded(self.dataloader_valid_dict[name], f"{VALIDATION_PREFIX}{name}"),
                 votes=name in self.datasets_valid_dict.voting_names,
                 every=self.datasets_valid_dict.interval_of(name),
             )
