@@ -3,7 +3,7 @@
 Plain dataclasses. The engine and the training step write them, hooks read them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -80,6 +80,7 @@ class Run:
         hooks: The registered hooks by name, in the order in which they are called. The engine sets it.
         listeners: The hooks of each event, in the order in which they are called, by event. The engine sets it.
         call: The events by name; calling one fires it. The engine sets it.
+        fired_events: The names of the events that have fired since `on_run_start`. The engine sets it.
     """
 
     training: Phase
@@ -105,6 +106,7 @@ class Run:
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
     listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict, repr=False)
     call: HookCalls = field(default_factory=_NotRunning, repr=False)
+    fired_events: Set[str] = field(default_factory=frozenset, repr=False)
 
     def __post_init__(self) -> None:
         """Copies the values of the optimizer's parameter groups."""

@@ -145,6 +145,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After LogValues, so the curve shows the NaN.
             standard.NanGuard() if session.nan_policy == "raise" else standard.NanSkip(session.nan_policy == "stop"),
+            standard.UncalledHooks(),
             standard.MetricAverages(),
             standard.BestValidation(),
             standard.Interruption(),  # before Checkpoint: ends the program after the checkpoint is saved

@@ -25,8 +25,8 @@ class ExponentialMovingAverage:
 
     The averages of a decay d span about the last 1 / (1 - d) steps. Choose it so that they span a small part of the
     run: 0.9 for a few hundred steps, 0.99 for some thousands, 0.999 and more for tens of thousands. The first averages
-    span fewer steps: after n updates the decay is at most (1 + n) / (10 + n), so that they don't hold on to weights that
-    are hardly trained. Before the first step, validation uses the weights of the network.
+    span fewer steps: after n updates the decay is at most (1 + n) / (10 + n), so that they don't hold on to untrained
+    weights. Before the first step, validation uses the weights of the network.
 
     Source: https://docs.pytorch.org/docs/stable/optim.html#weight-averaging-swa-and-ema; Polyak and Juditsky,
     Acceleration of Stochastic Approximation by Averaging, https://doi.org/10.1137/0330046; for the first decays

@@ -69,6 +69,11 @@ class LearningRateSchedule:
         self._steps = 0
         self._value: float | None = None  # of the monitored phase, since the last step of the scheduler
 
+    @property
+    def unused_events(self) -> frozenset[str]:
+        """The event of a step, if the scheduler is stepped after epochs."""
+        return frozenset() if self._every.unit == "it" else frozenset({"run_optimizer_step"})
+
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Creates the scheduler, and restores its state in a resumed run."""
