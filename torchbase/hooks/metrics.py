@@ -8,6 +8,7 @@ from typing import Any
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
+from torchbase.errors import MetricsError
 from torchbase.intervals import Interval
 from torchbase.metrics.epoch_values import EpochValues
 
@@ -59,7 +60,14 @@ class Metrics:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a mini-batch may lack a class that the epoch has
-            phase.values.update(epoch.measure(phase.outputs, on_host, phase.samples))
+            values = epoch.measure(phase.outputs, on_host, phase.samples)
+        taken = sorted(values.keys() & phase.values.keys())
+        if taken:
+            raise MetricsError(
+                f"The metric '{taken[0]}' in config['metrics'] has the name of a value that the iteration has set. To "
+                "fix, rename that value in the hook that implements run_iteration or run_forward."
+            )
+        phase.values.update(values)
 
     @hookimpl
     def compute_phase_metrics(self, run: Run, phase: Phase) -> Mapping[str, float]:

@@ -173,7 +173,8 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
 
     def log(self, name: str, value: torch.Tensor | float) -> None:
         """Logs a value of the current iteration, e.g. in `forward_pass`, or of the current epoch; see `Run.log`."""
-        (self._run if self._evaluated is None else self._evaluated).log(name, value)
+        run = self._run if self._evaluated is None else self._evaluated
+        run.log_as("the session", name, value)
 
     def __call__(self) -> RunSummary:
         """Trains from the current progress of the run to its last epoch.
