@@ -124,9 +124,9 @@ def test_a_hook_may_log_its_name_again(tmp_path):
 
 def test_a_technique_and_a_hook_cannot_log_one_name(tmp_path):
     schedule = LearningRateSchedule(torch.optim.lr_scheduler.ConstantLR, "1it")
-    with pytest.raises(StepError, match="'learning_rate', logged by .* that _log_rates logs"):
+    with pytest.raises(StepError, match=r"'learning_rate', logged by .* that _log_rates logs"):
         session_with(tmp_path, schedule, logs("learning_rate", "on_iteration_end"))()
-    with pytest.raises(StepError, match="'gradient_norm', logged by .*GradientClipping.run_optimizer_step"):
+    with pytest.raises(StepError, match=r"'gradient_norm', logged by .*GradientClipping\.run_optimizer_step"):
         session_with(tmp_path, GradientClipping(1.0), logs("gradient_norm", "on_gradients_ready"))()
 
 
@@ -151,7 +151,7 @@ def test_a_metric_does_not_replace_a_value_of_an_iteration_of_ones_own(tmp_path)
             phase.loss = torch.zeros(())
             phase.values.update(loss=phase.loss, distance=123.0)
 
-    with pytest.raises(MetricsError, match="The metric 'distance' .* has the name of a value that the iteration"):
+    with pytest.raises(MetricsError, match=r"The metric 'distance' .* has the name of a value that the iteration"):
         session_with(tmp_path, Step())()
 
 

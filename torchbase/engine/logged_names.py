@@ -53,7 +53,8 @@ class LoggedNames:
         """
         if name in averages:
             raise StepError(
-                f"{_describe(name, owner)} has the name of an average of the epoch, so both would be one curve. {TO_FIX}"
+                f"{_describe(name, owner)} has the name of an average of the epoch, and both would be one curve. "
+                f"{TO_FIX}"
             )
         is_taken = self._epochs.get(name) == epoch
         self.log(name, owner, (name,) if is_taken else (), metrics)

@@ -14,6 +14,8 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError
 
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
+
 
 class ExponentialMovingAverage:
     """Averages the weights over optimizer steps, and validates with the averaged weights.
@@ -117,7 +119,7 @@ class ExponentialMovingAverage:
         """The number of updates. PyTorch counts them on the host, so this doesn't synchronize with the device."""
         return 0 if self._averages is None else int(self._averages.n_averaged)
 
-    def _average(self, averages: list[torch.Tensor], weights: list[torch.Tensor], updates: torch.Tensor) -> None:
+    def _average(self, averages: Tensors, weights: Tensors, updates: torch.Tensor | int) -> None:
         done = self._updates  # and not `updates`, which is on the device of the averages
         decay = min(self._decay, (1 + done) / (10 + done))
         get_ema_multi_avg_fn(decay)(averages, weights, updates)  # type: ignore[no-untyped-call]
