@@ -140,7 +140,7 @@ def test_a_value_without_a_known_direction_needs_a_mode(tmp_path, make, monitor)
 @pytest.mark.parametrize("make", HOOKS.values(), ids=HOOKS)
 def test_an_unknown_mode_is_an_error_at_once(make):
     hook = "LearningRateSchedule" if make is plateau else make.__name__
-    with pytest.raises(HookError, match=f"The mode of {hook} must be 'min' or 'max', but got 'highest'"):
+    with pytest.raises(HookError, match=f"The mode of {hook} has to be 'min' or 'max', but got 'highest'"):
         make("loss", mode="highest")
 
 
@@ -201,7 +201,7 @@ def test_with_hooks_that_may_log_more_a_misspelt_name_is_a_warning_and_then_an_e
     session = session_with(tmp_path, make("acuracy", mode="min"), record := RecordPhases())
     with (
         caplog.at_level(logging.WARNING, "torchbase"),
-        pytest.raises(HookError, match=r"no average named 'acuracy'.*Did you mean 'accuracy'\? There are: .*loss"),
+        pytest.raises(HookError, match=r"no average named 'acuracy'.*Did you mean 'accuracy'\? Available: .*loss"),
     ):
         session()
     assert record.phases == ["training", "validation-valid"]

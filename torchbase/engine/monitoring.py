@@ -31,7 +31,7 @@ class Monitor:
             HookError: If the mode is none of these.
         """
         if mode not in (None, "min", "max"):
-            raise HookError(f"The mode of {hook} must be 'min' or 'max', but got {mode!r}.")
+            raise HookError(f"The mode of {hook} has to be 'min' or 'max', but got {mode!r}.")
         self.name, self._hook, self._mode = name, hook, mode
         self._is_name_checked = False
 
@@ -114,7 +114,7 @@ class Monitor:
         misspelt = nearest_name(self.name, names, SIMILARITY_OF_A_MISSPELLING)
         problem = (
             f"{self._hook} monitors '{self.name}', and the first mini-batch of {phase.name} has no value of that name."
-            f"{did_you_mean(self.name, names)} There are: {', '.join(names)}."
+            f"{did_you_mean(self.name, names)} Available: {', '.join(names)}."
         )
         if misspelt is not None and is_complete:
             raise HookError(f"{problem} To fix, pass one of these names, or choose the metric in config['metrics'].")
@@ -171,7 +171,7 @@ def average_of(phase: Phase, name: str, hook: str) -> float:
     if value is None:
         raise HookError(
             f"{phase.name} has no average named '{name}', which {hook} monitors.{did_you_mean(name, phase.averages)} "
-            f"There are: {', '.join(phase.averages) or 'none'}. To fix, pass one of these names, or choose the metric "
+            f"Available: {', '.join(phase.averages) or 'none'}. To fix, pass one of these names, or choose the metric "
             "in config['metrics']. If there is no average at all, register MetricAverages before this hook."
         )
     return value
