@@ -22,7 +22,7 @@ class EarlyStopping:
     Source: Prechelt, Early Stopping - But When?, https://doi.org/10.1007/3-540-49430-8_3
 
     Example:
-        >>> hook = EarlyStopping("accuracy", patience=5)  # of a metrics family, so higher is known to be better
+        >>> hook = EarlyStopping("accuracy", mode="max", patience=5)
     """
 
     def __init__(
