@@ -115,6 +115,7 @@ class Engine:
             Exception: Any exception of a hook or an iteration, with notes that say where it was raised.
         """
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
+        run.fired_events = self._registry.fired_events
         run.is_between_iterations, run.logging_errors = False, self._logging_errors
         run.logging_errors.forget()
         with streams_to_itself() if run.randomness is not None else nullcontext():
@@ -136,6 +137,7 @@ class Engine:
     def _run_epochs(self, run: Run) -> None:
         try:
             run.call.on_run_start(run=run)
+            self._registry.forget_fired_events()  # a rehearsal is no training
             while run.stop_reason is None and run.epochs_done < run.max_epochs and not self._should_stop(run):
                 self._run_epoch(run)
             run.call.on_run_end(run=run)

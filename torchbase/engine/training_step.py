@@ -10,6 +10,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import StepError, did_you_mean
+from torchbase.metrics.selection import NAME_OF_THE_LOSS
 
 ForwardPass = Callable[[Any], Mapping[str, Any]]
 
@@ -72,9 +73,11 @@ class TrainingStep:
         phase.outputs = outputs
         phase.loss = loss.detach()
         phase.samples = self._infer_mini_batch_size(batch)
-        phase.values["loss"] = self._get_loss_value(loss_tensor=phase.loss)
+        if NAME_OF_THE_LOSS in phase.values:  # the usual case is that it isn't
+            run.logged_names.check_set(NAME_OF_THE_LOSS, phase.values)
+        phase.values[NAME_OF_THE_LOSS] = self._get_loss_value(loss_tensor=phase.loss)
         if parts:
-            _check_names(parts, run)
+            _check_names(parts, run, phase)
             phase.values.update(parts)
         return loss
 
@@ -203,12 +206,14 @@ def _check_part(name: object, value: object) -> torch.Tensor | float:
     )
 
 
-def _check_names(parts: Mapping[str, object], run: Run) -> None:
+def _check_names(parts: Mapping[str, object], run: Run, phase: Phase) -> None:
     duplicates = sorted(parts.keys() & set(run.metrics.names if run.metrics is not None else ()))
     if duplicates:
         raise StepError(
             f"The part '{duplicates[0]}' of the loss has the name of a metric. To fix, rename it in loss_function."
         )
+    for name in parts:
+        run.logged_names.check_set(name, phase.values)
 
 
 def check_loss(loss: object, is_training: bool) -> torch.Tensor:

@@ -27,6 +27,7 @@ from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.run_record import RunRecord
 from torchbase.hooks.seed_capture import SeedCapture
+from torchbase.hooks.uncalled_hooks import UncalledHooks
 from torchbase.logging_backends.csv_log import CsvLog
 from torchbase.logging_backends.json_lines import JsonLines
 from torchbase.logging_backends.mlflow import MLflow
@@ -87,6 +88,7 @@ __all__ = [
     "SeedCapture",
     "TensorBoard",
     "TimeLimit",
+    "UncalledHooks",
     "Unfreeze",
     "Wandb",
 ]

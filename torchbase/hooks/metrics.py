@@ -9,6 +9,7 @@ from typing import Any
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
+from torchbase.errors import MetricsError
 from torchbase.intervals import Interval
 from torchbase.metrics.epoch_values import EpochValues
 
@@ -65,6 +66,12 @@ class Metrics:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             values = epoch.measure(phase.outputs, on_host, phase.samples)
+        taken = sorted(values.keys() & phase.values.keys())
+        if taken:
+            raise MetricsError(
+                f"The metric '{taken[0]}' in config['metrics'] has the name of a value that the iteration has set. To "
+                "fix, rename that value in the hook that implements run_iteration or run_forward."
+            )
         phase.values.update(values)
         for name, value in values.items():
             if math.isnan(value) and name not in self._undefined:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors, describe_tensor
+from torchbase.metrics.directions import higher_is_better, lower_is_better
 from torchbase.metrics.states import check_count, check_number
 
 Array = np.ndarray[Any, Any]
@@ -58,6 +59,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
             raise ValueError(f"threshold has to be a probability from 0 to 1, but got {threshold!r}.")
         self._calibration_bins = check_count("calibration_bins", calibration_bins, lowest=1)
 
+    @higher_is_better
     def precision_micro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the precision, from 0 to 1, counted over both classes together."""
         from sklearn.metrics import precision_score
@@ -65,6 +67,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(precision_score(truth, predictions, average="micro", zero_division=0))
 
+    @higher_is_better
     def precision_macro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean of the precisions of both classes, from 0 to 1."""
         from sklearn.metrics import precision_score
@@ -72,6 +75,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(precision_score(truth, predictions, average="macro", zero_division=0))
 
+    @higher_is_better
     def recall_micro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the recall, from 0 to 1, counted over both classes together."""
         from sklearn.metrics import recall_score
@@ -79,6 +83,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(recall_score(truth, predictions, average="micro", zero_division=0))
 
+    @higher_is_better
     def recall_macro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean of the recalls of both classes, from 0 to 1."""
         from sklearn.metrics import recall_score
@@ -86,6 +91,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(recall_score(truth, predictions, average="macro", zero_division=0))
 
+    @higher_is_better
     def f1_score_micro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the harmonic mean of micro precision and micro recall, from 0 to 1."""
         from sklearn.metrics import f1_score
@@ -93,6 +99,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(f1_score(truth, predictions, average="micro", zero_division=0))
 
+    @higher_is_better
     def f1_score_macro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean of the F1 scores of both classes, from 0 to 1."""
         from sklearn.metrics import f1_score
@@ -100,6 +107,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(f1_score(truth, predictions, average="macro", zero_division=0))
 
+    @higher_is_better
     def accuracy(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the share of correct predictions, from 0 to 1."""
         from sklearn.metrics import accuracy_score
@@ -107,6 +115,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(accuracy_score(truth, predictions))
 
+    @higher_is_better
     def balanced_accuracy(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean of the recalls of the classes in the ground truth, from 0 to 1."""
         from sklearn.metrics import recall_score
@@ -115,6 +124,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         # balanced_accuracy_score returns the same value, but warns if a class is not in the ground truth.
         return float(recall_score(truth, predictions, labels=np.unique(truth), average="macro", zero_division=0))
 
+    @higher_is_better
     def roc_auc(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the area under the receiver operating characteristic curve, from 0 to 1; chance is 0.5.
 
@@ -129,6 +139,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
             )
         return float(roc_auc_score(truth, probabilities))
 
+    @higher_is_better
     def pr_auc(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the average precision, the area under the stepwise precision-recall curve, from 0 to 1.
 
@@ -141,6 +152,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
             return self._nan_with_warning("pr_auc", "the ground truth contains no 1, but at least one is needed")
         return float(average_precision_score(truth, probabilities))
 
+    @lower_is_better
     def brier_score(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean squared difference between probability and ground truth, from 0 to 1; lower is better.
 
@@ -151,6 +163,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, probabilities = _to_arrays(binary_ground_truth, prediction_probabilities)
         return float(brier_score_loss(truth, probabilities.astype(np.float64), pos_label=1))
 
+    @lower_is_better
     def log_loss(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean negative logarithm of the probability of the ground truth, at least 0; lower is better.
 
@@ -168,6 +181,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         probabilities = probabilities.astype(np.float64).clip(smallest, 1 - smallest)
         return float(log_loss(truth, probabilities, labels=[0, 1]))
 
+    @higher_is_better
     def matthews_correlation(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the Matthews correlation coefficient, from -1 to 1; higher is better, and chance is 0.
 
@@ -182,6 +196,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
             return 0.0  # as scikit-learn, but without its warning
         return float(matthews_corrcoef(truth, predictions))
 
+    @lower_is_better
     def calibration_error(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the expected calibration error, from 0 to 1; lower is better.
 

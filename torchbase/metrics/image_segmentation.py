@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors, describe_tensor
+from torchbase.metrics.directions import higher_is_better
 from torchbase.metrics.epoch_kinds import EpochState, accumulated
 from torchbase.metrics.states import check_count, check_number, compute_mini_batch, nan_with_warning
 
@@ -109,6 +110,7 @@ class ImageSegmentationMetrics(BaseMetricsClass):
             raise ValueError(f"threshold has to be a probability from 0 to 1, but got {threshold!r}.")
         self._num_classes = None if num_classes is None else check_count("num_classes", num_classes, lowest=2)
 
+    @higher_is_better
     @accumulated(lambda metrics: _Dice(metrics._count_pixels))
     def dice_score(self, *, target_binary_image: Tensor, output_binary_image: Tensor) -> float:
         """Returns the Dice coefficient, from 0 to 1; higher is better.
@@ -122,6 +124,7 @@ class ImageSegmentationMetrics(BaseMetricsClass):
             _Dice(self._count_pixels), target_binary_image=target_binary_image, output_binary_image=output_binary_image
         )
 
+    @higher_is_better
     @accumulated(lambda metrics: _IntersectionOverUnion(metrics._count_pixels))
     def iou_score(self, *, target_binary_image: Tensor, output_binary_image: Tensor) -> float:
         """Returns the intersection over union, also called the Jaccard index, from 0 to 1; higher is better.

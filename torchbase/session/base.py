@@ -18,7 +18,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.randomness import Randomness, isolate_rng, streams_to_itself
 from torchbase.run_directory.config_snapshot import check_config
-from torchbase.session import building
+from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session.closing import SessionClosing
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
@@ -146,6 +146,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After LogValues, so the curve shows the NaN.
             standard.NanGuard() if session.nan_policy == "raise" else standard.NanSkip(session.nan_policy == "stop"),
+            standard.UncalledHooks(),
             standard.MetricAverages(),
             standard.BestValidation(),
             standard.Interruption(),  # before Checkpoint: ends the program after the checkpoint is saved
@@ -173,7 +174,8 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
 
     def log(self, name: str, value: torch.Tensor | float) -> None:
         """Logs a value of the current iteration, e.g. in `forward_pass`, or of the current epoch; see `Run.log`."""
-        (self._run if self._evaluated is None else self._evaluated).log(name, value)
+        run = self._run if self._evaluated is None else self._evaluated
+        run.log_as("the session", name, value)
 
     def __call__(self) -> RunSummary:
         """Trains from the current progress of the run to its last epoch.
@@ -236,8 +238,8 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         # The datasets first, then the network: in this order, their errors are the easiest to understand.
         validation = tuple(
             Phase(
-                f"{building.VALIDATION_PREFIX}{name}",
-                self._seeded(self.dataloader_valid_dict[name], f"{building.VALIDATION_PREFIX}{name}"),
+                f"{VALIDATION_PREFIX}{name}",
+                self._seeded(self.dataloader_valid_dict[name], f"{VALIDATION_PREFIX}{name}"),
                 votes=name in self.datasets_valid_dict.voting_names,
                 every=self.datasets_valid_dict.interval_of(name),
             )

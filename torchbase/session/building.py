@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from torchbase.run_directory.config import SessionConfig
 
-VALIDATION_PREFIX = "validation-"
 _logger = logging.getLogger("torchbase")
 
 

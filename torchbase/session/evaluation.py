@@ -17,8 +17,7 @@ from torchbase.errors import DataError, RunDirectoryError
 from torchbase.files.tensors import check_tensors, read_tensors
 from torchbase.randomness import isolate_rng, streams_to_itself
 from torchbase.run_directory.directory import RunDirectory
-from torchbase.run_directory.names import NETWORK_FILE
-from torchbase.session.building import VALIDATION_PREFIX
+from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
 from torchbase.session.parts import SessionParts
 
 if TYPE_CHECKING:

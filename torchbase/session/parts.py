@@ -12,6 +12,7 @@ from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, streams_to_itself
+from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session import building
 from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
@@ -54,7 +55,7 @@ class SessionParts(UserMethods):
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         """Returns the training loader, and the loaders of the validation sets by name."""
         validation = {
-            name: self._loader(dataset, f"{building.VALIDATION_PREFIX}{name}", is_training=False)
+            name: self._loader(dataset, f"{VALIDATION_PREFIX}{name}", is_training=False)
             for name, dataset in self.datasets_valid_dict.items()
         }
         return self._loader(self.dataset_train, "training", is_training=True), validation
