@@ -52,6 +52,7 @@ class ExponentialMovingAverage:
         if not 0 < decay < 1:
             raise HookError(f"The decay of ExponentialMovingAverage has to be between 0 and 1, but got {decay!r}.")
         self._decay, self._use_buffers = decay, use_buffers
+        self._full_average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._run: Run | None = None
         self._averages: AveragedModel | None = None
         self._loaded_state: Mapping[str, Any] = {}
@@ -122,7 +123,9 @@ class ExponentialMovingAverage:
     def _average(self, averages: Tensors, weights: Tensors, updates: torch.Tensor | int) -> None:
         done = self._updates  # and not `updates`, which is on the device of the averages
         decay = min(self._decay, (1 + done) / (10 + done))
-        get_ema_multi_avg_fn(decay)(averages, weights, updates)  # type: ignore[no-untyped-call]
+        is_full = decay == self._decay  # after the first steps; a function for each step takes more time
+        average = self._full_average if is_full else get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average(averages, weights, updates)
 
     def _averaged_tensors(self, network: torch.nn.Module) -> list[torch.Tensor]:
         return list(chain(network.parameters(), network.buffers()) if self._use_buffers else network.parameters())
