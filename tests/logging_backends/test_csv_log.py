@@ -20,7 +20,7 @@ def test_pandas_reads_exactly_the_values_that_were_logged(tmp_path):
     session.register(CsvLog())
     session.register(Odd())
     summary = session()
-    table = pandas.read_csv(Path(session.run_dir, "scalars.csv"))
+    table = pandas.read_csv(Path(session.run_dir, "scalars.csv"), converters={"value": float})
     assert list(table.columns) == ["step", "tag", "value"]
     curves = table.pivot(index="step", columns="tag", values="value")
     loss = curves["validation-valid/loss/epochs"].dropna()

@@ -17,7 +17,10 @@ class CsvLog(FileBackend[AppendOnlyFile]):
 
     All tags share one table, since their steps count different things. To read it::
 
-        pandas.read_csv("scalars.csv").pivot(index="step", columns="tag", values="value")
+        table = pandas.read_csv("scalars.csv", converters={"value": float})
+        table.pivot(index="step", columns="tag", values="value")
+
+    The converter reads each value exactly. Without it, pandas before 3.1 reads some values with a wrong last digit.
 
     It stores numbers only. Hyper-parameters are in ``config.json``; texts, images, histograms and charts are ignored.
     """
