@@ -7,20 +7,22 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
+from torchbase.engine.modes import modes_of, restore_modes
+
 
 @dataclass(frozen=True)
 class NetworkCopy:
     """The state of a network at one moment.
 
     Attributes:
-        modes: Each module and whether it was in training mode.
+        modes: By module, whether it was in training mode.
         buffers: The module, the name, the buffer and a copy of its values.
         parameters: By name, the parameter and a copy of its values.
         extra_states: Each module that has an extra state, and a copy of it.
         empty_buffers: The module and the name of each buffer that was None when `NetworkCopier` was made.
     """
 
-    modes: list[tuple[torch.nn.Module, bool]]
+    modes: dict[torch.nn.Module, bool]
     buffers: list[tuple[torch.nn.Module, str, torch.Tensor, torch.Tensor]]
     parameters: dict[str, tuple[torch.nn.Parameter, torch.Tensor]]
     extra_states: list[tuple[torch.nn.Module, Any]]
@@ -28,14 +30,13 @@ class NetworkCopy:
 
     def restore(self) -> None:
         """Gives the network its former state, in place; it can be called several times."""
+        restore_modes(self.modes)  # first, since train() of a module may change parameters: LoRA merges them
         with torch.no_grad():
             self._restore_buffers()
             for parameter, former in self.parameters.values():
                 parameter.copy_(former)
         for module, state in self.extra_states:
             module.set_extra_state(copy.deepcopy(state))
-        for module, is_training in self.modes:
-            module.training = is_training
 
     def changed_parameters(self) -> list[str]:
         """Returns the names of the copied parameters whose values differ now, in a bit at least."""
@@ -43,7 +44,7 @@ class NetworkCopy:
 
     def _restore_buffers(self) -> None:
         known = {(module, name) for module, name, _, _ in self.buffers}
-        for module, _ in self.modes:
+        for module in self.modes:
             for name in [name for name, _ in module.named_buffers(recurse=False) if (module, name) not in known]:
                 if (module, name) in self.empty_buffers:
                     setattr(module, name, None)
@@ -83,9 +84,10 @@ class NetworkCopier:
         Returns:
             The copy. Parameters of lazy modules that have no values yet are left out.
         """
-        modules = list(self._network.modules())
+        modes = modes_of(self._network)
+        modules = list(modes)
         return NetworkCopy(
-            modes=[(module, module.training) for module in modules],
+            modes=modes,
             buffers=[
                 (module, name, buffer, buffer.detach().clone())
                 for module in modules

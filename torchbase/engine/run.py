@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from torchbase.engine.logging_errors import LoggingErrors
+from torchbase.engine.modes import frozen_in_eval
 from torchbase.engine.phase import Phase, Progress
 from torchbase.errors import HookError, StepError
 from torchbase.listeners import Listener
@@ -73,6 +74,8 @@ class Run:
         random_states: The random streams to restore right before the next iteration, from a checkpoint, or None.
         hooks_changed_by_forward: The names of the hooks whose state ``forward_pass`` changes, such as a queue or a
             replay buffer. The rehearsal finds them.
+        frozen_in_eval: The modules of the network that were frozen and in evaluation mode when the run was created.
+            They stay in evaluation mode in training, as long as they are frozen.
         logging_errors: How errors of logging backends are handled. The engine sets it.
         hooks: The registered hooks by name, in the order in which they are called. The engine sets it.
         listeners: The hooks of each event, in the order in which they are called, by event. The engine sets it.
@@ -97,10 +100,15 @@ class Run:
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
     hooks_changed_by_forward: tuple[str, ...] = ()
+    frozen_in_eval: tuple[torch.nn.Module, ...] = field(init=False, repr=False)
     logging_errors: LoggingErrors = field(default_factory=lambda: LoggingErrors("raise"), repr=False)
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
     listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict, repr=False)
     call: HookCalls = field(default_factory=_NotRunning, repr=False)
+
+    def __post_init__(self) -> None:
+        """Finds what stays in evaluation mode, before the first phase sets the modes."""
+        self.frozen_in_eval = () if self.network is None else frozen_in_eval(self.network)
 
     @property
     def phases(self) -> tuple[Phase, ...]:

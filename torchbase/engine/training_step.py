@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.modes import set_mode
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import StepError, did_you_mean
@@ -45,8 +46,8 @@ class TrainingStep:
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
-        """Switches the network to training or evaluation mode."""
-        network_of(run).train(phase.is_training)
+        """Switches the network to training or evaluation mode; ``run.frozen_in_eval`` stays in evaluation mode."""
+        set_mode(network_of(run), phase.is_training, run.frozen_in_eval)
 
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
 from torchbase.data.seeded_loader import SeededLoader
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.modes import set_mode
 from torchbase.engine.phase import Phase, SeekableLoader, ValueNames
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
@@ -65,7 +66,7 @@ class Rehearsal:
 
     def _rehearse(self, run: Run, phase: Phase, batch: Any, missing: set[str]) -> None:
         run.current_phase = phase
-        network_of(run).train(phase.is_training)
+        set_mode(network_of(run), phase.is_training, run.frozen_in_eval)
         try:
             with torch.set_grad_enabled(phase.is_training):
                 run.call.run_forward(run=run, phase=phase, batch=batch)

@@ -10,6 +10,7 @@ from torchbase import hooks as standard
 from torchbase.checkpoints.network_loading import load_network
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.loop import Engine
+from torchbase.engine.modes import modes_restored
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
@@ -127,7 +128,7 @@ class SessionEvaluation(SessionParts):
         run = Run(training=Phase("training", (), is_training=True), max_epochs=1, current_phase=phase)
         try:
             for batch in loader:
-                # Left before the yield, so the caller finds the network's mode and the random streams restored.
+                # Left before the yield, so the caller finds the modes of the network and the random streams restored.
                 with self._evaluating(run), torch.no_grad():
                     outputs = self.forward_pass(batch)
                 yield self.infer_mini_batch_size(batch), outputs
@@ -143,15 +144,13 @@ class SessionEvaluation(SessionParts):
 
     @contextmanager
     def _evaluating(self, run: Run) -> Iterator[None]:
-        was_training, run_before = self.network.training, self._evaluated
-        self.network.eval()
-        self._evaluated = run
+        run_before, self._evaluated = self._evaluated, run
         try:
-            with isolate_rng(self.device):
+            with modes_restored(self.network), isolate_rng(self.device):
+                self.network.eval()
                 yield
         finally:
             self._evaluated = run_before
-            self.network.train(was_training)
 
 
 def _runs_part_of_iteration(hook: object) -> bool:
