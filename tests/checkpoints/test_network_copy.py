@@ -180,3 +180,4 @@ def test_parameters_without_values_yet_are_left_out():
     network(torch.randn(3, 4))
     saved.restore()
     assert network[0].weight.shape == (2, 4)
+    assert network[1].running_mean.shape == (2,)

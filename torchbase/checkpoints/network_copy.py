@@ -17,6 +17,8 @@ class NetworkCopy:
     Attributes:
         modes: By module, whether it was in training mode.
         buffers: The module, the name, the buffer and a copy of its values.
+        lazy_buffers: The module and the name of each buffer of a lazy module that had no values when `NetworkCopier`
+            was made.
         parameters: By name, the parameter and a copy of its values.
         extra_states: Each module that has an extra state, and a copy of it.
         empty_buffers: The module and the name of each buffer that was None when `NetworkCopier` was made.
@@ -24,6 +26,7 @@ class NetworkCopy:
 
     modes: dict[torch.nn.Module, bool]
     buffers: list[tuple[torch.nn.Module, str, torch.Tensor, torch.Tensor]]
+    lazy_buffers: frozenset[tuple[torch.nn.Module, str]]
     parameters: dict[str, tuple[torch.nn.Parameter, torch.Tensor]]
     extra_states: list[tuple[torch.nn.Module, Any]]
     empty_buffers: frozenset[tuple[torch.nn.Module, str]]
@@ -43,7 +46,7 @@ class NetworkCopy:
         return [name for name, (parameter, former) in self.parameters.items() if not _same_bits(parameter, former)]
 
     def _restore_buffers(self) -> None:
-        known = {(module, name) for module, name, _, _ in self.buffers}
+        known = self.lazy_buffers.union((module, name) for module, name, _, _ in self.buffers)
         for module in self.modes:
             for name in [name for name, _ in module.named_buffers(recurse=False) if (module, name) not in known]:
                 if (module, name) in self.empty_buffers:
@@ -74,6 +77,12 @@ class NetworkCopier:
         self._empty_buffers = frozenset(
             (module, name) for module in network.modules() for name in dir(module) if is_empty_buffer(module, name)
         )
+        self._lazy_buffers = frozenset(
+            (module, name)
+            for module in network.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+            if is_lazy(buffer)
+        )
 
     def copy(self, with_trained_parameters: bool = False) -> NetworkCopy:
         """Copies the state as it is now.
@@ -82,7 +91,7 @@ class NetworkCopier:
             with_trained_parameters: Whether the parameters that require a gradient are copied, too.
 
         Returns:
-            The copy. Parameters of lazy modules that have no values yet are left out.
+            The copy. Parameters and buffers of lazy modules that have no values yet are left out.
         """
         modes = modes_of(self._network)
         modules = list(modes)
@@ -94,6 +103,7 @@ class NetworkCopier:
                 for name, buffer in module.named_buffers(recurse=False)
                 if not is_lazy(buffer)
             ],
+            lazy_buffers=self._lazy_buffers,
             parameters={
                 name: (parameter, parameter.detach().clone())
                 for name, parameter in self._network.named_parameters()

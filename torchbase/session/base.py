@@ -27,7 +27,7 @@ from torchbase.session.summary import RunSummary, summarize
 
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
-    | {"_run_directory", "_run", "_dataloaders", "_datasets", "_metrics", "_evaluated"}
+    | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
 )
 
 
@@ -240,7 +240,7 @@ class TrainingBaseSession(SessionEvaluation):
             for name in self.datasets_valid_dict
         )
         run = Run(
-            training=Phase("training", self._seeded(self.dataloader_train, "training"), is_training=True),
+            training=Phase("training", self._training_loader, is_training=True),
             max_epochs=self.config_session.num_epochs,
             validation=validation,
             network=self.network,

@@ -13,6 +13,7 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness
 from torchbase.session import building
+from torchbase.session.lazy_modules import is_lazily_built
 from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
 
@@ -74,6 +75,8 @@ class SessionParts(UserMethods):
         """The network, on its device."""
         with self._building("network"):
             network = building.check_network(self.init_network(), self.config_network["architecture"])
+            if is_lazily_built(network):
+                self._materialize(network.to(self.device))
             self._source.load_source_network(network)
             return network.to(self.device)
 
@@ -87,6 +90,10 @@ class SessionParts(UserMethods):
     def dataloader_train(self) -> Any:
         """The loader of the training phase."""
         return self._dataloaders[0]
+
+    @cached_property
+    def _training_loader(self) -> Any:
+        return building.seeded_loader(self.dataloader_train, "training", self._randomness, self.device)
 
     @cached_property
     def dataloader_valid_dict(self) -> Mapping[str, Any]:
@@ -132,6 +139,10 @@ class SessionParts(UserMethods):
         # Each part draws from its own random streams, so it doesn't depend on the order in which parts are built.
         with self._cleaning_up_after_errors(), self._randomness.seeded("building", part, device=self.device):
             yield
+
+    @abstractmethod
+    def _materialize(self, network: torch.nn.Module) -> None:
+        """Gives the lazy modules of the network their parameters."""
 
     @abstractmethod
     def _cleaning_up_after_errors(self) -> AbstractContextManager[None]:
