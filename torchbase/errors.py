@@ -85,6 +85,15 @@ class CheckpointError(RunDirectoryError):
     """There is no complete checkpoint, or a checkpoint is damaged."""
 
 
+def describe_returned(value: object) -> str:
+    """Returns the type of a return value for an error message, and for None what it often comes from.
+
+    Args:
+        value: What a method of the user returned.
+    """
+    return "None, as a method without a return statement does" if value is None else type(value).__name__
+
+
 def nearest_name(name: object, known: Iterable[str]) -> str | None:
     """Finds the known name that is most similar to an unknown name.
 

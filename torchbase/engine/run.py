@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from torchbase.engine.iteration_values import check_is_number
 from torchbase.engine.logging_errors import LoggingErrors
 from torchbase.engine.modes import frozen_in_eval
 from torchbase.engine.phase import Phase, Progress
@@ -165,7 +166,7 @@ class Run:
             value: A number, or a tensor with one element.
 
         Raises:
-            StepError: If a tensor doesn't have exactly one element.
+            StepError: If the value isn't a number, or a tensor doesn't have exactly one element.
         """
         if isinstance(value, torch.Tensor):
             if value.numel() != 1:
@@ -174,6 +175,8 @@ class Run:
                     f"{tuple(value.shape)}. To fix, reduce it first, for example with .mean()."
                 )
             value = value.detach().reshape(()).clone()
+        elif type(value) is not float:
+            check_is_number(name, value)
         if self.current_phase is not None:
             self.current_phase.values[name] = value
         else:

@@ -3,18 +3,21 @@
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
 
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.iteration_values import check_is_number
 from torchbase.engine.mini_batch_notes import add_note
 from torchbase.engine.modes import set_mode
 from torchbase.engine.phase import Phase, ValueNames
 from torchbase.engine.preview import mini_batches_to_try
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
+from torchbase.errors import StepError, describe_returned
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import isolate_rng, seed_streams
@@ -68,6 +71,7 @@ class Rehearsal:
         try:
             with torch.set_grad_enabled(phase.is_training):
                 run.call.run_forward(run=run, phase=phase, batch=batch)
+            _check_values(phase)
             of_iteration = of_epoch = tuple(phase.values)
             if run.metrics is not None and phase.outputs is not None:
                 iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase.outputs)
@@ -83,6 +87,16 @@ class Rehearsal:
         finally:
             run.current_phase = phase.outputs = phase.loss = None
             phase.values = {}
+
+
+def _check_values(phase: Phase) -> None:
+    for name, value in phase.values.items():
+        check_is_number(name, value)
+    if not isinstance(phase.samples, Integral | torch.Tensor):
+        raise StepError(
+            "infer_mini_batch_size has to return the number of samples in a mini-batch, an int, and returned "
+            f"{describe_returned(phase.samples)}."
+        )
 
 
 def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:

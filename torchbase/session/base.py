@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
@@ -21,9 +21,13 @@ from torchbase.engine.training_step import TrainingStep
 from torchbase.randomness import Randomness, isolate_rng
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.session import building
+from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
+
+if TYPE_CHECKING:
+    from torchbase.run_directory.config import Config
 
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
@@ -47,6 +51,10 @@ class TrainingBaseSession(SessionEvaluation):
         engine: The engine that runs the epochs.
         run_dir: The path of the run directory.
     """
+
+    config_data: dict[str, Any] = set_by_constructor()
+    run_dir: str = set_by_constructor()
+    _config: "Config" = set_by_constructor()
 
     def __init__(
         self,

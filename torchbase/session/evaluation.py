@@ -21,6 +21,7 @@ from torchbase.randomness import isolate_rng
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.session.building import VALIDATION_PREFIX
+from torchbase.session.constructor import set_by_constructor
 from torchbase.session.lazy_modules import materialize
 from torchbase.session.parts import SessionParts
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 class SessionEvaluation(SessionParts):
     """Evaluation and prediction, for a session that has trained or has only opened a run directory."""
 
-    engine: Engine
-    _run_directory: RunDirectory
+    engine: Engine = set_by_constructor()
+    _run_directory: RunDirectory = set_by_constructor()
     _evaluated: Run | None = None  # receives the values logged meanwhile
 
     def load_best_network(self) -> None:

@@ -54,8 +54,8 @@ def materialize(network: torch.nn.Module, forward_pass: Callable[[Any], object],
     if batch is None:
         raise StepError(
             f"The network has lazy modules ({_list(names)}), which need a mini-batch before the optimizer is built, "
-            "and the training loader is empty, or is an iterator, which would lose it. To fix, return a loader that can "
-            "be iterated several times, or make the network without lazy modules."
+            "and the training loader is empty, or is an iterator, which would lose it. To fix, return a loader that "
+            "can be iterated several times, or make the network without lazy modules."
         )
     raise StepError(
         f"The network has parameters without a shape, {_list(_names_without_shape(network))}, since forward_pass "

@@ -13,6 +13,7 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness
 from torchbase.session import building
+from torchbase.session.constructor import set_by_constructor
 from torchbase.session.lazy_modules import is_lazily_built
 from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
@@ -32,12 +33,12 @@ class SessionParts(UserMethods):
     ``super().__init__(config)``.
     """
 
-    config_session: "SessionConfig"
-    config_metrics: dict[str, list[str]]
-    config_network: dict[str, Any]
-    device: torch.device
-    _randomness: Randomness
-    _source: RunSource
+    config_session: "SessionConfig" = set_by_constructor()
+    config_metrics: dict[str, list[str]] = set_by_constructor()
+    config_network: dict[str, Any] = set_by_constructor()
+    device: torch.device = set_by_constructor()
+    _randomness: Randomness = set_by_constructor()
+    _source: RunSource = set_by_constructor()
 
     def init_optimizer(self) -> torch.optim.Optimizer:
         """Returns the optimizer: Adam, fused if the device supports it."""
