@@ -94,7 +94,7 @@ def _check_values(phase: Phase) -> None:
         check_is_number(name, value)
     if not isinstance(phase.samples, Integral | torch.Tensor):
         raise StepError(
-            "infer_mini_batch_size has to return the number of samples in a mini-batch, an int, and returned "
+            "infer_mini_batch_size has to return the number of samples in a mini-batch, an int, but returned "
             f"{describe_returned(phase.samples)}."
         )
 
