@@ -86,12 +86,15 @@ class CheckpointError(RunDirectoryError):
 
 
 def describe_returned(value: object) -> str:
-    """Returns the type of a return value for an error message, and for None what it often comes from.
+    """Describes a return value by its type for an error message, and None by what it often comes from.
 
     Args:
         value: What a method of the user returned.
     """
-    return "None, as a method without a return statement does" if value is None else type(value).__name__
+    if value is None:
+        return "None, as a method without a return statement does"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def nearest_name(name: object, known: Iterable[str]) -> str | None:

@@ -349,12 +349,12 @@ EMPTY = ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
 @pytest.mark.parametrize(
     ("method", "value", "error", "message"),
     [
-        ("init_datasets", None, DataError, "has to return two things.*returned NoneType"),
+        ("init_datasets", None, DataError, "has to return two things.*returned None, as a method without a return"),
         ("init_datasets", (make_dataset(),), DataError, "returned 1 things"),
         ("init_datasets", ([1], EMPTY), DataError, "has to be a datasets.Dataset.*returned a list"),
         ("init_datasets", (Dataset.from_dict({"x": []}), EMPTY), DataError, "The training set is empty"),
         ("init_datasets", (make_dataset(), {}), DataError, "have to be a ValidationDatasetsDict.*returned a dict"),
-        ("init_network", None, StepError, "returned a NoneType"),
+        ("init_network", None, StepError, "returned None, as a method without a return"),
         ("init_network", TinyNetwork, StepError, "returned the class TinyNetwork"),
         ("init_network", torch.nn.Linear(1, 1), ConfigError, "is 'TinyNetwork', and init_network returned a Linear"),
         ("init_optimizer", 0.1, StepError, "init_optimizer .* returned a float"),

@@ -175,7 +175,7 @@ class Run:
                     f"{tuple(value.shape)}. To fix, reduce it first, for example with .mean()."
                 )
             value = value.detach().reshape(()).clone()
-        elif type(value) is not float:
+        elif type(value) not in (float, int):
             check_is_number(name, value)
         if self.current_phase is not None:
             self.current_phase.values[name] = value
