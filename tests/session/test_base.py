@@ -358,7 +358,7 @@ EMPTY = ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
         ("init_network", TinyNetwork, StepError, "returned the class TinyNetwork"),
         ("init_network", torch.nn.Linear(1, 1), ConfigError, "is 'TinyNetwork', and init_network returned a Linear"),
         ("init_optimizer", 0.1, StepError, "init_optimizer .* returned a float"),
-        ("init_dataloaders", [], DataError, "init_dataloaders .* returned list"),
+        ("init_dataloaders", [], DataError, "init_dataloaders .* returned a list"),
         ("init_dataloaders", ([], {"valid": []}), DataError, "returned loaders for \\['valid'\\]"),
         ("init_metrics", [3], MetricsError, "init_metrics returned 3"),
     ],
