@@ -97,17 +97,18 @@ def describe_returned(value: object) -> str:
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
-def nearest_name(name: object, known: Iterable[str]) -> str | None:
+def nearest_name(name: object, known: Iterable[str], similarity: float = 0.6) -> str | None:
     """Finds the known name that is most similar to an unknown name.
 
     Args:
         name: The unknown name.
         known: The known names.
+        similarity: How similar it has to be, from 0 to 1, as `difflib.get_close_matches` measures it.
 
     Returns:
         The most similar name, or None if no name is similar.
     """
-    nearest = get_close_matches(str(name), list(known), n=1)
+    nearest = get_close_matches(str(name), list(known), n=1, cutoff=similarity)
     return nearest[0] if nearest else None
 
 

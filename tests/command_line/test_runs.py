@@ -239,7 +239,7 @@ def test_a_run_without_permission_to_read_is_reported(tmp_path):
         folder.chmod(0o755)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(FILES), content=st.binary(max_size=20))
 def test_a_file_with_any_content_makes_no_command_fail(command, tmp_path_factory, name, content):
     check_that_no_command_fails(command, tmp_path_factory.mktemp("runs"), name, content)

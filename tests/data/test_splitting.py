@@ -1,3 +1,4 @@
+import io
 import math
 
 import numpy as np
@@ -20,7 +21,7 @@ def enough_items(portions: tuple[float, ...]) -> int:
     return math.ceil(1 / min(portions)) + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(weights, st.integers(0, 500), st.booleans())
 def test_sizes_sum_to_the_number_of_items_and_differ_from_the_exact_size_by_less_than_one(weight_list, extra, shuffle):
     portions = portions_from(weight_list)
@@ -32,7 +33,18 @@ def test_sizes_sum_to_the_number_of_items_and_differ_from_the_exact_size_by_less
         assert abs(len(part) - portion * count) < 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
+@given(weights, st.sampled_from([1, 1.0, 0.01, 2.5]), st.integers(0, 100))
+def test_relative_weights_have_the_sizes_of_their_shares(weight_list, factor, extra):
+    count = enough_items(portions_from(weight_list)) + extra
+    weighted = [weight * factor for weight in weight_list]
+    if max(weighted) >= 1:
+        parts = split_iterables(range(count), weighted)
+        for part, weight in zip(parts, weight_list, strict=True):
+            assert abs(len(part) - count * weight / sum(weight_list)) < 1
+
+
+@settings(max_examples=40)
 @given(weights, st.integers(0, 100))
 def test_without_shuffling_the_parts_have_the_original_order(weight_list, extra):
     portions = portions_from(weight_list)
@@ -41,7 +53,7 @@ def test_without_shuffling_the_parts_have_the_original_order(weight_list, extra)
     assert [item for part in parts for item in part] == items
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(weights, st.integers(0, 100), st.booleans())
 def test_columns_of_a_dictionary_are_split_jointly(weight_list, extra, shuffle):
     portions = portions_from(weight_list)
@@ -55,15 +67,20 @@ def test_columns_of_a_dictionary_are_split_jointly(weight_list, extra, shuffle):
 @pytest.mark.parametrize(
     ("count", "portions", "sizes"),
     [
-        (10, (0.7, 0.15, 0.15), [7, 2, 1]),
+        (10, (0.7, 0.15, 0.15), [7, 1, 2]),
         (20, (0.7, 0.15, 0.15), [14, 3, 3]),
         (100, (0.29, 0.71), [29, 71]),
-        (15, (0.7, 0.1, 0.2), [11, 1, 3]),
-        (8, (1 / 3, 1 / 3, 1 / 3), [3, 3, 2]),
+        (15, (0.7, 0.1, 0.2), [10, 2, 3]),
+        (8, (1 / 3, 1 / 3, 1 / 3), [2, 3, 3]),
         (7, (1,), [7]),
+        (10, (1, 4), [2, 8]),
+        (10, (1.0, 4.0), [2, 8]),
+        (10, (70, 30), [7, 3]),
+        (10, (0.5, 2), [2, 8]),
+        (9, (1, 1, 1), [3, 3, 3]),
     ],
 )
-def test_sizes_follow_the_largest_remainder_method_and_ties_favor_the_earlier_part(count, portions, sizes):
+def test_sizes_follow_the_largest_remainder_method_and_ties_favor_the_later_part(count, portions, sizes):
     assert [len(part) for part in split_iterables(range(count), portions)] == sizes
 
 
@@ -109,12 +126,29 @@ def test_any_iterable_is_split_into_lists(items):
     assert (first, second) == ([3, 1], [2, 0])
 
 
+LINES = ["one", " two ", "", "four"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("has_last_end", [True, False])
+def test_the_items_of_an_open_file_are_its_lines_without_their_line_ends(tmp_path, end, has_last_end):
+    path = tmp_path / "names.txt"
+    path.write_bytes((end.join(LINES) + end * has_last_end).encode())
+    with path.open() as text, path.open(newline="") as untranslated, path.open("rb") as binary:
+        assert split_iterables(text, (1, 1), shuffle=False) == (LINES[:2], LINES[2:])
+        assert split_iterables({"line": untranslated}, (1,), shuffle=False) == ({"line": LINES},)
+        assert split_iterables(binary, (1.0,), shuffle=False) == ([line.encode() for line in LINES],)
+    in_memory = io.StringIO(end.join(LINES))
+    assert split_to_train_valid_test(in_memory, (2, 1, 1))[0][0] in LINES
+
+
 @pytest.mark.parametrize(
     ("portions", "message"),
     [
         ((), "portions is empty"),
         ((0.5, 0.6), r"have to sum to 1, but the sum of \(0.5, 0.6\) is 1.1"),
-        ((70, 30), "divide each portion by the sum"),
+        ((0.7, 0.2), r"divide each portion by the sum; or pass relative weights of at least 1"),
+        ((0, 0), r"portions\[0\] has to be a positive number, but got 0"),
         ((0.5, 0.499998), "have to sum to 1"),
         ((1.5, -0.5), r"portions\[1\] has to be .* got -0.5 \(float\)"),
         ((1.0, 0.0), r"portions\[1\] has to be .* got 0.0"),

@@ -142,7 +142,7 @@ def test_names_that_cannot_be_tags_and_file_names_are_refused(name):
     assert f"names[1] is {name!r}" in message_for(names=("train", name))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,8}", fullmatch=True))
 def test_names_of_allowed_characters_are_accepted(name):
     validation = ValidationDatasetsDict(datasets=(VALID,), only_for_demo=(False,), names=(name,))

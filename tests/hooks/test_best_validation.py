@@ -10,6 +10,7 @@ from torchbase import BaseMetricsClass, Engine, Phase, Run, ValidationDatasetsDi
 from torchbase.errors import HookError
 from torchbase.files.bitwise import different_values
 from torchbase.hooks import BestValidation
+from torchbase.metrics import higher_is_better
 from torchbase.run_directory.directory import RunDirectory
 
 
@@ -163,8 +164,28 @@ def test_any_metric_can_decide_and_higher_can_be_better(tmp_path):
 
 
 def test_an_unknown_monitor_raises_with_the_nearest_name(tmp_path):
-    with pytest.raises(HookError, match=r"no average named 'sice'.*Did you mean 'size'"):
-        voting_session(tmp_path, {"monitor": "sice"})()
+    with pytest.raises(HookError, match=r"BestValidation monitors 'sice'.*validation-near.*Did you mean 'size'"):
+        voting_session(tmp_path, {"monitor": "sice", "mode": "max"})()
+
+
+def test_a_metric_with_a_direction_needs_no_mode(tmp_path):
+    class Declared(BaseMetricsClass):
+        @higher_is_better
+        def size(self, *, output):
+            return output.square().mean()
+
+    class DeclaredSession(TwoVoters):
+        def init_metrics(self):
+            return [Declared()]
+
+    session = DeclaredSession({**config_with(num_epochs=4), "metrics": {"Declared": ["size"]}}, tmp_path)
+    session.unregister("best_validation")
+    session.register(BestValidation("size", rule=lambda votes: votes["validation-near"]))
+    session.register(keep := KeepNetworks())
+    session()
+    values = dict(read_scalars(session.run_dir)["validation-near/size/epochs"])
+    best = torch.load(Path(session.run_dir, "network.pth"), weights_only=True)
+    assert different_values(dict(best), keep.networks[max(values, key=values.get)]) == []
 
 
 @pytest.mark.parametrize(("name", "value"), [("mode", "maximum"), ("rule", "most")])
@@ -183,7 +204,7 @@ def test_a_resumed_run_saves_the_same_network_and_decisions(tmp_path, stop):
             if phase.name == phase_name and phase.progress.iterations == int(iteration):
                 run.request_stop("for the test")
 
-    arguments, config = {"rule": "majority", "monitor": "size"}, {"num_epochs": 4}
+    arguments, config = {"rule": "majority", "monitor": "size", "mode": "min"}, {"num_epochs": 4}
     whole = voting_session(tmp_path / "whole", arguments, **config)
     whole()
     stopped = voting_session(tmp_path / "stopped", arguments, **config)

@@ -204,7 +204,7 @@ def test_the_error_names_a_parameter_that_is_not_finite(dtype, wrong):
     }
     check_is_finite(parameters)
     parameters["weight"][1, 2] = wrong
-    with pytest.raises(NonFiniteError, match="'weight' of the network holds NaN or infinity"):
+    with pytest.raises(NonFiniteError, match="'weight' of the network contains NaN or infinity"):
         check_is_finite(parameters)
 
 

@@ -9,7 +9,7 @@ from tiny import CONFIG, StopAt, TinySession, config_with, read_scalars
 
 from torchbase import BaseMetricsClass, hookimpl
 from torchbase.errors import MetricsError
-from torchbase.metrics import BinaryClassificationMetrics
+from torchbase.metrics import BinaryClassificationMetrics, RegressionMetrics, TorchMetrics
 from torchbase.metrics.epoch_kinds import EpochState, accumulated, figure_over_samples, mean_over_samples
 
 
@@ -160,7 +160,9 @@ class Classifying(TinySession):
         return [BinaryClassificationMetrics(maps)]
 
 
-def test_the_area_under_a_curve_is_nan_with_one_warning_if_a_class_is_missing(tmp_path, caplog):
+def test_the_area_under_a_curve_is_nan_with_a_warning_for_mini_batches_and_one_for_epochs_if_a_class_is_missing(
+    tmp_path, caplog
+):
     config = config_with(metrics_every_n_iterations=1)
     session = Classifying({**config, "metrics": {"BinaryClassificationMetrics": ["roc_auc"]}}, tmp_path)
     with caplog.at_level(logging.WARNING, "torchbase"):
@@ -172,8 +174,94 @@ def test_the_area_under_a_curve_is_nan_with_one_warning_if_a_class_is_missing(tm
     assert averages["validation-valid"]["roc_auc"] == pytest.approx(expected, abs=1e-9)
     assert math.isnan(averages["validation-demo"]["roc_auc"])
     messages = [record.getMessage() for record in caplog.records if "roc_auc" in record.getMessage()]
-    assert len(messages) == 1
-    assert messages[0].startswith("Over an epoch of validation-demo: roc_auc of BinaryClassificationMetrics is NaN")
+    assert len(messages) == 2
+    assert messages[0].startswith("The metric 'roc_auc' is NaN for a mini-batch: mini-batch 1 of training, samples: 4.")
+    assert messages[1].startswith("Over an epoch of validation-demo: roc_auc of BinaryClassificationMetrics is NaN")
+
+
+class SpreadOfTwo(EpochState):
+    def __init__(self):
+        self.errors = torch.zeros(0)
+
+    def update(self, *, output, target):
+        self.errors = torch.cat([self.errors, (output - target).detach()])
+
+    def compute(self):
+        return spread(self.errors)
+
+
+def spread(errors):
+    if len(errors) < 2:
+        raise ValueError("a spread needs two samples")
+    return errors.std()
+
+
+class Spreads(BaseMetricsClass):
+    def over_samples(self, *, output, target):
+        return spread(output - target)
+
+    @accumulated(lambda metrics: SpreadOfTwo())
+    def from_state(self, *, output, target):
+        return spread(output - target)
+
+
+class Spread(TinySession):
+    def init_network(self):  # because batch normalization can't train on a single sample
+        network = super().init_network()
+        network.layers[1] = torch.nn.Identity()
+        return network
+
+    def init_metrics(self):
+        torchmetrics = pytest.importorskip("torchmetrics")
+        r2 = TorchMetrics({"r2": torchmetrics.R2Score()}, {"output": "preds"})
+        return [Spreads(), RegressionMetrics({"output": "predicted_values", "target": "target_values"}), r2]
+
+
+SPREADS = {
+    "Spreads": ["over_samples", "from_state"],
+    "RegressionMetrics": ["r2_score", "pearson_correlation"],
+    "TorchMetrics": ["r2"],
+}
+
+
+# The sets have 18, 10 and 6 samples, so with 9 or 17 the last mini-batch has a single sample.
+@pytest.mark.parametrize("size", [1, 9, 17])
+def test_a_metric_that_needs_two_samples_is_nan_for_one_with_one_warning_and_counts_over_the_epoch(
+    tmp_path, size, caplog
+):
+    config = config_with(mini_batch_size=size, metrics_every_n_iterations=1)
+    session = Spread({**config, "metrics": SPREADS}, tmp_path)
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        averages = session().averages
+    session.network.eval()
+    with torch.no_grad():
+        dataset = session.datasets_valid_dict["valid"].with_format("torch")[:]
+        output, target = session.network(dataset["x"]), dataset["y"]
+    expected = {
+        "over_samples": (output - target).std().item(),
+        "from_state": (output - target).std().item(),
+        "r2_score": sklearn.metrics.r2_score(target, output),
+        "pearson_correlation": torch.corrcoef(torch.stack([output, target]))[0, 1].item(),
+        "r2": sklearn.metrics.r2_score(target, output),
+    }
+    assert {name: averages["validation-valid"][name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    scalars = read_scalars(session.run_dir)["training/r2/iterations"]
+    assert [step for step, value in scalars if math.isnan(value)] == {1: [*range(1, 37)], 9: [], 17: [2, 4]}[size]
+    messages = [record.getMessage() for record in caplog.records if "is NaN for a mini-batch" in record.getMessage()]
+    assert [message.split("'")[1] for message in messages] == list(expected)
+    assert all("samples: 1. " in message for message in messages)
+    assert "over_samples of Spreads is NaN: ValueError: a spread needs two samples." in messages[0]
+    assert not [record for record in caplog.records if "Over an epoch" in record.getMessage()]
+
+
+def test_a_stop_before_the_mini_batch_of_one_sample_changes_nothing(tmp_path):
+    config = {**config_with(mini_batch_size=17, metrics_every_n_iterations=1), "metrics": SPREADS}
+    whole = Spread(config, tmp_path / "whole")
+    expected = whole().averages
+    stopped = Spread(config, tmp_path / "stopped")
+    stopped.register(StopAt(1))
+    stopped()
+    assert Spread.resume(tmp_path / "stopped")().averages == expected
 
 
 def test_the_error_names_an_output_whose_shape_differs_between_mini_batches(tmp_path):

@@ -229,6 +229,7 @@ def test_the_hooks_are_in_the_order_in_which_each_event_calls_them(tmp_path):
     assert order.events["run_phase"] == (Listener("wrapper", True), Listener("engine", False))
     assert [listener.name for listener in order.events["on_epoch_end"]] == [
         "wrapper",
+        "uncalled_hooks",
         "charts",
         "console",
         "run_record",

@@ -103,7 +103,7 @@ def test_a_mapped_metric_has_the_name_and_docstring_of_its_method():
     assert difference.__doc__ == "Returns the difference between the counted and the expected number."
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     keys=st.lists(KEYS, min_size=3, max_size=3, unique=True),
     mapped=st.sets(st.sampled_from(["first", "second", "third"])),
@@ -121,7 +121,7 @@ def test_each_argument_has_the_value_of_its_key(keys, mapped, values):
     assert join(**dict(reversed(outputs.items()))) == values
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(order=st.permutations(["first", "second", "third"]))
 def test_keys_may_be_the_names_of_other_arguments(order):
     keyword_maps = dict(zip(order, ["first", "second", "third"], strict=True))

@@ -18,7 +18,7 @@ NAMES = list(BY_HAND)
 
 def compute(name, target, predicted, **settings):
     functional = ImageSegmentationMetrics(**settings).get_metrics([name])[name]
-    return functional(target_mask=target, predicted_mask=predicted)
+    return functional(target_binary_image=target, output_binary_image=predicted)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,7 +63,7 @@ def test_a_probability_at_the_threshold_predicts_one(dtype):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_metrics_take_mapped_keys(name):
-    metrics = ImageSegmentationMetrics({"mask": "target_mask", "probabilities": "predicted_mask"})
+    metrics = ImageSegmentationMetrics({"mask": "target_binary_image", "probabilities": "output_binary_image"})
     assert metrics.get_metrics([name])[name](mask=TARGET, probabilities=PROBABILITIES) == pytest.approx(BY_HAND[name])
 
 
@@ -80,30 +80,40 @@ def test_one_empty_mask_yields_zero_and_two_yield_nan_with_a_warning(name):
 @pytest.mark.parametrize(
     ("target", "predicted", "error", "message"),
     [
-        ([1], torch.rand(1), TypeError, "target_mask has to be a torch.Tensor, but got list: [1]"),
-        (torch.ones(1), None, TypeError, "predicted_mask has to be a torch.Tensor, but got NoneType"),
+        ([1], torch.rand(1), TypeError, "target_binary_image has to be a torch.Tensor, but got list: [1]"),
+        (torch.ones(1), None, TypeError, "output_binary_image has to be a torch.Tensor, but got NoneType"),
         (
             torch.ones(4, 4),
             torch.rand(1, 4, 4),
             ValueError,
-            "target_mask (shape (4, 4), torch.float32) and predicted_mask (shape (1, 4, 4), torch.float32) have to be",
+            "target_binary_image (shape (4, 4), torch.float32) and output_binary_image (shape (1, 4, 4), torch",
         ),
-        (torch.ones(0), torch.ones(0), ValueError, "got empty tensors: target_mask (shape (0,), torch.float32)"),
+        (
+            torch.ones(0),
+            torch.ones(0),
+            ValueError,
+            "got empty tensors: target_binary_image (shape (0,), torch.float32)",
+        ),
         (torch.tensor([255, 0]), torch.rand(2), ValueError, "1 of its 2 values are neither, for example [255]. To fix"),
         (
             torch.tensor([0.5]),
             torch.rand(1),
             ValueError,
-            "target_mask (shape (1,), torch.float32) has to contain only zer",
+            "target_binary_image (shape (1,), torch.float32) has to contain only zer",
         ),
         (
             torch.ones(1),
             torch.tensor([2]),
             ValueError,
-            "predicted_mask (shape (1,), torch.int64) has to contain only zer",
+            "output_binary_image (shape (1,), torch.int64) has to contain only zer",
         ),
         (torch.ones(2), torch.tensor([0.5, 1.5]), ValueError, "range from 0.5 to 1.5. To fix, return torch.sigmoid"),
-        (torch.ones(1), torch.tensor([math.nan]), ValueError, "predicted_mask (shape (1,), torch.float32) has to be f"),
+        (
+            torch.ones(1),
+            torch.tensor([math.nan]),
+            ValueError,
+            "output_binary_image (shape (1,), torch.float32) has to be f",
+        ),
     ],
 )
 def test_invalid_masks_are_refused_with_a_description(name, target, predicted, error, message):
@@ -119,14 +129,19 @@ def test_invalid_masks_are_refused_with_a_description(name, target, predicted, e
             LABELS.float(),
             LABELS,
             TypeError,
-            "target_mask (shape (5,), torch.float32) has to contain the 3 classes as int",
+            "target_binary_image (shape (5,), torch.float32) has to contain the 3 classes as int",
         ),
-        (LABELS, LABELS.float(), TypeError, "predicted_mask (shape (5,), torch.float32) has to contain the 3 classes "),
+        (
+            LABELS,
+            LABELS.float(),
+            TypeError,
+            "output_binary_image (shape (5,), torch.float32) has to contain the 3 classes ",
+        ),
         (
             LABELS > 0,
             LABELS,
             TypeError,
-            "target_mask (shape (5,), torch.bool) has to contain the 3 classes as integers",
+            "target_binary_image (shape (5,), torch.bool) has to contain the 3 classes as integers",
         ),
         (LABELS + 1, LABELS, ValueError, "has to contain classes from 0 to 2, but they range from 1 to 3"),
         (LABELS, LABELS - 1, ValueError, "has to contain classes from 0 to 2, but they range from -1 to 1"),
@@ -135,6 +150,16 @@ def test_invalid_masks_are_refused_with_a_description(name, target, predicted, e
 def test_invalid_labels_are_refused_with_a_description(name, target, predicted, error, message):
     with pytest.raises(error, match=re.escape(message)):
         compute(name, target, predicted, num_classes=3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("order", "dimension"), [((0, 1, 2, 3), 3), ((0, 3, 1, 2), 1)])
+def test_one_hot_masks_are_refused_instead_of_class_indices(name, order, dimension):
+    labels = torch.arange(2 * 4 * 5).reshape(2, 4, 5) % 3
+    one_hot = torch.nn.functional.one_hot(labels, 3).permute(order)
+    with pytest.raises(ValueError, match=rf"target_binary_image .* one-hot.* return .argmax\(dim={dimension}\)"):
+        compute(name, one_hot, one_hot, num_classes=3)
+    assert compute(name, one_hot.argmax(dim=dimension), labels, num_classes=3) == 1.0
 
 
 @pytest.mark.parametrize(

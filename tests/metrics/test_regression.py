@@ -7,6 +7,7 @@ import torch
 from metrics.whole_epochs import epoch_value
 
 from torchbase.metrics import RegressionMetrics
+from torchbase.metrics.selection import select_metrics
 
 TARGET = torch.tensor([1.0, 2.0, 4.0, 5.0])
 PREDICTED = torch.tensor([1.0, 3.0, 2.0, 8.0])
@@ -38,9 +39,25 @@ def test_a_metric_has_the_value_computed_by_hand(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(4, 1), (2, 2), (1, 2, 1, 2)])
+@pytest.mark.parametrize("shape", [(4, 1), (2, 2, 1), (1, 2, 1, 2)])
 def test_the_shape_does_not_matter(name, shape):
     assert compute(name, TARGET.reshape(shape), PREDICTED.reshape(shape)) == pytest.approx(BY_HAND[name])
+
+
+@pytest.mark.parametrize("name", ["mean_absolute_error", "root_mean_squared_error", "r2_score"])
+def test_mini_batches_with_different_numbers_of_outputs_are_refused(name):
+    selected = select_metrics([RegressionMetrics()], {"RegressionMetrics": [name]})
+    epoch = selected.begin_epoch()
+    epoch.add({"target_values": torch.rand(4, 3), "predicted_values": torch.rand(4, 3)}, {}, 4)
+    with pytest.raises(ValueError, match="have 2 outputs, but those of the previous mini-batches have 3"):
+        epoch.add({"target_values": torch.rand(4, 2), "predicted_values": torch.rand(4, 2)}, {}, 4)
+
+
+@pytest.mark.parametrize("name", NEED_VARIANCE)
+def test_the_warning_names_the_output_whose_targets_are_equal(name):
+    target = torch.stack([TARGET, torch.full((4,), 0.1)], dim=1)
+    with pytest.warns(UserWarning, match=f"^{name} of .* is NaN: all targets of output 1 are equal"):
+        assert math.isnan(compute(name, target, torch.stack([PREDICTED, PREDICTED], dim=1)))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,7 +32,7 @@ ONE_CLASS = {
 ONE_OF_THREE = {"class_ground_truth": torch.ones(5).long(), "class_scores": torch.tensor([[0.1, 0.8, 0.1]] * 5)}
 CONSTANT = {"target_values": torch.full((5,), 0.1), "predicted_values": torch.linspace(0, 1, 5)}
 PREDICTED_CONSTANT = {"target_values": torch.linspace(0, 1, 5), "predicted_values": torch.full((5,), 0.1)}
-EMPTY = {"target_mask": torch.zeros(5, 2, 2), "predicted_mask": torch.zeros(5, 2, 2)}
+EMPTY = {"target_binary_image": torch.zeros(5, 2, 2), "output_binary_image": torch.zeros(5, 2, 2)}
 UNDEFINED = [
     (BinaryClassificationMetrics(), "roc_auc", ONE_CLASS),
     (BinaryClassificationMetrics(), "pr_auc", ONE_CLASS),
@@ -68,7 +68,7 @@ def test_all_families_are_tested():
 
 
 @pytest.mark.parametrize(("family", "metric"), METRICS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data(), samples=st.integers(FEWEST_SAMPLES, 24), seed=st.integers(0, 2**31))
 def test_an_epoch_has_the_value_that_the_library_computes_for_all_samples(family, metric, data, samples, seed):
     size = data.draw(st.integers(1, samples + 1), label="mini-batch size")

@@ -222,14 +222,14 @@ IMAGES = Family(
 def draw_masks(random, samples):
     target = torch.rand(samples, 3, 4, generator=random) < torch.rand(samples, 1, 1, generator=random)
     target[0, 0, 0] = True
-    return {"target_mask": target, "predicted_mask": torch.rand(samples, 3, 4, generator=random)}
+    return {"target_binary_image": target, "output_binary_image": torch.rand(samples, 3, 4, generator=random)}
 
 
 def draw_labels(random, samples):
     # Of five classes, one never occurs, and one occurs only in the prediction.
     labels = torch.randint(0, 3, (2, samples, 3, 4), generator=random)
     labels[1, 0, 0, 0] = 4
-    return {"target_mask": labels[0], "predicted_mask": labels[1]}
+    return {"target_binary_image": labels[0], "output_binary_image": labels[1]}
 
 
 def flat(function, threshold=None, **options):

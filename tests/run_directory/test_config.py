@@ -63,7 +63,7 @@ configs = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(configs)
 def test_a_config_read_back_from_its_json_is_equal(config: dict[str, Any]) -> None:
     untouched = copy.deepcopy(config)

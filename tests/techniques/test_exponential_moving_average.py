@@ -13,10 +13,16 @@ from every_technique import (
 from tiny import StopAt, TinySession
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from torchbase import hookimpl
+from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.errors import HookError
 from torchbase.files.bitwise import different_values
 from torchbase.hooks import ExponentialMovingAverage, GradientAccumulation
+
+
+def average(averages, weights, updates):
+    """Averages with a decay of 0.25, which limits the first decays of (1 + n) / (10 + n) from the fourth update."""
+    decay = [None, 2 / 11, 3 / 12, 0.25][min(int(updates), 3)]
+    get_ema_multi_avg_fn(decay)(averages, weights, updates)
 
 
 def averaged_by_hand(tmp_path, use_buffers, epochs=2):
@@ -25,7 +31,6 @@ def averaged_by_hand(tmp_path, use_buffers, epochs=2):
 
     def step(session, batch):
         if not averages:
-            average = get_ema_multi_avg_fn(0.8)
             averages.append(AveragedModel(session.network, multi_avg_fn=average, use_buffers=use_buffers))
         step_plainly(session, batch)
         averages[0].update_parameters(session.network)
@@ -56,7 +61,7 @@ class RecordNetworks:
 @pytest.mark.parametrize("is_listed_first", [False, True])
 def test_validation_and_the_best_network_equal_averages_by_hand(tmp_path, use_buffers, is_listed_first):
     by_hand, of_epochs = averaged_by_hand(tmp_path, use_buffers)
-    hooks = [ExponentialMovingAverage(0.8, use_buffers), record := RecordNetworks()]
+    hooks = [ExponentialMovingAverage(0.25, use_buffers), record := RecordNetworks()]
     session = session_with(tmp_path, *(hooks if is_listed_first else reversed(hooks)))
     summary = session()
     assert training_differences(session, by_hand) == []
@@ -113,6 +118,64 @@ def test_averages_are_updated_only_after_optimizer_steps(tmp_path):
     session = session_with(tmp_path, ExponentialMovingAverage(0.8), GradientAccumulation(2))
     session()
     assert final_state_of(session)["hooks"]["exponential_moving_average"]["n_averaged"] == 2 * 3
+
+
+def decay_of_the_update_after(updates, decay):
+    """The decay of one update of averages of ones by weights of zeros, which is the averages after it."""
+    hook = ExponentialMovingAverage(decay)
+    network = torch.nn.Linear(1, 1)
+    run = Run(training=Phase("training", [1], is_training=True), max_epochs=1, network=network)
+    weights = {"module.weight": torch.ones(1, 1), "module.bias": torch.zeros(1)}
+    hook.load_state_dict({"n_averaged": torch.tensor(updates), **weights})
+    Engine(lambda run, phase, batch: run.call.run_optimizer_step(run=run), hooks=[ZeroWeights(), hook]).run(run)
+    state = hook.state_dict()
+    assert state["n_averaged"] == updates + 1
+    return state["module.weight"].item()
+
+
+class ZeroWeights:
+    @hookimpl
+    def run_optimizer_step(self, run):
+        torch.nn.init.zeros_(run.network.weight)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9, 0.9999])
+@pytest.mark.parametrize("updates", [1, 2, 7, 8, 9, 79, 80, 81, 1000, 100_000])
+def test_the_first_decays_are_lower(updates, decay):
+    assert decay_of_the_update_after(updates, decay) == pytest.approx(min(decay, (1 + updates) / (10 + updates)))
+
+
+def test_a_short_run_isnt_held_back_by_a_high_decay(tmp_path):
+    losses = [
+        session_with(tmp_path, *hooks, num_epochs=4, seed=1)().best_losses["validation-valid"].loss
+        for hooks in ([], [ExponentialMovingAverage(0.9999)])
+    ]
+    assert losses[1] < 1.5 * losses[0]
+
+
+class StepsByItself:
+    """Steps without the events of a training iteration."""
+
+    @hookimpl
+    def run_iteration(self, run, phase, batch):
+        output = run.network(batch["x"])
+        loss = torch.nn.functional.mse_loss(output, batch["y"])
+        phase.outputs, phase.loss, phase.samples = {"output": output}, loss.detach(), len(output)
+        phase.values["loss"] = phase.loss
+        if phase.is_training:
+            loss.backward()
+            run.optimizer.step()
+            run.optimizer.zero_grad()
+
+
+def test_averages_that_were_never_updated_are_not_used(tmp_path):
+    hooks = [ExponentialMovingAverage(0.8), record := RecordNetworks()]
+    session, plain = session_with(tmp_path, StepsByItself(), *hooks), session_with(tmp_path)
+    summary, expected = session(), plain()
+    assert summary.averages == expected.averages
+    saved = [torch.load(Path(one.run_dir, "network.pth"), weights_only=True) for one in (session, plain)]
+    assert different_values(*map(dict, saved)) == []
+    assert different_values(dict(saved[0]), record.trained[0]) != []
 
 
 def test_an_evaluation_uses_the_current_weights(tmp_path):

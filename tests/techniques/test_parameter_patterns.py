@@ -41,5 +41,5 @@ def test_a_parameter_that_the_optimizer_lacks_raises():
     network = make_network()
     optimizer = torch.optim.SGD(network["head"].parameters(), lr=0.1)
     check_is_optimized(matching_parameters(network, "head.*"), optimizer)
-    with pytest.raises(HookError, match=r"'encoder\.weight' is to be unfrozen, but the optimizer doesn't hold it"):
+    with pytest.raises(HookError, match=r"'encoder\.weight' can't be unfrozen, since the optimizer doesn't contain it"):
         check_is_optimized(matching_parameters(network, "*"), optimizer)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchbase.errors import CheckpointError, RunDirectoryError
 from torchbase.files import durable
-from torchbase.run_directory.names import NETWORK_FILE, STATES_FOLDER
+from torchbase.run_directory.names import BAD_MINI_BATCHES_FOLDER, NETWORK_FILE, PROFILE_FOLDER, STATES_FOLDER
 
 if TYPE_CHECKING:
     from torchbase.checkpoints.manifest import Manifest
@@ -115,9 +115,14 @@ def has_results(run_directory: Path) -> bool:
         run_directory: The run directory.
 
     Returns:
-        Whether it has a checkpoint, by its name alone, or the best network.
+        Whether it has a checkpoint, by its name alone, the best network, or files that a message names: a mini-batch
+        whose loss was NaN, or a profile.
     """
-    return (run_directory / NETWORK_FILE).exists() or bool(list_checkpoints(run_directory / STATES_FOLDER))
+    return (
+        (run_directory / NETWORK_FILE).exists()
+        or bool(list_checkpoints(run_directory / STATES_FOLDER))
+        or any(_is_filled(run_directory / name) for name in (BAD_MINI_BATCHES_FOLDER, PROFILE_FOLDER))
+    )
 
 
 def newest_progress(folder: Path) -> tuple[int, int] | None:
@@ -226,6 +231,11 @@ def keep_newest(folder: Path, count: int, whole: Path | None = None) -> None:
         for surplus in paths[position + count :]:
             durable.remove_durably(surplus)
         return
+
+
+def _is_filled(folder: Path) -> bool:
+    with durable.os_errors_explained("list", folder):
+        return folder.is_dir() and any(folder.iterdir())
 
 
 def _progress_of_all(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from torchbase.files.json_values import NOT_GIVEN
+from torchbase.run_directory.names import VALIDATION_PREFIX
 
 PIPE_WIDTH = 10_000  # programs need unbroken lines
 PAGE_WIDTH = 80
@@ -108,7 +109,7 @@ def short_names(phases: Iterable[str]) -> dict[str, str]:
     Returns:
         A name by phase, in one line: the name of the set, such as ``valid``, unless two phases share it.
     """
-    short = {phase: phase.removeprefix("validation-") for phase in phases}
+    short = {phase: phase.removeprefix(VALIDATION_PREFIX) for phase in phases}
     return {phase: plain(name if list(short.values()).count(name) == 1 else phase) for phase, name in short.items()}
 
 

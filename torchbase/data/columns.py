@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from torchbase.data.arrow_columns import reason_for_slow_reading
+from torchbase.data.faults import describe_none
 from torchbase.data.table_rows import TableRows
 from torchbase.errors import DataError
 
@@ -85,6 +86,9 @@ class ColumnReader:
         try:
             return dataset[rows][column]
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            faults = describe_none(self._dataset, rows, self._name, [column])
+            if faults:
+                raise DataError(faults[0]) from error
             raise DataError(
                 f"The column '{column}' of {self._name}, {self._dataset.features[column]}, can't be converted to "
                 f"tensors: {error}. To fix, cast it to numbers (dataset.cast_column), remove it "

@@ -9,6 +9,7 @@ from torch.utils.data import Sampler
 
 from torchbase.data.columns import ColumnReader
 from torchbase.data.device_copies import Mover, prefetch
+from torchbase.data.faults import LENGTH_ERROR, describe_labels, describe_lengths, describe_none
 from torchbase.data.order import EpochOrder, MiniBatchIndices
 from torchbase.data.reading import Collate, call_collate, data_loader
 from torchbase.randomness import isolate_rng, seed_host_streams
@@ -70,13 +71,14 @@ class MiniBatchLoader:
         """Returns the first mini-batch of the first epoch, read in the current process."""
         return self.read(epoch=1, position=0)[1]
 
-    def shorter_last_mini_batch(self) -> Any:
-        """Returns the last mini-batch of the first epoch, read in the current process.
+    def shorter_last_mini_batch(self) -> tuple[int, Any] | None:
+        """Reads the last mini-batch of the first epoch in the current process, if it has fewer samples than the others.
 
         Returns:
-            The mini-batch; None if it has as many samples as the others.
+            Its position in the epoch, and the mini-batch; None if it isn't shorter.
         """
-        return self.read(epoch=1, position=len(self) - 1)[1] if self._order.has_shorter_last else None
+        position = len(self) - 1
+        return (position, self.read(1, position)[1]) if self._order.has_shorter_last else None
 
     def rows_of(self, epoch: int, position: int) -> list[int]:
         """Returns the positions in the dataset of the samples of a mini-batch. Nothing is read.
@@ -99,6 +101,28 @@ class MiniBatchLoader:
         """
         indices = next(self._order.mini_batches(epoch, position))
         return indices.rows, self._dataset[indices]
+
+    def describe_none(self, rows: list[int]) -> list[str]:
+        """Describes columns that contain None.
+
+        Args:
+            rows: Positions in the dataset.
+
+        Returns:
+            A text for each column with None in these rows.
+        """
+        return self._dataset.describe_none(rows)
+
+    def explain(self, error: Exception, epoch: int, position: int) -> None:
+        """Adds what is unusual in the rows of a mini-batch to an error, as notes. It reads the mini-batch again.
+
+        Args:
+            error: The error of an iteration.
+            epoch: The epoch of the mini-batch; the first is 1.
+            position: The position of the mini-batch in the epoch; the first is 0.
+        """
+        for fault in self._dataset.find_faults(next(self._order.mini_batches(epoch, position)), str(error)):
+            error.add_note(fault)
 
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Returns an iterator over the mini-batches of an epoch.
@@ -134,7 +158,8 @@ class _MiniBatches(IndexedDataset[Any]):
     """A dataset of whole mini-batches. Reading in the main process doesn't change the global random streams."""
 
     def __init__(self, dataset: "Dataset", order: EpochOrder, collate: Collate | None) -> None:
-        self._reader = ColumnReader(dataset, f"the data of {order.phase}")
+        self._name = f"the data of {order.phase}"
+        self._reader = ColumnReader(dataset, self._name)
         self._order = order
         self._collate = collate
         lacks_format = collate is not None and dataset.format["type"] is None
@@ -154,7 +179,27 @@ class _MiniBatches(IndexedDataset[Any]):
                 f"while reading mini-batch {indices.position + 1} of epoch {indices.epoch} of {self._order.phase}: "
                 f"samples {indices.rows}"
             )
+            if self._collate is not None:
+                for fault in self._describe_rows(indices.rows, str(error)):
+                    error.add_note(fault)
             raise
+
+    def describe_none(self, rows: list[int]) -> list[str]:
+        # A transform and a collate function can fill what is None in the dataset.
+        return [] if self._may_draw else describe_none(self._samples, rows, self._name)
+
+    def find_faults(self, indices: MiniBatchIndices, message: str) -> list[str]:
+        try:
+            batch = self[indices]
+        except Exception as error:
+            return [f"its mini-batch, the rows {indices.rows} of {self._name}, can't be read: {error}"]
+        faults = [] if self._may_draw else self._describe_rows(indices.rows, message)
+        return faults + describe_labels(batch, indices.rows, self._name, message)
+
+    def _describe_rows(self, rows: list[int], message: str) -> list[str]:
+        has_lengths = LENGTH_ERROR.search(message) is not None
+        lengths = describe_lengths(self._samples, rows, self._name) if has_lengths else []
+        return describe_none(self._samples, rows, self._name) + lengths
 
     def _read(self, rows: list[int]) -> Mapping[str, Any]:
         if self._collate is None:

@@ -84,7 +84,7 @@ def reason_against_exactness(loader: object) -> str | None:
     sampler = loader.sampler if loader.batch_sampler is None else getattr(loader.batch_sampler, "sampler", None)
     for owner, part in (("DataLoader", loader), (type(sampler).__name__, sampler)):
         if getattr(part, "generator", None) is not None:
-            return f"its {owner} has a generator of its own, whose state no checkpoint holds"
+            return f"its {owner} has a generator of its own, whose state is not saved"
     if loader.persistent_workers:
-        return "its workers stay from one epoch to the next (persistent_workers=True), with the state of their streams"
+        return "its workers keep their random states from one epoch to the next (persistent_workers=True)"
     return None

@@ -35,9 +35,9 @@ def split_iterables(
     """Splits an iterable, or a dictionary of iterables, into one part per portion.
 
     Each item is in exactly one part. The sizes are computed with the largest remainder method: the size of a part is
-    ``portion * n``, rounded down. The remaining items are assigned to the parts with the largest remainders, one item
-    per part; of equal remainders, the earlier part comes first. So the sizes sum to ``n``, and each differs from
-    ``portion * n`` by less than 1.
+    its share of the ``n`` items, rounded down. The remaining items are assigned to the parts with the largest
+    remainders, one item per part; of equal remainders, the later part comes first. So the sizes sum to ``n``, and each
+    differs from its exact share by less than 1: 10 items and ``(0.7, 0.15, 0.15)`` have the sizes 7, 1 and 2.
 
     Shuffling draws one permutation with ``torch.randperm`` from torch's global CPU generator. So ``torch.manual_seed``,
     or the seed of a run, makes the split reproducible, if the items have the same order each time. The order of a
@@ -45,8 +45,10 @@ def split_iterables(
 
     Args:
         input_: The items: any iterable (list, generator, tensor, array) except a string; or a dictionary of iterables
-            of equal length, which are split with the same permutation. It is read once, completely.
-        portions: A positive number for each part, as a tuple or list. The sum is 1 (within 1e-6).
+            of equal length, which are split with the same permutation. It is read once, completely. The items of an
+            open file are its lines, without their line ends.
+        portions: A positive number for each part, as a tuple or list. Either all are shares of the items, with a sum of
+            1 (within 1e-6), or one is at least 1, and all are relative weights: ``(1, 4)`` equals ``(0.2, 0.8)``.
         shuffle: Whether to permute the items first. Otherwise the parts are consecutive, in the original order.
 
     Returns:
@@ -89,9 +91,9 @@ def split_to_train_valid_test(
     It calls ``split_iterables`` with three portions. Its documentation describes the sizes and the permutation.
 
     Args:
-        input_: The items: any iterable except a string, or a dictionary of iterables of equal length.
-        portions: The portions of the training, validation and test parts: positive numbers with a sum of 1 (within
-            1e-6).
+        input_: The items: any iterable except a string, or a dictionary of iterables of equal length; the lines of an
+            open file.
+        portions: The portions of the training, validation and test parts, as for ``split_iterables``.
 
     Returns:
         The training, validation and test parts, as three lists or three dictionaries of lists.
@@ -125,10 +127,10 @@ def _exact_portions(portions: object) -> list[Fraction]:
                 f"fix, remove the portions of empty parts."
             )
     total = math.fsum(portions)
-    if abs(total - 1) > _SUM_TOLERANCE:
+    if max(portions) < 1 and abs(total - 1) > _SUM_TOLERANCE:
         raise DataError(
-            f"portions have to sum to 1, but the sum of {portions!r} is {total:.9g}. To fix, divide each portion by "
-            "the sum."
+            f"portions below 1 are shares and have to sum to 1, but the sum of {portions!r} is {total:.9g}. To fix, "
+            "divide each portion by the sum; or pass relative weights of at least 1, for example (4, 1)."
         )
     # From their decimal form, since binary rounding of numbers such as 0.7 would break ties by chance.
     fractions = [Fraction(repr(float(portion))) for portion in portions]
@@ -146,7 +148,14 @@ def _read_columns(input_: Mapping[Any, Iterable[Any]]) -> dict[Any, list[Any]]:
 
 def _read_items(iterable: Iterable[Any], where: str) -> list[Any]:
     check_iterable(iterable, where)
+    if hasattr(iterable, "readline"):
+        return [_without_line_end(line) for line in iterable]
     return list(iterable)
+
+
+def _without_line_end(line: Any) -> Any:
+    # A file that is opened in binary mode, or with newline="", leaves the line ends of Windows as they are.
+    return line.rstrip(b"\r\n" if isinstance(line, bytes) else "\r\n")
 
 
 def _split_indices(count: int, portions: list[Fraction], shuffle: bool) -> list[list[int]]:
@@ -162,8 +171,8 @@ def _split_sizes(count: int, portions: list[Fraction]) -> list[int]:
     """Computes the size of each part with the largest remainder method."""
     shares = [count * portion for portion in portions]
     sizes = [math.floor(share) for share in shares]
-    by_remainder = sorted(range(len(shares)), key=lambda position: sizes[position] - shares[position])
-    for position in by_remainder[: count - sum(sizes)]:
+    by_remainder = sorted(range(len(shares)), key=lambda position: (shares[position] - sizes[position], position))
+    for position in by_remainder[len(shares) - (count - sum(sizes)) :]:
         sizes[position] += 1
     if 0 in sizes:
         position = sizes.index(0)

@@ -157,7 +157,8 @@ def run_iteration(run: Run, phase: Phase, batch: Any) -> None:
 
     `TrainingStep` implements it by firing the next six events; in validation it fires the first two, without
     gradients. Wrap it to retry or profile an iteration. Replace it for another kind of step, such as one with two
-    optimizers.
+    optimizers; then fire those of the six events that other hooks wait for. `UncalledHooks` warns of hooks that are
+    never called.
 
     Args:
         run: The run.

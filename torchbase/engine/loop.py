@@ -4,6 +4,7 @@ An engine needs no session, no file and no network. It needs a function for one 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
@@ -14,7 +15,7 @@ from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
 from torchbase.errors import DataError
 from torchbase.listeners import Listener
-from torchbase.randomness import restore_streams
+from torchbase.randomness import restore_streams, streams_to_itself
 
 RunIteration = Callable[[Run, Phase, Any], object]
 
@@ -115,18 +116,11 @@ class Engine:
             Exception: Any exception of a hook or an iteration, with notes that say where it was raised.
         """
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
+        run.fired_events = self._registry.fired_events
         run.is_between_iterations, run.logging_errors = False, self._logging_errors
         run.logging_errors.forget()
-        try:
-            run.call.on_run_start(run=run)
-            while run.stop_reason is None and run.epochs_done < run.max_epochs and not self._should_stop(run):
-                self._run_epoch(run)
-            run.call.on_run_end(run=run)
-        except BaseException as error:
-            run.call.on_exception(run=run, error=error)
-            raise
-        finally:
-            run.current_phase = None
+        with streams_to_itself() if run.randomness is not None else nullcontext():
+            self._run_epochs(run)
 
     def run_phase(self, run: Run, phase: Phase) -> None:
         """Runs a single phase outside of an epoch, for example an evaluation.
@@ -140,6 +134,19 @@ class Engine:
         """
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
         run.call.run_phase(run=run, phase=phase)
+
+    def _run_epochs(self, run: Run) -> None:
+        try:
+            run.call.on_run_start(run=run)
+            self._registry.forget_fired_events()  # a rehearsal is no training
+            while run.stop_reason is None and run.epochs_done < run.max_epochs and not self._should_stop(run):
+                self._run_epoch(run)
+            run.call.on_run_end(run=run)
+        except BaseException as error:
+            run.call.on_exception(run=run, error=error)
+            raise
+        finally:
+            run.current_phase = None
 
     def _should_stop(self, run: Run) -> bool:
         if run.epoch == run.epochs_done and run.call.should_stop(run=run):

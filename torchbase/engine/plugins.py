@@ -2,14 +2,15 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
-from types import CodeType, MappingProxyType, ModuleType, SimpleNamespace
+from collections.abc import Callable, Iterable, Mapping, Set
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any
 
 import pluggy
 
 from torchbase.engine import hookspecs
 from torchbase.engine.events import Event
+from torchbase.engine.fired_events import FiredEvents
 from torchbase.engine.logging_errors import LoggingErrors
 from torchbase.engine.observed_calls import CallObserver
 from torchbase.errors import HookError, did_you_mean
@@ -52,7 +53,8 @@ class HookRegistry:
         Raises:
             HookError: If a hook can't be registered; see `register`.
         """
-        self.call: Any = SimpleNamespace()
+        self._fired = FiredEvents()
+        self.call: Any = self._fired.calls
         self._logging_errors = LoggingErrors("raise") if logging_errors is None else logging_errors
         self._hooks: dict[str, object] = {}
         self._listeners: dict[str, tuple[Listener, ...]] = {}
@@ -74,6 +76,15 @@ class HookRegistry:
     def listeners(self) -> Mapping[str, tuple[Listener, ...]]:
         """The hooks of each event, in the order in which they are called, by event; read-only."""
         return MappingProxyType(self._listeners)
+
+    @property
+    def fired_events(self) -> Set[str]:
+        """The names of the events that have fired since the last call of `forget_fired_events`; read-only."""
+        return self._fired.names
+
+    def forget_fired_events(self) -> None:
+        """Starts the record of fired events anew."""
+        self._fired.forget()
 
     def register(self, hook: object, name: str | None = None) -> str:
         """Adds a hook after those that are registered.
@@ -129,8 +140,7 @@ class HookRegistry:
         self._hooks.update(hooks)
         self._listeners.update({name: event.listeners for name, event in events.items()})
         self._defaults = defaults
-        for name, event in events.items():
-            setattr(self.call, name, event.call)
+        self._fired.replace({name: event.call for name, event in events.items()})
 
 
 class _Manager(pluggy.PluginManager):

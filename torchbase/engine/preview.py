@@ -20,8 +20,8 @@ class PreviewLoader(Protocol):
 class SizedLoader(Protocol):
     """A loader that knows whether the last mini-batch of an epoch is shorter than the others."""
 
-    def shorter_last_mini_batch(self) -> Any:
-        """Returns the last mini-batch of the first epoch; None if it has as many samples as the first."""
+    def shorter_last_mini_batch(self) -> tuple[int, Any] | None:
+        """Returns the position of the last mini-batch, and that of the first epoch; None if none is shorter."""
 
 
 def first_mini_batch(loader: Iterable[Any]) -> Iterator[Any]:
@@ -43,17 +43,17 @@ def first_mini_batch(loader: Iterable[Any]) -> Iterator[Any]:
         yield from islice(loader, 1)
 
 
-def mini_batches_to_try(loader: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+def mini_batches_to_try(loader: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     """Yields the mini-batches of the first epoch that are worth a trial.
 
     Args:
         loader: The loader of a phase.
 
     Yields:
-        ``"first"`` and the first mini-batch; ``"last"`` and the last one if it is known to be shorter.
+        The position in the epoch and the mini-batch, of the first one and, if it is known to be shorter, the last one.
     """
     for batch in first_mini_batch(loader):
-        yield "first", batch
+        yield 0, batch
     last = loader.shorter_last_mini_batch() if isinstance(loader, SizedLoader) else None
     if last is not None:
-        yield "last", last
+        yield last

@@ -3,15 +3,18 @@
 Plain dataclasses. The engine and the training step write them, hooks read them.
 """
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
 from torchbase.engine.iteration_values import check_is_number
+from torchbase.engine.logged_names import LoggedNames, Owner
 from torchbase.engine.logging_errors import LoggingErrors
 from torchbase.engine.modes import frozen_in_eval
+from torchbase.engine.optimizer_groups import GroupValues, values_of_groups
 from torchbase.engine.phase import Phase, Progress
 from torchbase.errors import HookError, StepError
 from torchbase.listeners import Listener
@@ -73,14 +76,18 @@ class Run:
         is_between_iterations: Whether the state of the run is complete: all hooks of the last iteration have been
             called, and the next iteration hasn't started. The engine sets it.
         random_states: The random streams to restore right before the next iteration, from a checkpoint, or None.
+        groups_as_built: The values of the optimizer's parameter groups when this object was made, before a scheduler
+            changed them. A resumed run compares them, to see which were changed in the code or the config.
         hooks_changed_by_forward: The names of the hooks whose state ``forward_pass`` changes, such as a queue or a
             replay buffer. The rehearsal finds them.
         frozen_in_eval: The modules of the network that were frozen and in evaluation mode when the run was created.
             They stay in evaluation mode in training, as long as they are frozen.
+        logged_names: The names of the values that hooks and ``forward_pass`` log.
         logging_errors: How errors of logging backends are handled. The engine sets it.
         hooks: The registered hooks by name, in the order in which they are called. The engine sets it.
         listeners: The hooks of each event, in the order in which they are called, by event. The engine sets it.
         call: The events by name; calling one fires it. The engine sets it.
+        fired_events: The names of the events that have fired since `on_run_start`. The engine sets it.
     """
 
     training: Phase
@@ -100,15 +107,19 @@ class Run:
     current_phase: Phase | None = None
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
+    groups_as_built: tuple[GroupValues, ...] = field(init=False, repr=False)
     hooks_changed_by_forward: tuple[str, ...] = ()
     frozen_in_eval: tuple[torch.nn.Module, ...] = field(init=False, repr=False)
+    logged_names: LoggedNames = field(default_factory=LoggedNames, repr=False)
     logging_errors: LoggingErrors = field(default_factory=lambda: LoggingErrors("raise"), repr=False)
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
     listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict, repr=False)
     call: HookCalls = field(default_factory=_NotRunning, repr=False)
+    fired_events: Set[str] = field(default_factory=frozenset, repr=False)
 
     def __post_init__(self) -> None:
-        """Finds what stays in evaluation mode, before the first phase sets the modes."""
+        """Copies the values of the optimizer's parameter groups, and finds what stays in evaluation mode."""
+        self.groups_as_built = () if self.optimizer is None else tuple(values_of_groups(self.optimizer))
         self.frozen_in_eval = () if self.network is None else frozen_in_eval(self.network)
 
     @property
@@ -166,7 +177,23 @@ class Run:
             value: A number, or a tensor with one element.
 
         Raises:
-            StepError: If the value isn't a number, or a tensor doesn't have exactly one element.
+            StepError: If the value isn't a number, or a tensor doesn't have exactly one element. If the name is that of
+                the loss, of a part of it, of a metric, or of a value that another hook logs.
+        """
+        frame = inspect.currentframe()
+        caller = None if frame is None else frame.f_back
+        self.log_as("a function" if caller is None else caller.f_code, name, value)
+
+    def log_as(self, owner: Owner, name: str, value: torch.Tensor | float) -> None:
+        """Logs a value for another function; see `log`.
+
+        Args:
+            owner: The function to which the name belongs, or its description.
+            name: The name of the value.
+            value: A number, or a tensor with one element.
+
+        Raises:
+            StepError: As `log`.
         """
         if isinstance(value, torch.Tensor):
             if value.numel() != 1:
@@ -178,8 +205,10 @@ class Run:
         elif type(value) not in (float, int):
             check_is_number(name, value)
         if self.current_phase is not None:
+            self.logged_names.log(name, owner, self.current_phase.values, self.metrics)
             self.current_phase.values[name] = value
         else:
+            self.logged_names.log_between_phases(name, owner, self.epoch, self.training.averages, self.metrics)
             self.call.log_scalars(run=self, scalars={self.training.tag(name, "epochs"): float(value)}, step=self.epoch)
 
     def read_values(self) -> None:

@@ -12,6 +12,7 @@ from torchbase.engine.modes import set_mode
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import StepError, describe_returned, did_you_mean
+from torchbase.metrics.selection import NAME_OF_THE_LOSS
 
 ForwardPass = Callable[[Any], Mapping[str, Any]]
 
@@ -72,17 +73,18 @@ class TrainingStep:
         if not isinstance(outputs, Mapping):
             raise StepError(
                 "forward_pass has to return a dictionary of outputs by name, but returned "
-                f"{describe_returned(outputs)}. "
-                'To fix, return e.g. {"output": output, "target": target}.'
+                f'{describe_returned(outputs)}. To fix, return e.g. {{"output": output, "target": target}}.'
             )
         whole, parts = split_loss(self._compute_loss(outputs))
         loss = check_loss(whole, phase.is_training)
         phase.outputs = outputs
         phase.loss = loss.detach()
         phase.samples = self._infer_mini_batch_size(batch)
-        phase.values["loss"] = self._get_loss_value(loss_tensor=phase.loss)
+        if NAME_OF_THE_LOSS in phase.values:  # the usual case is that it isn't
+            run.logged_names.check_set(NAME_OF_THE_LOSS, phase.values)
+        phase.values[NAME_OF_THE_LOSS] = self._get_loss_value(loss_tensor=phase.loss)
         if parts:
-            _check_names(parts, run)
+            _check_names(parts, run, phase)
             phase.values.update(parts)
         return loss
 
@@ -211,12 +213,14 @@ def _check_part(name: object, value: object) -> torch.Tensor | float:
     )
 
 
-def _check_names(parts: Mapping[str, object], run: Run) -> None:
+def _check_names(parts: Mapping[str, object], run: Run, phase: Phase) -> None:
     duplicates = sorted(parts.keys() & set(run.metrics.names if run.metrics is not None else ()))
     if duplicates:
         raise StepError(
             f"The part '{duplicates[0]}' of the loss has the name of a metric. To fix, rename it in loss_function."
         )
+    for name in parts:
+        run.logged_names.check_set(name, phase.values)
 
 
 def check_loss(loss: object, is_training: bool) -> torch.Tensor:
@@ -233,10 +237,9 @@ def check_loss(loss: object, is_training: bool) -> torch.Tensor:
         StepError: If it isn't a floating-point tensor of shape (). If it doesn't require a gradient in training.
     """
     if not isinstance(loss, torch.Tensor):
-        advice = "return the loss" if loss is None else "don't call .item() or float() on the loss"
         raise StepError(
-            f"loss_function has to return a tensor of shape (), but returned {describe_returned(loss)}. To fix, "
-            f"{advice}."
+            f"loss_function has to return a tensor of shape (), but returned {describe_returned(loss)}. To fix, return "
+            "the loss, and don't call .item() or float() on it."
         )
     if loss.dim() != 0 or not loss.is_floating_point():
         raise StepError(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torchbase.errors import HookError, did_you_mean
 from torchbase.files.json_lines import append_line, truncate_lines
 from torchbase.files.json_values import finite_or_text
+from torchbase.metrics.directions import Mode
 
 VOTES_FILE = "votes.jsonl"
 Rule = Literal["unanimous", "majority", "any"] | Callable[[Mapping[str, bool]], bool]
@@ -72,7 +73,7 @@ def check_rule(rule: Rule) -> None:
         )
 
 
-def is_better(value: float, best: float | None, mode: Literal["min", "max"]) -> bool:
+def is_better(value: float, best: float | None, mode: Mode) -> bool:
     """Whether a value is better than the best so far. NaN never is.
 
     Args:

@@ -16,6 +16,7 @@ from torchbase.hooks.charts import Charts
 from torchbase.hooks.checkpoint import Checkpoint
 from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
+from torchbase.hooks.data_faults import DataFaults
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
 from torchbase.hooks.interruption import Interruption
 from torchbase.hooks.log_values import LogValues
@@ -26,6 +27,7 @@ from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.run_record import RunRecord
 from torchbase.hooks.seed_capture import SeedCapture
+from torchbase.hooks.uncalled_hooks import UncalledHooks
 from torchbase.logging_backends.csv_log import CsvLog
 from torchbase.logging_backends.json_lines import JsonLines
 from torchbase.logging_backends.mlflow import MLflow
@@ -57,6 +59,7 @@ __all__ = [
     "ConfigSnapshot",
     "Console",
     "CsvLog",
+    "DataFaults",
     "DeterministicAlgorithms",
     "EarlyStopping",
     "ExponentialMovingAverage",
@@ -85,6 +88,7 @@ __all__ = [
     "SeedCapture",
     "TensorBoard",
     "TimeLimit",
+    "UncalledHooks",
     "Unfreeze",
     "Wandb",
 ]

@@ -11,8 +11,8 @@ from torchbase.engine.run import Run
 from torchbase.errors import TorchbaseError
 from torchbase.files.tensors import write_tensors
 from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.names import BAD_MINI_BATCHES_FOLDER
 
-FOLDER = "bad_mini_batches"
 MAXIMUM_SAVED = 10
 
 
@@ -32,6 +32,21 @@ class IndexedLoader(Protocol):
         """
 
 
+@runtime_checkable
+class DescribingLoader(Protocol):
+    """A loader that can find None in its data, which is NaN in a mini-batch."""
+
+    def describe_none(self, rows: list[int]) -> list[str]:
+        """Describes each column that contains None.
+
+        Args:
+            rows: The rows of the samples in the data set.
+
+        Returns:
+            A text for each column.
+        """
+
+
 def save_bad_mini_batch(run: Run, phase: Phase, mini_batch: int, reason: str) -> str:
     """Saves a mini-batch of the current epoch, with the rows of its samples.
 
@@ -45,7 +60,8 @@ def save_bad_mini_batch(run: Run, phase: Phase, mini_batch: int, reason: str) ->
         reason: What is wrong with the mini-batch.
 
     Returns:
-        A sentence for a message: the path of the saved file, or why the mini-batch was not saved.
+        Sentences for a message: the path of the saved file, or why the mini-batch was not saved; and the columns that
+        contain None.
     """
     if run.run_directory is None:
         return ""
@@ -58,12 +74,13 @@ def save_bad_mini_batch(run: Run, phase: Phase, mini_batch: int, reason: str) ->
     name = f"{phase.name}-epoch-{run.epoch:06d}-mini-batch-{mini_batch:08d}.pth"
     content = {"phase": phase.name, "epoch": run.epoch, "mini_batch": mini_batch, "reason": reason, "rows": rows}
     outcome = _write(run.run_directory, name, {**content, "values": _plain(values)})
-    return f"Its samples are the rows {rows} of {phase.name}; {outcome}."
+    faults = phase.loader.describe_none(rows) if isinstance(phase.loader, DescribingLoader) else []
+    return " ".join([f"Its samples are the rows {rows} of {phase.name}; {outcome}.", *faults])
 
 
 def _write(directory: RunDirectory, name: str, content: dict[str, Any]) -> str:
     try:
-        file = directory.file(f"{FOLDER}/{name}")
+        file = directory.file(f"{BAD_MINI_BATCHES_FOLDER}/{name}")
         if len(list(file.parent.iterdir())) >= MAXIMUM_SAVED and not file.exists():
             return f"it was not saved, because {file.parent} already holds {MAXIMUM_SAVED} files"
         write_tensors(file, content)

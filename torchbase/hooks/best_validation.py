@@ -5,9 +5,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.monitoring import Monitor, average_of
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import BestLoss, Run
 from torchbase.engine.training_step import network_of
@@ -21,9 +22,11 @@ from torchbase.engine.votes import (
     is_better,
     truncate_decisions,
 )
-from torchbase.errors import HookError, RunDirectoryError, did_you_mean
+from torchbase.errors import RunDirectoryError
 from torchbase.files.host_copies import HostCopies
 from torchbase.files.tensors import write_tensors
+from torchbase.metrics.directions import Mode
+from torchbase.metrics.selection import NAME_OF_THE_LOSS
 from torchbase.run_directory.names import NETWORK_FILE
 
 logger = logging.getLogger("torchbase")
@@ -42,22 +45,22 @@ class BestValidation:
     Training waits only for a copy of the network in memory. A thread writes the copy, before any later checkpoint.
     """
 
-    def __init__(self, monitor: str = "loss", mode: Literal["min", "max"] = "min", rule: Rule = "unanimous") -> None:
+    def __init__(self, monitor: str = "loss", mode: Mode | None = None, rule: Rule = "unanimous") -> None:
         """Sets the monitored value, and how votes are counted.
 
         Args:
             monitor: The name of the monitored value, an average or metric of an epoch.
-            mode: Whether lower (``"min"``) or higher (``"max"``) is better.
+            mode: Whether lower (``"min"``) or higher (``"max"``) is better. It is known for the loss and for metrics
+                that declare it, as those of torchbase do. For another value, pass it.
             rule: ``"unanimous"``, ``"majority"`` (more than half), ``"any"``, or a function. The function takes the
                 votes, a dictionary from the name of a phase to True or False, and returns whether to save the network.
 
         Raises:
             HookError: If the mode or the rule is none of these.
         """
-        if mode not in ("min", "max"):
-            raise HookError(f"The mode of BestValidation has to be 'min' or 'max', but got {mode!r}.")
         check_rule(rule)
-        self._monitor, self._mode, self._rule = monitor, mode, rule
+        self._monitor, self._rule = Monitor("BestValidation", monitor, mode), rule
+        self._mode: Mode = "min"  # until the run starts
         self._best: dict[str, float] = {}
         self._votes: dict[str, Vote] = {}
         self._decisions = 0
@@ -65,7 +68,8 @@ class BestValidation:
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Warns if no set votes, and truncates the file of decisions to those of the checkpoint."""
+        """Finds the mode, warns if no set votes, and truncates the file of decisions to those of the checkpoint."""
+        self._mode = self._monitor.known_mode_in(run)
         if not any(phase.votes for phase in run.validation):
             logger.warning(
                 "No validation set votes on the best network, so %s will hold the network of the last epoch. To change "
@@ -76,16 +80,21 @@ class BestValidation:
             truncate_decisions(run.run_directory.file(VOTES_FILE), self._decisions)
 
     @hookimpl
+    def on_epoch_start(self, run: Run) -> None:
+        """Checks the name of the value before the first epoch, when the rehearsal has found the names."""
+        self._monitor.check_name(run, [phase for phase in run.validation if phase.votes])
+
+    @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
         """Records the lowest loss of a validation set, and its vote."""
         if phase.is_training:
             return
-        loss = self._average_of(phase, "loss")
+        loss = average_of(phase, NAME_OF_THE_LOSS, "BestValidation")
         best = run.best_losses.get(phase.name)
         if best is None or loss < best.loss or math.isnan(best.loss):
             run.best_losses[phase.name] = BestLoss(loss, run.epoch, run.progress.iterations)
         if phase.votes:
-            value, best_before = self._average_of(phase, self._monitor), self._best.get(phase.name)
+            value, best_before = self._monitor.value_of(phase), self._best.get(phase.name)
             is_for = is_better(value, best_before, self._mode)
             self._votes[phase.name] = Vote(phase.name, value, best_before, is_for)
             if is_for:
@@ -99,7 +108,7 @@ class BestValidation:
             return not any(phase.votes for phase in run.validation)
         self._votes.clear()
         self._decisions += 1
-        decision = decide(self._rule, run.epoch, run.progress.iterations, votes, self._monitor)
+        decision = decide(self._rule, run.epoch, run.progress.iterations, votes, self._monitor.name)
         if run.run_directory is not None:
             append_decision(run.run_directory.file(VOTES_FILE), decision)
         return decision.is_best
@@ -117,17 +126,6 @@ class BestValidation:
         """
         self._best, self._decisions = dict(state["best"]), state["decisions"]
         self._votes = {vote["phase"]: Vote(**vote) for vote in state["votes"]}
-
-    def _average_of(self, phase: Phase, name: str) -> float:
-        value = phase.averages.get(name)
-        if value is None:
-            raise HookError(
-                f"{phase.name} has no average named '{name}', which BestValidation monitors."
-                f"{did_you_mean(name, phase.averages)} Available: {', '.join(phase.averages) or 'none'}. To fix, "
-                "select it in config['metrics'], pass another name to BestValidation(monitor=…), or, if there is no "
-                "average at all, register MetricAverages before BestValidation."
-            )
-        return value
 
     @hookimpl
     def on_best_epoch(self, run: Run) -> None:

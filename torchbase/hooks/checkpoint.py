@@ -153,7 +153,7 @@ def check_is_finite(parameters: Mapping[str, torch.Tensor]) -> None:
         parameters: The parameters of the network by name.
 
     Raises:
-        NonFiniteError: If a parameter holds NaN or infinity.
+        NonFiniteError: If a parameter contains NaN or infinity.
     """
     floating = {
         name: parameter
@@ -165,8 +165,8 @@ def check_is_finite(parameters: Mapping[str, torch.Tensor]) -> None:
     for name, parameter in floating.items():
         if not torch.isfinite(parameter).all():
             raise NonFiniteError(
-                f"The parameter '{name}' of the network holds NaN or infinity, so this checkpoint is not written. The "
-                "previous checkpoint is unchanged. To fix, lower the learning rate or clip the gradients."
+                f"The parameter '{name}' of the network contains NaN or infinity, so this checkpoint is not written. "
+                "The previous checkpoint is unchanged. To fix, lower the learning rate or clip the gradients."
             )
 
 

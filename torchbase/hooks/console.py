@@ -12,6 +12,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import IterationValues
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
+from torchbase.run_directory.names import VALIDATION_PREFIX
 
 logger = logging.getLogger("torchbase")
 
@@ -174,7 +175,7 @@ def _position(run: Run) -> str:
 
 
 def _short_name(phase: Phase) -> str:
-    return phase.name.removeprefix("validation-")
+    return phase.name.removeprefix(VALIDATION_PREFIX)
 
 
 def _describe(averages: Mapping[str, float]) -> str:

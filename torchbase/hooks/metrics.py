@@ -1,13 +1,15 @@
 """Computes the selected metrics of mini-batches and epochs."""
 
 import logging
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
+from torchbase.errors import MetricsError
 from torchbase.intervals import Interval
 from torchbase.metrics.epoch_values import EpochValues
 
@@ -19,6 +21,9 @@ class Metrics:
 
     In validation, the values of an epoch are computed over all samples. In training, they are computed over the
     measured mini-batches, each with the weights of its iteration. With ``every="1it"`` all mini-batches are measured.
+
+    A metric that can't be computed for a mini-batch, such as one of a single sample, is NaN for it. The first time, a
+    warning says why.
     """
 
     def __init__(self, every: str | Interval = "10it") -> None:
@@ -34,6 +39,7 @@ class Metrics:
         self._epochs: dict[str, EpochValues] = {}
         self._loaded_state: Mapping[str, Any] = {}
         self._warned: set[str] = set()
+        self._undefined: set[str] = set()
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
@@ -57,9 +63,20 @@ class Metrics:
         if not is_measured:
             epoch.add(phase.outputs, on_host, phase.samples)
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a mini-batch may lack a class that the epoch has
-            phase.values.update(epoch.measure(phase.outputs, on_host, phase.samples))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            values = epoch.measure(phase.outputs, on_host, phase.samples)
+        taken = sorted(values.keys() & phase.values.keys())
+        if taken:
+            raise MetricsError(
+                f"The metric '{taken[0]}' in config['metrics'] has the name of a value that the iteration has set. To "
+                "fix, rename that value in the hook that implements run_iteration or run_forward."
+            )
+        phase.values.update(values)
+        for name, value in values.items():
+            if math.isnan(value) and name not in self._undefined:
+                self._undefined.add(name)
+                _warn_of_mini_batch(phase, name, [str(warning.message) for warning in caught])
 
     @hookimpl
     def compute_phase_metrics(self, run: Run, phase: Phase) -> Mapping[str, float]:
@@ -94,3 +111,16 @@ class Metrics:
         if f"{phase.name} {message}" not in self._warned:
             self._warned.add(f"{phase.name} {message}")
             logger.warning("Over an epoch of %s: %s This warning is shown once.", phase.name, message)
+
+
+def _warn_of_mini_batch(phase: Phase, name: str, messages: Sequence[str]) -> None:
+    reasons = [message for message in messages if message.startswith(f"{name} of ")] or messages
+    logger.warning(
+        "The metric '%s' is NaN for a mini-batch: mini-batch %d of %s, samples: %d. %s The value of an epoch is "
+        "computed over all of its samples. This warning is shown once.",
+        name,
+        phase.progress.mini_batches,
+        phase.name,
+        phase.samples,
+        " ".join(dict.fromkeys(reasons)) or "The metric gives no reason.",
+    )

@@ -2,17 +2,19 @@
 
 import logging
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import torch
 
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
+from torchbase.data.faults import ExplainingLoader
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import check_is_number
 from torchbase.engine.mini_batch_notes import add_note
 from torchbase.engine.modes import set_mode
+from torchbase.engine.optimizer_parameters import parameters_not_held
 from torchbase.engine.phase import Phase, ValueNames
 from torchbase.engine.preview import mini_batches_to_try
 from torchbase.engine.run import Run
@@ -42,12 +44,19 @@ class Rehearsal:
     The random streams, the state of the network (parameters, buffers, extra state, modes) and the states of hooks are
     restored. Other state that ``forward_pass`` changes, such as an attribute of the session, stays changed. To disable
     the hook, call ``session.unregister("rehearsal")``.
+
+    Parameters that require a gradient and that the optimizer doesn't hold are named in a warning.
     """
+
+    def __init__(self) -> None:
+        self._checked_epoch = 0
+        self._reported: set[str] = set()
 
     # Last, so that hooks that wrap the forward pass are ready, and the state of a resumed run is restored.
     @hookimpl(trylast=True)
     def on_run_start(self, run: Run) -> None:
         """Tries each phase, unless the run is complete."""
+        self._checked_epoch = 0
         if run.epochs_done >= run.max_epochs:
             return
         seen: dict[str, set[str]] = {}
@@ -58,14 +67,24 @@ class Rehearsal:
             for phase in run.phases:
                 if run.randomness is not None:
                     seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)
-                for which, batch in mini_batches_to_try(phase.loader):
+                for position, batch in mini_batches_to_try(phase.loader):
                     seen[phase.name] = set(batch) if isinstance(batch, Mapping) else set()
                     with forward_undone(network_of(run)) as before:
-                        self._rehearse(run, phase, which, batch, seen["training"] - seen[phase.name])
+                        self._rehearse(run, phase, position, batch, seen["training"] - seen[phase.name])
                         changed.update(dict.fromkeys(before.changed_parameters()))
         _warn_of_changed_parameters(run, changed)
 
-    def _rehearse(self, run: Run, phase: Phase, which: str, batch: Any, missing: set[str]) -> None:
+    # At the start of the training phase, when all hooks have frozen or unfrozen parameters for the epoch.
+    @hookimpl(trylast=True)
+    def on_phase_start(self, run: Run, phase: Phase) -> None:
+        """Warns of parameters that are to be trained in this epoch, and that the optimizer lacks."""
+        if phase.is_training and run.epoch != self._checked_epoch:
+            self._checked_epoch = run.epoch
+            missing = [name for name in parameters_not_held(run) if name not in self._reported]
+            self._reported.update(missing)
+            _warn_of_parameters_not_held(missing)
+
+    def _rehearse(self, run: Run, phase: Phase, position: int, batch: Any, missing: set[str]) -> None:
         run.current_phase = phase
         set_mode(network_of(run), phase.is_training, run.frozen_in_eval)
         try:
@@ -74,15 +93,17 @@ class Rehearsal:
             _check_values(phase)
             of_iteration = of_epoch = tuple(phase.values)
             if run.metrics is not None and phase.outputs is not None:
-                iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase.outputs)
+                iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase)
                 of_iteration, of_epoch = (*of_iteration, *iteration_metrics), (*of_epoch, *epoch_metrics)
-            if which == "first":
+            if position == 0:
                 phase.value_names = ValueNames(of_iteration, of_epoch)
         except Exception as error:
             difference = f"; training also has {sorted(missing)}" if missing else ""
-            remainder = SHORTER if which == "last" else ""
+            which, remainder = ("first", "") if position == 0 else ("last", SHORTER)
             place = f"before training, with the {which} mini-batch of {phase.name}"
             add_note(error, place, batch, more=difference + remainder)
+            if isinstance(phase.loader, ExplainingLoader):
+                phase.loader.explain(error, 1, position)
             raise
         finally:
             run.current_phase = phase.outputs = phase.loss = None
@@ -103,19 +124,32 @@ def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
     trained = [name for name in changed if network_of(run).get_parameter(name).requires_grad]
     if trained:
         logger.warning(
-            "forward_pass changes %s, which requires a gradient and so is the optimizer's to change. What undoes an "
-            "iteration (nan_policy 'skip', RetryOnOutOfMemory) does not restore it. To fix, call requires_grad_(False) "
-            "on parameters that forward_pass changes.",
-            ", ".join(f"'{name}'" for name in trained[:NAMES_SHOWN]) + ", …" * (len(trained) > NAMES_SHOWN),
+            "forward_pass changes %s, which the optimizer also changes, since it requires a gradient. If an iteration "
+            "is skipped or retried (nan_policy 'skip', RetryOnOutOfMemory), this change is not reverted. To fix, call "
+            "requires_grad_(False) on parameters that forward_pass changes.",
+            _list(trained),
         )
 
 
-def _rehearse_metrics(
-    metrics: SelectedMetrics, outputs: Mapping[str, Any]
-) -> tuple[Mapping[str, float], Mapping[str, float]]:
+def _warn_of_parameters_not_held(missing: Sequence[str]) -> None:
+    if missing:
+        logger.warning(
+            "The optimizer doesn't train these parameters of the network, which require a gradient, since it doesn't "
+            "hold them: %s. To fix, pass them to the optimizer in init_optimizer, or call requires_grad_(False) on "
+            "them.",
+            _list(missing),
+        )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
+
+
+def _rehearse_metrics(metrics: SelectedMetrics, phase: Phase) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    outputs: Mapping[str, Any] = phase.outputs or {}
+    metrics.check_outputs(outputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a single mini-batch may lack a class
-        iteration_metrics = metrics(outputs)
         epoch = metrics.begin_epoch()
-        epoch.add(outputs, metrics.on_host(outputs), samples=1)
+        iteration_metrics = epoch.measure(outputs, metrics.on_host(outputs), phase.samples)
         return iteration_metrics, epoch.compute()[0]

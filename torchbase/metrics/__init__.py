@@ -12,6 +12,7 @@ Begin with `torchbase.metrics.base`. Then read `torchbase.metrics.regression`, t
 
 from torchbase.metrics.base import BaseMetricsClass
 from torchbase.metrics.binary_classification import BinaryClassificationMetrics
+from torchbase.metrics.directions import higher_is_better, lower_is_better
 from torchbase.metrics.epoch_kinds import EpochState, accumulated, figure_over_samples, mean_over_samples
 from torchbase.metrics.image_reconstruction import ImageReconstructionMetrics
 from torchbase.metrics.image_segmentation import ImageSegmentationMetrics
@@ -30,5 +31,7 @@ __all__ = [
     "TorchMetrics",
     "accumulated",
     "figure_over_samples",
+    "higher_is_better",
+    "lower_is_better",
     "mean_over_samples",
 ]

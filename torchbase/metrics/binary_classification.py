@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors, describe_tensor
+from torchbase.metrics.directions import higher_is_better, lower_is_better
 from torchbase.metrics.states import check_count, check_number
 
 Array = np.ndarray[Any, Any]
@@ -18,10 +19,14 @@ class BinaryClassificationMetrics(BaseMetricsClass):
     """Metrics that compare predicted probabilities with a ground truth of zeros and ones.
 
     Each metric takes ``binary_ground_truth`` (zeros and ones of any dtype) and ``prediction_probabilities`` (values
-    from 0 to 1 of a floating-point dtype). Both are tensors of the same shape, on any device. They are flattened; each
-    value is one prediction. A probability greater than or equal to the threshold predicts 1. Each metric raises a
-    TypeError for arguments of another type or dtype, and a ValueError for empty tensors, different shapes and values
-    out of range.
+    from 0 to 1 of a real dtype; those of an integer or boolean dtype are zeros and ones). Both are tensors of the same
+    shape, on any device. They are flattened; each value is one prediction, for example each pixel of an image. A
+    probability greater than or equal to the threshold predicts 1. Each metric raises a TypeError for arguments of
+    another type or dtype, and a ValueError for empty tensors, different shapes and values out of range.
+
+    Two dimensions are refused if the second is above 1: (samples, labels) is a problem of several labels, whose macro
+    and micro averages are over the labels. `TorchMetrics` takes the metrics of torchmetrics for it, such as
+    ``MultilabelF1Score``.
 
     Micro averages count the predictions of both classes together. With one label per prediction, micro precision,
     recall and F1 score all equal the accuracy. Macro averages are the unweighted mean over the classes that occur in
@@ -54,6 +59,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
             raise ValueError(f"threshold has to be a probability from 0 to 1, but got {threshold!r}.")
         self._calibration_bins = check_count("calibration_bins", calibration_bins, lowest=1)
 
+    @higher_is_better
     def precision_micro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the precision, from 0 to 1, counted over both classes together."""
         from sklearn.metrics import precision_score
@@ -61,6 +67,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(precision_score(truth, predictions, average="micro", zero_division=0))
 
+    @higher_is_better
     def precision_macro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean of the precisions of both classes, from 0 to 1."""
         from sklearn.metrics import precision_score
@@ -68,6 +75,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(precision_score(truth, predictions, average="macro", zero_division=0))
 
+    @higher_is_better
     def recall_micro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the recall, from 0 to 1, counted over both classes together."""
         from sklearn.metrics import recall_score
@@ -75,6 +83,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(recall_score(truth, predictions, average="micro", zero_division=0))
 
+    @higher_is_better
     def recall_macro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean of the recalls of both classes, from 0 to 1."""
         from sklearn.metrics import recall_score
@@ -82,6 +91,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(recall_score(truth, predictions, average="macro", zero_division=0))
 
+    @higher_is_better
     def f1_score_micro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the harmonic mean of micro precision and micro recall, from 0 to 1."""
         from sklearn.metrics import f1_score
@@ -89,6 +99,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(f1_score(truth, predictions, average="micro", zero_division=0))
 
+    @higher_is_better
     def f1_score_macro(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean of the F1 scores of both classes, from 0 to 1."""
         from sklearn.metrics import f1_score
@@ -96,6 +107,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(f1_score(truth, predictions, average="macro", zero_division=0))
 
+    @higher_is_better
     def accuracy(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the share of correct predictions, from 0 to 1."""
         from sklearn.metrics import accuracy_score
@@ -103,6 +115,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, predictions = self._decide(binary_ground_truth, prediction_probabilities)
         return float(accuracy_score(truth, predictions))
 
+    @higher_is_better
     def balanced_accuracy(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean of the recalls of the classes in the ground truth, from 0 to 1."""
         from sklearn.metrics import recall_score
@@ -111,6 +124,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         # balanced_accuracy_score returns the same value, but warns if a class is not in the ground truth.
         return float(recall_score(truth, predictions, labels=np.unique(truth), average="macro", zero_division=0))
 
+    @higher_is_better
     def roc_auc(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the area under the receiver operating characteristic curve, from 0 to 1; chance is 0.5.
 
@@ -125,6 +139,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
             )
         return float(roc_auc_score(truth, probabilities))
 
+    @higher_is_better
     def pr_auc(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the average precision, the area under the stepwise precision-recall curve, from 0 to 1.
 
@@ -137,6 +152,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
             return self._nan_with_warning("pr_auc", "the ground truth contains no 1, but at least one is needed")
         return float(average_precision_score(truth, probabilities))
 
+    @lower_is_better
     def brier_score(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean squared difference between probability and ground truth, from 0 to 1; lower is better.
 
@@ -147,6 +163,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         truth, probabilities = _to_arrays(binary_ground_truth, prediction_probabilities)
         return float(brier_score_loss(truth, probabilities.astype(np.float64), pos_label=1))
 
+    @lower_is_better
     def log_loss(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the mean negative logarithm of the probability of the ground truth, at least 0; lower is better.
 
@@ -164,6 +181,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         probabilities = probabilities.astype(np.float64).clip(smallest, 1 - smallest)
         return float(log_loss(truth, probabilities, labels=[0, 1]))
 
+    @higher_is_better
     def matthews_correlation(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the Matthews correlation coefficient, from -1 to 1; higher is better, and chance is 0.
 
@@ -178,6 +196,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
             return 0.0  # as scikit-learn, but without its warning
         return float(matthews_corrcoef(truth, predictions))
 
+    @lower_is_better
     def calibration_error(self, *, binary_ground_truth: Tensor, prediction_probabilities: Tensor) -> float:
         """Returns the expected calibration error, from 0 to 1; lower is better.
 
@@ -211,18 +230,37 @@ def _to_arrays(binary_ground_truth: Tensor, prediction_probabilities: Tensor) ->
     check_tensors(
         is_floating=False, binary_ground_truth=binary_ground_truth, prediction_probabilities=prediction_probabilities
     )
-    check_tensors(is_floating=True, prediction_probabilities=prediction_probabilities)
+    if prediction_probabilities.is_complex():
+        described = describe_tensor("prediction_probabilities", prediction_probabilities)
+        raise TypeError(f"{described} has to have a real dtype.")
+    _check_labels(binary_ground_truth)
     truth = binary_ground_truth.detach().cpu().flatten()
     probabilities = prediction_probabilities.detach().cpu().flatten()
-    # Dtypes below 32 bits have no counterpart in NumPy, or few operations.
+    # Floating-point dtypes below 32 bits have no counterpart in NumPy, or few operations.
     truth = truth.float() if truth.is_floating_point() and truth.itemsize < 4 else truth
-    probabilities = probabilities.float() if probabilities.itemsize < 4 else probabilities
+    is_precise = probabilities.is_floating_point() and probabilities.itemsize >= 4
+    probabilities = probabilities if is_precise else probabilities.float()
     check_finite("prediction_probabilities", prediction_probabilities)
-    _check_values(binary_ground_truth, truth, probabilities)
+    _check_values(binary_ground_truth, truth, prediction_probabilities, probabilities)
     return (truth == 1).to(torch.int64).numpy(), probabilities.numpy()
 
 
-def _check_values(binary_ground_truth: Tensor, truth: Tensor, probabilities: Tensor) -> None:
+def _check_labels(binary_ground_truth: Tensor) -> None:
+    if binary_ground_truth.dim() == 2 and binary_ground_truth.shape[1] > 1:
+        described = describe_tensor("binary_ground_truth", binary_ground_truth)
+        raise ValueError(
+            f"{described} has {binary_ground_truth.shape[1]} labels for each of {len(binary_ground_truth)} samples, "
+            "but these metrics need one label for each prediction: a shape of (samples,), (samples, 1), or at least "
+            "three dimensions, such as images. To fix, flatten both tensors in forward_pass if each value is a "
+            "prediction of its own; for the values of several labels, use TorchMetrics with metrics such as "
+            f"torchmetrics.classification.MultilabelF1Score(num_labels={binary_ground_truth.shape[1]}), or a subclass "
+            "of BinaryClassificationMetrics for each label."
+        )
+
+
+def _check_values(
+    binary_ground_truth: Tensor, truth: Tensor, prediction_probabilities: Tensor, probabilities: Tensor
+) -> None:
     neither = (truth != 0) & (truth != 1)
     if neither.any():
         described = describe_tensor("binary_ground_truth", binary_ground_truth)
@@ -232,7 +270,7 @@ def _check_values(binary_ground_truth: Tensor, truth: Tensor, probabilities: Ten
         )
     lowest, highest = probabilities.min().item(), probabilities.max().item()
     if lowest < 0 or highest > 1:
-        described = describe_tensor("prediction_probabilities", probabilities)
+        described = describe_tensor("prediction_probabilities", prediction_probabilities)
         raise ValueError(
             f"{described} has to contain values from 0 to 1, but they range from {lowest:g} to {highest:g}. To fix, "
             "return torch.sigmoid of them in forward_pass if they are logits."

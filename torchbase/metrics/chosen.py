@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from torchbase.errors import MetricsError
+from torchbase.metrics.directions import Mode, mode_of
 from torchbase.metrics.epoch_kinds import (
     FIGURE,
     OVER_SAMPLES,
@@ -43,6 +44,11 @@ class Metric:
     def kind(self) -> str:
         """How the value of an epoch is computed; see `torchbase.metrics.epoch_kinds`."""
         return kind_of(self.functional)
+
+    @property
+    def mode(self) -> Mode | None:
+        """``"max"`` if higher is better, ``"min"`` if lower is better, None if the metric doesn't declare it."""
+        return mode_of(self.functional)
 
     @property
     def is_over_samples(self) -> bool:

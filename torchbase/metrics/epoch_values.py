@@ -1,14 +1,17 @@
 """The values of the chosen metrics over an epoch, collected mini-batch by mini-batch."""
 
-from collections.abc import Mapping, Sequence
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from torchbase.errors import MetricsError
 from torchbase.metrics.chosen import Metric
-from torchbase.metrics.epoch_kinds import FIGURE, MEAN
+from torchbase.metrics.epoch_kinds import ACCUMULATED, FIGURE, MEAN, OVER_SAMPLES
 from torchbase.metrics.shared_states import SharedStates
+from torchbase.metrics.states import nan_with_warning
 
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
@@ -60,29 +63,38 @@ class EpochValues:
             samples: The number of samples in the mini-batch.
 
         Returns:
-            The values of this mini-batch by metric name, without figures.
+            The values of this mini-batch by metric name, without figures. A metric that can't be computed for it, but
+            for all mini-batches so far, is NaN, with a UserWarning. So is one that fails for a single sample.
 
         Raises:
             MetricsError: Keys are missing, or a metric does not return a number.
-            Exception: Any error that a metric raises.
+            Exception: Any error of a metric that can't be computed for all mini-batches so far either.
         """
-        from_states = self._states.measure(outputs)
-        values = {
-            metric.name: from_states[metric.name]
-            if metric.name in from_states
-            else metric.evaluate(on_host if metric.is_over_samples else outputs)
-            for metric in self._metrics
-            if metric.kind != FIGURE
-        }
-        means = {metric.name: values[metric.name] for metric in self._metrics if metric.kind == MEAN}
-        self._add(means, on_host, samples)
-        return values
+        values, errors = self._states.measure(outputs)
+        for metric in self._metrics:
+            if metric.kind == MEAN:
+                values[metric.name] = metric.evaluate(outputs)
+            elif metric.kind == OVER_SAMPLES:
+                try:
+                    values[metric.name] = metric.evaluate(on_host)
+                except Exception as error:
+                    errors[metric.name] = error
+        self._add(
+            {metric.name: values[metric.name] for metric in self._metrics if metric.kind == MEAN}, on_host, samples
+        )
+        for metric in self._metrics:
+            if metric.name in errors:
+                if samples != 1 and not self._can_compute(metric):
+                    raise errors[metric.name]
+                values[metric.name] = _nan_of_error(metric, errors[metric.name])
+        return {metric.name: values[metric.name] for metric in self._metrics if metric.kind != FIGURE}
 
     def compute(self) -> tuple[dict[str, float], dict[str, Any]]:
         """Computes the values over all mini-batches.
 
         Returns:
-            The numbers and the figures, each by metric name.
+            The numbers and the figures, each by metric name. If there is a single sample, a metric that can't be
+            computed for it is NaN, with a UserWarning.
 
         Raises:
             MetricsError: The shapes of an argument differ between mini-batches beyond the samples, or a metric does
@@ -91,12 +103,8 @@ class EpochValues:
         """
         if self._samples == 0:
             return {}, {}
-        outputs = {key: self._concatenate(key, parts) for key, parts in self._stored.items() if parts}
-        from_states = self._states.compute()
-        values = {
-            metric.name: from_states[metric.name] if metric.name in from_states else self._compute(metric, outputs)
-            for metric in self._metrics
-        }
+        outputs = self._all_outputs(self._stored)
+        values = {metric.name: self._compute_or_nan(metric, outputs) for metric in self._metrics}
         figures = {metric.name: values.pop(metric.name) for metric in self._metrics if metric.kind == FIGURE}
         return values, figures
 
@@ -130,9 +138,39 @@ class EpochValues:
                 parts.append(self._to_stored(key, on_host[key]))
 
     def _compute(self, metric: Metric, outputs: Mapping[str, Any]) -> Any:
+        if metric.kind == ACCUMULATED:
+            return self._states.compute(metric)
         if metric.kind == MEAN:
-            return self._sums[metric.name] / self._samples
+            return self._mean(metric)
         return metric.draw(outputs) if metric.kind == FIGURE else metric.evaluate(outputs)
+
+    def _mean(self, metric: Metric) -> float:
+        total = self._sums[metric.name]
+        if math.isnan(total):
+            return nan_with_warning(f"{metric.name} of {metric.class_name}", "it is NaN for a mini-batch")
+        return total / self._samples
+
+    def _compute_or_nan(self, metric: Metric, outputs: Mapping[str, Any]) -> Any:
+        try:
+            return self._compute(metric, outputs)
+        except Exception as error:
+            if self._samples != 1 or metric.kind == FIGURE:
+                raise
+            return _nan_of_error(metric, error)
+
+    def _can_compute(self, metric: Metric) -> bool:
+        """Returns whether a metric can be computed over the mini-batches so far."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                self._compute(metric, self._all_outputs(metric.keywords))
+            except Exception:  # the caller raises the error of the mini-batch, which has the same cause
+                return False
+        return True
+
+    def _all_outputs(self, keys: Iterable[str]) -> dict[str, Any]:
+        stored = {key: self._stored[key] for key in keys if key in self._stored}
+        return {key: self._concatenate(key, parts) for key, parts in stored.items() if parts}
 
     def _to_stored(self, key: str, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
@@ -152,6 +190,11 @@ class EpochValues:
                 "pad it in forward_pass, or declare the metrics that use it with @mean_over_samples or @accumulated."
             )
         return torch.cat(parts).to(self._dtypes[key])
+
+
+def _nan_of_error(metric: Metric, error: Exception) -> float:
+    reason = f"{type(error).__name__}: {error}".rstrip(".")
+    return nan_with_warning(f"{metric.name} of {metric.class_name}", reason)
 
 
 def _copy_in_narrowest_dtype(tensor: torch.Tensor) -> torch.Tensor:

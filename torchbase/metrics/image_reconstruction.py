@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors
+from torchbase.metrics.directions import higher_is_better, lower_is_better
 from torchbase.metrics.epoch_kinds import EpochState, accumulated, mean_over_samples
 from torchbase.metrics.states import check_number, compute_mini_batch
 from torchbase.metrics.structural_similarity import check_images, mean_structural_similarity
@@ -64,6 +65,7 @@ class ImageReconstructionMetrics(BaseMetricsClass):
         if not (math.isfinite(self._maximum_pixel_value) and self._maximum_pixel_value > 0):
             raise ValueError(f"maximum_pixel_value has to be finite and above 0, but got {maximum_pixel_value!r}.")
 
+    @higher_is_better
     @accumulated(lambda metrics: _PeakSignalToNoise(metrics._maximum_pixel_value))
     def psnr(self, *, target_image: Tensor, output_image: Tensor) -> float:
         """Returns the peak signal-to-noise ratio in decibels, at most 90; higher is better.
@@ -77,6 +79,7 @@ class ImageReconstructionMetrics(BaseMetricsClass):
         state = _PeakSignalToNoise(self._maximum_pixel_value)
         return compute_mini_batch(state, target_image=target_image, output_image=output_image)
 
+    @lower_is_better
     @accumulated(lambda metrics: _NormalizedError(metrics._maximum_pixel_value))
     def mse_normalized(self, *, target_image: Tensor, output_image: Tensor) -> float:
         """Returns the mean squared error divided by the mean square of the target, at least 0; lower is better.
@@ -87,6 +90,7 @@ class ImageReconstructionMetrics(BaseMetricsClass):
         state = _NormalizedError(self._maximum_pixel_value)
         return compute_mini_batch(state, target_image=target_image, output_image=output_image)
 
+    @higher_is_better
     @mean_over_samples
     def ssim(self, *, target_image: Tensor, output_image: Tensor) -> float:
         """Returns the structural similarity, from -1 to 1; higher is better. Identical images have 1.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors, describe_tensor
+from torchbase.metrics.directions import higher_is_better
 from torchbase.metrics.epoch_kinds import EpochState, accumulated
 from torchbase.metrics.states import check_count, check_number, compute_mini_batch, nan_with_warning
 
@@ -25,8 +26,8 @@ class _Overlaps(EpochState):
         self._shared = torch.zeros(1, dtype=torch.int64)
         self._total = torch.zeros(1, dtype=torch.int64)
 
-    def update(self, *, target_mask: Tensor, predicted_mask: Tensor) -> None:
-        shared, total = torch.stack(self._count_pixels(target_mask, predicted_mask)).cpu()
+    def update(self, *, target_binary_image: Tensor, output_binary_image: Tensor) -> None:
+        shared, total = torch.stack(self._count_pixels(target_binary_image, output_binary_image)).cpu()
         self._shared, self._total = self._shared + shared, self._total + total
 
     def compute(self) -> float:
@@ -68,7 +69,8 @@ class _IntersectionOverUnion(_Overlaps):
 class ImageSegmentationMetrics(BaseMetricsClass):
     """Metrics that compare predicted masks with target masks, pixel by pixel.
 
-    Each metric takes ``target_mask`` and ``predicted_mask``: tensors of the same, arbitrary shape, on any device.
+    Each metric takes ``target_binary_image`` and ``output_binary_image``: tensors of the same, arbitrary shape, on any
+    device.
 
     Without ``num_classes``, the target contains zeros and ones of any dtype. The prediction contains zeros and ones of
     a boolean or integer dtype, or probabilities from 0 to 1 of a floating-point dtype. Probabilities greater than or
@@ -108,8 +110,9 @@ class ImageSegmentationMetrics(BaseMetricsClass):
             raise ValueError(f"threshold has to be a probability from 0 to 1, but got {threshold!r}.")
         self._num_classes = None if num_classes is None else check_count("num_classes", num_classes, lowest=2)
 
+    @higher_is_better
     @accumulated(lambda metrics: _Dice(metrics._count_pixels))
-    def dice_score(self, *, target_mask: Tensor, predicted_mask: Tensor) -> float:
+    def dice_score(self, *, target_binary_image: Tensor, output_binary_image: Tensor) -> float:
         """Returns the Dice coefficient, from 0 to 1; higher is better.
 
         It is twice the number of shared pixels divided by the sum of the pixels of both masks, the F1 score of the
@@ -117,10 +120,13 @@ class ImageSegmentationMetrics(BaseMetricsClass):
 
         Source: https://en.wikipedia.org/wiki/Dice-S%C3%B8rensen_coefficient
         """
-        return compute_mini_batch(_Dice(self._count_pixels), target_mask=target_mask, predicted_mask=predicted_mask)
+        return compute_mini_batch(
+            _Dice(self._count_pixels), target_binary_image=target_binary_image, output_binary_image=output_binary_image
+        )
 
+    @higher_is_better
     @accumulated(lambda metrics: _IntersectionOverUnion(metrics._count_pixels))
-    def iou_score(self, *, target_mask: Tensor, predicted_mask: Tensor) -> float:
+    def iou_score(self, *, target_binary_image: Tensor, output_binary_image: Tensor) -> float:
         """Returns the intersection over union, also called the Jaccard index, from 0 to 1; higher is better.
 
         It is the number of shared pixels divided by the number of pixels in at least one of the masks. It is NaN, with
@@ -129,24 +135,30 @@ class ImageSegmentationMetrics(BaseMetricsClass):
         Source: https://en.wikipedia.org/wiki/Jaccard_index
         """
         state = _IntersectionOverUnion(self._count_pixels)
-        return compute_mini_batch(state, target_mask=target_mask, predicted_mask=predicted_mask)
+        return compute_mini_batch(
+            state, target_binary_image=target_binary_image, output_binary_image=output_binary_image
+        )
 
-    def _count_pixels(self, target_mask: Tensor, predicted_mask: Tensor) -> tuple[Tensor, Tensor]:
-        check_tensors(is_floating=False, target_mask=target_mask, predicted_mask=predicted_mask)
-        target_mask = target_mask.detach().to(predicted_mask.device)
+    def _count_pixels(self, target_binary_image: Tensor, output_binary_image: Tensor) -> tuple[Tensor, Tensor]:
+        check_tensors(
+            is_floating=False, target_binary_image=target_binary_image, output_binary_image=output_binary_image
+        )
+        target_binary_image = target_binary_image.detach().to(output_binary_image.device)
         if self._num_classes is not None:
-            return _count_class_pixels(target_mask, predicted_mask.detach(), self._num_classes)
-        target = _read_zeros_and_ones("target_mask", target_mask)
-        if predicted_mask.is_floating_point():
-            predicted = _read_probabilities(predicted_mask) >= self._threshold
+            return _count_class_pixels(target_binary_image, output_binary_image.detach(), self._num_classes)
+        target = _read_zeros_and_ones("target_binary_image", target_binary_image)
+        if output_binary_image.is_floating_point():
+            predicted = _read_probabilities(output_binary_image) >= self._threshold
         else:
-            predicted = _read_zeros_and_ones("predicted_mask", predicted_mask)
+            predicted = _read_zeros_and_ones("output_binary_image", output_binary_image)
         return (target & predicted).sum()[None], (target.sum() + predicted.sum())[None]
 
 
-def _count_class_pixels(target_mask: Tensor, predicted_mask: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    target = _read_classes("target_mask", target_mask, num_classes)
-    predicted = _read_classes("predicted_mask", predicted_mask, num_classes)
+def _count_class_pixels(
+    target_binary_image: Tensor, output_binary_image: Tensor, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    target = _read_classes("target_binary_image", target_binary_image, num_classes)
+    predicted = _read_classes("output_binary_image", output_binary_image, num_classes)
     shared, in_target, in_predicted = (
         pixels.bincount(minlength=num_classes) for pixels in (target[target == predicted], target, predicted)
     )
@@ -166,7 +178,21 @@ def _read_classes(name: str, mask: Tensor, num_classes: int) -> Tensor:
             f"{describe_tensor(name, mask)} has to contain classes from 0 to {num_classes - 1}, but they range from "
             f"{lowest} to {highest}."
         )
+    if highest == 1:
+        _check_is_not_one_hot(name, mask, num_classes)
     return classes
+
+
+def _check_is_not_one_hot(name: str, mask: Tensor, num_classes: int) -> None:
+    # As class indices, one mask per class would have a plausible value.
+    dimensions = [dimension for dimension in (1, mask.dim() - 1) if mask.dim() > 2]
+    for dimension in dimensions:
+        if mask.shape[dimension] == num_classes and bool((mask.sum(dim=dimension) == 1).all()):
+            raise ValueError(
+                f"{describe_tensor(name, mask)} seems to be one-hot: dimension {dimension} has a mask of zeros and "
+                f"ones for each of the {num_classes} classes, but class indices are expected. To fix, return "
+                f".argmax(dim={dimension}) of it in forward_pass."
+            )
 
 
 def _read_zeros_and_ones(name: str, mask: Tensor) -> Tensor:
@@ -184,12 +210,12 @@ def _read_zeros_and_ones(name: str, mask: Tensor) -> Tensor:
 
 def _read_probabilities(mask: Tensor) -> Tensor:
     """Checks probabilities and returns them in a dtype of at least 32 bits, which every device can compare."""
-    check_finite("predicted_mask", mask)
+    check_finite("output_binary_image", mask)
     probabilities = mask.detach().float() if mask.itemsize < 4 else mask.detach()
     lowest, highest = torch.stack(torch.aminmax(probabilities)).tolist()
     if lowest < 0 or highest > 1:
         raise ValueError(
-            f"{describe_tensor('predicted_mask', mask)} has to contain probabilities from 0 to 1, but they range from "
-            f"{lowest:g} to {highest:g}. To fix, return torch.sigmoid of them in forward_pass if they are logits."
+            f"{describe_tensor('output_binary_image', mask)} has to contain probabilities from 0 to 1, but they range "
+            f"from {lowest:g} to {highest:g}. To fix, return torch.sigmoid of them in forward_pass if they are logits."
         )
     return probabilities

@@ -11,6 +11,7 @@ from torchbase.metrics.areas import areas_one_vs_rest
 from torchbase.metrics.base import BaseMetricsClass
 from torchbase.metrics.class_counts import ClassCounts, LogLoss, TopHits, prepare_classes, to_probabilities
 from torchbase.metrics.confusion_figure import draw_confusion_matrix
+from torchbase.metrics.directions import higher_is_better, lower_is_better
 from torchbase.metrics.epoch_kinds import accumulated, figure_over_samples
 from torchbase.metrics.states import check_count, compute_mini_batch, nan_with_warning
 
@@ -75,11 +76,13 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         self._class_names = None if class_names is None else tuple(class_names)
         self._normalize_confusion_rows = normalize_confusion_rows
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.accuracy, prepare_classes)
     def accuracy(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the share of correct predictions, from 0 to 1; higher is better."""
         return _compute_from_counts(class_counts.accuracy, class_ground_truth, class_scores)
 
+    @higher_is_better
     @accumulated(lambda metrics: TopHits(metrics._top_k), prepare=prepare_classes)
     def top_k_accuracy(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the share of samples whose class has one of the top_k highest scores, from 0 to 1; higher is better.
@@ -91,26 +94,31 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         """
         return compute_mini_batch(TopHits(self._top_k), prepare_classes(class_ground_truth, class_scores))
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.balanced_accuracy, prepare_classes)
     def balanced_accuracy(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the mean of the recalls of the classes in the ground truth, from 0 to 1; higher is better."""
         return _compute_from_counts(class_counts.balanced_accuracy, class_ground_truth, class_scores)
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.accuracy, prepare_classes)
     def precision_micro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the precision, from 0 to 1, counted over all classes together."""
         return _compute_from_counts(class_counts.accuracy, class_ground_truth, class_scores)
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.precision_macro, prepare_classes)
     def precision_macro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the mean of the precisions of the classes, from 0 to 1."""
         return _compute_from_counts(class_counts.precision_macro, class_ground_truth, class_scores)
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.accuracy, prepare_classes)
     def recall_micro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the recall, from 0 to 1, counted over all classes together."""
         return _compute_from_counts(class_counts.accuracy, class_ground_truth, class_scores)
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.recall_macro, prepare_classes)
     def recall_macro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the mean of the recalls of the classes, from 0 to 1.
@@ -119,16 +127,19 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         """
         return _compute_from_counts(class_counts.recall_macro, class_ground_truth, class_scores)
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.accuracy, prepare_classes)
     def f1_score_micro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the harmonic mean of micro precision and micro recall, from 0 to 1."""
         return _compute_from_counts(class_counts.accuracy, class_ground_truth, class_scores)
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.f1_score_macro, prepare_classes)
     def f1_score_macro(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the mean of the F1 scores of the classes, from 0 to 1."""
         return _compute_from_counts(class_counts.f1_score_macro, class_ground_truth, class_scores)
 
+    @higher_is_better
     def roc_auc_one_vs_rest(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the mean over the classes of the area under the receiver operating characteristic curve.
 
@@ -150,6 +161,7 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
             )
         return float(np.mean(areas_one_vs_rest(truth_on_host, probabilities, class_sizes)))
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.cohen_kappa, prepare_classes)
     def cohen_kappa(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns Cohen's kappa, the agreement beyond chance, from -1 to 1; higher is better, and chance is 0.
@@ -160,6 +172,7 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         """
         return _compute_from_counts(class_counts.cohen_kappa, class_ground_truth, class_scores)
 
+    @higher_is_better
     @accumulated(_new_counts, class_counts.matthews_correlation, prepare_classes)
     def matthews_correlation(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the Matthews correlation coefficient, from -1 to 1; higher is better, and chance is 0.
@@ -170,6 +183,7 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         """
         return _compute_from_counts(class_counts.matthews_correlation, class_ground_truth, class_scores)
 
+    @lower_is_better
     @accumulated(lambda metrics: LogLoss(metrics._scores_are_logits), prepare=prepare_classes)
     def log_loss(self, *, class_ground_truth: Tensor, class_scores: Tensor) -> float:
         """Returns the mean negative logarithm of the probability of the correct class, at least 0; lower is better.

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchbase.errors import MetricsError, did_you_mean
 from torchbase.metrics.base import BaseMetricsClass, describe_unknown, list_names
 from torchbase.metrics.chosen import Metric
+from torchbase.metrics.directions import Mode
 from torchbase.metrics.epoch_values import EpochValues
 
 NAME_OF_THE_LOSS = "loss"
@@ -37,6 +38,11 @@ class SelectedMetrics:
     def names(self) -> tuple[str, ...]:
         """The names of the metrics, in the order of the config."""
         return tuple(metric.name for metric in self._metrics)
+
+    @property
+    def modes(self) -> dict[str, Mode | None]:
+        """``"max"`` if higher is better, ``"min"`` if lower is better, None if it isn't declared; by metric name."""
+        return {metric.name: metric.mode for metric in self._metrics}
 
     def begin_epoch(self) -> EpochValues:
         """Creates the object that collects the mini-batches of an epoch."""
@@ -89,7 +95,8 @@ class SelectedMetrics:
             Exception: Any error that a metric raises, with a note that contains the name of the metric.
         """
         self.check_outputs(outputs)
-        return self.begin_epoch().measure(outputs, self.on_host(outputs), samples=1)
+        # The number of samples is unknown, and only weights means; with 0, an error isn't that of a single sample.
+        return self.begin_epoch().measure(outputs, self.on_host(outputs), samples=0)
 
 
 def select_metrics(

@@ -30,27 +30,47 @@ class SharedStates:
         """
         self._update(outputs, {})
 
-    def measure(self, outputs: Mapping[str, Any]) -> dict[str, float]:
+    def measure(self, outputs: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Exception]]:
         """Updates the states with a mini-batch and computes its own values.
 
         Args:
             outputs: The outputs of ``forward_pass``.
 
         Returns:
-            The values of this mini-batch, by metric name.
+            The values of this mini-batch, and the errors of metrics that can't be computed for it, each by metric name.
         """
         prepared: dict[object, Any] = {}
         of_mini_batch = SharedStates(self._metrics)
         of_mini_batch._update(outputs, prepared)
-        values = of_mini_batch.compute()
+        values, errors = of_mini_batch._try_compute()
         for key, metric in self._first.items():
             if not self._states[key].merge(of_mini_batch._states[key]):
                 metric.update(self._states[key], outputs, prepared)
-        return values
+        return values, errors
 
-    def compute(self) -> dict[str, float]:
-        """Computes the values over all mini-batches, by metric name."""
-        return {metric.name: metric.compute_from(self._states[metric.state_key]) for metric in self._metrics}
+    def compute(self, metric: Metric) -> float:
+        """Computes the value of a metric over all mini-batches.
+
+        Args:
+            metric: One of the metrics that have a state.
+
+        Returns:
+            The value.
+
+        Raises:
+            Exception: Any error that the state raises.
+        """
+        return metric.compute_from(self._states[metric.state_key])
+
+    def _try_compute(self) -> tuple[dict[str, float], dict[str, Exception]]:
+        values: dict[str, float] = {}
+        errors: dict[str, Exception] = {}
+        for metric in self._metrics:
+            try:
+                values[metric.name] = self.compute(metric)
+            except Exception as error:
+                errors[metric.name] = error
+        return values, errors
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the states, each by the name of the first metric that uses it."""

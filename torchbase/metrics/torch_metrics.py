@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchbase.errors import MetricsError
 from torchbase.metrics.base import BaseMetricsClass
+from torchbase.metrics.directions import higher_is_better, lower_is_better
 from torchbase.metrics.epoch_kinds import EpochState, accumulated
 from torchbase.metrics.states import compute_mini_batch
 
@@ -128,6 +129,8 @@ def _as_method(name: str, metric: Any, metric_class: Any) -> Callable[..., float
     method.__signature__ = inspect.Signature([receiver, *parameters.values()])  # type: ignore[attr-defined]
     method.__name__, method.__qualname__ = name, f"TorchMetrics.{name}"
     method.__doc__ = f"Returns the value of {type(metric).__name__} of torchmetrics."
+    if metric.higher_is_better is not None:  # some metrics leave it open
+        (higher_is_better if metric.higher_is_better else lower_is_better)(method)
     return method
 
 

@@ -2,3 +2,6 @@
 
 STATES_FOLDER = "states"  # checkpoints and other state that a resumed run needs
 NETWORK_FILE = "network.pth"  # the weights of the best network
+BAD_MINI_BATCHES_FOLDER = "bad_mini_batches"  # mini-batches whose loss was NaN or infinite
+PROFILE_FOLDER = "profile"  # traces and tables of the profiler
+VALIDATION_PREFIX = "validation-"  # of the phase of a validation set

@@ -1,8 +1,7 @@
 """The preset: the user writes a few methods, and the standard hooks do the rest."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import torch
 
 from torchbase import hooks as standard
-from torchbase.checkpoints.storage import has_results
 from torchbase.checkpoints.verification import Verification, verify_run
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.entry_points import load_plugin
@@ -18,9 +16,10 @@ from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.randomness import Randomness, isolate_rng
+from torchbase.randomness import Randomness, isolate_rng, streams_to_itself
 from torchbase.run_directory.config_snapshot import check_config
-from torchbase.session import building
+from torchbase.run_directory.names import VALIDATION_PREFIX
+from torchbase.session.closing import SessionClosing
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
@@ -32,10 +31,11 @@ if TYPE_CHECKING:
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
     | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
+    | {"_was_called", "_is_training"}
 )
 
 
-class TrainingBaseSession(SessionEvaluation):
+class TrainingBaseSession(SessionClosing, SessionEvaluation):
     """A training run of the user's network on the user's data.
 
     Subclass it, write the abstract methods, pass a config and call the session. The constructor makes the run
@@ -150,10 +150,12 @@ class TrainingBaseSession(SessionEvaluation):
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before the hooks that write
+            standard.DataFaults(),
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After LogValues, so the curve shows the NaN.
             standard.NanGuard() if session.nan_policy == "raise" else standard.NanSkip(session.nan_policy == "stop"),
+            standard.UncalledHooks(),
             standard.MetricAverages(),
             standard.BestValidation(),
             standard.Interruption(),  # before Checkpoint: ends the program after the checkpoint is saved
@@ -171,15 +173,18 @@ class TrainingBaseSession(SessionEvaluation):
 
     def register(self, hook: object, name: str | None = None) -> str:
         """Adds a hook after the registered hooks; see `Engine.register`."""
-        return self.engine.register(hook, name)
+        with self._discarding_after_errors():
+            return self.engine.register(hook, name)
 
     def unregister(self, name: str) -> object:
         """Removes a hook; see `Engine.unregister`."""
-        return self.engine.unregister(name)
+        with self._discarding_after_errors():
+            return self.engine.unregister(name)
 
     def log(self, name: str, value: torch.Tensor | float) -> None:
         """Logs a value of the current iteration, e.g. in `forward_pass`, or of the current epoch; see `Run.log`."""
-        (self._run if self._evaluated is None else self._evaluated).log(name, value)
+        run = self._run if self._evaluated is None else self._evaluated
+        run.log_as("the session", name, value)
 
     def __call__(self) -> RunSummary:
         """Trains from the current progress of the run to its last epoch.
@@ -191,14 +196,12 @@ class TrainingBaseSession(SessionEvaluation):
             KeyboardInterrupt: After Ctrl-C, once the state of the training is saved.
             Exception: Any error of the user's methods or of a hook, with notes on where it happened.
         """
-        self._run_directory.lock()  # before the clean-up, which must not remove the directory of another session
-        with self._cleaning_up_after_errors(), isolate_rng(self.device):
+        with streams_to_itself(), self._holding_directory(), isolate_rng(self.device):
             self._run.stop_reason = None
             try:
                 self.engine.run(self._run)
             finally:
                 end_workers(phase.loader for phase in self._run.phases)
-            self._run_directory.unlock()
         return summarize(self._run, self.run_dir)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -219,15 +222,19 @@ class TrainingBaseSession(SessionEvaluation):
             check_config(self._run_directory.path, self._config, allow_config_changes)
             seed = choose_seed(self.config_session.seed, self._run_directory, allow_config_changes)
             self._randomness = Randomness(seed)
-            self.engine.call.on_setup_start(
-                run_directory=self._run_directory,
-                config=self._config,
-                randomness=self._randomness,
-                resuming=not source.is_new,
-                session_class=type(self),
-            )
+            self._fire_setup()
         if not source.is_new:  # unlocked until the session is called: a notebook may open the run again
             self._run_directory.unlock()
+
+    def _fire_setup(self) -> None:
+        self.engine.call.on_setup_start(
+            run_directory=self._run_directory,
+            config=self._config,
+            randomness=self._randomness,
+            resuming=not self._source.is_new,
+            session_class=type(self),
+        )
+        self._run_directory.end_setup()
 
     def _reopened(self, directory: Path) -> Self:
         """Returns a session like this one, for any arguments of its constructor, that resumes another directory."""
@@ -240,8 +247,8 @@ class TrainingBaseSession(SessionEvaluation):
         # The datasets first, then the network: in this order, their errors are the easiest to understand.
         validation = tuple(
             Phase(
-                f"{building.VALIDATION_PREFIX}{name}",
-                self._seeded(self.dataloader_valid_dict[name], f"{building.VALIDATION_PREFIX}{name}"),
+                f"{VALIDATION_PREFIX}{name}",
+                self._seeded(self.dataloader_valid_dict[name], f"{VALIDATION_PREFIX}{name}"),
                 votes=name in self.datasets_valid_dict.voting_names,
                 every=self.datasets_valid_dict.interval_of(name),
             )
@@ -263,12 +270,3 @@ class TrainingBaseSession(SessionEvaluation):
         if schedule is not None:
             self.engine.register(schedule)
         return run
-
-    @contextmanager
-    def _cleaning_up_after_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._run_directory.remove_unless(has_results)
-            self._run_directory.unlock()
-            raise

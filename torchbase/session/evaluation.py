@@ -17,10 +17,9 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, RunDirectoryError
 from torchbase.files.tensors import check_tensors, read_tensors
-from torchbase.randomness import isolate_rng
+from torchbase.randomness import isolate_rng, streams_to_itself
 from torchbase.run_directory.directory import RunDirectory
-from torchbase.run_directory.names import NETWORK_FILE
-from torchbase.session.building import VALIDATION_PREFIX
+from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.lazy_modules import materialize
 from torchbase.session.parts import SessionParts
@@ -161,13 +160,13 @@ class SessionEvaluation(SessionParts):
 
     @contextmanager
     def _evaluating(self, run: Run) -> Iterator[None]:
-        run_before, self._evaluated = self._evaluated, run
-        try:
-            with modes_restored(self.network), isolate_rng(self.device):
-                self.network.eval()
+        with streams_to_itself(), isolate_rng(self.device), modes_restored(self.network):
+            run_before, self._evaluated = self._evaluated, run
+            self.network.eval()
+            try:
                 yield
-        finally:
-            self._evaluated = run_before
+            finally:
+                self._evaluated = run_before
 
 
 def _runs_part_of_iteration(hook: object) -> bool:

@@ -11,7 +11,8 @@ import torch
 from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
-from torchbase.randomness import Randomness
+from torchbase.randomness import Randomness, streams_to_itself
+from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session import building
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.lazy_modules import is_lazily_built
@@ -56,7 +57,7 @@ class SessionParts(UserMethods):
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         """Returns the training loader, and the loaders of the validation sets by name."""
         validation = {
-            name: self._loader(dataset, f"{building.VALIDATION_PREFIX}{name}", is_training=False)
+            name: self._loader(dataset, f"{VALIDATION_PREFIX}{name}", is_training=False)
             for name, dataset in self.datasets_valid_dict.items()
         }
         return self._loader(self.dataset_train, "training", is_training=True), validation
@@ -85,7 +86,7 @@ class SessionParts(UserMethods):
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the network."""
         with self._building("optimizer"):
-            return building.check_optimizer(self.init_optimizer())
+            return building.check_optimizer(self.init_optimizer(), self.network)
 
     @cached_property
     def dataloader_train(self) -> Any:
@@ -138,7 +139,8 @@ class SessionParts(UserMethods):
     @contextmanager
     def _building(self, part: str) -> Iterator[None]:
         # Each part draws from its own random streams, so it doesn't depend on the order in which parts are built.
-        with self._cleaning_up_after_errors(), self._randomness.seeded("building", part, device=self.device):
+        seeded = self._randomness.seeded("building", part, device=self.device)
+        with self._cleaning_up_after_errors(), streams_to_itself(), seeded:
             yield
 
     @abstractmethod

@@ -1,14 +1,15 @@
 """Stops a run that no longer improves."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
-from torchbase.engine.monitoring import monitored_value, phase_to_monitor
+from torchbase.engine.monitoring import Monitor, phase_to_monitor
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.votes import is_better
 from torchbase.errors import HookError
+from torchbase.metrics.directions import Mode
 
 
 class EarlyStopping:
@@ -28,7 +29,7 @@ class EarlyStopping:
         self,
         monitor: str = "loss",
         phase: str | None = None,
-        mode: Literal["min", "max"] = "min",
+        mode: Mode | None = None,
         patience: int = 5,
         min_delta: float = 0.0,
     ) -> None:
@@ -37,7 +38,8 @@ class EarlyStopping:
         Args:
             monitor: The name of the monitored value, an average or metric.
             phase: The name of the phase of the value. By default, the validation set that votes on the best network.
-            mode: Whether lower (``"min"``) or higher (``"max"``) is better.
+            mode: Whether lower (``"min"``) or higher (``"max"``) is better. It is known for the loss and for metrics
+                that declare it, as those of torchbase do. For another value, pass it.
             patience: The number of passes of the phase in a row without improvement after which the run stops, at least
                 1. For a phase that runs once per epoch, passes are epochs.
             min_delta: The minimum improvement, in the unit of the value. Only a larger change counts as an improvement.
@@ -45,29 +47,34 @@ class EarlyStopping:
         Raises:
             HookError: If the mode, the patience or the minimum improvement is invalid.
         """
-        if mode not in ("min", "max"):
-            raise HookError(f"The mode of EarlyStopping has to be 'min' or 'max', but got {mode!r}.")
+        self._monitor, self._phase_name = Monitor("EarlyStopping", monitor, mode), phase
         if patience < 1 or not min_delta >= 0:
             raise HookError(
                 f"EarlyStopping expects a patience of at least 1 and a min_delta of at least 0, but got {patience!r} "
                 f"and {min_delta!r}."
             )
-        self._monitor, self._phase_name, self._mode = monitor, phase, mode
+        self._mode: Mode = "min"  # until the run starts
         self._patience, self._min_delta = patience, min_delta
         self._best: float | None = None
         self._passes_without_improvement = 0
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Finds the phase, so that a wrong name raises an error before training."""
+        """Finds the phase and the mode, so that a wrong name raises an error before training."""
         self._phase_name = phase_to_monitor(run, self._phase_name).name
+        self._mode = self._monitor.known_mode_in(run)
+
+    @hookimpl
+    def on_epoch_start(self, run: Run) -> None:
+        """Checks the name of the value before the first epoch, when the rehearsal has found the names."""
+        self._monitor.check_name(run, [phase_to_monitor(run, self._phase_name)])
 
     @hookimpl
     def on_phase_end(self, phase: Phase) -> None:
         """Compares the value with the best so far."""
         if phase.name != self._phase_name:
             return
-        value = monitored_value(phase, self._monitor)
+        value = self._monitor.value_of(phase)
         margin = self._min_delta if self._mode == "min" else -self._min_delta
         if is_better(value if self._best is None else value + margin, self._best, self._mode):
             self._best, self._passes_without_improvement = value, 0
@@ -80,7 +87,7 @@ class EarlyStopping:
         if self._passes_without_improvement >= self._patience:
             outcome = "was NaN" if self._best is None else f"has not improved on {self._best:.6g}"
             duration = f"for {self._passes_without_improvement} passes in a row"
-            run.request_stop(f"the {self._monitor} of {self._phase_name} {outcome} {duration}")
+            run.request_stop(f"the {self._monitor.name} of {self._phase_name} {outcome} {duration}")
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best value and the number of passes without improvement."""

@@ -14,6 +14,8 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError
 
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
+
 
 class ExponentialMovingAverage:
     """Averages the weights over optimizer steps, and validates with the averaged weights.
@@ -23,8 +25,14 @@ class ExponentialMovingAverage:
     ``network.pth`` holds them. Training continues with the unaveraged weights. A checkpoint holds both:
     the unaveraged weights as the network, and the averages as the state of this hook.
 
+    The averages of a decay d span about the last 1 / (1 - d) steps. Choose it so that they span a small part of the
+    run: 0.9 for a few hundred steps, 0.99 for some thousands, 0.999 and more for tens of thousands. The first averages
+    span fewer steps: after n updates the decay is at most (1 + n) / (10 + n), so that they don't hold on to untrained
+    weights. Before the first step, validation uses the weights of the network.
+
     Source: https://docs.pytorch.org/docs/stable/optim.html#weight-averaging-swa-and-ema; Polyak and Juditsky,
-    Acceleration of Stochastic Approximation by Averaging, https://doi.org/10.1137/0330046
+    Acceleration of Stochastic Approximation by Averaging, https://doi.org/10.1137/0330046; for the first decays
+    https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage
 
     Example:
         >>> hook = ExponentialMovingAverage(0.999)
@@ -34,8 +42,7 @@ class ExponentialMovingAverage:
         """Sets the decay of the averages.
 
         Args:
-            decay: The weight of the old average at each step, between 0 and 1. With 0.999 an average spans about the
-                last thousand steps.
+            decay: The weight of the old average at each step, between 0 and 1; the first steps use a lower one.
             use_buffers: Whether to average buffers as well, such as the statistics of batch normalization. Otherwise
                 validation uses the averaged weights with the current buffers of the network.
 
@@ -53,8 +60,7 @@ class ExponentialMovingAverage:
     def on_run_start(self, run: Run) -> None:
         """Initializes the averages with the weights, or restores the averages of a checkpoint."""
         if self._averages is None or run is not self._run:
-            average = get_ema_multi_avg_fn(self._decay)  # type: ignore[no-untyped-call]
-            self._averages = AveragedModel(network_of(run), multi_avg_fn=average, use_buffers=self._use_buffers)
+            self._averages = AveragedModel(network_of(run), multi_avg_fn=self._average, use_buffers=self._use_buffers)
         if self._loaded_state:
             self._averages.load_state_dict(self._loaded_state)
             self._loaded_state = {}
@@ -96,7 +102,8 @@ class ExponentialMovingAverage:
 
     @contextmanager
     def _averages_in_network(self, run: Run) -> Iterator[None]:
-        if self._averages is None or run is not self._run:  # an evaluation uses the current weights
+        # An evaluation uses the current weights. Averages that have never been updated are untrained weights.
+        if self._averages is None or run is not self._run or self._updates == 0:
             yield
             return
         trained = self._averaged_tensors(network_of(run))
@@ -106,6 +113,16 @@ class ExponentialMovingAverage:
             yield
         finally:
             _copy(saved, trained)
+
+    @property
+    def _updates(self) -> int:
+        """The number of updates. PyTorch counts them on the host, so this doesn't synchronize with the device."""
+        return 0 if self._averages is None else int(self._averages.n_averaged)
+
+    def _average(self, averages: Tensors, weights: Tensors, updates: torch.Tensor | int) -> None:
+        done = self._updates  # and not `updates`, which is on the device of the averages
+        decay = min(self._decay, (1 + done) / (10 + done))
+        get_ema_multi_avg_fn(decay)(averages, weights, updates)  # type: ignore[no-untyped-call]
 
     def _averaged_tensors(self, network: torch.nn.Module) -> list[torch.Tensor]:
         return list(chain(network.parameters(), network.buffers()) if self._use_buffers else network.parameters())

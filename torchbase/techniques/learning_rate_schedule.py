@@ -8,12 +8,13 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from torchbase.engine.hookspecs import hookimpl
-from torchbase.engine.monitoring import monitored_value, phase_to_monitor
+from torchbase.engine.monitoring import Monitor, phase_to_monitor
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import optimizer_of
 from torchbase.errors import HookError
 from torchbase.intervals import Interval
+from torchbase.metrics.directions import Mode
 
 
 class LearningRateSchedule:
@@ -37,6 +38,7 @@ class LearningRateSchedule:
         every: str | Interval = "1ep",
         monitor: str | None = None,
         phase: str | None = None,
+        mode: Mode | None = None,
     ) -> None:
         """Sets the scheduler and its interval.
 
@@ -47,6 +49,8 @@ class LearningRateSchedule:
                 step takes several iterations.
             monitor: For ``ReduceLROnPlateau``, the name of the monitored value, an average or metric.
             phase: The name of the phase of the value. By default, the validation set that votes on the best network.
+            mode: Whether lower (``"min"``) or higher (``"max"``) is better, as in ``ReduceLROnPlateau``. It is known
+                for the loss and for metrics that declare it. For another value, pass it.
 
         Raises:
             IntervalError: If the interval is invalid, or is in seconds.
@@ -58,11 +62,17 @@ class LearningRateSchedule:
                 "LearningRateSchedule can monitor a value only at the end of epochs, but got "
                 f"every='{every}'. To fix, pass every='1ep'."
             )
-        self._make_scheduler, self._monitor, self._phase_name = make_scheduler, monitor, phase
+        self._make_scheduler, self._phase_name = make_scheduler, phase
+        self._monitor = None if monitor is None else Monitor("LearningRateSchedule", monitor, mode)
         self._scheduler: LRScheduler | None = None
         self._loaded_state: Mapping[str, Any] | None = None
         self._steps = 0
         self._value: float | None = None  # of the monitored phase, since the last step of the scheduler
+
+    @property
+    def unused_events(self) -> frozenset[str]:
+        """The event of a step, if the scheduler is stepped after epochs."""
+        return frozenset() if self._every.unit == "it" else frozenset({"run_optimizer_step"})
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
@@ -72,13 +82,19 @@ class LearningRateSchedule:
         optimizer = optimizer_of(run)
         if self._scheduler is None or self._scheduler.optimizer is not optimizer:
             restored_groups = [_values_of(group) for group in optimizer.param_groups]
-            self._scheduler = self._make(optimizer)
+            self._scheduler = self._make(optimizer, run)
             if self._loaded_state is not None:  # a new scheduler has set the rates of the first step
                 for group, values in zip(optimizer.param_groups, restored_groups, strict=True):
                     group.update(values)
         if self._loaded_state is not None:
             self._scheduler.load_state_dict(dict(self._loaded_state))
             self._loaded_state = None
+
+    @hookimpl
+    def on_epoch_start(self, run: Run) -> None:
+        """Checks the name of the value before the first epoch, when the rehearsal has found the names."""
+        if self._monitor is not None:
+            self._monitor.check_name(run, [phase_to_monitor(run, self._phase_name)])
 
     @hookimpl(wrapper=True)
     def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
@@ -96,7 +112,7 @@ class LearningRateSchedule:
     def on_phase_end(self, run: Run, phase: Phase) -> None:
         """Records the monitored value, except in an evaluation, which has no optimizer."""
         if self._monitor is not None and phase.name == self._phase_name and run.optimizer is not None:
-            self._value = monitored_value(phase, self._monitor)
+            self._value = self._monitor.value_of(phase)
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
@@ -128,19 +144,35 @@ class LearningRateSchedule:
         """
         self._loaded_state, self._steps, self._value = state["scheduler"], state["steps"], state["value"]
 
-    def _make(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    def _make(self, optimizer: torch.optim.Optimizer, run: Run) -> LRScheduler:
         scheduler = self._make_scheduler(optimizer)
         if not isinstance(scheduler, LRScheduler) or scheduler.optimizer is not optimizer:
             raise HookError(
                 "LearningRateSchedule expects a function that returns a torch.optim.lr_scheduler.LRScheduler of its "
                 f"argument, the optimizer, but the function returned {type(scheduler).__name__}."
             )
-        if isinstance(scheduler, ReduceLROnPlateau) != (self._monitor is not None):
+        monitor = None if self._monitor is None else self._monitor.name
+        if isinstance(scheduler, ReduceLROnPlateau) != (monitor is not None):
             raise HookError(
-                f"{type(scheduler).__name__} can't be used with monitor={self._monitor!r}. To fix, pass the name of "
+                f"{type(scheduler).__name__} can't be used with monitor={monitor!r}. To fix, pass the name of "
                 "the value that ReduceLROnPlateau monitors, e.g. monitor='loss'; other schedulers monitor no value."
             )
+        if self._monitor is not None and isinstance(scheduler, ReduceLROnPlateau):
+            _check_mode(scheduler, self._monitor, run)
         return scheduler
+
+
+def _check_mode(scheduler: ReduceLROnPlateau, monitor: Monitor, run: Run) -> None:
+    mode = monitor.mode_in(run)
+    if mode is None and scheduler.mode == "min":  # the default, perhaps by mistake
+        raise HookError(monitor.describe_unknown_mode(run))
+    if mode is not None and mode != scheduler.mode:
+        better = "lower" if mode == "min" else "higher"
+        raise HookError(
+            f"LearningRateSchedule monitors '{monitor.name}', of which {better} is better, but its "
+            f"{type(scheduler).__name__} has mode='{scheduler.mode}'. To fix, pass mode='{mode}' to "
+            f"{type(scheduler).__name__}."
+        )
 
 
 def _values_of(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,11 @@ class MixedPrecision:
         self._scaler: torch.amp.GradScaler | None = None
         self._loaded_state: Mapping[str, Any] = {}
 
+    @property
+    def unused_events(self) -> frozenset[str]:
+        """The events in which gradients are scaled, which bf16 doesn't need."""
+        return frozenset() if self._type is torch.float16 else frozenset({"run_backward", "should_step_optimizer"})
+
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Creates the gradient scaler for fp16."""
