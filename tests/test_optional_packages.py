@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+from tiny import TinySession, config_with
 
 from torchbase.errors import HookError
 from torchbase.hooks import MLflow, Wandb
@@ -28,3 +29,10 @@ def test_a_package_that_cannot_be_imported_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "json.tool", None)
     with pytest.raises(HookError, match=r"The package 'json' can't be imported: .*To fix, run: pip install"):
         load("json", "json.tool")
+
+
+def test_a_session_without_tensorboard_says_what_to_install(tmp_path, monkeypatch):
+    for module in ("tensorboard", "torch.utils.tensorboard", "torch.utils.tensorboard.summary"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(HookError, match=r"The package 'tensorboard' can't be imported: .*run: pip install tensorboard"):
+        TinySession(config_with(), tmp_path)()

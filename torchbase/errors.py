@@ -85,6 +85,18 @@ class CheckpointError(RunDirectoryError):
     """There is no complete checkpoint, or a checkpoint is damaged."""
 
 
+def describe_returned(value: object) -> str:
+    """Describes a return value by its type for an error message, and None by what it often comes from.
+
+    Args:
+        value: What a method of the user returned.
+    """
+    if value is None:
+        return "None, as a method without a return statement does"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
 def nearest_name(name: object, known: Iterable[str], similarity: float = 0.6) -> str | None:
     """Finds the known name that is most similar to an unknown name.
 

@@ -23,12 +23,13 @@ def check_installed(package: str, needed_by: str) -> None:
         )
 
 
-def load(package: str, module: str | None = None) -> ModuleType:
+def load(package: str, module: str | None = None, *, install: str | None = None) -> ModuleType:
     """Imports a package, or a module of it.
 
     Args:
         package: The name of the package.
         module: The full name of the module. By default the package itself.
+        install: What to install if it can't be imported. By default the extra of torchbase with its name.
 
     Returns:
         The module.
@@ -39,8 +40,10 @@ def load(package: str, module: str | None = None) -> ModuleType:
     try:
         return import_module(package if module is None else module)
     except ImportError as error:
-        raise HookError(f"The package '{package}' can't be imported: {error}. To fix, {_install(package)}.") from error
+        raise HookError(
+            f"The package '{package}' can't be imported: {error}. To fix, {_install(package, install)}."
+        ) from error
 
 
-def _install(package: str) -> str:
-    return f"run: pip install 'torchbase[{package}]'"
+def _install(package: str, install: str | None = None) -> str:
+    return f"run: pip install {install}" if install is not None else f"run: pip install 'torchbase[{package}]'"

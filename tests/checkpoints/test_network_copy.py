@@ -131,6 +131,36 @@ def test_a_network_goes_on_from_the_restored_state_as_from_the_first():
     assert different_values(*outputs) == []
 
 
+class MergesInEvaluation(nn.Module):
+    """Adds a product to its weights in evaluation mode, as LoRA does."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.added = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.is_merged = False
+
+    def train(self, mode=True):
+        with torch.no_grad():
+            if mode == self.is_merged:
+                self.base.weight.add_(self.added.weight, alpha=-1 if mode else 1)
+                self.is_merged = not mode
+        return super().train(mode)
+
+    def forward(self, x):
+        return self.base(x) + (0 if self.is_merged else x @ self.added.weight.T)
+
+
+@pytest.mark.parametrize("was_training", [True, False])
+def test_a_mode_is_restored_by_train_before_the_weights(was_training):
+    network = nn.Sequential(MergesInEvaluation()).train(was_training)
+    before = copy.deepcopy(network.state_dict())
+    saved = NetworkCopier(network).copy(with_trained_parameters=True)
+    network.train(not was_training)
+    saved.restore()
+    assert different_values(before, network.state_dict()) == []
+    assert network[0].is_merged != was_training
+
+
 def test_trained_parameters_are_copied_on_request():
     network = nn.Linear(2, 2)
     saved = NetworkCopier(network).copy(with_trained_parameters=True)
@@ -150,3 +180,4 @@ def test_parameters_without_values_yet_are_left_out():
     network(torch.randn(3, 4))
     saved.restore()
     assert network[0].weight.shape == (2, 4)
+    assert network[1].running_mean.shape == (2,)

@@ -179,7 +179,7 @@ def test_a_collate_function_that_does_not_return_a_dictionary_is_refused(num_wor
     loader = loader_of(plain_dataset(), collate=list, num_workers=num_workers)
     error = error_while_reading(loader)
     assert isinstance(error, DataError)
-    assert "dataloader_collate_function has to return a dictionary, but returned list" in str(error)
+    assert "dataloader_collate_function has to return a dictionary, but returned a list" in str(error)
 
 
 @pytest.mark.parametrize(("make_dataset", "collate"), KINDS, ids=["transform", "collate", "plain"])

@@ -422,7 +422,7 @@ def test_a_format_of_tables_is_refused():
 
 
 def test_a_collate_function_that_does_not_return_a_dictionary_is_refused():
-    with pytest.raises(DataError, match="dataloader_collate_function has to return a dictionary, but returned list"):
+    with pytest.raises(DataError, match="dataloader_collate_function has to return a dictionary, but returned a list"):
         list(loader_of(stream(), collate=lambda examples: examples))
 
 

@@ -1,9 +1,14 @@
 import time
+from fractions import Fraction
 
+import numpy as np
+import pytest
 import torch
 
+from torchbase import Phase, Run
 from torchbase.engine import iteration_values
-from torchbase.engine.iteration_values import MAXIMUM_ITERATIONS_IN_A_BLOCK, ValueBlock
+from torchbase.engine.iteration_values import MAXIMUM_ITERATIONS_IN_A_BLOCK, ValueBlock, check_is_number
+from torchbase.errors import StepError
 
 
 def test_values_of_all_types_are_read_with_their_iteration():
@@ -48,3 +53,42 @@ def test_a_block_is_due_when_its_first_value_is_old(monkeypatch):
 
 def test_an_empty_block_is_never_due():
     assert not ValueBlock().is_due()
+
+
+NO_NUMBERS = [
+    (None, "is None"),
+    ("0.5", "is str: '0.5'"),
+    ([0.5], r"is list: \[0\.5\]"),
+    (1 + 2j, r"is complex: \(1\+2j\)"),
+    (np.complex64(1), "is complex64: "),
+    (np.zeros((2, 3)), r"is ndarray of shape \(2, 3\), float64"),
+    (torch.zeros(2), r"is Tensor of shape \(2,\), torch.float32"),
+    (torch.zeros((), dtype=torch.complex64), r"is Tensor of shape \(\), torch.complex64"),
+]
+NUMBERS = [1, True, 0.5, Fraction(1, 2), np.float32(1), np.int64(1), np.bool_(True), np.array(1.0), torch.tensor(1)]
+
+
+@pytest.mark.parametrize(("value", "found"), NO_NUMBERS)
+def test_what_is_no_number_is_named_when_it_is_logged_and_when_it_is_read(value, found):
+    run = Run(training=Phase("training", [], is_training=True), max_epochs=1)
+    run.current_phase = run.training
+    if not (isinstance(value, torch.Tensor) and value.numel() == 1):  # a tensor is converted only when it is read
+        with pytest.raises(StepError, match=r"\(2,\)" if isinstance(value, torch.Tensor) else f"'mine' .*{found}"):
+            run.log("mine", value)
+    assert run.training.values == {}
+    with pytest.raises(StepError, match=f"The value 'mine'.*{found}"):
+        check_is_number("mine", value)
+    if not isinstance(value, str | np.complex64):  # of these, float makes a number
+        block = ValueBlock()
+        block.append(7, 1, 1, {"loss": 0.5, "mine": value, "other": torch.tensor(1.0)})
+        with pytest.raises(StepError, match=f"'mine' in iteration 7 has to be a number .*{found}"):
+            block.read()
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=repr)
+def test_numbers_of_every_type_are_read(value):
+    run = Run(training=Phase("training", [], is_training=True), max_epochs=1)
+    run.current_phase = run.training
+    run.log("mine", value)
+    run.training.store_values()
+    assert run.training.block.read()[0].values == {"mine": float(value)}

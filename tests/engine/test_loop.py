@@ -314,7 +314,10 @@ def test_an_error_is_passed_to_on_exception_and_has_a_note_on_where_it_was_raise
     with pytest.raises(KeyError, match="column") as caught:
         Engine(step, hooks=[Listener()]).run(run)
     assert errors == [caught.value]
-    assert caught.value.__notes__ == ["in training, epoch 2, after 1 mini-batches of this epoch"]
+    assert caught.value.__notes__ == [
+        "with mini-batch 2 of training, epoch 2: int",
+        "in training, epoch 2, after 1 mini-batches of this epoch",
+    ]
     assert run.current_phase is None
 
 

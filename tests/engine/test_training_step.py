@@ -103,7 +103,7 @@ def test_a_wrapper_wraps_the_forward_pass():
 @pytest.mark.parametrize(
     ("forward_pass", "message"),
     [
-        (lambda network, batch: network(batch["x"]), "forward_pass has to return a dictionary.*returned Tensor"),
+        (lambda network, batch: network(batch["x"]), "forward_pass has to return a dictionary.*returned a Tensor"),
         (lambda network, batch: {}, "loss_function requires 'y', but forward_pass returned nothing"),
         (
             lambda network, batch: {"yy": network(batch["x"])},
@@ -121,7 +121,7 @@ def test_invalid_outputs_are_refused(forward_pass, message):
     ("loss_function", "message"),
     [
         (lambda *, y: y.square(), r"shape \(3, 1\), torch.float32.*\.mean\(\)"),
-        (lambda *, y: 0.5, "returned float.*don't call .item"),
+        (lambda *, y: 0.5, "returned a float.*don't call .item"),
         (lambda *, y: y.sum().long(), r"shape \(\), torch.int64"),
         (lambda y, /: y.mean(), "'y' can't be passed by keyword"),
         (lambda *ys: ys[0].mean(), r"'\*ys' can't be passed by keyword"),

@@ -141,6 +141,60 @@ def test_the_names_of_the_logged_values_are_stored_on_the_phases(tmp_path):
     assert {names.of_epochs for names in seen} == {("drawn", "loss", "distance")}
 
 
+class SizedSession(TinySession):
+    """Has 9 samples for training and 10 for validation, in mini-batches of 4."""
+
+    training, valid = 9, 10
+
+    def init_datasets(self):
+        return make_dataset(self.training), ValidationDatasetsDict(
+            datasets=(make_dataset(self.valid),), only_for_demo=(False,), names=("valid",)
+        )
+
+
+def test_batch_normalization_of_a_single_sample_raises_before_training(tmp_path):
+    error = error_of(SizedSession, tmp_path, ValueError)
+    assert "more than 1 value per channel" in str(error)
+    assert (
+        "before training, with the last mini-batch of training: x: torch.float32 of shape (1, 3)" in error.__notes__[0]
+    )
+    assert "it is shorter than the others. To fix, choose a mini-batch size" in error.__notes__[0]
+
+
+def test_a_shorter_mini_batch_of_validation_is_tried(tmp_path):
+    class Wrong(SizedSession):
+        training = 8
+
+        def forward_pass(self, mini_batch):
+            if len(mini_batch["x"]) != 4:
+                raise ValueError("wrong")
+            return super().forward_pass(mini_batch)
+
+    error = error_of(Wrong, tmp_path, ValueError)
+    assert "with the last mini-batch of validation-valid: x: torch.float32 of shape (2, 3)" in error.__notes__[0]
+
+
+@pytest.mark.parametrize(("training", "passes"), [(8, 2), (10, 3), (3, 2)])
+def test_the_last_mini_batch_is_tried_if_it_is_shorter(tmp_path, training, passes):
+    class Counting(SizedSession):
+        valid, seen = 4, 0
+
+        def forward_pass(self, mini_batch):
+            self.seen += 1
+            return super().forward_pass(mini_batch)
+
+    class Stop:
+        @hookimpl
+        def on_epoch_start(self, run):
+            run.request_stop("for the test")
+
+    Counting.training = training
+    session = Counting(CONFIG, tmp_path)
+    session.register(Stop())
+    session()
+    assert session.seen == passes
+
+
 ALL = ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias", "layers.3.weight", "layers.3.bias"]
 HEAD = ["layers.3.weight", "layers.3.bias"]
 

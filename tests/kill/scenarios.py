@@ -23,6 +23,7 @@ from torchbase.hooks import (
     GradientClipping,
     LearningRateSchedule,
     MixedPrecision,
+    Unfreeze,
 )
 
 CONFIG = {
@@ -133,6 +134,42 @@ class MomentumSession(KilledSession):
 
     def init_network(self):
         return MomentumNetwork(self.config_network["dropout"])
+
+
+class TeacherNetwork(TinyNetwork):
+    """A network with a frozen part in evaluation mode, which has dropout and batch normalization."""
+
+    def __init__(self, dropout):
+        super().__init__(dropout)
+        self.teacher = TinyNetwork(0.5).requires_grad_(False).eval()
+
+    def forward(self, x):
+        return super().forward(x) + self.teacher(x)
+
+
+class LazyNetwork(torch.nn.Sequential):
+    """A network whose modules find their number of inputs in the first forward pass."""
+
+    def __init__(self, dropout):
+        nn = torch.nn
+        super().__init__(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.Dropout(dropout), nn.LazyLinear(1), nn.Flatten(0))
+
+
+TeacherNetwork.__name__ = LazyNetwork.__name__ = "TinyNetwork"
+
+
+class TeacherSession(KilledSession):
+    """The same with a frozen teacher."""
+
+    def init_network(self):
+        return TeacherNetwork(self.config_network["dropout"])
+
+
+class LazySession(KilledSession):
+    """The same with lazy modules."""
+
+    def init_network(self):
+        return LazyNetwork(self.config_network["dropout"])
 
 
 class GroupsSession(KilledSession):
@@ -297,5 +334,8 @@ SCENARIOS = {
     "a loader of torch": Scenario((0,), kind=StockLoaderSession),
     "a loader of torch, 2 workers": Scenario((2,), kind=StockLoaderSession),
     "a momentum encoder": Scenario((0,), kind=MomentumSession),
+    "a frozen teacher": Scenario((0,), kind=TeacherSession),
+    "a teacher that is unfrozen": Scenario((0,), TeacherSession, (Schedule, partial(Unfreeze, "teacher.*.3.*", "1ep"))),
+    "a lazy network": Scenario((0, 2), LazySession, (Schedule, partial(ExponentialMovingAverage, 0.9))),
     "parameter groups": Scenario((0,), kind=GroupsSession, hooks=()),
 }

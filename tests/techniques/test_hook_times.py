@@ -98,7 +98,7 @@ def test_real_time_is_measured(caplog):
 def test_the_table_is_in_the_run_directory_and_training_is_unchanged(tmp_path):
     session = check_resumes_exactly(tmp_path, lambda: [HookTimes()])
     rows = rows_of(Path(session.run_dir, "hook_times.txt").read_text(encoding="utf-8"))
-    assert rows["training_step", "run_forward"][0] == 10 + 2 * (3 + 2) + 3  # training, validation, rehearsal
+    assert rows["training_step", "run_forward"][0] == 10 + 2 * (3 + 2) + 3 * 2  # training, validation, rehearsal
     assert rows["training_step", "run_optimizer_step"][0] == 10
     assert rows["checkpoint", "on_iteration_end"][0] == 20
     assert not any(hook == "hook_times" for hook, _ in rows)

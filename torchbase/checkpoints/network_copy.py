@@ -7,43 +7,47 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
+from torchbase.engine.modes import modes_of, restore_modes
+
 
 @dataclass(frozen=True)
 class NetworkCopy:
     """The state of a network at one moment.
 
     Attributes:
-        modes: Each module and whether it was in training mode.
+        modes: By module, whether it was in training mode.
         buffers: The module, the name, the buffer and a copy of its values.
+        lazy_buffers: The module and the name of each buffer of a lazy module that had no values when `NetworkCopier`
+            was made.
         parameters: By name, the parameter and a copy of its values.
         extra_states: Each module that has an extra state, and a copy of it.
         empty_buffers: The module and the name of each buffer that was None when `NetworkCopier` was made.
     """
 
-    modes: list[tuple[torch.nn.Module, bool]]
+    modes: dict[torch.nn.Module, bool]
     buffers: list[tuple[torch.nn.Module, str, torch.Tensor, torch.Tensor]]
+    lazy_buffers: frozenset[tuple[torch.nn.Module, str]]
     parameters: dict[str, tuple[torch.nn.Parameter, torch.Tensor]]
     extra_states: list[tuple[torch.nn.Module, Any]]
     empty_buffers: frozenset[tuple[torch.nn.Module, str]]
 
     def restore(self) -> None:
         """Gives the network its former state, in place; it can be called several times."""
+        restore_modes(self.modes)  # first, since train() of a module may change parameters: LoRA merges them
         with torch.no_grad():
             self._restore_buffers()
             for parameter, former in self.parameters.values():
                 parameter.copy_(former)
         for module, state in self.extra_states:
             module.set_extra_state(copy.deepcopy(state))
-        for module, is_training in self.modes:
-            module.training = is_training
 
     def changed_parameters(self) -> list[str]:
         """Returns the names of the copied parameters whose values differ now, in a bit at least."""
         return [name for name, (parameter, former) in self.parameters.items() if not _same_bits(parameter, former)]
 
     def _restore_buffers(self) -> None:
-        known = {(module, name) for module, name, _, _ in self.buffers}
-        for module, _ in self.modes:
+        known = self.lazy_buffers.union((module, name) for module, name, _, _ in self.buffers)
+        for module in self.modes:
             for name in [name for name, _ in module.named_buffers(recurse=False) if (module, name) not in known]:
                 if (module, name) in self.empty_buffers:
                     setattr(module, name, None)
@@ -73,6 +77,12 @@ class NetworkCopier:
         self._empty_buffers = frozenset(
             (module, name) for module in network.modules() for name in dir(module) if is_empty_buffer(module, name)
         )
+        self._lazy_buffers = frozenset(
+            (module, name)
+            for module in network.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+            if is_lazy(buffer)
+        )
 
     def copy(self, with_trained_parameters: bool = False) -> NetworkCopy:
         """Copies the state as it is now.
@@ -81,17 +91,19 @@ class NetworkCopier:
             with_trained_parameters: Whether the parameters that require a gradient are copied, too.
 
         Returns:
-            The copy. Parameters of lazy modules that have no values yet are left out.
+            The copy. Parameters and buffers of lazy modules that have no values yet are left out.
         """
-        modules = list(self._network.modules())
+        modes = modes_of(self._network)
+        modules = list(modes)
         return NetworkCopy(
-            modes=[(module, module.training) for module in modules],
+            modes=modes,
             buffers=[
                 (module, name, buffer, buffer.detach().clone())
                 for module in modules
                 for name, buffer in module.named_buffers(recurse=False)
                 if not is_lazy(buffer)
             ],
+            lazy_buffers=self._lazy_buffers,
             parameters={
                 name: (parameter, parameter.detach().clone())
                 for name, parameter in self._network.named_parameters()

@@ -71,6 +71,24 @@ class MiniBatchLoader:
         """Returns the first mini-batch of the first epoch, read in the current process."""
         return self.read(epoch=1, position=0)[1]
 
+    def shorter_last_mini_batch(self) -> tuple[int, Any] | None:
+        """Reads the last mini-batch of the first epoch in the current process, if it has fewer samples than the others.
+
+        Returns:
+            Its position in the epoch, and the mini-batch; None if it isn't shorter.
+        """
+        position = len(self) - 1
+        return (position, self.read(1, position)[1]) if self._order.has_shorter_last else None
+
+    def rows_of(self, epoch: int, position: int) -> list[int]:
+        """Returns the positions in the dataset of the samples of a mini-batch. Nothing is read.
+
+        Args:
+            epoch: The epoch; the first is 1.
+            position: The position of the mini-batch in the epoch; the first is 0.
+        """
+        return next(self._order.mini_batches(epoch, position)).rows
+
     def read(self, epoch: int, position: int) -> tuple[list[int], Any]:
         """Reads a single mini-batch in the current process. It equals the mini-batch of an iteration over the epoch.
 

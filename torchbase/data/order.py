@@ -71,6 +71,11 @@ class EpochOrder:
         """The number of mini-batches in an epoch."""
         return -(-self.number_of_rows // self.mini_batch_size)
 
+    @property
+    def has_shorter_last(self) -> bool:
+        """Whether the last of several mini-batches of an epoch has fewer samples than the others."""
+        return len(self) > 1 and self.number_of_rows % self.mini_batch_size > 0
+
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[MiniBatchIndices]:
         """Yields the samples of the mini-batches of an epoch, or the share of this process.
 

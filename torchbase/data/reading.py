@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as IndexedDataset
 
-from torchbase.errors import DataError
+from torchbase.errors import DataError, describe_returned
 
 Collate = Callable[[list[Any]], dict[str, Any]]
 
@@ -107,7 +107,7 @@ def call_collate(collate: Collate, samples: list[Any]) -> Mapping[str, Any]:
     batch = collate(samples)
     if not isinstance(batch, Mapping):
         raise DataError(
-            f"dataloader_collate_function has to return a dictionary, but returned {type(batch).__name__}. "
+            f"dataloader_collate_function has to return a dictionary, but returned {describe_returned(batch)}. "
             'To fix, return the columns by name, e.g. {"image": images, "label": labels}.'
         )
     return batch

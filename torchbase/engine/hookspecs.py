@@ -172,7 +172,7 @@ def run_forward(run: Run, phase: Phase, batch: Any) -> torch.Tensor:  # type: ig
     """Computes the loss of a mini-batch.
 
     `TrainingStep` implements it by calling ``forward_pass`` and ``loss_function`` of the session. Wrap it for autocast.
-    `Rehearsal` fires it once per phase before training, after all other hooks of `on_run_start`.
+    `Rehearsal` fires it once or twice per phase before training, after all other hooks of `on_run_start`.
 
     Args:
         run: The run.

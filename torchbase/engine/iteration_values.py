@@ -9,7 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+
+from torchbase.errors import StepError
 
 MAXIMUM_ITERATIONS_IN_A_BLOCK = 64
 MAXIMUM_SECONDS_IN_A_BLOCK = 1.0
@@ -66,20 +69,54 @@ class ValueBlock:
             One entry per iteration, in order.
         """
         rows, self._rows = self._rows, []
-        tensors = [value for row in rows for value in row[3].values() if isinstance(value, torch.Tensor)]
-        numbers = iter(_read_scalars(tensors))
-        return [
-            IterationValues(
-                iteration,
-                mini_batch,
-                samples,
-                {
-                    name: next(numbers) if isinstance(value, torch.Tensor) else float(value)
-                    for name, value in values.items()
-                },
-            )
-            for iteration, mini_batch, samples, values in rows
-        ]
+        try:
+            return _read(rows)
+        except (TypeError, ValueError, RuntimeError):
+            for iteration, _, _, values in rows:
+                for name, value in values.items():
+                    check_is_number(name, value, f" in iteration {iteration}")
+            raise
+
+
+def check_is_number(name: str, value: object, when: str = "") -> None:
+    """Refuses a logged value that is no number.
+
+    Args:
+        name: The name of the value.
+        value: The value.
+        when: When it was logged, for the message, with a space before it.
+
+    Raises:
+        StepError: If it isn't a real number, or a tensor or array of shape () with one.
+    """
+    if isinstance(value, torch.Tensor | np.ndarray):
+        is_number = value.ndim == 0 and "complex" not in str(value.dtype)
+        found = f"{type(value).__name__} of shape {tuple(value.shape)}, {value.dtype}"
+    else:
+        is_number = hasattr(type(value), "__float__") and not isinstance(value, np.complexfloating)
+        found = "None" if value is None else f"{type(value).__name__}: {value!r:.80}"
+    if not is_number:
+        raise StepError(
+            f"The value '{name}'{when} has to be a number or a tensor of shape (), but is {found}. To fix, log a "
+            "number, for example a mean, and return one from get_loss_value if you override it."
+        )
+
+
+def _read(rows: Sequence[tuple[int, int, int, dict[str, torch.Tensor | float]]]) -> list[IterationValues]:
+    tensors = [value for row in rows for value in row[3].values() if isinstance(value, torch.Tensor)]
+    numbers = iter(_read_scalars(tensors))
+    return [
+        IterationValues(
+            iteration,
+            mini_batch,
+            samples,
+            {
+                name: next(numbers) if isinstance(value, torch.Tensor) else float(value)
+                for name, value in values.items()
+            },
+        )
+        for iteration, mini_batch, samples, values in rows
+    ]
 
 
 def _read_scalars(tensors: Sequence[torch.Tensor]) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.logging_errors import LoggingErrorPolicy, LoggingErrors
+from torchbase.engine.mini_batch_notes import add_note, rows_of
 from torchbase.engine.phase import Phase
 from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
@@ -205,11 +206,17 @@ class _PhaseLoop:
             if run.random_states is not None:  # as late as possible: creating the iterator may have drawn from them
                 restore_streams(run.random_states, run.device)
                 run.random_states = None
-            call.on_iteration_start(run=run, phase=phase, batch=batch)
-            call.run_iteration(run=run, phase=phase, batch=batch)
-            progress.iterations += 1
-            progress.mini_batches += 1
-            call.on_iteration_end(run=run, phase=phase)
+            position = progress.mini_batches
+            try:
+                call.on_iteration_start(run=run, phase=phase, batch=batch)
+                call.run_iteration(run=run, phase=phase, batch=batch)
+                progress.iterations += 1
+                progress.mini_batches += 1
+                call.on_iteration_end(run=run, phase=phase)
+            except Exception as error:
+                place = f"with mini-batch {position + 1} of {phase.name}, epoch {run.epoch}"
+                add_note(error, place, batch, rows_of(phase.loader, run.epoch, position))
+                raise
             phase.store_values()
             phase.outputs = phase.loss = None  # so that their memory is free before the next forward pass
             if block.is_due():

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 import torch
 
+from torchbase.engine.iteration_values import check_is_number
 from torchbase.engine.logged_names import LoggedNames, Owner
 from torchbase.engine.logging_errors import LoggingErrors
+from torchbase.engine.modes import frozen_in_eval
 from torchbase.engine.optimizer_groups import GroupValues, values_of_groups
 from torchbase.engine.phase import Phase, Progress
 from torchbase.errors import HookError, StepError
@@ -78,6 +80,8 @@ class Run:
             changed them. A resumed run compares them, to see which were changed in the code or the config.
         hooks_changed_by_forward: The names of the hooks whose state ``forward_pass`` changes, such as a queue or a
             replay buffer. The rehearsal finds them.
+        frozen_in_eval: The modules of the network that were frozen and in evaluation mode when the run was created.
+            They stay in evaluation mode in training, as long as they are frozen.
         logged_names: The names of the values that hooks and ``forward_pass`` log.
         logging_errors: How errors of logging backends are handled. The engine sets it.
         hooks: The registered hooks by name, in the order in which they are called. The engine sets it.
@@ -105,6 +109,7 @@ class Run:
     random_states: RandomStates | None = None
     groups_as_built: tuple[GroupValues, ...] = field(init=False, repr=False)
     hooks_changed_by_forward: tuple[str, ...] = ()
+    frozen_in_eval: tuple[torch.nn.Module, ...] = field(init=False, repr=False)
     logged_names: LoggedNames = field(default_factory=LoggedNames, repr=False)
     logging_errors: LoggingErrors = field(default_factory=lambda: LoggingErrors("raise"), repr=False)
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -113,8 +118,9 @@ class Run:
     fired_events: Set[str] = field(default_factory=frozenset, repr=False)
 
     def __post_init__(self) -> None:
-        """Copies the values of the optimizer's parameter groups."""
+        """Copies the values of the optimizer's parameter groups, and finds what stays in evaluation mode."""
         self.groups_as_built = () if self.optimizer is None else tuple(values_of_groups(self.optimizer))
+        self.frozen_in_eval = () if self.network is None else frozen_in_eval(self.network)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -171,8 +177,8 @@ class Run:
             value: A number, or a tensor with one element.
 
         Raises:
-            StepError: If a tensor doesn't have exactly one element. If the name is that of the loss, of a part of it,
-                of a metric, or of a value that another hook logs.
+            StepError: If the value isn't a number, or a tensor doesn't have exactly one element. If the name is that of
+                the loss, of a part of it, of a metric, or of a value that another hook logs.
         """
         frame = inspect.currentframe()
         caller = None if frame is None else frame.f_back
@@ -196,6 +202,8 @@ class Run:
                     f"{tuple(value.shape)}. To fix, reduce it first, for example with .mean()."
                 )
             value = value.detach().reshape(()).clone()
+        elif type(value) not in (float, int):
+            check_is_number(name, value)
         if self.current_phase is not None:
             self.logged_names.log(name, owner, self.current_phase.values, self.metrics)
             self.current_phase.values[name] = value

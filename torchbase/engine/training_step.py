@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from torchbase.engine.closures import check_steps_without_closure
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.modes import set_mode
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
-from torchbase.errors import StepError, did_you_mean
+from torchbase.errors import StepError, describe_returned, did_you_mean
 from torchbase.metrics.selection import NAME_OF_THE_LOSS
 
 ForwardPass = Callable[[Any], Mapping[str, Any]]
@@ -45,9 +47,14 @@ class TrainingStep:
         self._infer_mini_batch_size = infer_mini_batch_size
 
     @hookimpl
+    def on_run_start(self, run: Run) -> None:
+        """Checks that the optimizer can be stepped."""
+        check_steps_without_closure(run, self.name)
+
+    @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
-        """Switches the network to training or evaluation mode."""
-        network_of(run).train(phase.is_training)
+        """Switches the network to training or evaluation mode; ``run.frozen_in_eval`` stays in evaluation mode."""
+        set_mode(network_of(run), phase.is_training, run.frozen_in_eval)
 
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:
@@ -65,8 +72,8 @@ class TrainingStep:
         outputs = self._forward_pass(batch)
         if not isinstance(outputs, Mapping):
             raise StepError(
-                f"forward_pass has to return a dictionary of outputs by name, but returned {type(outputs).__name__}. "
-                'To fix, return e.g. {"output": output, "target": target}.'
+                "forward_pass has to return a dictionary of outputs by name, but returned "
+                f'{describe_returned(outputs)}. To fix, return e.g. {{"output": output, "target": target}}.'
             )
         whole, parts = split_loss(self._compute_loss(outputs))
         loss = check_loss(whole, phase.is_training)
@@ -231,8 +238,8 @@ def check_loss(loss: object, is_training: bool) -> torch.Tensor:
     """
     if not isinstance(loss, torch.Tensor):
         raise StepError(
-            f"loss_function has to return a tensor of shape (), but returned {type(loss).__name__}. "
-            "To fix, don't call .item() or float() on the loss."
+            f"loss_function has to return a tensor of shape (), but returned {describe_returned(loss)}. To fix, return "
+            "the loss, and don't call .item() or float() on it."
         )
     if loss.dim() != 0 or not loss.is_floating_point():
         raise StepError(

@@ -1,21 +1,25 @@
-"""Tries one mini-batch of each phase before training, to find errors early."""
+"""Tries mini-batches of each phase before training, to find errors early."""
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Any
 
 import torch
 
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
 from torchbase.data.faults import ExplainingLoader
-from torchbase.data.seeded_loader import SeededLoader
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.iteration_values import check_is_number
+from torchbase.engine.mini_batch_notes import add_note
+from torchbase.engine.modes import set_mode
 from torchbase.engine.optimizer_parameters import parameters_not_held
-from torchbase.engine.phase import Phase, SeekableLoader, ValueNames
+from torchbase.engine.phase import Phase, ValueNames
+from torchbase.engine.preview import mini_batches_to_try
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
+from torchbase.errors import StepError, describe_returned
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import isolate_rng, seed_streams
@@ -23,21 +27,19 @@ from torchbase.randomness import isolate_rng, seed_streams
 logger = logging.getLogger("torchbase")
 
 NAMES_SHOWN = 5
-
-
-@runtime_checkable
-class PreviewLoader(Protocol):
-    """A loader that can read one mini-batch without starting its workers."""
-
-    def first_mini_batch(self) -> Any:
-        """Returns the first mini-batch of the first epoch."""
+SHORTER = (
+    "; it is shorter than the others. To fix, choose a mini-batch size that leaves another remainder, or make the code "
+    "work with fewer samples"
+)
 
 
 class Rehearsal:
-    """Tries the first mini-batch of each phase before training, to find errors early.
+    """Tries the first and a shorter last mini-batch of each phase before training, to find errors early.
 
-    The mini-batch passes through ``forward_pass``, the loss and the metrics; the weights don't change. The names of the
-    logged values are stored on each phase (``phase.value_names``).
+    A mini-batch passes through ``forward_pass``, the loss and the metrics; the weights don't change. The names of the
+    values that the first one logs are stored on each phase (``phase.value_names``). The last mini-batch of an epoch is
+    tried if a dataset has a remainder: batch normalization, for one, can't train on a single sample. That of a stream,
+    or of another loader, isn't known before.
 
     The random streams, the state of the network (parameters, buffers, extra state, modes) and the states of hooks are
     restored. Other state that ``forward_pass`` changes, such as an attribute of the session, stays changed. To disable
@@ -65,10 +67,10 @@ class Rehearsal:
             for phase in run.phases:
                 if run.randomness is not None:
                     seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)
-                for batch in _first_mini_batch(phase):
+                for position, batch in mini_batches_to_try(phase.loader):
                     seen[phase.name] = set(batch) if isinstance(batch, Mapping) else set()
                     with forward_undone(network_of(run)) as before:
-                        self._rehearse(run, phase, batch, seen["training"] - seen[phase.name])
+                        self._rehearse(run, phase, position, batch, seen["training"] - seen[phase.name])
                         changed.update(dict.fromkeys(before.changed_parameters()))
         _warn_of_changed_parameters(run, changed)
 
@@ -82,26 +84,40 @@ class Rehearsal:
             self._reported.update(missing)
             _warn_of_parameters_not_held(missing)
 
-    def _rehearse(self, run: Run, phase: Phase, batch: Any, missing: set[str]) -> None:
+    def _rehearse(self, run: Run, phase: Phase, position: int, batch: Any, missing: set[str]) -> None:
         run.current_phase = phase
-        network_of(run).train(phase.is_training)
+        set_mode(network_of(run), phase.is_training, run.frozen_in_eval)
         try:
             with torch.set_grad_enabled(phase.is_training):
                 run.call.run_forward(run=run, phase=phase, batch=batch)
+            _check_values(phase)
             of_iteration = of_epoch = tuple(phase.values)
             if run.metrics is not None and phase.outputs is not None:
                 iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase)
                 of_iteration, of_epoch = (*of_iteration, *iteration_metrics), (*of_epoch, *epoch_metrics)
-            phase.value_names = ValueNames(of_iteration, of_epoch)
+            if position == 0:
+                phase.value_names = ValueNames(of_iteration, of_epoch)
         except Exception as error:
             difference = f"; training also has {sorted(missing)}" if missing else ""
-            error.add_note(f"before training, with the first mini-batch of {phase.name}: {describe(batch)}{difference}")
+            which, remainder = ("first", "") if position == 0 else ("last", SHORTER)
+            place = f"before training, with the {which} mini-batch of {phase.name}"
+            add_note(error, place, batch, more=difference + remainder)
             if isinstance(phase.loader, ExplainingLoader):
-                phase.loader.explain(error, 1, 0)
+                phase.loader.explain(error, 1, position)
             raise
         finally:
             run.current_phase = phase.outputs = phase.loss = None
             phase.values = {}
+
+
+def _check_values(phase: Phase) -> None:
+    for name, value in phase.values.items():
+        check_is_number(name, value)
+    if not isinstance(phase.samples, Integral | torch.Tensor):
+        raise StepError(
+            "infer_mini_batch_size has to return the number of samples in a mini-batch, an int, but returned "
+            f"{describe_returned(phase.samples)}."
+        )
 
 
 def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
@@ -137,37 +153,3 @@ def _rehearse_metrics(metrics: SelectedMetrics, phase: Phase) -> tuple[Mapping[s
         epoch = metrics.begin_epoch()
         iteration_metrics = epoch.measure(outputs, metrics.on_host(outputs), phase.samples)
         return iteration_metrics, epoch.compute()[0]
-
-
-def describe(batch: Any) -> str:
-    """Describes a mini-batch for a message.
-
-    Args:
-        batch: A mini-batch.
-
-    Returns:
-        A text with the name, type and shape of each column.
-    """
-    if not isinstance(batch, Mapping):
-        return type(batch).__name__
-    return ", ".join(f"{name}: {_describe_column(values)}" for name, values in batch.items()) or "no columns"
-
-
-def _describe_column(values: Any) -> str:
-    if isinstance(values, torch.Tensor):
-        return f"{values.dtype} of shape {tuple(values.shape)}"
-    if isinstance(values, list):
-        return f"list of {len(values)} {type(values[0]).__name__ if values else 'objects'}"
-    return type(values).__name__
-
-
-def _first_mini_batch(phase: Phase) -> Iterator[Any]:
-    loader = phase.loader
-    if isinstance(loader, PreviewLoader):
-        yield loader.first_mini_batch()
-    elif isinstance(loader, SeededLoader) and loader.is_iterator:
-        return
-    elif isinstance(loader, SeekableLoader):
-        yield from islice(loader.mini_batches(1, 0), 1)
-    elif iter(loader) is not loader:  # an iterator would lose its first mini-batch
-        yield from islice(loader, 1)

@@ -28,6 +28,7 @@ from torchbase.logging_backends.records import (
     Scalars,
     Text,
 )
+from torchbase.optional_packages import load
 
 logger = logging.getLogger("torchbase")
 
@@ -52,7 +53,7 @@ class TensorBoard(FileBackend[EventFile]):
     def on_run_start(self, run: Run) -> None:
         """Imports TensorBoard before the thread starts; the thread removes what will be recorded again."""
         if run.run_directory is not None:
-            import torch.utils.tensorboard.summary  # noqa: F401
+            load("tensorboard", "torch.utils.tensorboard.summary", install="tensorboard")
         super().on_run_start(run)
 
     @hookimpl

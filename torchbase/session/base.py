@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
@@ -20,13 +20,18 @@ from torchbase.randomness import Randomness, isolate_rng, streams_to_itself
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session.closing import SessionClosing
+from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
 
+if TYPE_CHECKING:
+    from torchbase.run_directory.config import Config
+
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
-    | {"_run_directory", "_run", "_dataloaders", "_datasets", "_metrics", "_evaluated", "_was_called", "_is_training"}
+    | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
+    | {"_was_called", "_is_training"}
 )
 
 
@@ -46,6 +51,10 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         engine: The engine that runs the epochs.
         run_dir: The path of the run directory.
     """
+
+    config_data: dict[str, Any] = set_by_constructor()
+    run_dir: str = set_by_constructor()
+    _config: "Config" = set_by_constructor()
 
     def __init__(
         self,
@@ -246,7 +255,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             for name in self.datasets_valid_dict
         )
         run = Run(
-            training=Phase("training", self._seeded(self.dataloader_train, "training"), is_training=True),
+            training=Phase("training", self._training_loader, is_training=True),
             max_epochs=self.config_session.num_epochs,
             validation=validation,
             network=self.network,

@@ -12,7 +12,7 @@ from torchbase.data.seeded_loader import SeededLoader, reason_against_exactness
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.engine.optimizer_parameters import held_parameters
 from torchbase.engine.phase import SeekableLoader
-from torchbase.errors import ConfigError, DataError, StepError
+from torchbase.errors import ConfigError, DataError, StepError, describe_returned
 from torchbase.hooks import LearningRateSchedule
 from torchbase.randomness import Randomness
 
@@ -59,7 +59,7 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
     from datasets import Dataset, IterableDataset
 
     if not isinstance(returned, tuple | list) or len(returned) != 2:
-        found = f"{len(returned)} things" if isinstance(returned, tuple | list) else type(returned).__name__
+        found = f"{len(returned)} things" if isinstance(returned, tuple | list) else describe_returned(returned)
         raise DataError(
             "init_datasets has to return two things, the training set and a ValidationDatasetsDict, but returned "
             f"{found}."
@@ -67,15 +67,15 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
     training, validation = returned
     if not isinstance(training, Dataset | IterableDataset):
         raise DataError(
-            "The training set has to be a datasets.Dataset or a datasets.IterableDataset, and init_datasets returned a "
-            f"{type(training).__name__}. To fix, make one, e.g. with datasets.Dataset.from_dict(...)."
+            "The training set has to be a datasets.Dataset or a datasets.IterableDataset, and init_datasets returned "
+            f"{describe_returned(training)}. To fix, make one, e.g. with datasets.Dataset.from_dict(...)."
         )
     if isinstance(training, Dataset) and len(training) == 0:
         raise DataError("The training set is empty. To fix, check how init_datasets reads or splits it.")
     if not isinstance(validation, ValidationDatasetsDict):
         raise DataError(
-            f"The validation sets have to be a ValidationDatasetsDict, and init_datasets returned a "
-            f"{type(validation).__name__}. To fix, return "
+            "The validation sets have to be a ValidationDatasetsDict, and init_datasets returned "
+            f"{describe_returned(validation)}. To fix, return "
             'ValidationDatasetsDict(datasets=(valid,), only_for_demo=(False,), names=("valid",)).'
         )
     return training, validation
@@ -96,7 +96,7 @@ def check_network(network: object, architecture: str) -> torch.nn.Module:
         ConfigError: If its class has another name.
     """
     if inspect.isclass(network) or not isinstance(network, torch.nn.Module):
-        found = f"the class {network.__name__}" if inspect.isclass(network) else f"a {type(network).__name__}"
+        found = f"the class {network.__name__}" if inspect.isclass(network) else describe_returned(network)
         raise StepError(f"init_network has to return an instance of torch.nn.Module, but returned {found}.")
     if type(network).__name__ != architecture:
         raise ConfigError(
@@ -121,7 +121,7 @@ def check_optimizer(optimizer: object, network: torch.nn.Module) -> torch.optim.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise StepError(
-            f"init_optimizer has to return a torch.optim.Optimizer, but returned a {type(optimizer).__name__}."
+            f"init_optimizer has to return a torch.optim.Optimizer, but returned {describe_returned(optimizer)}."
         )
     held = held_parameters(optimizer)
     of_network = {id(parameter) for parameter in network.parameters()}
@@ -184,7 +184,7 @@ def check_dataloaders(returned: object, validation: ValidationDatasetsDict) -> t
             return returned[0], returned[1]
         found = f"loaders for {sorted(returned[1])}"
     else:
-        found = type(returned).__name__
+        found = describe_returned(returned)
     raise DataError(
         "init_dataloaders has to return the training loader and a dictionary with a loader for each of the validation "
         f"sets {sorted(validation)}, but returned {found}."

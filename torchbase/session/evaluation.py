@@ -10,6 +10,8 @@ from torchbase import hooks as standard
 from torchbase.checkpoints.network_loading import load_network
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.loop import Engine
+from torchbase.engine.mini_batch_notes import add_note, rows_of
+from torchbase.engine.modes import modes_restored
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
@@ -18,6 +20,8 @@ from torchbase.files.tensors import check_tensors, read_tensors
 from torchbase.randomness import isolate_rng, streams_to_itself
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
+from torchbase.session.constructor import set_by_constructor
+from torchbase.session.lazy_modules import materialize
 from torchbase.session.parts import SessionParts
 
 if TYPE_CHECKING:
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
 class SessionEvaluation(SessionParts):
     """Evaluation and prediction, for a session that has trained or has only opened a run directory."""
 
-    engine: Engine
-    _run_directory: RunDirectory
+    engine: Engine = set_by_constructor()
+    _run_directory: RunDirectory = set_by_constructor()
     _evaluated: Run | None = None  # receives the values logged meanwhile
 
     def load_best_network(self) -> None:
@@ -125,10 +129,15 @@ class SessionEvaluation(SessionParts):
         )  # receives the values that forward_pass logs, and is discarded
         run = Run(training=Phase("training", (), is_training=True), max_epochs=1, current_phase=phase)
         try:
-            for batch in loader:
-                # Left before the yield, so the caller finds the network's mode and the random streams restored.
+            for position, batch in enumerate(loader):
+                # Left before the yield, so the caller finds the modes of the network and the random streams restored.
                 with self._evaluating(run), torch.no_grad():
-                    outputs = self.forward_pass(batch)
+                    try:
+                        outputs = self.forward_pass(batch)
+                    except Exception as error:
+                        place = f"with mini-batch {position + 1} of the prediction"
+                        add_note(error, place, batch, rows_of(loader, 1, position))
+                        raise
                 yield self.infer_mini_batch_size(batch), outputs
         finally:
             end_workers([loader])
@@ -140,17 +149,24 @@ class SessionEvaluation(SessionParts):
         run: Run | None = vars(self).get("_run")
         return max(1, run.epoch) if run is not None else 1
 
+    def _materialize(self, network: torch.nn.Module) -> None:
+        training = Phase("training", self._training_loader, is_training=True)
+        self.network = network  # until it is built, since forward_pass uses it
+        try:
+            with self._evaluating(Run(training, max_epochs=1, current_phase=training)):
+                materialize(network, self.forward_pass, training.loader)
+        finally:
+            del self.network
+
     @contextmanager
     def _evaluating(self, run: Run) -> Iterator[None]:
-        with streams_to_itself(), isolate_rng(self.device):
-            was_training, run_before = self.network.training, self._evaluated
+        with streams_to_itself(), isolate_rng(self.device), modes_restored(self.network):
+            run_before, self._evaluated = self._evaluated, run
             self.network.eval()
-            self._evaluated = run
             try:
                 yield
             finally:
                 self._evaluated = run_before
-                self.network.train(was_training)
 
 
 def _runs_part_of_iteration(hook: object) -> bool:

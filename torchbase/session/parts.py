@@ -14,6 +14,8 @@ from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, streams_to_itself
 from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session import building
+from torchbase.session.constructor import set_by_constructor
+from torchbase.session.lazy_modules import is_lazily_built
 from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
 
@@ -32,12 +34,12 @@ class SessionParts(UserMethods):
     ``super().__init__(config)``.
     """
 
-    config_session: "SessionConfig"
-    config_metrics: dict[str, list[str]]
-    config_network: dict[str, Any]
-    device: torch.device
-    _randomness: Randomness
-    _source: RunSource
+    config_session: "SessionConfig" = set_by_constructor()
+    config_metrics: dict[str, list[str]] = set_by_constructor()
+    config_network: dict[str, Any] = set_by_constructor()
+    device: torch.device = set_by_constructor()
+    _randomness: Randomness = set_by_constructor()
+    _source: RunSource = set_by_constructor()
 
     def init_optimizer(self) -> torch.optim.Optimizer:
         """Returns the optimizer: Adam, fused if the device supports it."""
@@ -75,6 +77,8 @@ class SessionParts(UserMethods):
         """The network, on its device."""
         with self._building("network"):
             network = building.check_network(self.init_network(), self.config_network["architecture"])
+            if is_lazily_built(network):
+                self._materialize(network.to(self.device))
             self._source.load_source_network(network)
             return network.to(self.device)
 
@@ -88,6 +92,10 @@ class SessionParts(UserMethods):
     def dataloader_train(self) -> Any:
         """The loader of the training phase."""
         return self._dataloaders[0]
+
+    @cached_property
+    def _training_loader(self) -> Any:
+        return building.seeded_loader(self.dataloader_train, "training", self._randomness, self.device)
 
     @cached_property
     def dataloader_valid_dict(self) -> Mapping[str, Any]:
@@ -134,6 +142,10 @@ class SessionParts(UserMethods):
         seeded = self._randomness.seeded("building", part, device=self.device)
         with self._cleaning_up_after_errors(), streams_to_itself(), seeded:
             yield
+
+    @abstractmethod
+    def _materialize(self, network: torch.nn.Module) -> None:
+        """Gives the lazy modules of the network their parameters."""
 
     @abstractmethod
     def _cleaning_up_after_errors(self) -> AbstractContextManager[None]:

@@ -12,7 +12,9 @@ class Freeze:
 
     For fine-tuning a pretrained network, when part of it stays fixed, or stays fixed until the new layers have trained.
     Frozen parameters get no gradient, so the optimizer skips them, including weight decay. The optimizer may hold
-    them. Buffers, such as the statistics of batch normalization, aren't parameters and still change.
+    them. The hook doesn't change the mode of a layer: in training a frozen layer is in training mode, so its dropout is
+    on, and its buffers, such as the statistics of batch normalization, change. To prevent that, freeze in
+    ``init_network`` what never trains, and call its ``eval()`` there: it then stays in evaluation mode.
 
     The epoch alone determines which parameters are frozen, so the hook has no state. If several of these hooks match a
     parameter, the hook that is listed last decides.

@@ -12,7 +12,7 @@ class Unfreeze:
 
     For gradual unfreezing, from the last layer to the first: freeze the whole network, and register an `Unfreeze`
     for each part. The hook takes precedence over `Freeze`. The epoch alone determines which parameters are unfrozen, so
-    the hook has no state.
+    the hook has no state. A module that was in evaluation mode because it was frozen is in training mode from then on.
 
     Source: Howard and Ruder, Universal Language Model Fine-tuning for Text Classification,
     https://arxiv.org/abs/1801.06146

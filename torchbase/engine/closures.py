@@ -1,0 +1,36 @@
+"""Refuses an optimizer that `TrainingStep` can't step, since it needs a closure."""
+
+import inspect
+
+from torchbase.engine.run import Run
+from torchbase.errors import StepError
+
+STEP = "run_optimizer_step"
+
+
+def check_steps_without_closure(run: Run, stepping_hook: str) -> None:
+    """Checks that the optimizer can be stepped without arguments, if one hook steps it so.
+
+    Args:
+        run: The run, with its hooks registered.
+        stepping_hook: The name of the hook that calls ``optimizer.step()`` unless another hook replaces its work.
+
+    Raises:
+        StepError: If ``step`` of the optimizer requires an argument.
+    """
+    if run.optimizer is None or not all(_does(run, event, stepping_hook) for event in ("run_iteration", STEP)):
+        return
+    parameters = inspect.signature(run.optimizer.step).parameters.values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [one.name for one in parameters if one.default is one.empty and one.kind not in variadic]
+    if required:
+        raise StepError(
+            f"The optimizer {type(run.optimizer).__name__} can't be stepped: its step() requires {required[0]!r}, "
+            f"since it computes the loss itself, and {stepping_hook} calls step() without arguments. To fix, return "
+            f"another optimizer from init_optimizer, or register a hook that implements {STEP} and calls "
+            f"optimizer.step({required[0]})."
+        )
+
+
+def _does(run: Run, event: str, name: str) -> bool:
+    return [listener.name for listener in run.listeners.get(event, ()) if not listener.is_wrapper] == [name]

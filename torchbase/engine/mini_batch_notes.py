@@ -1,0 +1,75 @@
+"""Describes a mini-batch in a note on an error: names, types and shapes of its columns, and its rows in the dataset."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+ROWS_SHOWN = 20
+
+
+@runtime_checkable
+class LoaderOfRows(Protocol):
+    """A loader that knows which rows of its dataset are in a mini-batch."""
+
+    def rows_of(self, epoch: int, position: int) -> list[int]:
+        """Returns the rows of a mini-batch, without reading it.
+
+        Args:
+            epoch: The epoch; the first is 1.
+            position: The position of the mini-batch in the epoch; the first is 0.
+        """
+
+
+def add_note(error: BaseException, place: str, batch: Any, rows: list[int] | None = None, more: str = "") -> None:
+    """Adds a note that describes a mini-batch to an error.
+
+    Args:
+        error: The error.
+        place: Where it was raised, such as ``"before training, with the first mini-batch of training"``.
+        batch: The mini-batch.
+        rows: The rows of its samples in the dataset; None if they are unknown.
+        more: A text to append.
+    """
+    error.add_note(f"{place}: {describe(batch)}{'' if rows is None else f'; {_describe_rows(rows)}'}{more}")
+
+
+def rows_of(loader: object, epoch: int, position: int) -> list[int] | None:
+    """Returns the rows of a mini-batch in the dataset.
+
+    Args:
+        loader: The loader of the phase.
+        epoch: The epoch; the first is 1.
+        position: The position of the mini-batch in the epoch; the first is 0.
+
+    Returns:
+        The rows; None if the loader doesn't know them: a stream, or a loader that torchbase didn't make.
+    """
+    return loader.rows_of(epoch, position) if isinstance(loader, LoaderOfRows) else None
+
+
+def describe(batch: Any) -> str:
+    """Describes a mini-batch for a message.
+
+    Args:
+        batch: A mini-batch.
+
+    Returns:
+        A text with the name, type and shape of each column.
+    """
+    if not isinstance(batch, Mapping):
+        return _describe_column(batch)
+    return ", ".join(f"{name}: {_describe_column(values)}" for name, values in batch.items()) or "no columns"
+
+
+def _describe_column(values: Any) -> str:
+    if isinstance(values, torch.Tensor):
+        return f"{values.dtype} of shape {tuple(values.shape)}"
+    if isinstance(values, list):
+        return f"list of {len(values)} {type(values[0]).__name__ if values else 'objects'}"
+    return type(values).__name__
+
+
+def _describe_rows(rows: list[int]) -> str:
+    shown = ", ".join(map(str, rows[:ROWS_SHOWN]))
+    return f"its samples are the rows {shown}{f', … ({len(rows)} in all)' if len(rows) > ROWS_SHOWN else ''}"

@@ -1,0 +1,59 @@
+"""Mini-batches for a trial before training."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
+
+from torchbase.data.seeded_loader import SeededLoader
+from torchbase.engine.phase import SeekableLoader
+
+
+@runtime_checkable
+class PreviewLoader(Protocol):
+    """A loader that can read one mini-batch without starting its workers."""
+
+    def first_mini_batch(self) -> Any:
+        """Returns the first mini-batch of the first epoch."""
+
+
+@runtime_checkable
+class SizedLoader(Protocol):
+    """A loader that knows whether the last mini-batch of an epoch is shorter than the others."""
+
+    def shorter_last_mini_batch(self) -> tuple[int, Any] | None:
+        """Returns the position of the last mini-batch, and that of the first epoch; None if none is shorter."""
+
+
+def first_mini_batch(loader: Iterable[Any]) -> Iterator[Any]:
+    """Yields the first mini-batch of the first epoch.
+
+    Args:
+        loader: The loader of a phase.
+
+    Yields:
+        The mini-batch; nothing if the loader is an iterator, which would lose it, or is empty.
+    """
+    if isinstance(loader, PreviewLoader):
+        yield loader.first_mini_batch()
+    elif isinstance(loader, SeededLoader) and loader.is_iterator:
+        return
+    elif isinstance(loader, SeekableLoader):
+        yield from islice(loader.mini_batches(1, 0), 1)
+    elif iter(loader) is not loader:
+        yield from islice(loader, 1)
+
+
+def mini_batches_to_try(loader: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Yields the mini-batches of the first epoch that are worth a trial.
+
+    Args:
+        loader: The loader of a phase.
+
+    Yields:
+        The position in the epoch and the mini-batch, of the first one and, if it is known to be shorter, the last one.
+    """
+    for batch in first_mini_batch(loader):
+        yield 0, batch
+    last = loader.shorter_last_mini_batch() if isinstance(loader, SizedLoader) else None
+    if last is not None:
+        yield last
