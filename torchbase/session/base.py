@@ -180,17 +180,23 @@ class TrainingBaseSession(SessionEvaluation):
             How the run ended.
 
         Raises:
-            KeyboardInterrupt: After Ctrl-C, once the state of the training is saved.
+            KeyboardInterrupt: After Ctrl-C, once the state of the training is saved. Its message says how to continue.
             Exception: Any error of the user's methods or of a hook, with notes on where it happened.
         """
         self._run_directory.lock()  # before the clean-up, which must not remove the directory of another session
-        with self._cleaning_up_after_errors(), fence(self.device):
-            self._run.stop_reason = None
-            try:
-                self.engine.run(self._run)
-            finally:
-                end_workers(phase.loader for phase in self._run.phases)
-            self._run_directory.unlock()
+        try:
+            with self._cleaning_up_after_errors(), fence(self.device):
+                self._run.stop_reason = None
+                try:
+                    self.engine.run(self._run)
+                finally:
+                    end_workers(phase.loader for phase in self._run.phases)
+                self._run_directory.unlock()
+        except KeyboardInterrupt as interrupted:
+            if not interrupted.args:  # raised at once by a second signal; the traceback shows where the program was
+                raise
+            # By Interruption, at the end of the run: its message says all, and a traceback would hide it.
+            raise KeyboardInterrupt(*interrupted.args) from None
         return summarize(self._run, self.run_dir)
 
     def __getstate__(self) -> dict[str, Any]:
