@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -80,7 +81,7 @@ def data_loader(
     """
     if num_workers == 0 and not pin_memory:
         return _InThisProcess(dataset, requests)
-    return DataLoader(
+    return _WithWorkers(
         dataset,
         sampler=requests,
         batch_size=None,
@@ -89,8 +90,16 @@ def data_loader(
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         worker_init_fn=prepare_worker,
-        generator=torch.Generator(),  # so that creating an iterator doesn't draw from the global generator
+        generator=torch.Generator("cpu"),  # so that creating an iterator doesn't draw from the global generator
     )
+
+
+class _WithWorkers(DataLoader[Any]):
+    def __iter__(self) -> Any:
+        # torch draws a seed on the default device, which has to be that of the generator.
+        is_default = torch.get_default_device().type == "cpu"
+        with nullcontext() if is_default else torch.device("cpu"):
+            return super().__iter__()
 
 
 class _InThisProcess:

@@ -54,7 +54,8 @@ class ExponentialMovingAverage:
         """Initializes the averages with the weights, or restores the averages of a checkpoint."""
         if self._averages is None or run is not self._run:
             average = get_ema_multi_avg_fn(self._decay)  # type: ignore[no-untyped-call]
-            self._averages = AveragedModel(network_of(run), multi_avg_fn=average, use_buffers=self._use_buffers)
+            with torch.device("cpu"):  # for the counter of updates
+                self._averages = AveragedModel(network_of(run), multi_avg_fn=average, use_buffers=self._use_buffers)
         if self._loaded_state:
             self._averages.load_state_dict(self._loaded_state)
             self._loaded_state = {}
