@@ -1,4 +1,5 @@
 import os
+import signal
 
 # Before datasets is imported: the tests only read local files and must not wait for a hub that can't be reached.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -6,8 +7,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+# A loaded machine takes any time for an example.
+settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any load")
+# A shell ignores SIGINT in what it runs in the background, and the processes of tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

@@ -54,14 +54,14 @@ class DrawsBeforeTheStep:
         torch.rand(1)
 
 
-class FencesItsDraws:
+class IsolatesItsDraws:
     """Draws without affecting others."""
 
     @hookimpl
     def on_gradients_ready(self, run):
-        from torchbase.randomness import fence
+        from torchbase import isolate_rng
 
-        with fence(run.device):
+        with isolate_rng(run.device):
             torch.rand(1)
 
 

@@ -40,7 +40,7 @@ def test_refuses_an_interval_of_length_0(given):
 
 
 def test_refuses_a_fraction_of_an_iteration():
-    with pytest.raises(IntervalError, match=r"has to be an integer, but is 1\.5it"):
+    with pytest.raises(IntervalError, match=r"has to be an integer, but got 1\.5it"):
         Interval.parse("1.5it")
 
 
@@ -51,7 +51,7 @@ def test_refuses_an_invalid_count(count, unit):
 
 
 def test_refuses_an_unknown_unit():
-    with pytest.raises(IntervalError, match="'it', 'ep' or 's', but is 'min'"):
+    with pytest.raises(IntervalError, match="'it', 'ep' or 's', but got 'min'"):
         Interval(3, "min")
 
 

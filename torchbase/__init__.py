@@ -18,7 +18,7 @@ if typing.TYPE_CHECKING:
     from torchbase.engine.training_step import TrainingStep
     from torchbase.intervals import Interval
     from torchbase.metrics.base import BaseMetricsClass
-    from torchbase.randomness import Randomness
+    from torchbase.randomness import Randomness, isolate_rng
     from torchbase.run_directory.config import Config, SessionConfig, validate_config
     from torchbase.run_directory.directory import RunDirectory
     from torchbase.session.base import TrainingBaseSession
@@ -45,6 +45,7 @@ __all__ = [
     "TrainingStep",
     "ValidationDatasetsDict",
     "hookimpl",
+    "isolate_rng",
     "split_iterables",
     "validate_config",
 ]
@@ -68,6 +69,7 @@ _MODULES = {
     "TrainingStep": "engine.training_step",
     "ValidationDatasetsDict": "data.validation_datasets",
     "hookimpl": "engine.hookspecs",
+    "isolate_rng": "randomness",
     "split_iterables": "data.splitting",
     "validate_config": "run_directory.config",
 }

@@ -4,13 +4,13 @@
 
     TorchbaseError
     ├── ConfigError (ValueError)          the config dictionary
-    ├── DataError (ValueError)            datasets, mini-batches and how they are read
-    ├── StepError (ValueError)            return values of forward_pass and loss_function
+    ├── DataError (ValueError)            datasets, and how they are read
+    ├── StepError (ValueError)            results of forward_pass and loss_function
     ├── MetricsError (ValueError)         the choice of metrics
-    ├── HookError (ValueError)            a hook that can't be registered, or its return value
+    ├── HookError (ValueError)            a hook that is refused, or its return value
     ├── HookCheckError (AssertionError)   a failed check of `torchbase.testing`
-    ├── IntervalError (ValueError)        an interval that can't be parsed, or isn't allowed here
-    ├── NonFiniteError (ArithmeticError)  a loss or a parameter that is NaN or infinite
+    ├── IntervalError (ValueError)        an interval that isn't valid here
+    ├── NonFiniteError (ArithmeticError)  a loss or parameter that is NaN or infinite
     └── RunDirectoryError (OSError)       the run directory
         ├── RunDirectoryLockedError       another process is writing to it
         └── CheckpointError               a missing or damaged checkpoint

@@ -34,13 +34,13 @@ class Interval:
     def __post_init__(self) -> None:
         """Checks the count and the unit."""
         if self.unit not in ("it", "ep", "s"):
-            raise IntervalError(f"The unit of an interval has to be 'it', 'ep' or 's', but is {self.unit!r}.")
+            raise IntervalError(f"The unit of an interval has to be 'it', 'ep' or 's', but got {self.unit!r}.")
         is_number = isinstance(self.count, int | float) and not isinstance(self.count, bool)
         if not is_number or not 0 < self.count < float("inf"):
-            raise IntervalError(f"An interval has to be longer than 0 and finite, but is {self.count!r}{self.unit}.")
+            raise IntervalError(f"An interval has to be longer than 0 and finite, but got {self.count!r}{self.unit}.")
         if self.unit != "s" and not isinstance(self.count, int):
             raise IntervalError(
-                f"An interval in iterations or epochs has to be an integer, but is {self.count!r}{self.unit}."
+                f"An interval in iterations or epochs has to be an integer, but got {self.count!r}{self.unit}."
             )
 
     @classmethod
@@ -62,7 +62,7 @@ class Interval:
         else:
             found = _TEXT.fullmatch(given.strip()) if isinstance(given, str) else None
             if found is None:
-                raise IntervalError(f"An interval has to be {_FORM}, but is {given!r}.")
+                raise IntervalError(f"An interval has to be {_FORM}, but got {given!r}.")
             count: float = float(found["count"]) if "." in found["count"] else int(found["count"])
             interval = cls(count, found["unit"])  # type: ignore[arg-type]
         if interval.unit not in units:

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import TinySession, config_with
 
 from torchbase import Engine, Phase, Run, hookimpl
@@ -288,3 +290,51 @@ def test_a_learning_rate_changed_in_the_config_is_applied_and_any_other_is_resto
     assert rate_after(4, learning_rate=0.001) == 0.001 / 2
     assert "The optimizer continues with lr=0.001 instead of 0.04" in caplog.text
     assert "undoes this change at its next step" not in caplog.text  # there is no schedule
+
+
+RATES = st.sampled_from([0.01, 0.02, 0.04])
+GROUP = st.fixed_dictionaries(
+    {"lr": RATES, "weight_decay": RATES, "betas": st.sampled_from([(0.9, 0.99), (0.8, 0.99)])}
+)
+GROUPS = st.tuples(GROUP, GROUP, GROUP)
+
+
+def run_with_groups(groups):
+    run = make_run(1)
+    parameters = [one for one in run.network.parameters() if one.requires_grad]
+    built = [{"params": [one], **values} for one, values in zip(parameters, groups, strict=False)]
+    # The defaults are those of the first group, so that the others have values of their own.
+    optimizer = torch.optim.AdamW([{"params": built[0]["params"]}, *built[1:]], **groups[0])
+    return Run(training=run.training, max_epochs=3, network=run.network, optimizer=optimizer)
+
+
+@settings(max_examples=30, deadline=None)
+@given(then=GROUPS, now=GROUPS, factors=st.tuples(*3 * [st.sampled_from([1.0, 0.5])]))
+def test_each_group_goes_on_with_its_changed_values_and_with_the_saved_values_otherwise(
+    tmp_path_factory, then, now, factors
+):
+    first = run_with_groups(then)
+    for group, factor in zip(first.optimizer.param_groups, factors, strict=True):
+        group["lr"] *= factor  # as a schedule does
+    resumed = run_with_groups(now)
+    restore(resumed, through_a_file(gather(first), tmp_path_factory.mktemp("saved")))
+    for group, old, new, factor in zip(resumed.optimizer.param_groups, then, now, factors, strict=True):
+        saved = {**old, "lr": old["lr"] * factor}
+        assert {name: group[name] for name in new} == {
+            name: value if value != old[name] else saved[name] for name, value in new.items()
+        }
+    again = run_with_groups(now)  # a later resume of the changed code changes nothing more
+    restore(again, through_a_file(gather(resumed), tmp_path_factory.mktemp("saved")))
+    assert [group["lr"] for group in again.optimizer.param_groups] == [
+        group["lr"] for group in resumed.optimizer.param_groups
+    ]
+
+
+def test_a_changed_value_is_noted_with_its_group(tmp_path, caplog):
+    groups = [{"lr": 0.01}, {"lr": 0.02}, {"lr": 0.04}]
+    first, resumed = run_with_groups(groups), run_with_groups([*groups[:2], {"lr": 0.08}])
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        restore(resumed, through_a_file(gather(first), tmp_path))
+    assert [record.getMessage() for record in caplog.records] == [
+        "The optimizer continues with lr=0.08 instead of 0.04 in parameter group 2."
+    ]

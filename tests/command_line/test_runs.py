@@ -180,7 +180,7 @@ FOREIGN = [
     b"{}\n",
     b'{"epoch": 1}\n',
     b'{"epoch": "1"}\n',
-    b'{"epoch": 1, "reason": [1], "kept": true}\n',
+    b'{"epoch": 1, "reason": [1], "is_best": true}\n',
     b'{"packages": 3, "devices": {"accelerators": 1}, "git": [], "command_line": 1, "config_changes": 1}',
     b'{"torch": {"version": [], "cuda": 1, "cudnn": []}}',
     b'{"packages": {"a": []}, "devices": {"cpu_count": {}}, "plugins": {"a": 1}, "session": {"file": 1}}',
@@ -239,7 +239,7 @@ def test_a_run_without_permission_to_read_is_reported(tmp_path):
         folder.chmod(0o755)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(FILES), content=st.binary(max_size=20))
 def test_a_file_with_any_content_makes_no_command_fail(command, tmp_path_factory, name, content):
     check_that_no_command_fails(command, tmp_path_factory.mktemp("runs"), name, content)

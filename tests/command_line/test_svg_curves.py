@@ -72,7 +72,7 @@ def test_many_epochs_make_a_small_drawing():
 labels = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     curves=st.dictionaries(labels, st.lists(st.floats(allow_nan=True), min_size=1, max_size=60), min_size=1),
     is_logarithmic=st.booleans(),

@@ -24,7 +24,7 @@ def test_a_decreasing_line_is_drawn_from_the_top_left_to_the_bottom_right():
     assert lines[-1].split() == ["1", "epoch", "5"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     curves=st.dictionaries(
         st.sampled_from(["training", "a", "b" * 40, "漢字"]),

@@ -15,7 +15,7 @@ from torchbase.logging_backends.base import LoggingBackend
 from torchbase.run_directory.config import SessionConfig
 
 ROOT = Path(__file__).parents[2]
-ROOMS_OF_HOOKS = ("hooks", "techniques", "logging_backends")
+PACKAGES_OF_HOOKS = ("hooks", "techniques", "logging_backends")
 LOGGING_EVENTS = [name for name in EVENT_NAMES if name.startswith("log_")]
 LOOP_EVENTS = [name for name in EVENT_NAMES if name not in LOGGING_EVENTS]
 
@@ -48,9 +48,9 @@ def implements(kind, event):
 def hooks_of_the_package():
     """The module of each hook, by the class name of the hook."""
     found = {}
-    for room in ROOMS_OF_HOOKS:
-        for path in sorted((ROOT / "torchbase" / room).glob("[!_]*.py")):
-            module = importlib.import_module(f"torchbase.{room}.{path.stem}")
+    for package in PACKAGES_OF_HOOKS:
+        for path in sorted((ROOT / "torchbase" / package).glob("[!_]*.py")):
+            module = importlib.import_module(f"torchbase.{package}.{path.stem}")
             for name, kind in inspect.getmembers(module, inspect.isclass):
                 is_public_here = kind.__module__ == module.__name__ and not name.startswith("_")
                 is_hook = any(implements(kind, event) for event in EVENT_NAMES)

@@ -1,10 +1,14 @@
 """The pages fit a screen, and what they name exists."""
 
+import importlib
+import inspect
 import pkgutil
 import re
 from pathlib import Path
 
 import pytest
+
+import torchbase
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -12,6 +16,8 @@ FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STOP = re.compile(r"^- \*\*Read:\*\* (.*?)(?=^- )", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"[(`]((?:torchbase|tests|examples|benchmarks)/[\w/.-]+)[)`]")
 MAXIMUM_COLUMNS = 88  # what the column of the docs' theme shows without scrolling
+MAXIMUM_COLUMNS_OF_DOCSTRINGS = 83  # the reference indents them
+LITERAL_BLOCK = re.compile(r"::\n\n((?:(?: {4}.*)?\n)+)")
 
 
 def code_lines(page):
@@ -27,6 +33,30 @@ def code_lines(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_line_of_code_is_wider_than_the_column(page):
     too_wide = [f"{page.name}:{number}: {line}" for number, line in code_lines(page) if len(line) > MAXIMUM_COLUMNS]
+    assert too_wide == []
+
+
+def docstrings():
+    """The docstring of each public module, class, function and method, with its name and what fits the page."""
+    for found in pkgutil.walk_packages(torchbase.__path__, "torchbase."):
+        module = importlib.import_module(found.name)
+        yield found.name, inspect.getdoc(module), MAXIMUM_COLUMNS
+        for name, one in vars(module).items():
+            if name.startswith("_") or getattr(one, "__module__", None) != found.name:
+                continue
+            yield f"{found.name}.{name}", inspect.getdoc(one), MAXIMUM_COLUMNS_OF_DOCSTRINGS
+            for method_name, method in vars(one).items() if inspect.isclass(one) else ():
+                yield f"{found.name}.{name}.{method_name}", inspect.getdoc(method), MAXIMUM_COLUMNS_OF_DOCSTRINGS
+
+
+def test_no_line_of_code_in_a_docstring_is_wider_than_the_reference():
+    too_wide = []
+    for name, docstring, columns in docstrings():
+        text = f"{docstring or ''}\n"
+        examples = re.findall(r"^ *((?:>>>|\.\.\.) .*)", text, re.MULTILINE)
+        literal = [line.removeprefix("    ") for block in LITERAL_BLOCK.findall(text) for line in block.splitlines()]
+        lines = [*examples, *literal]
+        too_wide += [f"{name}: {line}" for line in lines if len(line) > columns]
     assert too_wide == []
 
 

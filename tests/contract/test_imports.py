@@ -1,4 +1,4 @@
-"""The rooms stand on floors, and an import points downward only."""
+"""The packages of torchbase form layers: an import points downward only."""
 
 import ast
 import json
@@ -12,9 +12,9 @@ import pytest
 
 from torchbase import hooks
 
-# From the bottom, one room a line; "." has the modules that lie beside the rooms. A room imports only from the rooms
-# that stand before it in this list.
-FLOORS = [
+# From the bottom, one package a line; "." has the modules beside the packages. A package imports only from those
+# before it in this list.
+LAYERS = [
     ".",
     "files",
     "metrics",
@@ -30,7 +30,7 @@ FLOORS = [
     "testing",
     "command_line",
 ]
-MODULES_BESIDE_THE_ROOMS = 5
+MODULES_BESIDE_THE_PACKAGES = 5
 MAXIMUM_LINES = 300
 CATALOGUES = {"torchbase.engine.hookspecs"}  # a list of events, as long as there are many
 LATE = {"PIL", "datasets", "matplotlib", "mlflow", "pydantic", "scipy", "sklearn", "tensorboard"} | {
@@ -48,8 +48,8 @@ def module_name(path):
 MODULES = {module_name(path): path for path in sorted((ROOT / "torchbase").rglob("*.py"))}
 
 
-def room_of(module):
-    """The folder of a module; the package itself, which hands on public names, stands above all."""
+def package_of(module):
+    """The folder of a module; torchbase itself, which re-exports public names, is above all."""
     parts = module.split(".")
     if len(parts) == 1:
         return None
@@ -69,23 +69,25 @@ def imported_by(module):
     return {name for name in found if name.partition(".")[0] == "torchbase"}
 
 
-def floor_of(module):
-    room = room_of(module)
-    return len(FLOORS) if room is None else FLOORS.index(room)
+def layer_of(module):
+    package = package_of(module)
+    return len(LAYERS) if package is None else LAYERS.index(package)
 
 
-def test_each_room_has_a_floor():
-    assert {room_of(module) for module in MODULES} - {None} == set(FLOORS)
+def test_each_package_has_a_layer():
+    assert {package_of(module) for module in MODULES} - {None} == set(LAYERS)
 
 
-def test_few_modules_lie_beside_the_rooms():
-    assert sum(room_of(module) == "." for module in MODULES) <= MODULES_BESIDE_THE_ROOMS
+def test_few_modules_are_beside_the_packages():
+    assert sum(package_of(module) == "." for module in MODULES) <= MODULES_BESIDE_THE_PACKAGES
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_downward(module):
-    own = floor_of(module)
-    upward = sorted(name for name in imported_by(module) if floor_of(name) >= own and room_of(name) != room_of(module))
+    own = layer_of(module)
+    upward = sorted(
+        name for name in imported_by(module) if layer_of(name) >= own and package_of(name) != package_of(module)
+    )
     assert upward == []
 
 
@@ -94,16 +96,16 @@ def test_no_modules_import_each_other_in_a_circle():
     graph.prepare()  # raises CycleError with the circle
 
 
-@pytest.mark.parametrize("room", [room for room in FLOORS if room != "."])
-def test_each_room_says_what_it_is_for(room):
-    text = ast.get_docstring(ast.parse(MODULES[f"torchbase.{room}"].read_text(encoding="utf-8")))
-    assert room == "utils" or all(word in text for word in ("For: ", "In: ", "Out: ", "Begin with "))
+@pytest.mark.parametrize("package", [package for package in LAYERS if package != "."])
+def test_each_package_says_what_it_is_for(package):
+    text = ast.get_docstring(ast.parse(MODULES[f"torchbase.{package}"].read_text(encoding="utf-8")))
+    assert package == "utils" or all(word in text for word in ("For: ", "In: ", "Out: ", "Begin with "))
     assert len(text.splitlines()) <= 16
 
 
-def test_contributors_find_the_rooms_in_the_order_of_their_floors():
-    rooms = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("<!-- end of the rooms -->")[0]
-    assert re.findall(r"^\| `torchbase/(\w+)` \|", rooms, re.MULTILINE) == FLOORS[1:]
+def test_contributors_find_the_packages_in_the_order_of_their_layers():
+    packages = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("<!-- end of the packages -->")[0]
+    assert re.findall(r"^\| `torchbase/(\w+)` \|", packages, re.MULTILINE) == LAYERS[1:]
 
 
 HOOK_MODULES = {getattr(hooks, name).__module__ for name in hooks.__all__}

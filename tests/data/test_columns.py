@@ -41,7 +41,7 @@ def assert_same(read, expected):
 
 
 @pytest.mark.filterwarnings("ignore:Specifying null_placement:FutureWarning")  # from sort of datasets
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_mini_batches_equal_those_of_datasets_with_the_format_torch(data):
     most_compared = data.draw(st.sampled_from([arrow_columns.MOST_LISTS_COMPARED, -1]))  # -1: all columns count as long

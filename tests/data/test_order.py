@@ -21,7 +21,7 @@ def rows_in(mini_batches):
     return [row for mini_batch in mini_batches for row in mini_batch.rows]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(sizes, sizes, st.booleans(), st.integers(1, 1000))
 def test_an_epoch_contains_each_sample_once_in_mini_batches_of_equal_size(number_of_rows, size, shuffle, epoch):
     order = order_of(number_of_rows, size, shuffle)
@@ -33,7 +33,7 @@ def test_an_epoch_contains_each_sample_once_in_mini_batches_of_equal_size(number
     assert positions == [(epoch, position) for position in range(len(order))]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(sizes, st.integers(1, 40), st.booleans(), st.data())
 def test_an_epoch_with_a_later_start_equals_the_rest_of_the_epoch(number_of_rows, size, shuffle, data):
     order = order_of(number_of_rows, size, shuffle)
@@ -82,7 +82,7 @@ def test_a_shuffled_order_contains_no_long_unshuffled_run():
     assert sum(row + 1 == follower for row, follower in pairwise(rows)) < 10
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, st.integers(1, 50), st.booleans(), st.data())
 def test_the_shares_of_the_processes_add_up_to_the_mini_batch(number_of_rows, size, shuffle, data):
     processes = data.draw(st.integers(1, size))

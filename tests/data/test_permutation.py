@@ -24,7 +24,7 @@ def test_each_number_below_a_large_size_occurs_once(size):
     assert (np.sort(numbers) == np.arange(size)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 5000), st.integers(0, 2**63), st.data())
 def test_a_part_does_not_depend_on_other_parts(size, seed, data):
     bounds = [0, *sorted(data.draw(st.lists(st.integers(0, size), max_size=4))), size]

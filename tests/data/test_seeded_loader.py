@@ -94,7 +94,7 @@ def test_epochs_phases_and_seeds_differ(kind):
     assert all(different_values(of[0], other) for other in of[1:])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 30), st.integers(1, 7), st.integers(0, 5), st.integers(0, 10**6))
 def test_each_row_comes_once_an_epoch(rows, size, start, seed):
     data = TensorDataset(torch.arange(rows))

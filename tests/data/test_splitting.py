@@ -20,7 +20,7 @@ def enough_items(portions: tuple[float, ...]) -> int:
     return math.ceil(1 / min(portions)) + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(weights, st.integers(0, 500), st.booleans())
 def test_sizes_sum_to_the_number_of_items_and_differ_from_the_exact_size_by_less_than_one(weight_list, extra, shuffle):
     portions = portions_from(weight_list)
@@ -32,7 +32,7 @@ def test_sizes_sum_to_the_number_of_items_and_differ_from_the_exact_size_by_less
         assert abs(len(part) - portion * count) < 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(weights, st.integers(0, 100))
 def test_without_shuffling_the_parts_have_the_original_order(weight_list, extra):
     portions = portions_from(weight_list)
@@ -41,7 +41,7 @@ def test_without_shuffling_the_parts_have_the_original_order(weight_list, extra)
     assert [item for part in parts for item in part] == items
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(weights, st.integers(0, 100), st.booleans())
 def test_columns_of_a_dictionary_are_split_jointly(weight_list, extra, shuffle):
     portions = portions_from(weight_list)

@@ -305,7 +305,7 @@ def test_epochs_with_a_number_of_iterations_resume_exactly_with_and_without_a_st
             assert are_equal(rest, expected[done : (epoch + 1) * iterations])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data(), number=st.integers(1, 25), shards=st.integers(1, 4), size=st.integers(1, 7))
 def test_any_stream_yields_each_example_once_and_resumes_anywhere(data, number, shards, size):
     shards = min(shards, number)

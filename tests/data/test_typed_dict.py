@@ -18,7 +18,7 @@ class UncheckableProtocol(typing.Protocol):
     name: str
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(list(values_of)), st.sampled_from(list(values_of)), st.data())
 def test_a_value_is_accepted_only_if_it_is_of_the_expected_type(expected, actual, data):
     check = TypedDict({"key": expected})
@@ -72,7 +72,7 @@ def test_missing_and_unknown_keys_are_listed_with_the_nearest_name(checker):
         check({"imgae": [1], "label": [1], 3: [1]})
     message = caught.value.args[0]
     assert "missing: 'image', 'weight'" in message
-    assert "unknown: 'imgae' (did you mean 'image'?), 3 (known: 'image', 'label', 'weight')" in message
+    assert "unknown: 'imgae' (did you mean 'image'?), 3 (available: 'image', 'label', 'weight')" in message
 
 
 @pytest.mark.parametrize("checker", BOTH)
@@ -134,7 +134,7 @@ def test_type_dict_is_a_copy_of_the_argument(checker):
     assert check.type_dict == {"a": int | str}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(), max_size=8), st.integers(0, 8))
 def test_the_first_invalid_item_is_named_with_its_key_and_index(numbers, position):
     index = min(position, len(numbers))

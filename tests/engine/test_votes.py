@@ -28,7 +28,7 @@ def make_votes(*are_for):
 
 
 @pytest.mark.parametrize(
-    ("rule", "are_for", "is_kept"),
+    ("rule", "are_for", "is_best"),
     [
         ("unanimous", (True, True, True), True),
         ("unanimous", (True, True, False), False),
@@ -41,9 +41,9 @@ def make_votes(*are_for):
         (lambda votes: votes["validation-1"], (True, False), False),
     ],
 )
-def test_rules(rule, are_for, is_kept):
+def test_rules(rule, are_for, is_best):
     check_rule(rule)
-    assert decide(rule, 3, 30, make_votes(*are_for), "loss").is_kept is is_kept
+    assert decide(rule, 3, 30, make_votes(*are_for), "loss").is_best is is_best
 
 
 def test_the_reason_names_the_sets_that_vote_against_and_their_values():
@@ -74,7 +74,7 @@ def test_decisions_are_appended_as_lines_and_can_be_truncated(tmp_path):
     assert written[1] == {
         "epoch": 2,
         "iteration": 20,
-        "kept": True,
+        "is_best": True,
         "reason": "because",
         "votes": [{"phase": "validation-a", "value": "nan", "best_before": 0.5, "is_for": False}],
     }

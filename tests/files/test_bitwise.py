@@ -20,7 +20,7 @@ nests = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(nests)
 def test_a_copy_does_not_differ(nest):
     assert different_values(nest, copy.deepcopy(nest)) == []

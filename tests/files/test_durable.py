@@ -108,7 +108,7 @@ def test_a_file_in_the_place_of_a_folder_is_the_named_reason(tmp_path):
     assert caught.value.errno == errno.ENOTDIR
     with pytest.raises(RunDirectoryError, match="in its place"):
         make_folder(tmp_path / "file")
-    with pytest.raises(RunDirectoryError, match="is not there"):
+    with pytest.raises(RunDirectoryError, match="is missing"):
         write_durably(tmp_path / "missing" / "inner", lambda file: file.write(b"content"))
 
 
@@ -121,7 +121,7 @@ def test_a_file_is_replaced_in_one_step_without_waiting_for_the_disk(tmp_path, m
         assert reader.read() == b"old"
     assert path.read_bytes() == b"new"
     assert names_in(tmp_path) == ["file"]
-    with pytest.raises(RunDirectoryError, match="is not there"):
+    with pytest.raises(RunDirectoryError, match="is missing"):
         replace_file(tmp_path / "missing" / "file", b"new")
 
 
@@ -255,7 +255,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(value=json_values)
 def test_json_is_read_back_as_it_was_written(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "value.json"

@@ -192,7 +192,7 @@ nests = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(nests, min_size=1, max_size=3))
 def test_a_copy_equals_its_original_whatever_was_copied_before(values):
     copies = HostCopies()

@@ -45,7 +45,7 @@ class Unprintable:
         raise RuntimeError("no text for this")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(values)
 def test_a_json_value_has_no_errors_and_is_read_back_in_its_json_form(value: Any) -> None:
     assert json_errors(value, "data") == {}
@@ -194,13 +194,13 @@ def test_a_whole_number_is_equal_as_a_float() -> None:
     assert differences({"a": [1]}, {"a": [1.0]}) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(dictionaries)
 def test_a_dictionary_does_not_differ_from_its_copy(dictionary: dict[str, Any]) -> None:
     assert differences(dictionary, copy.deepcopy(dictionary)) == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(dictionaries, dictionaries)
 def test_differences_are_symmetric_and_empty_only_for_equal_dictionaries(
     old: dict[str, Any], new: dict[str, Any]
@@ -212,7 +212,7 @@ def test_differences_are_symmetric_and_empty_only_for_equal_dictionaries(
         assert forward
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(dictionaries, scalars)
 def test_a_change_deep_inside_is_one_difference(dictionary: dict[str, Any], value: Any) -> None:
     def nest(inner: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from torchbase.errors import RunDirectoryError
@@ -33,7 +33,7 @@ def names_in(folder: Path) -> list[str]:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_disk_is_distinguished_from_values_that_cannot_be_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(durable, "FileIO", lambda path, mode: FileIO("/dev/full", "r+"))
-    with pytest.raises(RunDirectoryError, match="Free some space") as caught:
+    with pytest.raises(RunDirectoryError, match="free some space") as caught:
         write_tensors(tmp_path / "tensors.pth", torch.ones(100_000))
     assert caught.value.errno == errno.ENOSPC
 
@@ -112,7 +112,6 @@ nests = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(nests)
 def test_a_value_that_is_certainly_loadable_is_read(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("values") / "value.pth"

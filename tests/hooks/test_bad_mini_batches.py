@@ -9,8 +9,9 @@ from tiny import CONFIG, TinySession, config_with, make_dataset
 
 from torchbase import Phase, Run
 from torchbase.errors import NonFiniteError
-from torchbase.hooks.bad_mini_batches import FOLDER, MAXIMUM_SAVED, save_bad_mini_batch
+from torchbase.hooks.bad_mini_batches import MAXIMUM_SAVED, save_bad_mini_batch
 from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.names import BAD_MINI_BATCHES_FOLDER
 
 
 def run_with(loader, tmp_path, epoch=1):
@@ -19,7 +20,7 @@ def run_with(loader, tmp_path, epoch=1):
 
 
 def saved_in(run):
-    folder = run.run_directory.path / FOLDER
+    folder = run.run_directory.path / BAD_MINI_BATCHES_FOLDER
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
@@ -42,7 +43,9 @@ def test_the_saved_mini_batch_is_the_mini_batch_of_the_shuffled_loader(tmp_path,
     expected = list(session.dataloader_train.mini_batches(epoch))[mini_batch - 1]
     run = run_with(session.dataloader_train, tmp_path, epoch)
     message = save_bad_mini_batch(run, run.training, mini_batch, "its loss is nan")
-    file = run.run_directory.path / FOLDER / f"training-epoch-{epoch:06d}-mini-batch-{mini_batch:08d}.pth"
+    file = (
+        run.run_directory.path / BAD_MINI_BATCHES_FOLDER / f"training-epoch-{epoch:06d}-mini-batch-{mini_batch:08d}.pth"
+    )
     saved = torch.load(file, weights_only=True)
     assert message == f"Its samples are the rows {saved['rows']} of training; it is saved in {file}."
     assert [saved[name] for name in ("phase", "epoch", "mini_batch", "reason")] == [
@@ -65,7 +68,7 @@ def test_the_first_ten_mini_batches_of_a_run_are_saved(tmp_path):
     for number in range(MAXIMUM_SAVED + 2):
         run.epoch = 1 + number // 5
         messages.append(save_bad_mini_batch(run, run.training, 1 + number % 5, "its loss is nan"))
-    folder = run.run_directory.path / FOLDER
+    folder = run.run_directory.path / BAD_MINI_BATCHES_FOLDER
     assert all("it is saved in" in message for message in messages[:10])
     assert all(message.endswith(f"because {folder} already holds 10 files.") for message in messages[10:])
     assert len(saved_in(run)) == 10
@@ -120,12 +123,13 @@ def test_values_that_cannot_be_saved_are_replaced_by_descriptions(tmp_path, mini
     run = run_with(OneMiniBatch(mini_batch), tmp_path)
     assert "the rows [3, 1] of training; it is saved in" in save_bad_mini_batch(run, run.training, 1, "nan")
     (name,) = saved_in(run)
-    assert torch.load(run.run_directory.path / FOLDER / name, weights_only=True)["values"] == expected
+    assert torch.load(run.run_directory.path / BAD_MINI_BATCHES_FOLDER / name, weights_only=True)["values"] == expected
 
 
 def test_a_write_error_is_in_the_message_with_the_rows(tmp_path):
     run = run_with(OneMiniBatch({"x": torch.zeros(1)}), tmp_path)
-    (run.run_directory.path / FOLDER / "training-epoch-000001-mini-batch-00000001.pth").mkdir(parents=True)
+    folder = run.run_directory.path / BAD_MINI_BATCHES_FOLDER
+    (folder / "training-epoch-000001-mini-batch-00000001.pth").mkdir(parents=True)
     message = save_bad_mini_batch(run, run.training, 1, "nan")
     assert message.startswith("Its samples are the rows [3, 1] of training; it could not be saved: can't write")
 
@@ -141,7 +145,7 @@ def test_the_error_that_ends_a_run_names_the_file_of_its_mini_batch(tmp_path):
     session = Poisoned(config_with(checkpoint_every_n_iterations=1), tmp_path)
     with pytest.raises(NonFiniteError, match="Its samples are the rows") as caught:
         session()
-    (file,) = (tmp_path / session.run_dir / FOLDER).iterdir()
+    (file,) = (tmp_path / session.run_dir / BAD_MINI_BATCHES_FOLDER).iterdir()
     assert str(file) in str(caught.value)
     saved = torch.load(file, weights_only=True)
     assert saved["reason"] == "its loss is nan"
@@ -155,7 +159,7 @@ def test_a_write_error_does_not_hide_the_error_that_ends_the_run(tmp_path):
             return super().loss_function(output=output, target=target) * math.nan
 
     session = Poisoned(config_with(), tmp_path)
-    Path(session.run_dir, FOLDER).write_text("in the way of the folder")
+    Path(session.run_dir, BAD_MINI_BATCHES_FOLDER).write_text("in the way of the folder")
     with pytest.raises(NonFiniteError, match="it could not be saved: can't make the folder"):
         session()
 
@@ -175,7 +179,7 @@ def test_numbers_and_arrays_of_numpy_are_saved(tmp_path):
     values = {"number": np.float64(1.5), "array": np.arange(3), "texts": np.array(["a", "b"])}
     run = run_with(OneMiniBatch(values), tmp_path)
     assert "it is saved in" in save_bad_mini_batch(run, run.training, 1, "nan")
-    (file,) = (run.run_directory.path / FOLDER).iterdir()
+    (file,) = (run.run_directory.path / BAD_MINI_BATCHES_FOLDER).iterdir()
     saved = torch.load(file, weights_only=True)["values"]
     assert saved["number"] == 1.5
     assert saved["array"].tolist() == [0, 1, 2]

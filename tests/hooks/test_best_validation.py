@@ -147,7 +147,7 @@ def test_sets_vote_in_the_epochs_in_which_they_are_validated(tmp_path):
         curve = dict(scalars[f"{name}/loss/epochs"])
         assert min(curve, key=curve.get) == best.epoch
     for decision in read_decisions(session):
-        assert decision["kept"] is any(vote["is_for"] for vote in decision["votes"])
+        assert decision["is_best"] is any(vote["is_for"] for vote in decision["votes"])
         assert decision["reason"].startswith("any: ")
 
 

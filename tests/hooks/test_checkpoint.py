@@ -242,9 +242,9 @@ def test_the_error_names_a_parameter_that_is_not_finite(dtype, wrong, shape):
     if math.isinf(wrong) and wrong_value.to(torch.complex128 if dtype.is_complex else torch.float64).isfinite():
         pytest.skip("this type has no infinity")
     weight.view(-1)[-1:] = wrong_value
-    with pytest.raises(NonFiniteError, match="'weight' of the network holds NaN or infinity"):
+    with pytest.raises(NonFiniteError, match="'weight' of the network contains NaN or infinity"):
         check_is_finite({**others(), "weight": weight})
-    with pytest.raises(NonFiniteError, match="'weight' of the network holds NaN or infinity"):
+    with pytest.raises(NonFiniteError, match="'weight' of the network contains NaN or infinity"):
         check_is_finite({"weight": weight})
 
 

@@ -22,7 +22,7 @@ def test_averages_are_weighted_by_samples():
     assert averages_of([1.0, 4.0], [3, 1]) == {"loss": 1.75}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.integers(1, 1000)), min_size=1, max_size=200))
 def test_averages_equal_the_weighted_mean_in_double_precision(batches):
     values, samples = zip(*batches, strict=True)

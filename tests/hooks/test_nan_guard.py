@@ -66,7 +66,7 @@ def test_no_checkpoint_is_written_if_a_parameter_is_nan(tmp_path):
                 self.network.layers[0].weight.fill_(math.nan)
 
     session = Poisoned(config_with(checkpoint_every_n_iterations=1), tmp_path)
-    with pytest.raises(NonFiniteError, match=r"The parameter 'layers\.0\.weight' of the network holds NaN"):
+    with pytest.raises(NonFiniteError, match=r"The parameter 'layers\.0\.weight' of the network contains NaN"):
         session()
     assert not Path(session.run_dir).exists()
 

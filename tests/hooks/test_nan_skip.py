@@ -200,7 +200,7 @@ def test_the_warning_names_the_parameter_whose_gradient_is_bad(tmp_path, caplog)
     session = NanGradient(config_with(nan_policy="skip"), tmp_path)
     with caplog.at_level(logging.WARNING, "torchbase"):
         session()
-    assert re.search(r"the gradient of 'layers\.\d\.\w+' holds NaN or infinity\. It is skipped", caplog.text)
+    assert re.search(r"the gradient of 'layers\.\d\.\w+' contains NaN or infinity\. It is skipped", caplog.text)
 
 
 @pytest.mark.parametrize("kind", [NanLoss, NanGradient, NanInData])

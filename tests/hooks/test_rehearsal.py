@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from tiny import CONFIG, TinySession, config_with, make_dataset
 
 from torchbase import BaseMetricsClass, Engine, Phase, Run, ValidationDatasetsDict, hookimpl
 from torchbase.errors import MetricsError, StepError
-from torchbase.hooks import Rehearsal
+from torchbase.hooks import Freeze, Rehearsal, Unfreeze
 
 
 class RecordFiles:
@@ -138,3 +139,56 @@ def test_the_names_of_the_logged_values_are_stored_on_the_phases(tmp_path):
     session()
     assert {names.of_iterations for names in seen} == {("drawn", "loss", "distance")}
     assert {names.of_epochs for names in seen} == {("drawn", "loss", "distance")}
+
+
+ALL = ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias", "layers.3.weight", "layers.3.bias"]
+HEAD = ["layers.3.weight", "layers.3.bias"]
+
+
+def lacking(caplog):
+    """The names in the warnings of parameters that the optimizer lacks, one list for each warning."""
+    marker = "since it doesn't hold them: "
+    texts = [record.getMessage() for record in caplog.records if marker in record.getMessage()]
+    return [text.partition(marker)[2].partition(". To fix")[0].replace("'", "").split(", ") for text in texts]
+
+
+class ThawAll:
+    """Unfreezes everything in the second epoch, as a hook of a user may."""
+
+    @hookimpl
+    def on_epoch_start(self, run):
+        if run.epoch == 2:
+            run.network.requires_grad_(True)
+
+
+@pytest.mark.parametrize(
+    ("held", "frozen", "hooks", "expected"),
+    [
+        (ALL, [], (), []),
+        (HEAD, [], (), [[*ALL[:4]]]),
+        (HEAD, ALL[:4], (), []),
+        (HEAD, [], (lambda: Freeze("layers.[01].*"),), []),
+        (HEAD, [], (lambda: Freeze("layers.0.*"),), [ALL[2:4]]),
+        (ALL, ALL[:4], (lambda: Unfreeze("layers.0.*", "1ep"),), []),
+        (HEAD, ALL[:4], (ThawAll,), [ALL[:4]]),
+    ],
+)
+def test_parameters_that_the_optimizer_lacks_are_named_once_before_they_would_train(
+    tmp_path, caplog, held, frozen, hooks, expected
+):
+    class Some(TinySession):
+        def init_network(self):
+            network = super().init_network()
+            for name in frozen:
+                network.get_parameter(name).requires_grad_(False)
+            return network
+
+        def init_optimizer(self):
+            return torch.optim.SGD([self.network.get_parameter(name) for name in held], lr=0.1)
+
+    session = Some(CONFIG, tmp_path)
+    for make in hooks:
+        session.register(make())
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        session()
+    assert lacking(caplog) == expected

@@ -135,6 +135,20 @@ class MomentumSession(KilledSession):
         return MomentumNetwork(self.config_network["dropout"])
 
 
+class GroupsSession(KilledSession):
+    """The same with parameter groups that have values of their own, which a schedule changes."""
+
+    def init_optimizer(self):
+        parameters = dict(self.network.named_parameters())
+        biases = [parameters.pop(name) for name in list(parameters) if name.endswith("bias")]
+        groups = [{"params": list(parameters.values())}, {"params": biases, "weight_decay": 0.0, "lr": 0.01}]
+        return torch.optim.AdamW(groups, lr=self.config_session.learning_rate, weight_decay=0.1)
+
+    def init_scheduler(self):
+        rates = [lambda epoch: 0.5**epoch, lambda epoch: 0.9**epoch]
+        return torch.optim.lr_scheduler.LambdaLR(self.optimizer, rates)
+
+
 def add_noise(batch):
     noise = 0.1 * torch.randn(3) + 0.1 * float(np.random.standard_normal()) + 0.1 * random.random()
     return {"x": [(torch.tensor(row) + noise).tolist() for row in batch["x"]]}
@@ -283,4 +297,5 @@ SCENARIOS = {
     "a loader of torch": Scenario((0,), kind=StockLoaderSession),
     "a loader of torch, 2 workers": Scenario((2,), kind=StockLoaderSession),
     "a momentum encoder": Scenario((0,), kind=MomentumSession),
+    "parameter groups": Scenario((0,), kind=GroupsSession, hooks=()),
 }

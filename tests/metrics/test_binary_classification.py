@@ -68,7 +68,7 @@ def test_a_metric_has_the_value_computed_by_hand(name):
     assert value == pytest.approx(BY_HAND[name])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     samples=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=1, max_size=12),
     threshold=st.sampled_from([0.0, 0.25, 0.5, 1.0]),

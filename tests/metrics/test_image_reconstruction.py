@@ -39,7 +39,7 @@ def test_psnr_is_relative_to_the_maximum_pixel_value():
     assert compute("psnr", target, target + 25.5, maximum_pixel_value=255.0) == pytest.approx(20.0, abs=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     pixels=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8),
     maximum_pixel_value=st.floats(0.1, 1000),

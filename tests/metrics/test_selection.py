@@ -112,7 +112,7 @@ def test_an_unknown_metric_is_refused_with_the_nearest_name():
     (problem,) = problems_of([ImageReconstructionMetrics()], {"ImageReconstructionMetrics": ["psnr", "mse_normalised"]})
     assert problem == (
         "ImageReconstructionMetrics has no metric 'mse_normalised'. Did you mean 'mse_normalized'? "
-        "Its metrics are 'psnr', 'mse_normalized', 'ssim'."
+        "Available: 'psnr', 'mse_normalized', 'ssim'."
     )
 
 

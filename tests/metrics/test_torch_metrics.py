@@ -41,7 +41,7 @@ VALUE_OF_ALL_SAMPLES = {
 
 
 @pytest.mark.parametrize("name", VALUE_OF_ALL_SAMPLES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(samples=st.integers(2, 20), size=st.integers(1, 21), seed=st.integers(0, 1000), resumed_before=st.integers(0, 5))
 def test_an_epoch_has_the_value_of_all_samples(name, samples, size, seed, resumed_before):
     outputs = draw(samples, seed)

@@ -1,6 +1,8 @@
 import json
 import logging
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny import CONFIG, TinySession, config_with
@@ -8,7 +10,14 @@ from tiny import CONFIG, TinySession, config_with
 from torchbase.errors import ConfigError, RunDirectoryError
 from torchbase.files.durable import write_json
 from torchbase.run_directory.config import SessionConfig, validate_config
-from torchbase.run_directory.config_snapshot import MAY_CHANGE, check_config, config_changes, newest_config, newest_run
+from torchbase.run_directory.config_snapshot import (
+    MAY_CHANGE,
+    added_snapshot,
+    check_config,
+    config_changes,
+    newest_config,
+    snapshots,
+)
 
 ALLOWED = {
     "num_epochs": 3,
@@ -133,19 +142,20 @@ def test_a_damaged_config_is_an_error(tmp_path):
         newest_config(tmp_path)
 
 
-def test_the_newest_run_has_the_last_tag_of_all_runs_with_a_config(tmp_path):
-    for day in (2, 9, 5):
-        save_config(tmp_path / f"2026-11-0{day}_10-00-00_host")
-    (tmp_path / "2026-11-10_10-00-00_host").mkdir()  # a run that ended before its config was saved
-    (tmp_path / "notes.txt").touch()
-    assert newest_run(tmp_path) == "2026-11-09_10-00-00_host"
-
-
-@pytest.mark.parametrize("folder", ["missing", "."])
-def test_without_any_run_there_is_no_newest(tmp_path, folder):
-    (tmp_path / "2026-11-10_10-00-00_host").mkdir()
-    with pytest.raises(RunDirectoryError, match=r"no run to resume in .*no folder in it holds a config\.json"):
-        newest_run(tmp_path / folder)
+@pytest.mark.parametrize("kind", ["config", "environment"])
+def test_the_newest_snapshot_is_the_one_written_last_whatever_the_clock_says(tmp_path, monkeypatch, kind):
+    assert snapshots(tmp_path, kind) == []
+    written = [tmp_path / f"{kind}.json"]
+    for day in (5, 9, 2, 7):
+        written[-1].touch()
+        now = datetime(2026, 11, day)
+        monkeypatch.setattr(
+            "torchbase.run_directory.config_snapshot.datetime", SimpleNamespace(now=lambda now=now: now)
+        )
+        written.append(added_snapshot(tmp_path, kind))
+    for name in (f"{kind}_old.json", f"{kind}_2.json", f"{kind}.json.bak", f"{kind}s.json", "other.json"):
+        (tmp_path / name).touch()  # made by hand
+    assert snapshots(tmp_path, kind) == written[:-1]
 
 
 def test_a_refused_config_leaves_the_run_as_it_was_and_free_for_another_session(tmp_path):

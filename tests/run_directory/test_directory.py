@@ -17,7 +17,7 @@ from torchbase.checkpoints.storage import has_results, write_checkpoint
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError
 from torchbase.files.durable import write_json
 from torchbase.files.tensors import write_tensors
-from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.directory import RunDirectory, names_file_in
 
 LOCK_UNTIL_STDIN_CLOSES = """
 import sys
@@ -268,3 +268,24 @@ def test_an_earlier_directory_is_not_removed(new):
     found = RunDirectory.open(new.path.parent, new.tag)
     assert not found.remove_unless(has_results)
     assert os.listdir(new.path.parent) == [new.tag]
+
+
+def error_with(raised, note="", cause=""):
+    try:
+        raise KeyError(raised) from OSError(cause)
+    except KeyError as error:
+        error.add_note(note)
+        return error
+
+
+@pytest.mark.parametrize("where", ["raised", "note", "cause"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_file_that_an_error_names_is_found_if_it_exists(new, where, relative):
+    folder = new.path.relative_to(new.path.parent.parent) if relative else new.path
+    error = error_with(**{"raised": "", where: f"the sample is saved in {folder / 'dumps' / 'sample.pth'}."})
+    assert not names_file_in(new.path, error)
+    new.file("dumps/other.pth").touch()
+    assert not names_file_in(new.path, error)
+    new.file("dumps/sample.pth").touch()
+    assert names_file_in(new.path, error)
+    assert not names_file_in(new.path, error_with(f"something is wrong in {folder} and {folder / 'dumps'}"))

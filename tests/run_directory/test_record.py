@@ -40,7 +40,7 @@ def are_equal(first, second):
     return repr(first) == repr(second)  # NaN included
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     state=st.sampled_from(record.STATES),
     reason=st.none() | st.text(),

@@ -1,8 +1,13 @@
+import copy
 import json
 import logging
+import math
+import re
 import subprocess
 import sys
 import textwrap
+import traceback
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,10 +21,12 @@ from torchbase.errors import (
     ConfigError,
     DataError,
     MetricsError,
+    NonFiniteError,
     RunDirectoryError,
     RunDirectoryLockedError,
     StepError,
 )
+from torchbase.hooks import Profile
 
 
 def weights_of(session):
@@ -306,6 +313,54 @@ def test_a_run_that_fails_without_results_removes_its_directory_with_a_warning(t
     )
 
 
+class Exploding(TinySession):
+    """The loss is NaN from the third training iteration on."""
+
+    def loss_function(self, *, output, target):
+        late = self.network.training and self._run.progress.iterations >= 2
+        return super().loss_function(output=output, target=target) * (math.nan if late else 1.0)
+
+
+class FailsLate:
+    """Raises an error that names no file, after mini-batches were skipped."""
+
+    @hookimpl
+    def on_iteration_end(self, run):
+        if run.progress.iterations == 4:
+            raise KeyError("image")
+
+
+class DumpsAndFails:
+    """Saves a file, and raises an error that names it."""
+
+    @hookimpl
+    def on_iteration_end(self, run):
+        file = run.run_directory.file("dumps/sample.txt")
+        file.write_text("a sample")
+        raise KeyError(f"see {file}")
+
+
+@pytest.mark.parametrize(
+    ("policy", "hooks", "error"),
+    [
+        ("raise", (), NonFiniteError),
+        ("skip", (FailsLate,), KeyError),
+        ("raise", (DumpsAndFails,), KeyError),
+        ("raise", (partial(Profile, range(1, 3)), FailsLate), (KeyError, NonFiniteError)),
+    ],
+)
+def test_the_files_that_messages_of_a_failed_run_name_exist_afterwards(tmp_path, caplog, policy, hooks, error):
+    session = Exploding(config_with(nan_policy=policy), tmp_path)
+    for hook in hooks:
+        session.register(hook())
+    with caplog.at_level(logging.INFO, "torchbase"), pytest.raises(error) as caught:
+        session()
+    text = caplog.text + "".join(traceback.format_exception(caught.value))
+    named = set(re.findall(rf"{re.escape(session.run_dir)}/[\w/.-]+\.(?:pth|txt|json)", text))
+    assert named
+    assert [name for name in named if not Path(name).is_file()] == []
+
+
 def test_the_directory_of_a_run_that_fails_with_results_stays(tmp_path):
     class Failing(TinySession):
         def forward_pass(self, mini_batch):
@@ -368,6 +423,38 @@ def test_return_values_of_user_methods_are_checked_before_training(tmp_path, met
     with pytest.raises(error, match=message):
         session()
     assert list(tmp_path.iterdir()) == []
+
+
+def other_network(session):
+    return TinyNetwork(0.0)
+
+
+def copy_of_the_network(session):
+    return copy.deepcopy(session.network)
+
+
+def made_again(session):
+    return session.init_network()
+
+
+@pytest.mark.parametrize("network_of", [other_network, copy_of_the_network, made_again])
+def test_an_optimizer_of_another_network_is_refused_before_training(tmp_path, network_of):
+    class Wrong(TinySession):
+        def init_optimizer(self):
+            return torch.optim.SGD(network_of(self).parameters(), lr=0.1)
+
+    with pytest.raises(StepError, match=r"holds 6 parameters, and none of them is among the 6 .* To fix, pass"):
+        Wrong(CONFIG, tmp_path)()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parameter_of_the_optimizer_that_is_not_the_networks_is_noted(tmp_path, caplog):
+    class Extra(TinySession):
+        def init_optimizer(self):
+            return torch.optim.SGD([*self.network.parameters(), torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+
+    Extra(CONFIG, tmp_path)()
+    assert "holds 1 parameter that isn't the network's. No checkpoint has their values" in caplog.text
 
 
 def test_a_loss_function_with_positional_arguments_is_refused_before_a_directory_is_made(tmp_path):

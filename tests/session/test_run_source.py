@@ -96,7 +96,7 @@ def test_a_new_run_cannot_start_from_a_damaged_best_network(tmp_path):
 
 
 def test_any_other_choice_of_a_network_is_refused(tmp_path):
-    with pytest.raises(RunDirectoryError, match="source_network has to be 'best' or 'last', and is 'newest'"):
+    with pytest.raises(RunDirectoryError, match="source_network has to be 'best' or 'last', but got 'newest'"):
         TinySession(CONFIG, tmp_path, source_network="newest")
     assert list(tmp_path.iterdir()) == []
 
@@ -171,7 +171,7 @@ def test_a_run_that_ended_before_its_seed_was_saved_accepts_any(earlier):
 
 def test_a_run_with_results_cannot_be_resumed_without_its_seed(earlier):
     write_checkpoint(earlier.states, 0, 1, {})
-    with pytest.raises(RunDirectoryError, match=r"seeds\.json is missing.*Restore it"):
+    with pytest.raises(RunDirectoryError, match=r"seeds\.json is missing.*To fix, restore it"):
         choose_seed(8, earlier)
 
 

@@ -61,5 +61,5 @@ def test_invalid_arguments_raise_before_training(tmp_path):
             return network
 
     session_with(tmp_path, Freeze("layers.0.*"), kind=FrozenByHand)()
-    with pytest.raises(HookError, match="the optimizer doesn't hold it"):
+    with pytest.raises(HookError, match="the optimizer doesn't contain it"):
         session_with(tmp_path, Freeze("layers.0.*", until="1ep"), kind=FrozenByHand)()

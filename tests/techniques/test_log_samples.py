@@ -109,7 +109,7 @@ def test_event_files_hold_the_images_once_and_a_resumed_run_continues_exactly(tm
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("outptu", r"found nothing named 'outptu' .* Did you mean 'output'\? There are: image, name, output"),
+        ("outptu", r"found nothing named 'outptu' .* Did you mean 'output'\? Available: image, name, output"),
         ("vectors", r"'vectors' is a tensor of shape \(4, 20\)\. To fix, reshape it"),
         ("name", "'name' is list"),
     ],

@@ -20,7 +20,7 @@ def columns_of(samples):
     }
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 20), st.data())
 def test_joined_parts_equal_the_whole_mini_batch(samples, data):
     number = data.draw(st.integers(1, samples))

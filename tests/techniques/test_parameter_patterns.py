@@ -29,7 +29,7 @@ def test_parameters_are_selected_by_name(pattern, names):
     ("pattern", "message"),
     [
         ("head.weigth", r"matches the pattern 'head\.weigth'\. Did you mean 'head\.weight'"),
-        ("zzz", r"There are: encoder\.weight, encoder\.bias, head\.weight, head\.bias\. To fix"),
+        ("zzz", r"Available: encoder\.weight, encoder\.bias, head\.weight, head\.bias\. To fix"),
     ],
 )
 def test_a_pattern_without_a_match_raises_with_the_existing_names(pattern, message):
@@ -41,5 +41,5 @@ def test_a_parameter_that_the_optimizer_lacks_raises():
     network = make_network()
     optimizer = torch.optim.SGD(network["head"].parameters(), lr=0.1)
     check_is_optimized(matching_parameters(network, "head.*"), optimizer)
-    with pytest.raises(HookError, match=r"'encoder\.weight' is to be unfrozen, but the optimizer doesn't hold it"):
+    with pytest.raises(HookError, match=r"'encoder\.weight' can't be unfrozen, since the optimizer doesn't contain it"):
         check_is_optimized(matching_parameters(network, "*"), optimizer)

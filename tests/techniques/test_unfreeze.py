@@ -41,7 +41,7 @@ def test_parameters_frozen_by_hand_can_be_unfrozen_if_the_optimizer_holds_them(t
             network.layers[0].requires_grad_(False)
             return network
 
-    with pytest.raises(HookError, match="the optimizer doesn't hold it"):
+    with pytest.raises(HookError, match="the optimizer doesn't contain it"):
         session_with(tmp_path, Unfreeze("layers.0.*", at="1ep"), kind=FrozenByHand)()
 
     class OptimizesAll(FrozenByHand):

@@ -90,7 +90,7 @@ def test_a_hook_that_draws_during_the_forward_pass_is_found():
         "1, the differences are loss, random streams (torch). There the hook implements run_forward." in message
     )
     assert "It draws from the global random streams within an iteration" in message
-    assert "To fix, wrap its draws in `with torchbase.randomness.fence(run.device):`" in message
+    assert "To fix, wrap its draws in `with torchbase.isolate_rng(run.device):`" in message
 
 
 def test_weights_that_an_observer_changes_are_named_with_the_event():
@@ -106,7 +106,7 @@ def test_weights_that_an_observer_changes_are_named_with_the_event():
 def test_a_draw_that_only_some_optimizers_notice_is_found_and_its_fix_works():
     message = message_of(check_neutrality, hooks.DrawsBeforeTheStep)
     assert "on_gradients_ready of training iteration 1, the differences are random streams (random, torch)" in message
-    assert "bit for bit" in check_neutrality(HookTrial(hooks.FencesItsDraws))
+    assert "bit for bit" in check_neutrality(HookTrial(hooks.IsolatesItsDraws))
 
 
 def test_a_changed_mode_of_the_network_is_named():

@@ -71,7 +71,7 @@ def test_a_full_disk_ends_the_run_and_it_resumes_from_the_checkpoint_before(smal
     session = TinySession(config_with(num_epochs=4), small_disk)
     filling = FillTheDisk(small_disk, epoch=2)
     session.register(filling)
-    with pytest.raises(RunDirectoryError, match=r"(?s)can't write .*No space left on device. Free some space"):
+    with pytest.raises(RunDirectoryError, match=r"(?s)can't write .*No space left on device. To fix, free some space"):
         session()
     found = session.verify()
     assert found.is_good
@@ -181,7 +181,7 @@ def test_a_run_directory_that_becomes_read_only_is_a_clear_error_and_can_be_resu
     (run_dir,) = (tmp_path / "runs").iterdir()
     last_line = first.stderr.strip().splitlines()[-1]
     assert "RunDirectoryError: can't write" in first.stderr, first.stderr
-    assert "Permission denied. Choose a folder that you may read and write." in first.stderr, last_line
+    assert "Permission denied. To fix, choose a folder that you may read and write." in first.stderr, last_line
     assert first.returncode == 1
     refused = run("resume")
     assert refused.returncode == 1

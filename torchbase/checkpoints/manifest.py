@@ -12,7 +12,7 @@ from torchbase.errors import RunDirectoryError
 from torchbase.files.durable import checksum
 
 MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
 
 
 class FileRecord(BaseModel):
@@ -25,7 +25,7 @@ class FileRecord(BaseModel):
 class Manifest(BaseModel):
     """The progress and the files of a checkpoint."""
 
-    format_version: Literal[2] = FORMAT_VERSION
+    format_version: Literal[3] = FORMAT_VERSION
     epoch: int
     iteration: int
     files: dict[str, FileRecord]

@@ -1,15 +1,15 @@
 """The state of a run between two iterations: gathered for a checkpoint, and restored from it."""
 
+import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
 from torchbase.checkpoints.network_loading import load_network
 from torchbase.checkpoints.storage import Checkpoint
+from torchbase.engine.optimizer_groups import GroupValues, changed_values
 from torchbase.engine.phase import Phase, Progress, SeekableLoader
 from torchbase.engine.run import BestLoss, Run
 from torchbase.engine.training_step import network_of, optimizer_of
@@ -80,7 +80,7 @@ def restore(run: Run, saved: Checkpoint) -> None:
                 f"The {name} saved in {saved.path} doesn't match the {name} that this session built: {error}. "
                 "To fix, resume with the code and the config that the run was started with."
             ) from error
-    _apply_changed_defaults(optimizer_of(run), optimizer["defaults"])
+    _apply_changed_values(run, optimizer["groups_as_built"])
     for name, parameter in network_of(run).named_parameters():
         gradient = optimizer["gradients"].get(name)
         parameter.grad = None if gradient is None else gradient.to(parameter.device)
@@ -103,7 +103,7 @@ def _state_of_optimizer(run: Run) -> dict[str, Any]:
     optimizer = optimizer_of(run)
     return {
         "class": type(optimizer).__qualname__,
-        "defaults": _plain_defaults_of(optimizer),
+        "groups_as_built": list(run.groups_as_built),
         "state": optimizer.state_dict(),
         "gradients": _gradients_of(run),
     }
@@ -121,24 +121,23 @@ def _state_of_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _plain_defaults_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    plain = (int, float, bool, tuple, type(None))
-    return {name: value for name, value in optimizer.defaults.items() if isinstance(value, plain)}
-
-
-def _apply_changed_defaults(optimizer: torch.optim.Optimizer, defaults: Mapping[str, Any]) -> None:
-    # A value that a schedule has changed stays, unless this session was built with another default.
-    for name, value in _plain_defaults_of(optimizer).items():
-        if name in defaults and defaults[name] != value:
-            logger.warning("The optimizer continues with %s=%s instead of %s.", name, value, defaults[name])
-            if name == "lr" and any("initial_lr" in group for group in optimizer.param_groups):  # left by a scheduler
-                logger.warning(
-                    "The learning rate schedule continues from its saved state. A schedule that computes its rates "
-                    "from the first rate, like LambdaLR, undoes this change at its next step. To train with another "
-                    "rate, start a new run from this network (source_run_dir_tag)."
-                )
-            for group in optimizer.param_groups:
-                group[name] = value
+def _apply_changed_values(run: Run, saved_groups: Sequence[GroupValues]) -> None:
+    # Each group is compared with what it was built with. A value that a schedule has changed stays, unless this session
+    # built the group with another one.
+    groups = optimizer_of(run).param_groups
+    for number, (group, then, now) in enumerate(zip(groups, saved_groups, run.groups_as_built, strict=False)):
+        where = f" in parameter group {number}" if len(groups) > 1 else ""
+        changed = changed_values(then, now)
+        for name, value in changed.items():
+            logger.warning("The optimizer continues with %s=%s instead of %s%s.", name, value, then[name], where)
+        if "lr" in changed and "initial_lr" in group:  # left by a scheduler
+            logger.warning(
+                "The learning rate schedule continues from its saved state%s. A schedule that computes its rates from "
+                "the first rate, like LambdaLR, undoes this change at its next step. To train with another rate, start "
+                "a new run from this network (source_run_dir_tag).",
+                where,
+            )
+        group.update(copy.deepcopy(changed))
 
 
 def _gradients_of(run: Run) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchbase.errors import CheckpointError, RunDirectoryError
 from torchbase.files import durable
-from torchbase.run_directory.names import NETWORK_FILE, STATES_FOLDER
+from torchbase.run_directory.names import BAD_MINI_BATCHES_FOLDER, NETWORK_FILE, PROFILE_FOLDER, STATES_FOLDER
 
 if TYPE_CHECKING:
     from torchbase.checkpoints.manifest import Manifest
@@ -64,10 +64,14 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
     from torchbase.files.tensors import save_tensors
 
     if epoch < 0 or iteration < 0:
-        raise CheckpointError(f"the progress of a checkpoint counts from 0; got epoch {epoch}, iteration {iteration}.")
+        raise CheckpointError(
+            f"The progress of a checkpoint counts from 0, but got epoch {epoch}, iteration {iteration}."
+        )
     for name in parts:
         if not _PART.fullmatch(name):
-            raise CheckpointError(f"the part {name!r} can't name a file: use letters, digits, '_' and '-' only.")
+            raise CheckpointError(
+                f"The part {name!r} can't name a file. To fix, use letters, digits, '_' and '-' only."
+            )
     path = durable.make_folder(folder) / _name(epoch, iteration)
     if path.exists():
         try:
@@ -111,9 +115,14 @@ def has_results(run_directory: Path) -> bool:
         run_directory: The run directory.
 
     Returns:
-        Whether it has a checkpoint, by its name alone, or the best network.
+        Whether it has a checkpoint, by its name alone, the best network, or files that a message names: a mini-batch
+        whose loss was NaN, or a profile.
     """
-    return (run_directory / NETWORK_FILE).exists() or bool(list_checkpoints(run_directory / STATES_FOLDER))
+    return (
+        (run_directory / NETWORK_FILE).exists()
+        or bool(list_checkpoints(run_directory / STATES_FOLDER))
+        or any(_is_filled(run_directory / name) for name in (BAD_MINI_BATCHES_FOLDER, PROFILE_FOLDER))
+    )
 
 
 def newest_progress(folder: Path) -> tuple[int, int] | None:
@@ -185,7 +194,7 @@ def newest_whole_checkpoint(folder: Path) -> Checkpoint | None:
             damaged.append(f"- {error}")
     if damaged:
         listed = "\n".join(damaged)
-        raise CheckpointError(f"no checkpoint in {folder} is whole; restore one, or start a new run:\n{listed}")
+        raise CheckpointError(f"No checkpoint in {folder} is whole. To fix, restore one, or start a new run:\n{listed}")
     return None
 
 
@@ -204,7 +213,9 @@ def keep_newest(folder: Path, count: int, whole: Path | None = None) -> None:
         RunDirectoryError: If the operating system reports an error.
     """
     if count < 1:
-        raise CheckpointError(f"can't keep the newest {count} checkpoints of {folder}: pass a count of at least 1.")
+        raise CheckpointError(
+            f"Can't keep the newest {count} checkpoints of {folder}. To fix, pass a count of at least 1."
+        )
     paths = list_checkpoints(folder)
     if len(paths) <= count:  # checking the first checkpoint would read gigabytes for nothing
         return
@@ -222,6 +233,11 @@ def keep_newest(folder: Path, count: int, whole: Path | None = None) -> None:
         return
 
 
+def _is_filled(folder: Path) -> bool:
+    with durable.os_errors_explained("list", folder):
+        return folder.is_dir() and any(folder.iterdir())
+
+
 def _progress_of_all(folder: Path) -> dict[Path, tuple[int, int]]:
     with durable.os_errors_explained("list", folder):
         if not folder.exists():
@@ -236,7 +252,7 @@ def _damage_explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"the checkpoint {path} is damaged: {error}. Use another checkpoint, or restore it."
+            f"The checkpoint {path} is damaged: {error}. To fix, use another checkpoint, or restore it."
         ) from error
 
 

@@ -11,6 +11,7 @@ from torchbase.command_line.run_records import attempt
 from torchbase.engine.votes import VOTES_FILE
 from torchbase.files.durable import read_json
 from torchbase.files.json_lines import read_lines
+from torchbase.run_directory.config_snapshot import snapshots
 from torchbase.run_directory.record import EPOCHS_FILE, Epoch, read_epochs
 
 Line = TypeVar("Line")
@@ -42,7 +43,7 @@ class Details:
     @property
     def best_epoch(self) -> int | None:
         """The epoch whose network is saved as the best. Without votes, the last epoch."""
-        saved = [decision["epoch"] for decision in self.decisions if decision.get("kept") is True]
+        saved = [decision["epoch"] for decision in self.decisions if decision.get("is_best") is True]
         if self.decisions:
             return saved[-1] if saved else None
         return self.epochs[-1].epoch if self.epochs else None
@@ -69,7 +70,7 @@ def read_details(run_dir: Path) -> Details:
         The details that can be read.
     """
     damages: list[str] = []
-    environments = {file.name: _read_environment(file, damages) for file in sorted(run_dir.glob("environment*.json"))}
+    environments = {file.name: _read_environment(file, damages) for file in snapshots(run_dir, "environment")}
     first = environments.pop("environment.json", {})
     decisions = _intact(attempt(lambda: read_lines(run_dir / VOTES_FILE), damages), run_dir / VOTES_FILE, damages)
     epochs = _intact(attempt(lambda: read_epochs(run_dir), damages), run_dir / EPOCHS_FILE, damages)

@@ -152,7 +152,7 @@ def _notes_of(runs: Sequence[SavedRun]) -> list[str]:
 def _sorted(runs: Sequence[SavedRun], configs: Mapping[Path, Mapping[str, Any]], key: str) -> list[SavedRun]:
     known = _values_by_key(runs, configs)
     if key not in known:
-        hint = did_you_mean(key, known) or f" The keys are: {', '.join(known)}."
+        hint = did_you_mean(key, known) or f" Available: {', '.join(known)}."
         raise RunDirectoryError(f"Can't sort the runs by {key!r}: there is no such key.{hint}")
     value_of = known[key]
     return sorted(runs, key=lambda run: _rank(value_of(run)))

@@ -82,7 +82,7 @@ def _choose_curves(details: Details, names: list[str] | None) -> list[str]:
         return list(details.curves)[:1]
     for name in names:
         if name not in details.curves:
-            hint = did_you_mean(name, details.curves) or f" The averages are: {', '.join(details.curves) or 'none'}."
+            hint = did_you_mean(name, details.curves) or f" Available: {', '.join(details.curves) or 'none'}."
             raise RunDirectoryError(f"The run has no average named {name!r}.{hint}")
     return names
 
@@ -148,7 +148,7 @@ def _votes(details: Details) -> Table:
     latest = [decision for decision in details.decisions[-DECISIONS_SHOWN:] if decision["epoch"] != best]
     shown = [decision for decision in details.decisions if decision["epoch"] == best] + latest
     for decision in sorted(shown, key=lambda decision: decision["epoch"]):
-        saved = "saved" if decision.get("kept") is True else "not saved"
+        saved = "saved" if decision.get("is_best") is True else "not saved"
         table.add_row(f"  epoch {decision['epoch']}", saved, plain(decision.get("reason", "")))
     return table
 

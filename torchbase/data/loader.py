@@ -11,7 +11,7 @@ from torchbase.data.columns import ColumnReader
 from torchbase.data.device_copies import Mover, prefetch
 from torchbase.data.order import EpochOrder, MiniBatchIndices
 from torchbase.data.reading import Collate, call_collate, data_loader
-from torchbase.randomness import fence, seed_host_streams
+from torchbase.randomness import isolate_rng, seed_host_streams
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -129,7 +129,7 @@ class _MiniBatches(IndexedDataset[Any]):
         try:
             if not self._may_draw:
                 return self._read(indices.rows)
-            with fence():
+            with isolate_rng():
                 seed_host_streams(self._order.reading_seed(indices))
                 return self._read(indices.rows)
         except Exception as error:

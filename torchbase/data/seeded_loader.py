@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from torchbase.randomness import Randomness, fence, seed_streams
+from torchbase.randomness import Randomness, isolate_rng, seed_streams
 
 
 class SeededLoader:
@@ -60,7 +60,7 @@ class SeededLoader:
             iterator = iter(self._loader)
         seeds = self._randomness.series("reading", self._phase, epoch)
         for position in count():
-            with fence(self._device):
+            with isolate_rng(self._device):
                 seed_streams(seeds.at(position), self._device)
                 try:
                     mini_batch = next(iterator)
@@ -84,7 +84,7 @@ def reason_against_exactness(loader: object) -> str | None:
     sampler = loader.sampler if loader.batch_sampler is None else getattr(loader.batch_sampler, "sampler", None)
     for owner, part in (("DataLoader", loader), (type(sampler).__name__, sampler)):
         if getattr(part, "generator", None) is not None:
-            return f"its {owner} has a generator of its own, whose state no checkpoint holds"
+            return f"its {owner} has a generator of its own, whose state is not saved"
     if loader.persistent_workers:
-        return "its workers stay from one epoch to the next (persistent_workers=True), with the state of their streams"
+        return "its workers keep their random states from one epoch to the next (persistent_workers=True)"
     return None

@@ -14,7 +14,7 @@ from torchbase.data.columns import collate_rows
 from torchbase.data.reading import Collate, call_collate
 from torchbase.data.stream_position import ShardRequest, ShardResult
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness, fence, seed_host_streams
+from torchbase.randomness import Randomness, isolate_rng, seed_host_streams
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -80,7 +80,7 @@ class StreamShards(IndexedDataset[ShardResult | None]):
             return None
         reader = self._readers.pop(request.shard, None)  # stored again below, unless reading fails
         try:
-            with fence():
+            with isolate_rng():
                 if reader is None or not reader.is_at(request):
                     reader = _ShardReader(self._source, request)
                 result = reader.read()

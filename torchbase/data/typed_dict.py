@@ -206,7 +206,9 @@ def nearest_name_hint(name: object, known: Iterable[str]) -> str:
     names = list(known)
     nearest = nearest_name(name, names)
     return (
-        f" (did you mean {nearest!r}?)" if nearest is not None else f" (known: {', '.join(map(repr, names)) or 'none'})"
+        f" (did you mean {nearest!r}?)"
+        if nearest is not None
+        else f" (available: {', '.join(map(repr, names)) or 'none'})"
     )
 
 

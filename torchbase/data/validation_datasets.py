@@ -38,7 +38,11 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         DataError: An argument is not valid. The message lists all problems.
 
     Example:
-        >>> ValidationDatasetsDict(datasets=(part, valid), only_for_demo=(True, False), names=("train", "valid"))
+        >>> ValidationDatasetsDict(
+        ...     datasets=(part, valid),
+        ...     only_for_demo=(True, False),
+        ...     names=("train", "valid"),
+        ... )
     """
 
     datasets: Sequence[Dataset | IterableDataset]

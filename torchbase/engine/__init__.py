@@ -4,7 +4,7 @@ For: running epochs, phases and iterations; registering hooks and calling them i
 passed to every hook; the default training step; finding the value that a decision depends on.
 
 In: a `Run` with its phases, and hooks. Out: the same `Run`, trained. Files, logging backends, metrics and seeds are
-hooks of rooms above; the engine imports none of them.
+hooks of packages above; the engine imports none of them.
 
 Begin with `torchbase.engine.hookspecs`, which draws the loop and lists every event. `torchbase.engine.loop` is that
 loop. `torchbase.engine.plugins` registers hooks, `torchbase.engine.events` calls them, `torchbase.engine.run` is what

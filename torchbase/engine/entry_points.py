@@ -70,7 +70,7 @@ def _find_entry_point(name: str) -> EntryPoint:
     found = list(installed.select(name=name))
     if not found:
         known = sorted(installed.names)
-        suggestion = did_you_mean(name, known) or f" Available plugins: {', '.join(known) or 'none'}."
+        suggestion = did_you_mean(name, known) or f" Available: {', '.join(known) or 'none'}."
         raise HookError(
             f"No installed package provides the plugin '{name}'.{suggestion} "
             "To fix, install the package, or remove the name from session.plugins."

@@ -4,6 +4,7 @@ An engine needs no session, no file and no network. It needs a function for one 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from torchbase.engine.deferred_bodies import check_body_runs, checked_call
@@ -14,7 +15,7 @@ from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
 from torchbase.errors import DataError
 from torchbase.listeners import Listener
-from torchbase.randomness import restore_streams
+from torchbase.randomness import restore_streams, streams_to_itself
 
 RunIteration = Callable[[Run, Phase, Any], object]
 
@@ -30,7 +31,8 @@ class Engine:
 
             engine = Engine(step)
             engine.register(MyHook())
-            engine.run(Run(training=Phase("training", loader, is_training=True), max_epochs=3))
+            training = Phase("training", loader, is_training=True)
+            engine.run(Run(training=training, max_epochs=3))
     """
 
     def __init__(
@@ -116,16 +118,8 @@ class Engine:
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
         run.is_between_iterations, run.logging_errors = False, self._logging_errors
         run.logging_errors.forget()
-        try:
-            run.call.on_run_start(run=run)
-            while run.stop_reason is None and run.epochs_done < run.max_epochs and not self._should_stop(run):
-                self._run_epoch(run)
-            run.call.on_run_end(run=run)
-        except BaseException as error:
-            run.call.on_exception(run=run, error=error)
-            raise
-        finally:
-            run.current_phase = None
+        with streams_to_itself() if run.randomness is not None else nullcontext():
+            self._run_epochs(run)
 
     def run_phase(self, run: Run, phase: Phase) -> None:
         """Runs a single phase outside of an epoch, for example an evaluation.
@@ -139,6 +133,18 @@ class Engine:
         """
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
         run.call.run_phase(run=run, phase=phase)
+
+    def _run_epochs(self, run: Run) -> None:
+        try:
+            run.call.on_run_start(run=run)
+            while run.stop_reason is None and run.epochs_done < run.max_epochs and not self._should_stop(run):
+                self._run_epoch(run)
+            run.call.on_run_end(run=run)
+        except BaseException as error:
+            run.call.on_exception(run=run, error=error)
+            raise
+        finally:
+            run.current_phase = None
 
     def _should_stop(self, run: Run) -> bool:
         if run.epoch == run.epochs_done and run.call.should_stop(run=run):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from torchbase.engine.logging_errors import LoggingErrors
+from torchbase.engine.optimizer_groups import GroupValues, values_of_groups
 from torchbase.engine.phase import Phase, Progress
 from torchbase.errors import HookError, StepError
 from torchbase.listeners import Listener
@@ -71,6 +72,8 @@ class Run:
         is_between_iterations: Whether the state of the run is complete: all hooks of the last iteration have been
             called, and the next iteration hasn't started. The engine sets it.
         random_states: The random streams to restore right before the next iteration, from a checkpoint, or None.
+        groups_as_built: The values of the optimizer's parameter groups when this object was made, before a scheduler
+            changed them. A resumed run compares them, to see which were changed in the code or the config.
         hooks_changed_by_forward: The names of the hooks whose state ``forward_pass`` changes, such as a queue or a
             replay buffer. The rehearsal finds them.
         logging_errors: How errors of logging backends are handled. The engine sets it.
@@ -96,11 +99,16 @@ class Run:
     current_phase: Phase | None = None
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
+    groups_as_built: tuple[GroupValues, ...] = field(init=False, repr=False)
     hooks_changed_by_forward: tuple[str, ...] = ()
     logging_errors: LoggingErrors = field(default_factory=lambda: LoggingErrors("raise"), repr=False)
     hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
     listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict, repr=False)
     call: HookCalls = field(default_factory=_NotRunning, repr=False)
+
+    def __post_init__(self) -> None:
+        """Copies the values of the optimizer's parameter groups."""
+        self.groups_as_built = () if self.optimizer is None else tuple(values_of_groups(self.optimizer))
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -162,7 +170,7 @@ class Run:
         if isinstance(value, torch.Tensor):
             if value.numel() != 1:
                 raise StepError(
-                    f"run.log('{name}', …) takes a number or a tensor with one element, and got a tensor of shape "
+                    f"run.log('{name}', …) takes a number or a tensor with one element, but got a tensor of shape "
                     f"{tuple(value.shape)}. To fix, reduce it first, for example with .mean()."
                 )
             value = value.detach().reshape(()).clone()

@@ -64,7 +64,7 @@ class TrainingStep:
         outputs = self._forward_pass(batch)
         if not isinstance(outputs, Mapping):
             raise StepError(
-                f"forward_pass has to return a dictionary of outputs by name, and returned {type(outputs).__name__}. "
+                f"forward_pass has to return a dictionary of outputs by name, but returned {type(outputs).__name__}. "
                 'To fix, return e.g. {"output": output, "target": target}.'
             )
         whole, parts = split_loss(self._compute_loss(outputs))
@@ -226,12 +226,12 @@ def check_loss(loss: object, is_training: bool) -> torch.Tensor:
     """
     if not isinstance(loss, torch.Tensor):
         raise StepError(
-            f"loss_function has to return a tensor of shape (), and returned {type(loss).__name__}. "
+            f"loss_function has to return a tensor of shape (), but returned {type(loss).__name__}. "
             "To fix, don't call .item() or float() on the loss."
         )
     if loss.dim() != 0 or not loss.is_floating_point():
         raise StepError(
-            f"loss_function has to return a floating-point tensor of shape (), and returned shape {tuple(loss.shape)}, "
+            f"loss_function has to return a floating-point tensor of shape (), but returned shape {tuple(loss.shape)}, "
             f"{loss.dtype}. To fix, reduce it, for example with .mean()."
         )
     if is_training and not loss.requires_grad:

@@ -43,14 +43,14 @@ class Decision:
     Attributes:
         epoch: The epoch.
         iteration: The number of finished training iterations.
-        is_kept: Whether the network is saved as the best.
+        is_best: Whether the network is saved as the best.
         reason: The reason, in words.
         votes: The votes of the validation sets.
     """
 
     epoch: int
     iteration: int
-    is_kept: bool
+    is_best: bool
     reason: str
     votes: tuple[Vote, ...]
 
@@ -99,13 +99,13 @@ def decide(rule: Rule, epoch: int, iteration: int, votes: Sequence[Vote], monito
         The decision.
     """
     if callable(rule):
-        is_kept, name = bool(rule({vote.phase: vote.is_for for vote in votes})), getattr(rule, "__name__", "a function")
+        is_best, name = bool(rule({vote.phase: vote.is_for for vote in votes})), getattr(rule, "__name__", "a function")
     else:
-        is_kept, name = RULES[rule]([vote.is_for for vote in votes]), rule
+        is_best, name = RULES[rule]([vote.is_for for vote in votes]), rule
     counted = f"{sum(vote.is_for for vote in votes)} of {len(votes)} sets have their best {monitor} so far"
     against = [_describe(vote) for vote in votes if not vote.is_for]
     reason = f"{name}: {counted}" + (f"; not {', '.join(against)}" if against else "")
-    return Decision(epoch, iteration, is_kept, reason, tuple(votes))
+    return Decision(epoch, iteration, is_best, reason, tuple(votes))
 
 
 def append_decision(file: Path, decision: Decision) -> None:
@@ -121,7 +121,7 @@ def append_decision(file: Path, decision: Decision) -> None:
     content: dict[str, Any] = {
         "epoch": decision.epoch,
         "iteration": decision.iteration,
-        "kept": decision.is_kept,
+        "is_best": decision.is_best,
         "reason": decision.reason,
         "votes": [{name: finite_or_text(value) for name, value in asdict(vote).items()} for vote in decision.votes],
     }

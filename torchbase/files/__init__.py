@@ -1,4 +1,4 @@
-"""Files that are whole on disk, or not there: the formats and the ways of writing that all other rooms use.
+"""Files that are whole on disk, or not there: the formats and the ways of writing that all other packages use.
 
 For: writing a file, or a folder of files, so that a crash at any moment leaves either the old content or the new;
 tensors without pickled code; JSON and JSON lines; append-only files that are truncated when a run goes back;

@@ -24,12 +24,12 @@ NewFile = Callable[[str], AbstractContextManager[BufferedRandom]]
 _BUFFER_BYTES = 2**16
 _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or save the runs on another disk."),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "Choose a folder that you may read and write."),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "To fix, free some space, or save the runs on another disk."),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "To fix, choose a folder that you may read and write."),
     **dict.fromkeys(
-        (errno.ENOTDIR, errno.EEXIST), "Another file is in its place: move that file, or choose another path."
+        (errno.ENOTDIR, errno.EEXIST), "Another file is in its place. To fix, move that file, or choose another path."
     ),
-    errno.ENOENT: "Check the path: it is not there, or a folder above it is missing.",
+    errno.ENOENT: "The path, or a folder above it, is missing. To fix, check the path.",
 }
 
 
@@ -46,7 +46,7 @@ def os_errors_explained(action: str, path: Path) -> Iterator[None]:
     except RunDirectoryError:
         raise
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "Fix what the system reports, then run again.")
+        remedy = _REMEDIES.get(error.errno or 0, "To fix, resolve what the system reports, then run again.")
         explained = RunDirectoryError(f"can't {action} {path}: {error.strerror or error}. {remedy}")
         explained.errno = error.errno
         raise explained from error
@@ -170,8 +170,8 @@ def write_json(path: Path, value: Any) -> None:
         content = json.dumps(value, indent=2, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise RunDirectoryError(
-            f"can't write {path}: {error}. JSON holds dictionaries, lists, strings, finite numbers, booleans and None: "
-            f"convert everything else first (a number that may be NaN: str(number))."
+            f"can't write {path}: {error}. JSON holds dictionaries, lists, strings, finite numbers, booleans and None. "
+            f"To fix, convert everything else first (a number that may be NaN: str(number))."
         ) from error
     write_durably(path, lambda file: file.write(content))
 
@@ -187,7 +187,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise RunDirectoryError(f"{path} is damaged, it isn't JSON: {error}. Restore it from a copy.") from error
+        raise RunDirectoryError(
+            f"{path} is damaged, it isn't JSON: {error}. To fix, restore it from a copy."
+        ) from error
 
 
 @contextmanager

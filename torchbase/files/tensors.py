@@ -14,8 +14,8 @@ from torchbase.errors import RunDirectoryError
 from torchbase.files.durable import os_errors_explained, write_durably
 
 _SUPPORTED_TYPES = (
-    "Tensors, numbers, strings, bytes and None can be saved, in dictionaries, lists, tuples and sets. Convert anything "
-    "else first (an array: torch.from_numpy, a NumPy number: number.item(), a path: str)."
+    "Tensors, numbers, strings, bytes and None can be saved, in dictionaries, lists, tuples and sets. To fix, "
+    "convert anything else first (an array: torch.from_numpy, a NumPy number: number.item(), a path: str)."
 )
 _READABLE = frozenset((bool, float, str, type(None)))
 _READABLE_DTYPES = frozenset((torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint32, torch.uint8))
@@ -98,9 +98,11 @@ def check_tensors(path: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
         except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
-            raise RunDirectoryError(f"{path} is damaged: {error}. Restore it from a copy.") from error
+            raise RunDirectoryError(f"{path} is damaged: {error}. To fix, restore it from a copy.") from error
     if damaged is not None:
-        raise RunDirectoryError(f"{path} is damaged: the content of {damaged} was changed. Restore it from a copy.")
+        raise RunDirectoryError(
+            f"{path} is damaged: the content of {damaged} was changed. To fix, restore it from a copy."
+        )
 
 
 def _load(file: Path, name: Path, map_location: str | torch.device, mapped: bool) -> Any:

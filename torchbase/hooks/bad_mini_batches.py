@@ -11,8 +11,8 @@ from torchbase.engine.run import Run
 from torchbase.errors import TorchbaseError
 from torchbase.files.tensors import write_tensors
 from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.names import BAD_MINI_BATCHES_FOLDER
 
-FOLDER = "bad_mini_batches"
 MAXIMUM_SAVED = 10
 
 
@@ -63,7 +63,7 @@ def save_bad_mini_batch(run: Run, phase: Phase, mini_batch: int, reason: str) ->
 
 def _write(directory: RunDirectory, name: str, content: dict[str, Any]) -> str:
     try:
-        file = directory.file(f"{FOLDER}/{name}")
+        file = directory.file(f"{BAD_MINI_BATCHES_FOLDER}/{name}")
         if len(list(file.parent.iterdir())) >= MAXIMUM_SAVED and not file.exists():
             return f"it was not saved, because {file.parent} already holds {MAXIMUM_SAVED} files"
         write_tensors(file, content)

@@ -55,7 +55,7 @@ class BestValidation:
             HookError: If the mode or the rule is none of these.
         """
         if mode not in ("min", "max"):
-            raise HookError(f"The mode of BestValidation must be 'min' or 'max', but got {mode!r}.")
+            raise HookError(f"The mode of BestValidation has to be 'min' or 'max', but got {mode!r}.")
         check_rule(rule)
         self._monitor, self._mode, self._rule = monitor, mode, rule
         self._best: dict[str, float] = {}
@@ -102,7 +102,7 @@ class BestValidation:
         decision = decide(self._rule, run.epoch, run.progress.iterations, votes, self._monitor)
         if run.run_directory is not None:
             append_decision(run.run_directory.file(VOTES_FILE), decision)
-        return decision.is_kept
+        return decision.is_best
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best values, the votes that are not counted yet, and the number of decisions."""
@@ -123,7 +123,7 @@ class BestValidation:
         if value is None:
             raise HookError(
                 f"{phase.name} has no average named '{name}', which BestValidation monitors."
-                f"{did_you_mean(name, phase.averages)} There are: {', '.join(phase.averages) or 'none'}. To fix, "
+                f"{did_you_mean(name, phase.averages)} Available: {', '.join(phase.averages) or 'none'}. To fix, "
                 "select it in config['metrics'], pass another name to BestValidation(monitor=…), or, if there is no "
                 "average at all, register MetricAverages before BestValidation."
             )

@@ -129,7 +129,7 @@ def _check_tags(layout: Mapping[str, Mapping[str, Iterable[str]]], known: Iterab
                 [
                     "The layout of Charts contains tags that nothing logs:",
                     *unknown,
-                    f"There are: {', '.join(known)}. To fix, correct the tags, or list in also_logged those that a "
+                    f"Available: {', '.join(known)}. To fix, correct the tags, or list in also_logged those that a "
                     "custom hook logs.",
                 ]
             )

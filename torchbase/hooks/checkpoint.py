@@ -153,7 +153,7 @@ def check_is_finite(parameters: Mapping[str, torch.Tensor]) -> None:
         parameters: The parameters of the network by name.
 
     Raises:
-        NonFiniteError: If a parameter holds NaN or infinity.
+        NonFiniteError: If a parameter contains NaN or infinity.
     """
     values = {name: _values_of(parameter) for name, parameter in parameters.items() if _can_be_infinite(parameter)}
     wide = [one for one in values.values() if one.itemsize > 1]
@@ -163,8 +163,8 @@ def check_is_finite(parameters: Mapping[str, torch.Tensor]) -> None:
         # Most functions don't know float8. A bfloat16 holds each number of its kinds.
         if not torch.isfinite(one.bfloat16() if one.itemsize == 1 else one).all():
             raise NonFiniteError(
-                f"The parameter '{name}' of the network holds NaN or infinity, so this checkpoint is not written. The "
-                "previous checkpoint is unchanged. To fix, lower the learning rate or clip the gradients."
+                f"The parameter '{name}' of the network contains NaN or infinity, so this checkpoint is not written. "
+                "The previous checkpoint is unchanged. To fix, lower the learning rate or clip the gradients."
             )
 
 

@@ -3,14 +3,13 @@
 import inspect
 import logging
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchbase.engine.entry_points import describe_plugin
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.files.durable import write_json
-from torchbase.run_directory.config_snapshot import CONFIG_FILE, config_changes, newest_config
+from torchbase.run_directory.config_snapshot import Kind, added_snapshot, config_changes, newest_config
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.environment import describe_environment, describing_code
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from torchbase.run_directory.config import Config
 
 logger = logging.getLogger("torchbase")
-
-ENVIRONMENT_FILE = "environment.json"
 
 
 class ConfigSnapshot:
@@ -30,28 +27,28 @@ class ConfigSnapshot:
     """
 
     def __init__(self) -> None:
-        self._to_write: dict[Path, Any] = {}
+        self._to_write: dict[Kind, Any] = {}
+        self._folder: Path | None = None
+        self._adds = False
 
     @hookimpl
     def on_setup_start(
         self, run_directory: RunDirectory, config: "Config", resuming: bool, session_class: type | None
     ) -> None:
         """Writes both files, and warns of each difference in the config of a resumed run."""
-        config_file, environment_file = CONFIG_FILE, ENVIRONMENT_FILE
         with describing_code(Path.cwd()) as describe_code:
             environment: dict[str, Any] = {**describe_environment(), "session": describe_class(session_class)}
             environment["plugins"] = {name: describe_plugin(name) for name in config.session.plugins}
             saved = newest_config(run_directory.path)
-            if resuming and saved is not None:
-                time_tag = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-                config_file, environment_file = f"config_{time_tag}.json", f"environment_{time_tag}.json"
+            self._folder, self._adds = run_directory.path, resuming and saved is not None
+            if saved is not None and self._adds:
                 environment["config_changes"] = [str(change) for change in config_changes(saved, config)]
                 for change in environment["config_changes"]:
                     logger.warning("The config differs from the run that is resumed: %s", change)
-            self._to_write = {} if saved == config.as_given else {run_directory.file(config_file): config.as_given}
+            self._to_write = {} if saved == config.as_given else {"config": config.as_given}
             if not resuming:
                 self._write()
-            self._to_write[run_directory.file(environment_file)] = {**environment, "git": describe_code()}
+            self._to_write["environment"] = {**environment, "git": describe_code()}
         if not resuming:
             self._write()
 
@@ -61,9 +58,10 @@ class ConfigSnapshot:
         self._write()
 
     def _write(self) -> None:
-        while self._to_write:
-            file, value = self._to_write.popitem()
-            write_json(file, value)
+        while self._to_write and self._folder is not None:
+            kind, value = self._to_write.popitem()
+            # Numbered now, while the run directory is locked.
+            write_json(added_snapshot(self._folder, kind) if self._adds else self._folder / f"{kind}.json", value)
 
 
 def describe_class(session_class: type | None) -> dict[str, Any] | None:

@@ -84,7 +84,7 @@ class NanSkip:
             are_finite = torch.stack([_is_finite(gradient).to(run.device) for _, gradient in named]).tolist()
             bad = [name for (name, _), is_finite in zip(named, are_finite, strict=True) if not is_finite]
             if bad:
-                raise _NonFiniteMiniBatchError(f"the gradient of '{bad[0]}' holds NaN or infinity")
+                raise _NonFiniteMiniBatchError(f"the gradient of '{bad[0]}' contains NaN or infinity")
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,12 +11,13 @@ import torch
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
 from torchbase.data.seeded_loader import SeededLoader
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.optimizer_parameters import parameters_not_held
 from torchbase.engine.phase import Phase, SeekableLoader, ValueNames
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
-from torchbase.randomness import fence, seed_streams
+from torchbase.randomness import isolate_rng, seed_streams
 
 logger = logging.getLogger("torchbase")
 
@@ -40,19 +41,26 @@ class Rehearsal:
     The random streams, the state of the network (parameters, buffers, extra state, modes) and the states of hooks are
     restored. Other state that ``forward_pass`` changes, such as an attribute of the session, stays changed. To disable
     the hook, call ``session.unregister("rehearsal")``.
+
+    Parameters that require a gradient and that the optimizer doesn't hold are named in a warning.
     """
+
+    def __init__(self) -> None:
+        self._checked_epoch = 0
+        self._reported: set[str] = set()
 
     # Last, so that hooks that wrap the forward pass are ready, and the state of a resumed run is restored.
     @hookimpl(trylast=True)
     def on_run_start(self, run: Run) -> None:
         """Tries each phase, unless the run is complete."""
+        self._checked_epoch = 0
         if run.epochs_done >= run.max_epochs:
             return
         seen: dict[str, set[str]] = {}
         changed: dict[str, None] = {}  # in the order of the network
         # The state of a backend says what is written, and to ask for it waits until all is.
         hooks = [name for name, hook in run.hooks.items() if not isinstance(hook, LoggingBackend)]
-        with fence(run.device), hooks_undone(run, hooks):
+        with isolate_rng(run.device), hooks_undone(run, hooks):
             for phase in run.phases:
                 if run.randomness is not None:
                     seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)
@@ -62,6 +70,16 @@ class Rehearsal:
                         self._rehearse(run, phase, batch, seen["training"] - seen[phase.name])
                         changed.update(dict.fromkeys(before.changed_parameters()))
         _warn_of_changed_parameters(run, changed)
+
+    # At the start of the training phase, when all hooks have frozen or unfrozen parameters for the epoch.
+    @hookimpl(trylast=True)
+    def on_phase_start(self, run: Run, phase: Phase) -> None:
+        """Warns of parameters that are to be trained in this epoch, and that the optimizer lacks."""
+        if phase.is_training and run.epoch != self._checked_epoch:
+            self._checked_epoch = run.epoch
+            missing = [name for name in parameters_not_held(run) if name not in self._reported]
+            self._reported.update(missing)
+            _warn_of_parameters_not_held(missing)
 
     def _rehearse(self, run: Run, phase: Phase, batch: Any, missing: set[str]) -> None:
         run.current_phase = phase
@@ -87,11 +105,25 @@ def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
     trained = [name for name in changed if network_of(run).get_parameter(name).requires_grad]
     if trained:
         logger.warning(
-            "forward_pass changes %s, which requires a gradient and so is the optimizer's to change. What undoes an "
-            "iteration (nan_policy 'skip', RetryOnOutOfMemory) does not restore it. To fix, call requires_grad_(False) "
-            "on parameters that forward_pass changes.",
-            ", ".join(f"'{name}'" for name in trained[:NAMES_SHOWN]) + ", …" * (len(trained) > NAMES_SHOWN),
+            "forward_pass changes %s, which the optimizer also changes, since it requires a gradient. If an iteration "
+            "is skipped or retried (nan_policy 'skip', RetryOnOutOfMemory), this change is not reverted. To fix, call "
+            "requires_grad_(False) on parameters that forward_pass changes.",
+            _list(trained),
         )
+
+
+def _warn_of_parameters_not_held(missing: Sequence[str]) -> None:
+    if missing:
+        logger.warning(
+            "The optimizer doesn't train these parameters of the network, which require a gradient, since it doesn't "
+            "hold them: %s. To fix, pass them to the optimizer in init_optimizer, or call requires_grad_(False) on "
+            "them.",
+            _list(missing),
+        )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
 
 
 def _rehearse_metrics(

@@ -14,6 +14,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import RunDirectoryError
 from torchbase.listeners import order_of
+from torchbase.run_directory.newest import next_order
 from torchbase.run_directory.record import (
     Best,
     Epoch,
@@ -44,6 +45,7 @@ class RunRecord:
         self._folder: Path | None = None
         self._started_at = ""
         self._resumed_at: str | None = None
+        self._order = 0
         self._has_warned = False
         self._lines = 0
 
@@ -110,6 +112,10 @@ class RunRecord:
             logger.warning("The start time of the run is lost and set to now: %s", error)
             before = None
         self._started_at, self._resumed_at = (now, None) if before is None else (before.started_at, now)
+        self._order = 0 if before is None else before.order
+        if self._order == 0:
+            with self._warning_of_disk_errors():
+                self._order = next_order(folder.parent)
 
     def _write_status(self, run: Run, state: State, reason: str | None = None) -> None:
         if self._folder is None:
@@ -126,6 +132,8 @@ class RunRecord:
             updated_at=_now(),
             process_id=os.getpid(),
             host=socket.gethostname(),
+            order=self._order,
+            tag=self._folder.name,
         )
         with self._warning_of_disk_errors():
             write_status(self._folder, status)
@@ -146,4 +154,4 @@ class RunRecord:
 
 
 def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+    return datetime.now().astimezone().isoformat(timespec="microseconds")

@@ -17,7 +17,7 @@ import google_crc32c
 from torchbase.files.append_only import AppendOnlyFile
 
 PREFIX = "events.out.tfevents."
-SUFFIX = ".torchbase"  # tells these files apart from those that a user's own writer creates
+SUFFIX = ".torchbase"  # distinguishes these files from those of a user's own writer
 PATTERN = f"{PREFIX}*{SUFFIX}"
 
 

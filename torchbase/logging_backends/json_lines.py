@@ -25,13 +25,13 @@ class JsonLines(FileBackend[AppendOnlyFile]):
     ::
 
         {"kind": "format", "version": 1}
-        {"kind": "scalar", "time": 1764.5, "tag": "training/loss/iterations", "step": 1, "value": 2.3}
-        {"kind": "text", "time": 1764.5, "tag": "note", "step": 1, "text": "**bold**"}
-        {"kind": "image", "time": 1764.5, "tag": "digit", "step": 1, "file": "log_pictures/000000000173_digit_1.png"}
-        {"kind": "figure", …}                                           as an image
-        {"kind": "histogram", "time": 1764.5, "tag": "weights", "step": 1, "edges": [0.0, …], "counts": [3, …]}
-        {"kind": "hparams", "time": 1764.5, "hparams": {"session.num_epochs": 2, …}, "metrics": {"…/epochs": 0.2, …}}
-        {"kind": "layout", "time": 1764.5, "layout": {"losses": {"loss": ["training/loss/epochs", …]}}}
+        {"kind": "scalar", …, "tag": "training/loss/epochs", "step": 1, "value": 2.3}
+        {"kind": "text", "time": …, "tag": "note", "step": 1, "text": "**bold**"}
+        {"kind": "image", …, "tag": "digit", "step": 1, "file": "log_pictures/….png"}
+        {"kind": "figure", …, "tag": "matrix", "step": 1, "file": "log_pictures/….png"}
+        {"kind": "histogram", …, "edges": [0.0, …], "counts": [3, …]}
+        {"kind": "hparams", …, "hparams": {"session.num_epochs": 2, …}, "metrics": {…}}
+        {"kind": "layout", …, "layout": {"losses": {"loss": ["training/loss/epochs", …]}}}
 
     ``time`` is in seconds since 1970. JSON has no numbers for NaN and infinity: they are written as the strings
     ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which ``float()`` accepts. Images and figures are PNG files in the

@@ -4,7 +4,7 @@ For: selecting the metrics that the config names; mapping the keys of outputs to
 mini-batch; values of an epoch over all samples, as a mean, or from a state.
 
 In: the outputs of mini-batches. Out: numbers and figures by name. Nothing here knows of runs;
-`torchbase.hooks.metrics` calls this room.
+`torchbase.hooks.metrics` calls this package.
 
 Begin with `torchbase.metrics.base`. Then read `torchbase.metrics.regression`, the shortest family, and
 `torchbase.metrics.selection`, which computes the chosen metrics.

@@ -88,7 +88,7 @@ def describe_unknown(class_name: str, metric_name: str, known: Iterable[str]) ->
     """Returns a message: the class has no metric of this name, and which metrics it has."""
     known = list(known)
     hint = did_you_mean(metric_name, known)
-    return f"{class_name} has no metric {metric_name!r}.{hint} Its metrics are {list_names(known)}."
+    return f"{class_name} has no metric {metric_name!r}.{hint} Available: {list_names(known)}."
 
 
 def list_names(names: Iterable[object]) -> str:
@@ -194,7 +194,7 @@ def _check_arguments_exist(
         if argument not in known:
             raise MetricsError(
                 f"The keyword_maps of {class_name} map {key!r} to {argument!r}, but no metric has an argument of that "
-                f"name.{did_you_mean(argument, known)} The arguments are {list_names(known)}; keyword_maps map keys of "
+                f"name.{did_you_mean(argument, known)} Available: {list_names(known)}. keyword_maps map keys of "
                 "forward_pass to arguments."
             )
 

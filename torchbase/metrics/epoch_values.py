@@ -106,7 +106,7 @@ class EpochValues:
             "states": self._states.state_dict(),
             "sums": dict(self._sums),
             "samples": self._samples,
-            "kept": {key: list(parts) for key, parts in self._stored.items()},
+            "stored": {key: list(parts) for key, parts in self._stored.items()},
             "dtypes": {key: str(dtype).removeprefix("torch.") for key, dtype in self._dtypes.items()},
         }
 
@@ -118,7 +118,7 @@ class EpochValues:
         """
         self._states.load_state_dict(state["states"])
         self._sums, self._samples = dict(state["sums"]), state["samples"]
-        self._stored = {key: list(parts) for key, parts in state["kept"].items()}
+        self._stored = {key: list(parts) for key, parts in state["stored"].items()}
         self._dtypes = {key: getattr(torch, name) for key, name in state["dtypes"].items()}
 
     def _add(self, means: Mapping[str, float], on_host: Mapping[str, Any], samples: int) -> None:

@@ -4,7 +4,7 @@ For: the directory of one run, its name and its lock; the validated config and i
 machine; the record (status, epochs, hooks) that the command ``torchbase`` reads without torch.
 
 In: a parent folder, a config dictionary, the progress of a run. Out: a `RunDirectory`, a validated `Config`, JSON
-files. Checkpoints are written by the room above, ``checkpoints``; this room knows only the name of their folder.
+files. Checkpoints are written by the package above, ``checkpoints``; this package knows only the name of their folder.
 
 Begin with `torchbase.run_directory.directory`, then read `torchbase.run_directory.config`.
 """

@@ -224,7 +224,7 @@ def validate_config(config: Mapping[str, Any]) -> Config:
 def _report(errors: Mapping[str, str]) -> str:
     count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
     lines = [f"  {path}: {problem}" for path, problem in sorted(errors.items())]
-    fix = "To fix: correct each of these in the config dictionary; SessionConfig documents the keys of 'session'."
+    fix = "To fix, correct each of these in the config dictionary. SessionConfig documents the keys of 'session'."
     return "\n".join([f"The config has {count}:", *lines, fix])
 
 
@@ -292,5 +292,5 @@ def _unexpected(section: dict[str, Any], name: str, expected: str | None) -> str
 def _unknown(kind: str, name: object, known: Iterable[str]) -> str:
     nearest = nearest_name(name, known := list(known))
     return f"unknown {kind}; " + (
-        f"did you mean {nearest!r}?" if nearest is not None else f"known are {', '.join(known)}"
+        f"did you mean {nearest!r}?" if nearest is not None else f"available: {', '.join(known)}"
     )

@@ -1,17 +1,23 @@
 """The snapshot of the config in a run directory, and which keys may change when the run is resumed."""
 
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from torchbase.errors import ConfigError, RunDirectoryError
-from torchbase.files.durable import os_errors_explained, read_json
+from torchbase.errors import ConfigError
+from torchbase.files.durable import read_json
 from torchbase.files.json_values import Difference, differences
 
 if TYPE_CHECKING:
     from torchbase.run_directory.config import Config
 
+Kind = Literal["config", "environment"]
+
 CONFIG_FILE = "config.json"
+# Ordered by the number, since a clock may be set back.
+_SNAPSHOT = re.compile(r"(?:config|environment)(?:_(?:([0-9]{6,})_)?[0-9]{4}-[0-9]{2}-[0-9]{2}.*)?\.json")
 MAY_CHANGE = frozenset(
     f"session.{name}"
     for name in (
@@ -42,34 +48,41 @@ def newest_config(run_directory: Path) -> dict[str, Any] | None:
     Raises:
         RunDirectoryError: If it can't be read.
     """
-    later = sorted(run_directory.glob("config_*.json"))  # sorted by the time in their names
-    file = later[-1] if later else run_directory / CONFIG_FILE
-    if not file.exists():
+    files = snapshots(run_directory, "config")
+    if not files:
         return None
-    config: dict[str, Any] = read_json(file)
+    config: dict[str, Any] = read_json(files[-1])
     return config
 
 
-def newest_run(parent: Path) -> str:
-    """Finds the newest run that saved its config.
+def snapshots(run_directory: Path, kind: Kind) -> list[Path]:
+    """Lists the snapshots of a run: that of its start, and those that it added when it was resumed.
 
     Args:
-        parent: The folder of all run directories.
+        run_directory: The path of the run directory.
+        kind: The kind of the snapshots.
 
     Returns:
-        The tag of the run.
-
-    Raises:
-        RunDirectoryError: If there is none.
+        ``KIND.json``, if it exists, and each ``KIND_NUMBER_TIME.json``, in the order in which they were written.
     """
-    with os_errors_explained("list", parent):
-        tags = sorted(path.parent.name for path in parent.glob(f"*/{CONFIG_FILE}"))
-    if not tags:
-        raise RunDirectoryError(
-            f"There is no run to resume in {parent}: no folder in it holds a {CONFIG_FILE}. To fix, pass the folder in "
-            "which the run was started."
-        )
-    return tags[-1]
+    numbers = {file: number for file in run_directory.glob(f"{kind}*.json") if (number := _number_of(file)) is not None}
+    return sorted(numbers, key=lambda file: (numbers[file], file.stem))
+
+
+def added_snapshot(run_directory: Path, kind: Kind) -> Path:
+    """Returns the path of a snapshot that a run adds when it is resumed.
+
+    Args:
+        run_directory: The path of the run directory.
+        kind: The kind of the snapshot.
+    """
+    latest = max((_number_of(file) or 0 for file in snapshots(run_directory, kind)), default=0)
+    return run_directory / f"{kind}_{latest + 1:06d}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.json"
+
+
+def _number_of(file: Path) -> int | None:
+    found = _SNAPSHOT.fullmatch(file.name)
+    return None if found is None else int(found[1] or 0)
 
 
 def config_changes(snapshot: Mapping[str, Any], config: "Config") -> list[Difference]:

@@ -55,7 +55,7 @@ def available_devices() -> str:
 
 def _missing_device(device_name: str, where: str) -> ConfigError:
     problem = f"{where} has no device {device_name!r}; this machine has {available_devices()}"
-    return ConfigError(f"session.device_name: {problem}. To fix: name one of these, or 'auto'.")
+    return ConfigError(f"session.device_name: {problem}. To fix, name one of these, or 'auto'.")
 
 
 def _accelerator() -> torch.device | None:

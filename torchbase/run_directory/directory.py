@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from filelock import FileLock, Timeout
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you_mean
 from torchbase.files.background_writes import BackgroundWrites
 from torchbase.files.durable import make_folder, os_errors_explained, sync_folder
-from torchbase.run_directory.lock import LOCK_FILE
+from torchbase.run_directory.lock import LOCK_FILE, is_open_here
 from torchbase.run_directory.names import STATES_FOLDER
 
 # Far longer than `is_locked` holds the lock, or a forked child of a killed process that is about to call exec.
@@ -32,6 +33,7 @@ class RunDirectory:
         path: The directory.
         tag: Its name, ``YYYY-MM-DD_HH-MM-SS_host`` with the postfix, if any.
         is_new: Whether this session made the directory. False if it existed before.
+        is_discarded: Whether `remove_if_unused` removed it; `make_again` makes it again.
         writes: The background writes into the directory.
     """
 
@@ -43,6 +45,8 @@ class RunDirectory:
         # Not thread-local, since hooks may write from their own threads.
         self._lock = FileLock(path / LOCK_FILE, timeout=LOCK_TIMEOUT_SECONDS, thread_local=False)
         self._should_lock, self._mutex = False, threading.Lock()
+        self._files_of_setup: frozenset[Path] = frozenset()
+        self.is_discarded = False
 
     @classmethod
     def create(cls, parent: Path | str, postfix: str | None = None) -> "RunDirectory":
@@ -140,10 +144,18 @@ class RunDirectory:
             try:
                 self._lock.acquire(poll_interval=LOCK_TIMEOUT_SECONDS / 10)
             except Timeout as error:
-                raise RunDirectoryLockedError(
-                    f"Another session is writing to the run directory {self.path}. "
-                    "To fix, wait until that session has ended, end it, or start a new run."
-                ) from error
+                raise RunDirectoryLockedError(self._explain_lock()) from error
+
+    def _explain_lock(self) -> str:
+        if is_open_here(self.path / LOCK_FILE):
+            return (
+                f"Another session of this process has locked the run directory {self.path}. To fix, call the close() "
+                "of that session, or use it in a `with` statement, which closes it."
+            )
+        return (
+            f"Another session is writing to the run directory {self.path}. "
+            "To fix, wait until that session has ended, end it, or start a new run."
+        )
 
     def unlock(self) -> None:
         """Unlocks the directory for other sessions, once no write into it is running.
@@ -157,6 +169,48 @@ class RunDirectory:
         with self._mutex:
             if not self._should_lock:
                 self._lock.release()
+
+    def end_setup(self) -> None:
+        """Notes the files that the directory has now, for `remove_if_unused`."""
+        self._files_of_setup = self._files()
+
+    def remove_if_unused(self) -> bool:
+        """Unlocks and removes a new directory that has no other files than at `end_setup`.
+
+        Returns:
+            Whether the directory was removed. `make_again` makes it again.
+
+        Raises:
+            RunDirectoryError: If the operating system reports an error.
+        """
+        if not self.is_new or not self.path.is_dir() or not self._files() <= self._files_of_setup:
+            return False
+        self._remove()
+        self.is_discarded = True
+        _logger.info("Removed the run directory %s: its session was not called.", self.path)
+        return True
+
+    def make_again(self) -> None:
+        """Makes a directory again that `remove_if_unused` removed, and locks it.
+
+        Raises:
+            RunDirectoryError: If the operating system reports an error, or another directory has its name now.
+        """
+        with os_errors_explained("make the folder", self.path):
+            make_folder(self.path.parent)
+            self.path.mkdir()
+            sync_folder(self.path.parent)
+        self.is_discarded = False
+        self.lock()
+
+    def _files(self) -> frozenset[Path]:
+        with os_errors_explained("list", self.path):
+            return frozenset(path for path in self.path.rglob("*") if not path.is_dir())
+
+    def _remove(self) -> None:
+        self.unlock()
+        with os_errors_explained("remove", self.path):
+            shutil.rmtree(self.path)
 
     def remove_unless(self, has_results: Callable[[Path], bool]) -> bool:
         """Unlocks and removes the directory of a new run that ended without results.
@@ -176,11 +230,22 @@ class RunDirectory:
         self.writes.join()  # a running write may be the first result
         if has_results(self.path):
             return False
-        self.unlock()
-        with os_errors_explained("remove", self.path):
-            shutil.rmtree(self.path)
+        self._remove()
         _logger.warning("Removed the run directory %s: the run ended with no checkpoint and no network.", self.path)
         return True
+
+
+def names_file_in(folder: Path, error: BaseException) -> bool:
+    """Whether an error, its notes or its causes name an existing file of a folder.
+
+    Args:
+        folder: The folder.
+        error: The error.
+    """
+    text = "".join(traceback.format_exception(error))
+    # From the folder's own name on, so that relative paths are found, too.
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return any(str(path.relative_to(folder.parent)) in text for path in files)
 
 
 def _make_unused_folder(parent: Path, name: str) -> Path:
@@ -209,4 +274,4 @@ def _known_tags(parent: Path, tag: str) -> str:
         tags = sorted((path.name for path in parent.iterdir() if path.is_dir()), reverse=True)
     if not tags:
         return f"To fix, check the folder of the runs: {parent} is empty."
-    return f"{did_you_mean(tag, tags).strip()} The newest tags are: {', '.join(tags[:_TAGS_LISTED])}."
+    return f"{did_you_mean(tag, tags).strip()} Available, newest first: {', '.join(tags[:_TAGS_LISTED])}."

@@ -1,4 +1,4 @@
-"""Whether a process has locked a run directory, checked without locking it."""
+"""Whether a process has locked a run directory, and whether it is this process, checked without locking it."""
 
 import os
 import sys
@@ -40,3 +40,26 @@ def is_locked(folder: Path) -> bool | None:
     finally:
         os.close(descriptor)
     return False
+
+
+def is_open_here(file: Path) -> bool:
+    """Whether this process has opened a file, for a message.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Whether it is open; False if the operating system can't say.
+    """
+    try:
+        opened, descriptors = os.stat(file), os.listdir("/dev/fd")
+    except OSError:  # as on Windows
+        return False
+    return any(_is_descriptor_of(int(number), opened) for number in descriptors)
+
+
+def _is_descriptor_of(number: int, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(number), file)
+    except OSError:  # closed since it was listed
+        return False

@@ -1,4 +1,6 @@
-"""The names in a run directory that several rooms use."""
+"""The names in a run directory that several packages use."""
 
 STATES_FOLDER = "states"  # checkpoints and other state that a resumed run needs
 NETWORK_FILE = "network.pth"  # the weights of the best network
+BAD_MINI_BATCHES_FOLDER = "bad_mini_batches"  # mini-batches whose loss was NaN or infinite
+PROFILE_FOLDER = "profile"  # traces and tables of the profiler

@@ -55,6 +55,9 @@ class Status:
         updated_at: When this was written.
         process_id: The process that wrote it.
         host: The machine of that process.
+        order: Orders the runs of a folder by when they were begun, even if the clock was set back; see
+            `torchbase.run_directory.newest.next_order`. It is 0 if it isn't known.
+        tag: The name of the run directory when this was written. A copy of the directory has another name.
     """
 
     state: State
@@ -68,6 +71,8 @@ class Status:
     updated_at: str
     process_id: int
     host: str
+    order: int = 0
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,8 @@ def _read(file: Path, parse: Callable[[Any], Content]) -> Content | None:
         return parse(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunDirectoryError(
-            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. Restore it, or remove it."
+            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. "
+            "To fix, restore it, or remove it."
         ) from error
 
 
@@ -237,6 +243,8 @@ def _parse_status(value: Any) -> Status:
         updated_at=str(value["updated_at"]),
         process_id=int(value["process_id"]),
         host=str(value["host"]),
+        order=int(value.get("order", 0)),
+        tag=str(value.get("tag", "")),
     )
 
 

@@ -1,8 +1,7 @@
 """The preset: the user writes a few methods, and the standard hooks do the rest."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,7 +9,6 @@ from typing import Any, Literal, Self
 import torch
 
 from torchbase import hooks as standard
-from torchbase.checkpoints.storage import has_results
 from torchbase.checkpoints.verification import Verification, verify_run
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.entry_points import load_plugin
@@ -18,20 +16,21 @@ from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.randomness import Randomness, fence
+from torchbase.randomness import Randomness, isolate_rng, streams_to_itself
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.session import building
+from torchbase.session.closing import SessionClosing
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
 
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
-    | {"_run_directory", "_run", "_dataloaders", "_datasets", "_metrics", "_evaluated"}
+    | {"_run_directory", "_run", "_dataloaders", "_datasets", "_metrics", "_evaluated", "_was_called", "_is_training"}
 )
 
 
-class TrainingBaseSession(SessionEvaluation):
+class TrainingBaseSession(SessionClosing, SessionEvaluation):
     """A training run of the user's network on the user's data.
 
     Subclass it, write the abstract methods, pass a config and call the session. The constructor makes the run
@@ -163,11 +162,13 @@ class TrainingBaseSession(SessionEvaluation):
 
     def register(self, hook: object, name: str | None = None) -> str:
         """Adds a hook after the registered hooks; see `Engine.register`."""
-        return self.engine.register(hook, name)
+        with self._discarding_after_errors():
+            return self.engine.register(hook, name)
 
     def unregister(self, name: str) -> object:
         """Removes a hook; see `Engine.unregister`."""
-        return self.engine.unregister(name)
+        with self._discarding_after_errors():
+            return self.engine.unregister(name)
 
     def log(self, name: str, value: torch.Tensor | float) -> None:
         """Logs a value of the current iteration, e.g. in `forward_pass`, or of the current epoch; see `Run.log`."""
@@ -183,15 +184,13 @@ class TrainingBaseSession(SessionEvaluation):
             KeyboardInterrupt: After Ctrl-C, once the state of the training is saved. Its message says how to continue.
             Exception: Any error of the user's methods or of a hook, with notes on where it happened.
         """
-        self._run_directory.lock()  # before the clean-up, which must not remove the directory of another session
         try:
-            with self._cleaning_up_after_errors(), fence(self.device):
+            with streams_to_itself(), self._holding_directory(), isolate_rng(self.device):
                 self._run.stop_reason = None
                 try:
                     self.engine.run(self._run)
                 finally:
                     end_workers(phase.loader for phase in self._run.phases)
-                self._run_directory.unlock()
         except KeyboardInterrupt as interrupted:
             if not interrupted.args:  # raised at once by a second signal; the traceback shows where the program was
                 raise
@@ -217,15 +216,19 @@ class TrainingBaseSession(SessionEvaluation):
             check_config(self._run_directory.path, self._config, allow_config_changes)
             seed = choose_seed(self.config_session.seed, self._run_directory, allow_config_changes)
             self._randomness = Randomness(seed)
-            self.engine.call.on_setup_start(
-                run_directory=self._run_directory,
-                config=self._config,
-                randomness=self._randomness,
-                resuming=not source.is_new,
-                session_class=type(self),
-            )
+            self._fire_setup()
         if not source.is_new:  # unlocked until the session is called: a notebook may open the run again
             self._run_directory.unlock()
+
+    def _fire_setup(self) -> None:
+        self.engine.call.on_setup_start(
+            run_directory=self._run_directory,
+            config=self._config,
+            randomness=self._randomness,
+            resuming=not self._source.is_new,
+            session_class=type(self),
+        )
+        self._run_directory.end_setup()
 
     def _reopened(self, directory: Path) -> Self:
         """Returns a session like this one, for any arguments of its constructor, that resumes another directory."""
@@ -261,12 +264,3 @@ class TrainingBaseSession(SessionEvaluation):
         if schedule is not None:
             self.engine.register(schedule)
         return run
-
-    @contextmanager
-    def _cleaning_up_after_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._run_directory.remove_unless(has_results)
-            self._run_directory.unlock()
-            raise

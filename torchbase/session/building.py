@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from torchbase.data.seeded_loader import SeededLoader, reason_against_exactness
 from torchbase.data.validation_datasets import ValidationDatasetsDict
+from torchbase.engine.optimizer_parameters import held_parameters
 from torchbase.engine.phase import SeekableLoader
 from torchbase.errors import ConfigError, DataError, StepError
 from torchbase.hooks import LearningRateSchedule
@@ -61,7 +62,7 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         found = f"{len(returned)} things" if isinstance(returned, tuple | list) else type(returned).__name__
         raise DataError(
-            "init_datasets has to return two things, the training set and a ValidationDatasetsDict, and returned "
+            "init_datasets has to return two things, the training set and a ValidationDatasetsDict, but returned "
             f"{found}."
         )
     training, validation = returned
@@ -97,7 +98,7 @@ def check_network(network: object, architecture: str) -> torch.nn.Module:
     """
     if inspect.isclass(network) or not isinstance(network, torch.nn.Module):
         found = f"the class {network.__name__}" if inspect.isclass(network) else f"a {type(network).__name__}"
-        raise StepError(f"init_network has to return an instance of torch.nn.Module, and returned {found}.")
+        raise StepError(f"init_network has to return an instance of torch.nn.Module, but returned {found}.")
     if type(network).__name__ != architecture:
         raise ConfigError(
             f"network.architecture is '{architecture}', and init_network returned a {type(network).__name__}. "
@@ -106,23 +107,42 @@ def check_network(network: object, architecture: str) -> torch.nn.Module:
     return network
 
 
-def check_optimizer(optimizer: object) -> torch.optim.Optimizer:
+def check_optimizer(optimizer: object, network: torch.nn.Module) -> torch.optim.Optimizer:
     """Checks the return value of ``init_optimizer``.
 
     Args:
         optimizer: The return value.
+        network: The network.
 
     Returns:
         The return value, typed.
 
     Raises:
-        StepError: If it isn't an optimizer.
+        StepError: If it isn't an optimizer, or holds no parameter of the network.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise StepError(
-            f"init_optimizer has to return a torch.optim.Optimizer, and returned a {type(optimizer).__name__}."
+            f"init_optimizer has to return a torch.optim.Optimizer, but returned a {type(optimizer).__name__}."
+        )
+    held = held_parameters(optimizer)
+    of_network = {id(parameter) for parameter in network.parameters()}
+    if not held.keys() & of_network:
+        raise StepError(
+            f"The optimizer of init_optimizer, {type(optimizer).__name__}, holds {_count(held)}, and none of them is "
+            f"among the {len(of_network)} of the network, so the network would learn nothing. To fix, pass "
+            "self.network.parameters() to the optimizer, not those of another network or of copies."
+        )
+    if others := held.keys() - of_network:
+        _logger.warning(
+            "The optimizer holds %s that isn't the network's. No checkpoint has their values, so a resumed run isn't "
+            "exact. To fix, make them parameters of the network, or save them in the state_dict of a hook.",
+            _count(others),
         )
     return optimizer
+
+
+def _count(parameters: Collection[object]) -> str:
+    return "1 parameter" if len(parameters) == 1 else f"{len(parameters)} parameters"
 
 
 def check_scheduler(scheduler: object) -> LearningRateSchedule | None:
@@ -168,7 +188,7 @@ def check_dataloaders(returned: object, validation: ValidationDatasetsDict) -> t
         found = type(returned).__name__
     raise DataError(
         "init_dataloaders has to return the training loader and a dictionary with a loader for each of the validation "
-        f"sets {sorted(validation)}, and returned {found}."
+        f"sets {sorted(validation)}, but returned {found}."
     )
 
 
@@ -189,7 +209,7 @@ def seeded_loader(loader: Any, phase: str, randomness: Randomness, device: torch
     reason = reason_against_exactness(loader)
     if reason is not None:
         _logger.warning(
-            "Two runs of one seed, or a resumed run, may read other mini-batches in %s: %s. To fix, leave that out: "
+            "Two runs of one seed, or a resumed run, may read other mini-batches in %s: %s. To fix, remove this: "
             "what the loader draws from the global random streams is seeded for each epoch and mini-batch.",
             phase,
             reason,

@@ -15,7 +15,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, RunDirectoryError
 from torchbase.files.tensors import check_tensors, read_tensors
-from torchbase.randomness import fence
+from torchbase.randomness import isolate_rng, streams_to_itself
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.session.building import VALIDATION_PREFIX
@@ -147,15 +147,15 @@ class SessionEvaluation(SessionParts):
 
     @contextmanager
     def _evaluating(self, run: Run) -> Iterator[None]:
-        was_training, run_before = self.network.training, self._evaluated
-        self.network.eval()
-        self._evaluated = run
-        try:
-            with fence(self.device):
+        with streams_to_itself(), isolate_rng(self.device):
+            was_training, run_before = self.network.training, self._evaluated
+            self.network.eval()
+            self._evaluated = run
+            try:
                 yield
-        finally:
-            self._evaluated = run_before
-            self.network.train(was_training)
+            finally:
+                self._evaluated = run_before
+                self.network.train(was_training)
 
 
 def _runs_part_of_iteration(hook: object) -> bool:

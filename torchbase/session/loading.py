@@ -10,6 +10,7 @@ from typing import Any
 
 from torchbase.errors import RunDirectoryError
 from torchbase.files.durable import read_json
+from torchbase.run_directory.config_snapshot import snapshots
 from torchbase.session.base import TrainingBaseSession
 
 
@@ -33,8 +34,7 @@ def find_session_class(run_dir: Path, chosen: str | None = None) -> type[Trainin
         path = Path(file).absolute()
         saved: dict[str, Any] = {"file": str(path), "module": _module_in_package(path), "class": name}
     else:
-        # Sorted by the time in the names; "." comes before "_".
-        environments = sorted(run_dir.glob("environment*.json"))
+        environments = snapshots(run_dir, "environment")
         saved = (read_json(environments[-1]).get("session") if environments else None) or {}
     if not saved.get("file") or "<" in saved["class"]:
         raise RunDirectoryError(

@@ -11,7 +11,7 @@ import torch
 from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
-from torchbase.randomness import Randomness
+from torchbase.randomness import Randomness, streams_to_itself
 from torchbase.session import building
 from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
@@ -81,7 +81,7 @@ class SessionParts(UserMethods):
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the network."""
         with self._building("optimizer"):
-            return building.check_optimizer(self.init_optimizer())
+            return building.check_optimizer(self.init_optimizer(), self.network)
 
     @cached_property
     def dataloader_train(self) -> Any:
@@ -130,7 +130,8 @@ class SessionParts(UserMethods):
     @contextmanager
     def _building(self, part: str) -> Iterator[None]:
         # Each part draws from its own random streams, so it doesn't depend on the order in which parts are built.
-        with self._cleaning_up_after_errors(), self._randomness.seeded("building", part, device=self.device):
+        seeded = self._randomness.seeded("building", part, device=self.device)
+        with self._cleaning_up_after_errors(), streams_to_itself(), seeded:
             yield
 
     @abstractmethod

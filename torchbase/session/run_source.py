@@ -13,9 +13,10 @@ from torchbase.files.durable import read_json, remove_leftovers
 from torchbase.files.tensors import check_tensors, read_tensors
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.randomness import draw_seed
-from torchbase.run_directory.config_snapshot import newest_config, newest_run
+from torchbase.run_directory.config_snapshot import newest_config
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE
+from torchbase.run_directory.newest import newest_run
 
 DEFAULT_PARENT = "runs"
 
@@ -48,7 +49,7 @@ class RunSource:
             RunDirectoryError: If it can't be made, found or locked, or if the arguments contradict each other.
         """
         if self.network not in ("best", "last"):
-            raise RunDirectoryError(f"source_network has to be 'best' or 'last', and is {self.network!r}.")
+            raise RunDirectoryError(f"source_network has to be 'best' or 'last', but got {self.network!r}.")
         parent = self.parent if self.parent is not None else DEFAULT_PARENT
         if self.is_new:
             if self.tag is not None:
@@ -107,7 +108,7 @@ def find_run(parent: str | Path | None, tag: str | None) -> Path:
 
     Args:
         parent: The folder of all run directories; None means ``runs`` in the current folder.
-        tag: The name of the run directory; None means the newest run that saved its config.
+        tag: The name of the run directory; None means the newest run; see `newest_run`.
 
     Returns:
         The path of the run directory.
@@ -116,7 +117,7 @@ def find_run(parent: str | Path | None, tag: str | None) -> Path:
         RunDirectoryError: If there is none.
     """
     parent = Path(parent if parent is not None else DEFAULT_PARENT)
-    return RunDirectory.open(parent, tag if tag is not None else newest_run(parent)).path
+    return RunDirectory.open(parent, tag if tag is not None else newest_run(parent, has_results)).path
 
 
 def saved_config(run_directory: Path) -> dict[str, Any]:
@@ -158,7 +159,9 @@ def choose_seed(configured: int | None, run_directory: RunDirectory, allow_chang
     file = run_directory.path / SEEDS_FILE
     if run_directory.is_new or not file.exists():
         if has_results(run_directory.path):
-            raise RunDirectoryError(f"{file} is missing, and the run can't be resumed without its seed. Restore it.")
+            raise RunDirectoryError(
+                f"{file} is missing, and the run can't be resumed without its seed. To fix, restore it."
+            )
         return configured if configured is not None else draw_seed()
     saved = int(read_json(file)["seed"])
     if configured is not None and configured != saved:

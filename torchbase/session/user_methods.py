@@ -106,7 +106,7 @@ def mini_batch_size(mini_batch: Any) -> int:
     """
     columns = mini_batch if isinstance(mini_batch, Mapping) else {}
     rows = {one.shape[0] for one in columns.values() if isinstance(one, torch.Tensor) and one.dim()}
-    if len(rows) == 1:  # the usual case, kept fast
+    if len(rows) == 1:  # the usual case, so it has to be fast
         return rows.pop()
     sizes = {name: one.shape[0] for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim()}
     sizes = sizes or {name: len(one) for name, one in columns.items() if isinstance(one, list)}

@@ -46,7 +46,7 @@ class EarlyStopping:
             HookError: If the mode, the patience or the minimum improvement is invalid.
         """
         if mode not in ("min", "max"):
-            raise HookError(f"The mode of EarlyStopping must be 'min' or 'max', but got {mode!r}.")
+            raise HookError(f"The mode of EarlyStopping has to be 'min' or 'max', but got {mode!r}.")
         if patience < 1 or not min_delta >= 0:
             raise HookError(
                 f"EarlyStopping expects a patience of at least 1 and a min_delta of at least 0, but got {patience!r} "

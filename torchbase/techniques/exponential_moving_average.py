@@ -43,7 +43,7 @@ class ExponentialMovingAverage:
             HookError: If the decay isn't between 0 and 1.
         """
         if not 0 < decay < 1:
-            raise HookError(f"The decay of ExponentialMovingAverage must be between 0 and 1, but got {decay!r}.")
+            raise HookError(f"The decay of ExponentialMovingAverage has to be between 0 and 1, but got {decay!r}.")
         self._decay, self._use_buffers = decay, use_buffers
         self._run: Run | None = None
         self._averages: AveragedModel | None = None

@@ -26,7 +26,9 @@ class LearningRateSchedule:
 
     Example:
         >>> from torch.optim.lr_scheduler import CosineAnnealingLR
-        >>> hook = LearningRateSchedule(lambda optimizer: CosineAnnealingLR(optimizer, T_max=1000), every="1it")
+        >>> def cosine(optimizer):
+        ...     return CosineAnnealingLR(optimizer, T_max=1000)
+        >>> hook = LearningRateSchedule(cosine, every="1it")
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class LogSamples:
             if name not in values:
                 raise HookError(
                     f"LogSamples found nothing named '{name}' in the mini-batch or the outputs of {phase.name}."
-                    f"{did_you_mean(name, values)} There are: {', '.join(values)}."
+                    f"{did_you_mean(name, values)} Available: {', '.join(values)}."
                 )
             image = _side_by_side(name, values[name], self._samples)
             tag, step = phase.tag(name, "iterations"), phase.progress.iterations

@@ -12,7 +12,7 @@ from torchbase.checkpoints.forward_state import forward_undone
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
-from torchbase.randomness import fence
+from torchbase.randomness import isolate_rng
 
 logger = logging.getLogger("torchbase")
 
@@ -51,7 +51,7 @@ class NetworkGraph:
             )
             return
         values = dict(phase.values)
-        with fence(run.device), forward_undone(run.network), torch.no_grad():
+        with isolate_rng(run.device), forward_undone(run.network), torch.no_grad():
             run.call.log_graph(run=run, network=run.network, inputs=inputs)
         phase.values = values
 

@@ -4,6 +4,7 @@ from fnmatch import fnmatchcase
 
 import torch
 
+from torchbase.engine.optimizer_parameters import held_parameters
 from torchbase.errors import HookError, did_you_mean
 
 
@@ -34,7 +35,7 @@ def matching_parameters(network: torch.nn.Module, pattern: str) -> dict[str, tor
 
 def _list(named: dict[str, torch.nn.Parameter]) -> str:
     names = list(named)
-    return f" There are: {', '.join(names[:10]) or 'none'}{', …' if len(names) > 10 else ''}."
+    return f" Available: {', '.join(names[:10]) or 'none'}{', …' if len(names) > 10 else ''}."
 
 
 def check_is_optimized(parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
@@ -47,11 +48,11 @@ def check_is_optimized(parameters: dict[str, torch.nn.Parameter], optimizer: tor
     Raises:
         HookError: If the optimizer lacks a parameter.
     """
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    held = held_parameters(optimizer)
     for name, parameter in parameters.items():
         if id(parameter) not in held:
             raise HookError(
-                f"The parameter '{name}' is to be unfrozen, but the optimizer doesn't hold it, so it can't be trained. "
+                f"The parameter '{name}' can't be unfrozen, since the optimizer doesn't contain it. "
                 "To fix, pass all parameters to the optimizer, or freeze with the hook Freeze('…') instead of in "
                 "init_network: the default optimizer excludes parameters that are frozen there."
             )

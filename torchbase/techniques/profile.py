@@ -11,6 +11,7 @@ from torchbase.engine.run import Run
 from torchbase.errors import HookError
 from torchbase.files.durable import write_durably
 from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.names import PROFILE_FOLDER
 
 logger = logging.getLogger("torchbase")
 
@@ -90,7 +91,7 @@ class Profile:
             return
         profiler, self._profiler = self._profiler, None
         profiler.stop()
-        name = f"profile/iterations-{self._first:010d}-to-{run.progress.iterations:010d}"
+        name = f"{PROFILE_FOLDER}/iterations-{self._first:010d}-to-{run.progress.iterations:010d}"
         trace, table = (_directory_of(run).file(f"{name}.{kind}") for kind in ("json", "txt"))
         profiler.export_chrome_trace(str(trace))
         operations = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=50)

@@ -36,7 +36,7 @@ def explain_interference(trial: HookTrial) -> str:
     elif divergence.is_in(RANDOM_STREAMS):
         advice = (
             "It draws from the global random streams within an iteration, so later draws (of dropout, for example) "
-            "differ. To fix, wrap its draws in `with torchbase.randomness.fence(run.device):`, or draw from its own "
+            "differ. To fix, wrap its draws in `with torchbase.isolate_rng(run.device):`, or draw from its own "
             "torch.Generator."
         )
     else:

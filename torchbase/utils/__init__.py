@@ -1,6 +1,6 @@
 """Re-exports the classes and functions for data and metrics, and the functions that read a finished run.
 
-This room defines nothing. The predefined metrics classes are in `torchbase.utils.metrics_instances`.
+This package defines nothing. The predefined metrics classes are in `torchbase.utils.metrics_instances`.
 """
 
 from torchbase.checkpoints.storage import Checkpoint, list_checkpoints, read_checkpoint
