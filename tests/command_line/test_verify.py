@@ -72,7 +72,19 @@ def project(tmp_path_factory):
         (parent / "__init__.py").touch()
     (folder / "train-line.py").write_text(textwrap.dedent(SCRIPT))
     (package / "line.py").write_text(textwrap.dedent(SCRIPT).replace('"runs"', '"package_runs"'))
-    for words in (["train-line.py"], ["-c", "from package.inner.line import train; train()"]):
+    relative = "from ..config import CONFIG\nfrom . import Base\n\nclass Session(Base):\n    pass\n\n\ndef train():\n"
+    relative += '    Session(CONFIG, "PARENT")()\n\n\nif __name__ == "__main__":\n    train()\n'
+    (package / "__init__.py").write_text("from .line import LineSession as Base\n\n\nclass InInit(Base):\n    pass\n")
+    (package.parent / "config.py").write_text("from .inner.line import CONFIG\n")
+    (package / "relative.py").write_text(relative.replace("PARENT", "module_runs"))
+    (package / "__main__.py").write_text(relative.replace("PARENT", "main_runs"))
+    in_init = 'from package.inner import InInit, line; line.train(); InInit(line.CONFIG, "init_runs")()'
+    for words in (
+        ["train-line.py"],
+        ["-m", "package.inner.relative"],
+        ["-m", "package.inner"],
+        ["-c", in_init],
+    ):
         done = run(*words, folder=folder)
         assert done.returncode == 0, done.stderr
     return folder
@@ -82,7 +94,7 @@ def only_run(project, parent):
     return next((project / parent).iterdir())
 
 
-@pytest.mark.parametrize("parent", ["runs", "package_runs"])
+@pytest.mark.parametrize("parent", ["runs", "package_runs", "module_runs", "main_runs", "init_runs"])
 def test_a_run_is_verified_and_replayed_from_another_folder(project, parent, tmp_path):
     done = torchbase("verify", str(only_run(project, parent)), "--replay", "3", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -102,6 +114,7 @@ def test_a_class_inside_a_function_has_to_be_passed(project):
     done = torchbase("verify", run_dir, "--replay", "1", "--session", "train-line.py:LineSession", folder=project)
     assert (done.returncode, done.stderr) == (0, "")
     for wrong, message in (
+        ("package/inner/relative.py:Nothing", "There is no session class 'Nothing' in"),
         ("train-line.py:Nothing", "There is no session class 'Nothing' in"),
         ("train-line.py:CONFIG", "There is no session class 'CONFIG'"),
         ("nowhere.py:LineSession", "nowhere.py, isn't there"),

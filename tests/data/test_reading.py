@@ -1,3 +1,5 @@
+import multiprocessing
+import signal
 import subprocess
 import sys
 import textwrap
@@ -5,46 +7,92 @@ import textwrap
 import pytest
 import torch
 
-from torchbase.data.reading import data_loader
+from torchbase.data.reading import data_loader, prepare_worker
 
-# The worker starts only after its parent has died, as if the parent had been killed during the start.
-PROGRAM = """
+METHODS = multiprocessing.get_all_start_methods()
+
+# The worker starts only after the main process has died, as if that had been killed during the start.
+KILLED_DURING_THE_START = """
     import multiprocessing
     import os
     import sys
-    import time
 
     from torchbase.data.reading import prepare_worker
 
 
-    def work(parent):
-        while os.getppid() == parent:
-            time.sleep(0.01)
+    def work(ready):
+        ready.send("started")
+        multiprocessing.parent_process().join()
         prepare_worker(0)
         print("continues", flush=True)
 
 
-    def start_and_be_killed(method):
-        multiprocessing.get_context(method).Process(target=work, args=(os.getpid(),)).start()
-        time.sleep(1 if method == "spawn" else 0)
+    if __name__ == "__main__":
+        context = multiprocessing.get_context(sys.argv[1])
+        ready, ready_in_worker = context.Pipe()
+        context.Process(target=work, args=(ready_in_worker,)).start()
+        ready.recv()
         os.kill(os.getpid(), 9)
+"""
+
+KILLED_BETWEEN_TWO_MINI_BATCHES = """
+    import multiprocessing
+    import os
+    import sys
+
+    import torch
+
+    from torchbase.data.reading import data_loader
+
+
+    class Echo(torch.utils.data.Dataset):
+        def __getitem__(self, request):
+            return request
 
 
     if __name__ == "__main__":
-        start_and_be_killed(sys.argv[1])
+        multiprocessing.set_start_method(sys.argv[1])
+        mini_batches = iter(data_loader(Echo(), range(100), num_workers=2, pin_memory=False))
+        next(mini_batches)
+        os.kill(os.getpid(), 9)
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_worker_exits_if_its_parent_is_killed_during_the_start(tmp_path, method):
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(PROGRAM))
-    # The worker inherits the output of the killed process, so the output ends when the worker exits.
+@pytest.mark.parametrize("program", [KILLED_DURING_THE_START, KILLED_BETWEEN_TWO_MINI_BATCHES])
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_exit_if_the_main_process_is_killed(tmp_path, method, program):
+    file = tmp_path / "program.py"
+    file.write_text(textwrap.dedent(program))
+    # The workers inherit the output of the killed process, so the output ends when the last of them exits.
     finished = subprocess.run(
-        [sys.executable, str(program), method], capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, str(file), method], capture_output=True, text=True, timeout=600, check=False
     )
-    assert finished.returncode == -9
+    assert finished.returncode == -9, finished.stderr
     assert finished.stdout == ""
+
+
+def answer(connection):
+    prepare_worker(0)
+    while True:
+        connection.send(connection.recv())
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the sender of a signal is unknown")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_obeys_sigterm_from_the_main_process_alone(method):
+    context = multiprocessing.get_context(method)
+    connection, connection_of_worker = context.Pipe()
+    worker = context.Process(target=answer, args=(connection_of_worker,), daemon=True)
+    worker.start()
+    connection.send("prepared")
+    assert connection.recv() == "prepared"
+    for name in ("TERM", "INT"):
+        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    connection.send("still there")
+    assert connection.recv() == "still there"
+    worker.terminate()
+    worker.join()
+    assert worker.exitcode == 0
 
 
 class Echo(torch.utils.data.Dataset):
@@ -59,6 +107,16 @@ def test_items_are_in_the_order_of_the_requests_in_each_iteration(num_workers):
     assert [list(loader), list(loader)] == [requests, requests]
     del requests[1:]
     assert list(loader) == ["first"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_are_started_by_any_method(method):
+    former = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        assert list(data_loader(Echo(), range(3), num_workers=1, pin_memory=False)) == [0, 1, 2]
+    finally:
+        multiprocessing.set_start_method(former, force=True)
 
 
 def test_reading_in_the_main_process_requests_one_mini_batch_at_a_time():

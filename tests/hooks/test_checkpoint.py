@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONFIG, TinySession, config_with
+from tiny import CONFIG, StopAt, TinyNetwork, TinySession, config_with
 
 from torchbase import hookimpl
 from torchbase.checkpoints.storage import list_checkpoints, read_checkpoint
 from torchbase.errors import CheckpointError, IntervalError, NonFiniteError
+from torchbase.files.bitwise import different_values
 from torchbase.hooks import Checkpoint
 from torchbase.hooks.checkpoint import check_is_finite
+
+# torch says of some types and layouts that they are new or will be removed.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(ComplexHalf|quantized tensor|Sparse CS)")
 
 
 def checkpoints_of(session):
@@ -192,20 +196,103 @@ def test_the_end_of_an_epoch_is_saved_in_addition_to_its_last_iteration(tmp_path
     assert collect.names == {}
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
-def test_the_error_names_a_parameter_that_is_not_finite(dtype, wrong):
-    parameters = {
+DTYPES = sorted({one for one in vars(torch).values() if isinstance(one, torch.dtype)}, key=str)
+FLOATING = [one for one in DTYPES if one.is_floating_point and one != torch.float4_e2m1fn_x2]  # which has no NaN
+COMPLEX = [one for one in DTYPES if one.is_complex]
+SHAPES = [(), (1,), (1, 1), (2, 3)]
+WRONG = [math.nan, math.inf, -math.inf]
+
+
+def largest(dtype):
+    """Finite values as far from 0 as possible."""
+    if dtype.is_complex:
+        return complex(torch.finfo(dtype).max, torch.finfo(dtype).max)
+    return torch.finfo(dtype).max if dtype.is_floating_point else torch.iinfo(dtype).max
+
+
+def filled(shape, dtype, value):
+    wide = torch.complex128 if dtype.is_complex else torch.float64 if dtype.is_floating_point else dtype
+    return torch.full(shape, value, dtype=wide).to(dtype)
+
+
+def others():
+    return {
         "empty": torch.empty(0, 3),
-        "whole": torch.tensor([2**62]),
-        "largest": torch.full((5,), torch.finfo(dtype).max, dtype=dtype),
-        "float64": torch.full((2,), torch.finfo(torch.float64).max, dtype=torch.float64),
-        "weight": torch.zeros(2, 3, dtype=dtype),
+        "counter": filled((2,), torch.int64, largest(torch.int64)),
+        "float64": filled((2,), torch.float64, largest(torch.float64)),
+        "complex64": filled((2,), torch.complex64, largest(torch.complex64)),
+        "float8": filled((2,), torch.float8_e4m3fn, largest(torch.float8_e4m3fn)),
     }
-    check_is_finite(parameters)
-    parameters["weight"][1, 2] = wrong
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (0,), (3, 0)])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_parameters_of_any_type_and_shape_are_finite(dtype, shape):
+    kinds = (torch.float32, *FLOATING, *COMPLEX, torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
+    weight = filled(shape, dtype, largest(dtype)) if dtype in kinds else torch.empty(shape, dtype=dtype)
+    check_is_finite({**others(), "weight": weight})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("dtype", [*FLOATING, *COMPLEX], ids=str)
+def test_the_error_names_a_parameter_that_is_not_finite(dtype, wrong, shape):
+    weight = filled(shape, dtype, 1)
+    wrong_value = filled((1,), dtype, complex(1, wrong) if dtype.is_complex else wrong)
+    if math.isinf(wrong) and wrong_value.to(torch.complex128 if dtype.is_complex else torch.float64).isfinite():
+        pytest.skip("this type has no infinity")
+    weight.view(-1)[-1:] = wrong_value
     with pytest.raises(NonFiniteError, match="'weight' of the network contains NaN or infinity"):
-        check_is_finite(parameters)
+        check_is_finite({**others(), "weight": weight})
+    with pytest.raises(NonFiniteError, match="'weight' of the network contains NaN or infinity"):
+        check_is_finite({"weight": weight})
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_sparse_parameters_are_checked(layout):
+    dense = torch.eye(3)
+    check_is_finite({"weight": dense.to_sparse(layout=layout)})
+    dense[1, 1] = math.nan
+    with pytest.raises(NonFiniteError, match="'weight'"):
+        check_is_finite({"weight": dense.to_sparse(layout=layout)})
+
+
+class ManyTypes(TinyNetwork):
+    """A network with parameters of every type and shape, of which those that can be trained are."""
+
+    def __init__(self):
+        super().__init__(0.3)
+        kinds = [*FLOATING, *COMPLEX, torch.int8, torch.uint16, torch.int64, torch.bool]
+        tensors = [filled(shape, dtype, 1) for dtype in kinds for shape in [*SHAPES, (0, 2)]]
+        self.others = torch.nn.ParameterList(
+            torch.nn.Parameter(one, requires_grad=one.dtype in (torch.float64, torch.complex64)) for one in tensors
+        )
+
+    def forward(self, x):
+        trained = [one.real.sum() for one in self.others if one.requires_grad]
+        return super().forward(x) + 0.1 * sum(trained).float()
+
+
+class ManyTypesSession(TinySession):
+    def init_network(self):
+        return ManyTypes()
+
+    def init_optimizer(self):
+        return torch.optim.SGD(self.network.parameters(), lr=0.01)
+
+
+def test_a_network_with_parameters_of_all_types_resumes_exactly(tmp_path):
+    config = {**config_with(num_epochs=1), "network": {"architecture": "ManyTypes"}}
+    whole = ManyTypesSession(config, tmp_path / "whole")
+    whole()
+    stopped = ManyTypesSession(config, tmp_path / "stopped")
+    stopped.register(StopAt(3))
+    stopped()
+    resumed = ManyTypesSession.resume(tmp_path / "stopped")
+    resumed()
+    assert different_values(whole.network.state_dict(), resumed.network.state_dict()) == []
+    best = [torch.load(Path(one.run_dir, "network.pth"), weights_only=True) for one in (whole, resumed)]
+    assert different_values(*best) == []
 
 
 def test_a_network_without_parameters_is_finite():

@@ -1,3 +1,4 @@
+import io
 import logging
 import os
 import pty
@@ -34,6 +35,56 @@ def test_without_a_terminal_plain_lines_are_shown(tmp_path):
     assert lines[3].startswith("validation-valid: lowest loss ")
     assert len(lines) == 5
     assert "\r" not in done.stderr
+
+
+class OnlyWrites:
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+class IsNoTerminal(OnlyWrites):
+    def isatty(self):
+        return True
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("make_stream", [lambda: None, closed, OnlyWrites, IsNoTerminal, io.StringIO])
+@pytest.mark.parametrize("is_configured", [True, False])
+def test_a_program_trains_with_any_stderr_or_none(tmp_path, monkeypatch, capsys, make_stream, is_configured):
+    monkeypatch.setattr(logging.getLogger("torchbase"), "propagate", is_configured)  # pytest configures the root
+    monkeypatch.setattr(sys, "stderr", make_stream())
+    assert TinySession(CONFIG, tmp_path)().epochs_done == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("lose", ["sys.stderr.close()", "sys.stderr = None"])
+def test_a_program_that_loses_its_stderr_trains_on(tmp_path, lose):
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from tiny import CONFIG, TinySession
+from torchbase import hookimpl
+class Lose:
+    @hookimpl
+    def on_iteration_start(self, run):
+        if run.progress.iterations == 2 and sys.stderr is not None and not sys.stderr.closed:
+            {lose}
+session = TinySession(CONFIG, sys.argv[1])
+session.register(Lose())
+print(session().epochs_done)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, timeout=600, check=True
+    )
+    assert done.stdout == b"2\n"
 
 
 def test_in_a_terminal_the_bar_does_not_break_lines(tmp_path):

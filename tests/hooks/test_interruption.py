@@ -1,9 +1,14 @@
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
+from pathlib import Path
 
 import pytest
+from tiny import TinySession, config_with
 
-from torchbase import Engine, Phase, Run
+from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.hooks import Interruption
 
 
@@ -75,3 +80,122 @@ def test_outside_the_main_thread_no_handlers_are_set():
     thread.start()
     thread.join()
     assert run.epochs_done == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_ignored_stays_ignored(number):
+    former = signal.signal(number, signal.SIG_IGN)
+    try:
+        run, engine = run_with(lambda run, phase, batch: signal.raise_signal(number))
+        engine.run(run)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, former)
+    assert (run.epochs_done, run.stop_reason) == (1, None)
+
+
+def test_without_a_run_directory_the_message_says_that_nothing_is_saved():
+    run, engine = run_with(lambda run, phase, batch: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match=r"SIGINT ended the run\. Nothing is saved, since"):
+        engine.run(run)
+
+
+SCRIPT = """
+    import os
+    import signal
+    import sys
+
+    from torchbase import hookimpl
+    from torchbase.testing import TinySession, tiny_config
+
+
+    class SendSignals:
+        def __init__(self, iterations, names):
+            self.iterations, self.names = iterations, names
+
+        @hookimpl
+        def on_gradients_ready(self, run):
+            if run.progress.iterations == self.iterations:
+                run.run_directory.writes.wait()
+                for name in self.names:
+                    os.kill(os.getpid(), getattr(signal, name))
+                self.names = []
+
+
+    session = TinySession(tiny_config(num_epochs=3), sys.argv[1])
+    session.register(SendSignals(int(sys.argv[2]), sys.argv[3:]))
+    print(session().epochs_done)
+"""
+
+
+def run_script(folder, iterations, *names, ignored=()):
+    """Trains in a process that sends itself signals. Like a job of a shell script, it can ignore some."""
+    python = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(SCRIPT), str(folder), str(iterations), *names]
+    shell = f"trap '' {' '.join(name.removeprefix('SIG') for name in ignored)}; " if ignored else ""
+    command = ["sh", "-c", f'{shell}exec "$@"', "sh", *python]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP")
+def test_signals_that_the_parent_ignores_do_not_end_the_program(tmp_path):
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    done = run_script(tmp_path, 0, *names, *names, ignored=names)
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+    assert "ended the run" not in done.stderr
+
+
+def test_the_last_line_after_ctrl_c_says_what_is_saved_and_how_to_continue(tmp_path):
+    done = run_script(tmp_path, 7, "SIGINT")
+    assert done.returncode == -signal.SIGINT
+    (directory,) = tmp_path.iterdir()
+    frames = [line for line in done.stderr.splitlines() if line.strip().startswith("File ")]
+    assert [Path(line.split('"')[1]).name for line in frames] == ["<string>", "base.py"]
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"KeyboardInterrupt: SIGINT ended the run. Its state is saved in {directory}. ")
+    call = last.partition("To continue: ")[2]
+    assert call == f"TinySession.resume({str(tmp_path)!r}, {directory.name!r})()"
+    assert eval(call, {"TinySession": TinySession}).epochs_done == 3
+
+
+def test_the_last_line_before_sigterm_ends_the_program_says_the_same(tmp_path):
+    done = run_script(tmp_path, 7, "SIGTERM")
+    assert done.returncode == -signal.SIGTERM
+    assert "Traceback" not in done.stderr
+    (directory,) = tmp_path.iterdir()
+    assert done.stderr.splitlines()[-1].startswith(f"SIGTERM ended the run. Its state is saved in {directory}. To cont")
+
+
+def test_the_last_line_after_a_second_signal_says_what_was_saved_before(tmp_path):
+    done = run_script(tmp_path, 7, "SIGINT", "SIGINT")
+    assert done.returncode == -signal.SIGINT
+    (directory,) = tmp_path.iterdir()
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"Its state after 5 iterations is saved in {directory}. To continue: TinySession.resume(")
+    assert "send_signals" in done.stderr
+
+
+def test_a_run_interrupted_in_its_last_iteration_is_not_continued(tmp_path):
+    session = TinySession(config_with(num_epochs=1), tmp_path)
+
+    class AtTheEnd:
+        @hookimpl
+        def on_epoch_end(self):
+            signal.raise_signal(signal.SIGINT)
+
+    session.register(AtTheEnd())
+    with pytest.raises(KeyboardInterrupt, match="All its epochs are done and saved in"):
+        session()
+
+
+def test_an_interrupt_before_the_first_checkpoint_is_said_to_have_none(tmp_path):
+    session = TinySession(config_with(num_epochs=1), tmp_path)
+
+    class AtOnce:
+        @hookimpl
+        def on_iteration_start(self):
+            raise KeyboardInterrupt
+
+    session.register(AtOnce())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        session()
+    assert caught.value.__notes__[-1] == f"There is no whole checkpoint in {session.run_dir}."

@@ -105,6 +105,14 @@ def test_all_metrics_of_a_family_can_be_computed_together_and_for_several_epochs
 
 
 @pytest.mark.parametrize(("family", "metric"), METRICS)
+def test_the_default_device_does_not_matter(family, metric):
+    outputs = draw(family, 9, seed=0)
+    expected = epoch_value(FAMILIES[family].make(), metric, outputs, 4, resumed_before=1)
+    with torch.device("meta"):
+        assert epoch_value(FAMILIES[family].make(), metric, outputs, 4, resumed_before=1) == expected
+
+
+@pytest.mark.parametrize(("family", "metric"), METRICS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_has_the_value_of_the_rounded_numbers(family, metric, dtype):
     outputs = draw(family, 9, seed=7)

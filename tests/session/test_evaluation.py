@@ -164,6 +164,76 @@ def test_predictions_have_the_order_of_the_dataset_as_mini_batches_and_as_a_data
             session.predict_dataset(dataset, ["output", name])
 
 
+class Predicting(TinySession):
+    """Returns an additional output: make(samples, is_first)."""
+
+    make = None
+
+    def forward_pass(self, mini_batch):
+        outputs = super().forward_pass(mini_batch)
+        if self.make is None:
+            return outputs
+        is_first, self.is_first = self.is_first, False
+        return {**outputs, "more": self.make(len(outputs["output"]), is_first)}
+
+
+def predicting(parent, make=None):
+    session = Predicting(CONFIG, parent)
+    session.make, session.is_first = make, True
+    return session
+
+
+FLOAT_TYPES = {one for one in vars(torch).values() if isinstance(one, torch.dtype) and one.is_floating_point}
+INTEGER_TYPES = {torch.bool, torch.int8, torch.int16, torch.int32, torch.int64} | {
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+}
+
+
+@pytest.mark.parametrize("dtype", sorted((FLOAT_TYPES | INTEGER_TYPES) - {torch.float4_e2m1fn_x2}, key=str), ids=str)
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
+def test_predictions_of_any_type_are_a_column(tmp_path, dtype, shape):
+    session = predicting(tmp_path, lambda samples, is_first: torch.ones(samples, *shape).to(dtype))
+    values = torch.tensor(session.predict_dataset(make_dataset(10))["more"])
+    assert values.shape == (10, *shape)
+    assert bool((values == 1).all())
+
+
+def test_sparse_predictions_are_a_column(tmp_path):
+    session = predicting(tmp_path, lambda samples, is_first: torch.eye(4)[:samples].to_sparse())
+    assert session.predict_dataset(make_dataset(6))["more"][:2] == torch.eye(4)[:2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda samples, is_first: torch.ones(samples, dtype=torch.complex64), "'more' .*torch.view_as_real"),
+        (lambda samples, is_first: [object()] * samples, "'more' .*can't be a column"),
+        (lambda samples, is_first: [2**70] * samples, "'more' .*can't be a column"),
+        (lambda samples, is_first: [1 if is_first else "one"] * samples, "'more' .*int64.*, then .*string"),
+        (
+            lambda samples, is_first: torch.ones(samples).int() if is_first else torch.ones(samples),
+            "int32.*, then .*float",
+        ),
+    ],
+)
+def test_an_output_that_can_not_be_a_column_is_named(tmp_path, make, message):
+    session = predicting(tmp_path, make)
+    with pytest.raises(DataError, match=message):
+        session.predict_dataset(make_dataset(10))
+    assert session.predict_dataset(make_dataset(10), ["output"]).num_rows == 10
+
+
+@pytest.mark.parametrize("keys", [None, ["output"]])
+def test_an_empty_dataset_has_no_predictions(tmp_path, keys):
+    session = predicting(tmp_path)
+    empty = make_dataset(3).select([])
+    assert list(session.predict(empty)) == []
+    with pytest.raises(DataError, match="dataset to predict is empty"):
+        session.predict_dataset(empty, keys)
+
+
 def test_validation_may_have_mini_batches_of_another_size(tmp_path):
     sizes = set()
 

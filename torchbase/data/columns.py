@@ -22,8 +22,8 @@ class ColumnReader:
     """A reader of mini-batches. It reads each column in the fastest way that returns the same values as `datasets`.
 
     Numbers, lists of equal length and strings are read directly from Arrow. Other columns, and rows that are ragged or
-    contain nulls, are read with ``dataset.with_format("torch")``, each column separately. If the dataset has a
-    transform or a custom format, all columns are read through it.
+    contain nulls, are read with ``dataset.with_format("torch")``, each column separately. These tensors are on the CPU.
+    If the dataset has a transform or a custom format, all columns are read through it.
     """
 
     def __init__(self, dataset: "Dataset", name: str = "the dataset") -> None:
@@ -79,7 +79,7 @@ class ColumnReader:
     def _read_through_datasets(self, column: str, rows: list[int]) -> Any:
         dataset = self._through_datasets.get(column)
         if dataset is None:
-            dataset = self._dataset.select_columns([column]).with_format("torch")
+            dataset = self._dataset.select_columns([column]).with_format("torch", device="cpu")
             self._through_datasets[column] = dataset
             if column not in self.reasons:
                 self._log_slow_column(column, "some of its rows are ragged, empty or contain nulls")
@@ -160,7 +160,7 @@ def stack(values: Any) -> Any:
         is_regular = len({(value.shape, value.dtype) for value in values}) == 1
         return torch.from_numpy(np.stack(values)) if is_regular else values
     if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in values):
-        return torch.tensor(values)
+        return torch.tensor(values, device="cpu")
     return values
 
 

@@ -163,7 +163,7 @@ class _MiniBatches(IndexedDataset[Any]):
         self._order = order
         self._collate = collate
         lacks_format = collate is not None and dataset.format["type"] is None
-        self._samples = dataset.with_format("torch") if lacks_format else dataset
+        self._samples = dataset.with_format("torch", device="cpu") if lacks_format else dataset
         self._may_draw = collate is not None or self._reader.may_draw
         self._reader.log_slow_columns()
 

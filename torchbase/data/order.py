@@ -110,5 +110,6 @@ class EpochOrder:
         seed = self.randomness.derive("order", self.phase, epoch)
         if self.number_of_rows > ROWS_PERMUTED_AS_A_WHOLE:
             return ComputedPermutation(self.number_of_rows, seed).part
-        whole = torch.randperm(self.number_of_rows, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator("cpu").manual_seed(seed)
+        whole = torch.randperm(self.number_of_rows, generator=generator, device="cpu")
         return lambda begin, end: whole[begin:end].tolist()

@@ -5,6 +5,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -23,25 +25,34 @@ def prepare_worker(worker: int) -> None:
     first and can need the workers for it.
 
     A worker of torch detects the death of its parent only if the parent is alive when the worker starts to watch it.
-    Without the check here, workers would run forever if the parent is killed while it starts them.
+    Without the watch here, workers would run forever if the main process is killed while it starts them. The parent of
+    the operating system isn't always the main process: with the start method ``forkserver`` it is a server.
 
     Args:
         worker: The index of the worker, from 0.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    main_process = multiprocessing.parent_process()
+    if main_process is None:
+        return
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_exit_on_sigterm_of_main_process, daemon=True).start()
-    parent = multiprocessing.parent_process()
-    if parent is not None and os.getppid() != parent.pid:
+        threading.Thread(target=_exit_on_sigterm_from, args=(main_process.pid,), daemon=True).start()
+    if not main_process.is_alive():
         os._exit(1)
+    threading.Thread(target=_exit_after, args=(main_process,), daemon=True).start()
 
 
-def _exit_on_sigterm_of_main_process() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+def _exit_on_sigterm_from(main_process: int | None) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process:
         pass
     os._exit(0)
+
+
+def _exit_after(main_process: BaseProcess) -> None:
+    main_process.join()
+    os._exit(1)
 
 
 def data_loader(
@@ -70,7 +81,7 @@ def data_loader(
     """
     if num_workers == 0 and not pin_memory:
         return _InThisProcess(dataset, requests)
-    return DataLoader(
+    return _WithWorkers(
         dataset,
         sampler=requests,
         batch_size=None,
@@ -79,8 +90,16 @@ def data_loader(
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         worker_init_fn=prepare_worker,
-        generator=torch.Generator(),  # so that creating an iterator doesn't draw from the global generator
+        generator=torch.Generator("cpu"),  # so that creating an iterator doesn't draw from the global generator
     )
+
+
+class _WithWorkers(DataLoader[Any]):
+    def __iter__(self) -> Any:
+        # torch draws a seed on the default device, which has to be that of the generator.
+        is_default = torch.get_default_device().type == "cpu"
+        with nullcontext() if is_default else torch.device("cpu"):
+            return super().__iter__()
 
 
 class _InThisProcess:

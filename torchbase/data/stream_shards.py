@@ -49,7 +49,8 @@ class StreamSource:
 
     def open(self, shard: int) -> "IterableDataset":
         """Returns a shard as a stream, at its start."""
-        return self.dataset.shard(num_shards=self.shards, index=shard)
+        with torch.device("cpu"):  # for a counter in memory that processes share
+            return self.dataset.shard(num_shards=self.shards, index=shard)
 
 
 class StreamShards(IndexedDataset[ShardResult | None]):
@@ -199,4 +200,4 @@ def _to_tensor(value: Any) -> Any:
             return as_tensor(numbers, list(numbers.shape))
     from datasets.formatting import get_formatter
 
-    return get_formatter("torch").recursive_tensorize({"value": value})["value"]
+    return get_formatter("torch", device="cpu").recursive_tensorize({"value": value})["value"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pluggy
 
+from torchbase.engine.deferred_bodies import checked_call
 from torchbase.engine.logging_errors import LoggingErrors
 from torchbase.engine.observed_calls import CallObserver, observed
 from torchbase.errors import HookError
@@ -57,6 +58,9 @@ class Event:
         self._logging_errors = logging_errors
         self._implementations = getattr(manager.hook, name).get_hookimpls()
         self._functions = {one.plugin_name: one.function for one in self._implementations}
+        for one in self._implementations:
+            if not _is_wrapper(one):
+                one.function = checked_call(one.function, f"{name} of the hook '{one.plugin_name}'")
         for observer in observers.values():
             self._observe(observer, except_for=observers)
         self.listeners = tuple(_listener(one) for one in reversed(self._implementations))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from torchbase.engine.deferred_bodies import check_body_runs, checked_call
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.logging_errors import LoggingErrorPolicy, LoggingErrors
 from torchbase.engine.mini_batch_notes import add_note, rows_of
@@ -55,7 +56,7 @@ class Engine:
                 logs one warning per backend, and the run continues; a session does this.
 
         Raises:
-            HookError: If a hook can't be registered; see `register`.
+            HookError: If a hook can't be registered; see `register`. If ``run_iteration`` is a coroutine or generator.
         """
         iteration = () if run_iteration is None else (_IterationFunction(run_iteration),)
         self._logging_errors = LoggingErrors(on_logging_error)
@@ -265,7 +266,9 @@ class _IterationFunction:
     name = "run_iteration"
 
     def __init__(self, function: RunIteration) -> None:
-        self._function = function
+        where = "The function run_iteration of the engine"
+        check_body_runs(function, where)
+        self._function = checked_call(function, where)
 
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:

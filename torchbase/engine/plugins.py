@@ -3,12 +3,14 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
+from functools import partialmethod
 from types import CodeType, MappingProxyType, ModuleType
 from typing import Any
 
 import pluggy
 
 from torchbase.engine import hookspecs
+from torchbase.engine.deferred_bodies import check_body_runs
 from torchbase.engine.events import Event
 from torchbase.engine.fired_events import FiredEvents
 from torchbase.engine.logging_errors import LoggingErrors
@@ -24,6 +26,8 @@ EVENT_NAMES: tuple[str, ...] = tuple(
 _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     name: tuple(inspect.signature(getattr(hookspecs, name)).parameters) for name in EVENT_NAMES
 }
+_MARK = f"{hookspecs.PROJECT_NAME}_impl"
+_STATE_METHODS = ("state_dict", "load_state_dict")
 
 
 class HookRegistry:
@@ -98,8 +102,9 @@ class HookRegistry:
 
         Raises:
             HookError: If the hook is a class. If a method is named like an event and not marked, or marked and not
-                named like an event. If a method requires an argument that the event doesn't have. If no event is
-                implemented. If the name is taken. If another hook implements the same ``run_…`` event.
+                named like an event. If a method requires an argument that the event doesn't have. If a method is a
+                coroutine, or a generator and not marked as a wrapper. If no event is implemented. If the name is taken.
+                If another hook implements the same ``run_…`` event.
         """
         name = name if name is not None else name_of(hook)
         hooks = dict(self._hooks)
@@ -161,7 +166,7 @@ class _Implementations:
     """
 
     def __init__(self, hook: object) -> None:
-        for name in _methods_of(hook).keys() & _ARGUMENTS.keys():
+        for name in _routines(_members_of(hook)).keys() & _ARGUMENTS.keys():
             setattr(self, name, getattr(hook, name))
 
 
@@ -199,15 +204,19 @@ def check_hook(hook: object) -> None:
 
     Raises:
         HookError: If the hook is a class. If a method is named like an event and not marked, or marked and not named
-            like an event. If a method requires an argument that the event doesn't have. If no event is implemented.
+            like an event. If a method requires an argument that the event doesn't have. If a method is a coroutine, or
+            a generator and not marked as a wrapper. If no event is implemented.
     """
     if inspect.isclass(hook):
         raise HookError(
             f"{hook.__name__} is a class, and a hook has to be an instance. To fix, add parentheses: {hook.__name__}()."
         )
+    members = _members_of(hook)
+    _check_callables(hook, members)
     implemented = 0
-    for name, method in _methods_of(hook).items():
-        is_marked = getattr(method, f"{hookspecs.PROJECT_NAME}_impl", None) is not None
+    for name, method in _routines(members).items():
+        options = getattr(method, _MARK, None)
+        is_marked = options is not None
         if is_marked and name not in _ARGUMENTS:
             raise HookError(
                 f"{_describe(hook)} marks '{name}' with @hookimpl, but there is no such event."
@@ -220,6 +229,9 @@ def check_hook(hook: object) -> None:
             )
         if is_marked:
             _check_arguments(hook, name)
+        if is_marked or name in _STATE_METHODS:
+            is_wrapper = options is not None and (options["wrapper"] or options["hookwrapper"])
+            check_body_runs(method, f"{_describe(hook)}.{name}", is_wrapper=is_wrapper)
         implemented += is_marked
     if not implemented:
         raise HookError(
@@ -261,16 +273,29 @@ def _parameters_of(code: CodeType) -> tuple[str, ...]:
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + with_stars]
 
 
-def _methods_of(hook: object) -> dict[str, Callable[..., Any]]:
+def _check_callables(hook: object, members: Mapping[str, Any]) -> None:
+    for name, member in members.items():
+        is_object = isinstance(member, partialmethod) or (callable(member) and not inspect.isroutine(member))
+        if is_object and (name in _ARGUMENTS or _MARK in getattr(member, "__dict__", ())):
+            raise HookError(
+                f"{_describe(hook)}.{name} is an object of type {type(member).__name__}, and only functions and "
+                "methods are called. To fix, define a method that calls it."
+            )
+
+
+def _members_of(hook: object) -> dict[str, Any]:
     # Without evaluating properties, which may need attributes that are set later, and without the members of object.
     members: dict[str, Any] = {}
     for origin in (*type(hook).__mro__[-2::-1], hook):
         members.update(getattr(origin, "__dict__", {}))
-    functions = {
+    return {
         name: member.__func__ if isinstance(member, staticmethod | classmethod) else member
         for name, member in members.items()
     }
-    return {name: function for name, function in functions.items() if inspect.isroutine(function)}
+
+
+def _routines(members: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
+    return {name: member for name, member in members.items() if inspect.isroutine(member)}
 
 
 def _nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:

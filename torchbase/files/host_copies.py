@@ -81,7 +81,7 @@ class HostCopies:
         memory = self._memory.get(path)
         if memory is not None and memory.shape == tensor.shape and memory.dtype == tensor.dtype:
             return memory
-        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda)
 
 
 def _touch(memory: Iterable[torch.Tensor]) -> None:

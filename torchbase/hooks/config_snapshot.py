@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,4 +79,16 @@ def describe_class(session_class: type | None) -> dict[str, Any] | None:
         file = str(Path(inspect.getfile(session_class)).absolute())
     except (OSError, TypeError):  # defined in a terminal or a notebook
         file = None
-    return {"class": session_class.__qualname__, "module": session_class.__module__, "file": file}
+    return {"class": session_class.__qualname__, "module": _module_of(session_class, file), "file": file}
+
+
+def _module_of(session_class: type, file: str | None) -> str:
+    """Returns the name by which the module of a class can be imported; ``__main__`` for a script."""
+    name = session_class.__module__
+    if name not in ("__main__", "__mp_main__"):  # the latter is the name of the script in a spawned process
+        return name
+    # python -m package.module runs the module as __main__, and its specification has its name.
+    specification = getattr(sys.modules.get(name), "__spec__", None)
+    if specification is None or file is None or specification.origin is None:
+        return "__main__"
+    return specification.name if Path(specification.origin).absolute() == Path(file) else "__main__"

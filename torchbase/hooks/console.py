@@ -23,8 +23,8 @@ class Console:
     """Shows a progress bar in a terminal or notebook, and plain lines elsewhere.
 
     The lines are messages of the logger ``torchbase``. If the program has not configured logging, a handler shows them
-    during the run: on stderr, but in a notebook on stdout, because a notebook displays stderr as an error. All phases
-    share one bar, because a notebook would keep the space of each finished bar.
+    during the run: on stderr, but in a notebook on stdout, because a notebook displays stderr as an error. Without
+    stderr nothing is shown. All phases share one bar, because a notebook would keep the space of each finished bar.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,8 @@ class Console:
         self._line_written_at = time.monotonic()
         description, total = f"epoch {run.epoch}/{run.max_epochs} {phase.name}", _length(phase)
         if self._bar is None:
-            self._bar = tqdm(desc=description, total=total, unit="batch", leave=False, disable=None)
+            disable = None if _is_open(sys.stderr) else True  # None disables it outside of a terminal
+            self._bar = tqdm(desc=description, total=total, unit="batch", leave=False, disable=disable)
         self._bar.reset(total)
         self._bar.total = total  # reset(None) would leave the total of the previous phase
         self._bar.initial = self._bar.n = phase.progress.mini_batches
@@ -130,8 +131,9 @@ class Console:
 
     def _show_lines(self) -> None:
         self._hide_lines()
-        if not logger.hasHandlers():
-            self._handler = _LinesAboveTheBar(sys.stdout if _is_notebook() else sys.stderr)
+        stream = sys.stdout if _is_notebook() else sys.stderr
+        if not logger.hasHandlers() and _is_open(stream):
+            self._handler = _LinesAboveTheBar(stream)
             self._handler.setFormatter(logging.Formatter("%(message)s"))
             logger.addHandler(self._handler)
             self._former_level = logger.level
@@ -155,7 +157,13 @@ class _LinesAboveTheBar(logging.Handler):
         try:
             tqdm.write(self.format(record), file=self._stream)
         except Exception:
-            self.handleError(record)
+            if _is_open(sys.stderr):  # where the error is shown
+                self.handleError(record)
+
+
+def _is_open(stream: TextIO | None) -> bool:
+    # A program without a console, such as a service or a script of pythonw, has None.
+    return stream is not None and not getattr(stream, "closed", False)
 
 
 def _is_notebook() -> bool:

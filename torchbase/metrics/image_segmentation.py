@@ -23,8 +23,8 @@ class _Overlaps(EpochState):
 
     def __init__(self, count_pixels: CountPixels) -> None:
         self._count_pixels = count_pixels
-        self._shared = torch.zeros(1, dtype=torch.int64)
-        self._total = torch.zeros(1, dtype=torch.int64)
+        self._shared = torch.zeros(1, dtype=torch.int64, device="cpu")
+        self._total = torch.zeros(1, dtype=torch.int64, device="cpu")
 
     def update(self, *, target_binary_image: Tensor, output_binary_image: Tensor) -> None:
         shared, total = torch.stack(self._count_pixels(target_binary_image, output_binary_image)).cpu()

@@ -150,12 +150,12 @@ class Moments(EpochState):
 
     def __init__(self) -> None:
         self._count = 0
-        self._means = torch.zeros(3, 1, dtype=torch.float64)
+        self._means = torch.zeros(3, 1, dtype=torch.float64, device="cpu")
         # Centered sums: squares of the targets, the predictions and the errors; products of targets and predictions.
-        self._sums = torch.zeros(4, 1, dtype=torch.float64)
+        self._sums = torch.zeros(4, 1, dtype=torch.float64, device="cpu")
         # The range detects constants, since rounding can leave their sum of squares above 0.
-        self._lowest = torch.full((2, 1), math.inf, dtype=torch.float64)
-        self._highest = torch.full((2, 1), -math.inf, dtype=torch.float64)
+        self._lowest = torch.full((2, 1), math.inf, dtype=torch.float64, device="cpu")
+        self._highest = torch.full((2, 1), -math.inf, dtype=torch.float64, device="cpu")
 
     def update(self, *, target_values: Tensor, predicted_values: Tensor) -> None:
         """Merges the moments of a mini-batch."""

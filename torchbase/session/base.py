@@ -193,15 +193,21 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             How the run ended.
 
         Raises:
-            KeyboardInterrupt: After Ctrl-C, once the state of the training is saved.
+            KeyboardInterrupt: After Ctrl-C, once the state of the training is saved. Its message says how to continue.
             Exception: Any error of the user's methods or of a hook, with notes on where it happened.
         """
-        with streams_to_itself(), self._holding_directory(), isolate_rng(self.device):
-            self._run.stop_reason = None
-            try:
-                self.engine.run(self._run)
-            finally:
-                end_workers(phase.loader for phase in self._run.phases)
+        try:
+            with streams_to_itself(), self._holding_directory(), isolate_rng(self.device):
+                self._run.stop_reason = None
+                try:
+                    self.engine.run(self._run)
+                finally:
+                    end_workers(phase.loader for phase in self._run.phases)
+        except KeyboardInterrupt as interrupted:
+            if not interrupted.args:  # raised at once by a second signal; the traceback shows where the program was
+                raise
+            # By Interruption, at the end of the run: its message says all, and a traceback would hide it.
+            raise KeyboardInterrupt(*interrupted.args) from None
         return summarize(self._run, self.run_dir)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -113,14 +113,18 @@ class SessionEvaluation(SessionParts):
             A dataset with a column for each output. Its rows are in the order of ``dataset``.
 
         Raises:
-            DataError: If a requested output is missing or doesn't have one value per sample.
+            DataError: If the dataset is empty. If a requested output is missing or doesn't have one value per sample.
+                If the values of an output can't be stored, or change their type between mini-batches.
             Exception: Any error of ``forward_pass``.
         """
-        from datasets import Dataset, concatenate_datasets
-
         parts = [_columns_of(outputs, samples, keys) for samples, outputs in self._predict(dataset)]
+        if not parts:
+            raise DataError(
+                "The dataset to predict is empty, so the columns of the result are unknown. To fix, check what "
+                "selected its rows."
+            )
         in_each = [name for name in parts[0] if all(name in part for part in parts)]
-        return concatenate_datasets([Dataset.from_dict({name: part[name] for name in in_each}) for part in parts])
+        return _concatenate([{name: part[name] for name in in_each} for part in parts])
 
     def _predict(self, dataset: "Dataset | IterableDataset") -> Iterator[tuple[int, Mapping[str, Any]]]:
         loader = self._loader_of(dataset, "prediction")
@@ -189,6 +193,43 @@ def _columns_of(outputs: Mapping[str, Any], samples: int, keys: Sequence[str] | 
 def _as_column(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
-        value = value.float() if value.dtype == torch.bfloat16 else value
-        return value.numpy() if value.dim() else None
+        value = value if value.layout is torch.strided else value.to_dense()
+        is_unknown_to_numpy = value.dtype == torch.bfloat16 or (value.is_floating_point() and value.itemsize == 1)
+        value = value.float() if is_unknown_to_numpy else value
+        return value.resolve_conj().resolve_neg().numpy() if value.dim() else None
     return list(value) if isinstance(value, list | tuple) else None
+
+
+def _concatenate(parts: Sequence[Mapping[str, Any]]) -> "Dataset":
+    from datasets import Dataset, concatenate_datasets
+
+    found = []
+    for part in parts:
+        try:
+            found.append(Dataset.from_dict(dict(part)))
+        except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
+            _raise_for_column(part, error)
+            raise
+    try:
+        return concatenate_datasets(found)
+    except ValueError as error:
+        types = {name: list(dict.fromkeys(str(one.features[name]) for one in found)) for name in found[0].features}
+        changing = [f"{name!r} ({', then '.join(kinds)})" for name, kinds in types.items() if len(kinds) > 1]
+        raise DataError(
+            f"These outputs of forward_pass change their type between mini-batches: {'; '.join(changing) or error}. To "
+            "fix, return one type, or choose other outputs with keys."
+        ) from error
+
+
+def _raise_for_column(columns: Mapping[str, Any], error: Exception) -> None:
+    from datasets import Dataset
+
+    for name, column in columns.items():
+        try:
+            Dataset.from_dict({name: column})
+        except type(error) as reason:
+            kind = column.dtype if hasattr(column, "dtype") else type(column).__name__
+            raise DataError(
+                f"The output {name!r} of forward_pass, of type {kind}, can't be a column of a dataset: {reason}. To "
+                "fix, convert it (complex numbers: torch.view_as_real), or choose other outputs with keys."
+            ) from error

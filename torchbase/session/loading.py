@@ -31,7 +31,8 @@ def find_session_class(run_dir: Path, chosen: str | None = None) -> type[Trainin
     """
     if chosen is not None:
         file, _, name = chosen.rpartition(":")
-        saved: dict[str, Any] = {"file": str(Path(file).absolute()), "module": "__main__", "class": name}
+        path = Path(file).absolute()
+        saved: dict[str, Any] = {"file": str(path), "module": _module_in_package(path), "class": name}
     else:
         environments = snapshots(run_dir, "environment")
         saved = (read_json(environments[-1]).get("session") if environments else None) or {}
@@ -51,11 +52,24 @@ def find_session_class(run_dir: Path, chosen: str | None = None) -> type[Trainin
     return found
 
 
+def _module_in_package(file: Path) -> str:
+    """Returns the dotted name of a file in a package, which may have relative imports; ``__main__`` for a script."""
+    if not (file.parent / "__init__.py").exists():
+        return "__main__"
+    names = [] if file.stem == "__init__" else [file.stem]
+    for folder in file.parents:
+        if not (folder / "__init__.py").exists():
+            break
+        names.insert(0, folder.name)
+    return ".".join(names)
+
+
 def _import_module(file: Path, name: str) -> ModuleType:
     if not file.is_file():
         raise RunDirectoryError(f"The file of the session, {file}, isn't there. To fix, pass --session FILE:CLASS.")
     # As in the program that trained: a script imports from its own folder, a package from the folder above it.
-    sys.path.insert(0, str(file.parents[name.count(".")]))
+    sys.path.insert(0, str(file.parents[name.count(".") + (file.name == "__init__.py")]))
+    sys.path.append(str(file.parent))  # a script in the folder of a package imports from that folder, too
     try:
         return _import_script(file) if name == "__main__" else importlib.import_module(name)
     except Exception as error:

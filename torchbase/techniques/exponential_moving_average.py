@@ -61,7 +61,10 @@ class ExponentialMovingAverage:
     def on_run_start(self, run: Run) -> None:
         """Initializes the averages with the weights, or restores the averages of a checkpoint."""
         if self._averages is None or run is not self._run:
-            self._averages = AveragedModel(network_of(run), multi_avg_fn=self._average, use_buffers=self._use_buffers)
+            with torch.device("cpu"):  # for the counter of updates
+                self._averages = AveragedModel(
+                    network_of(run), multi_avg_fn=self._average, use_buffers=self._use_buffers
+                )
         if self._loaded_state:
             self._averages.load_state_dict(self._loaded_state)
             self._loaded_state = {}

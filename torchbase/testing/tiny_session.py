@@ -47,8 +47,8 @@ def tiny_dataset(number_of_rows: int = 18, offset: float = 0.0) -> "Dataset":
     """
     from datasets import Dataset  # here, since its import is slow
 
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(number_of_rows, 3, generator=generator) + offset
+    generator = torch.Generator("cpu").manual_seed(3)
+    x = torch.randn(number_of_rows, 3, generator=generator, device="cpu") + offset
     return Dataset.from_dict({"x": x.tolist(), "y": x.sum(dim=1).tolist(), "name": [str(n) for n in range(len(x))]})
 
 
