@@ -64,7 +64,7 @@ class MeanError(EpochState):
     """The mean over the samples of a function of the target and the prediction, averaged over the outputs."""
 
     def __init__(self) -> None:
-        self._totals, self._count = torch.zeros(1, dtype=torch.float64), 0
+        self._totals, self._count = torch.zeros(1, dtype=torch.float64, device="cpu"), 0
 
     @staticmethod
     @abstractmethod
