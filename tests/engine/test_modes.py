@@ -170,7 +170,9 @@ def teacher_session(tmp_path, *hooks):
 
 
 @pytest.mark.parametrize(
-    "hooks", [(), (lambda: Compile(backend="eager"),), (lambda: ExponentialMovingAverage(0.9),)], ids=str
+    "hooks",
+    [(), (lambda: Compile(backend="eager"),), (lambda: ExponentialMovingAverage(0.9),)],
+    ids=["no hook", "compiled", "averaged"],
 )
 def test_a_teacher_is_left_as_it_was_built(tmp_path, hooks):
     session = teacher_session(tmp_path, *(make() for make in hooks))
