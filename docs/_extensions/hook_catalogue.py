@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from torchbase import hooks
 from torchbase.engine import hookspecs
-from torchbase.engine.plugins import EVENT_NAMES, name_of
+from torchbase.engine.hook_checks import EVENT_NAMES, name_of
 from torchbase.testing import TinySession, tiny_config
 
 LOGGING_EVENTS = tuple(name for name in EVENT_NAMES if name.startswith("log_"))

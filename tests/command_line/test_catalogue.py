@@ -2,7 +2,7 @@ import inspect
 
 from torchbase.command_line.catalogue import RETURN_VALUES, read_catalogue
 from torchbase.engine import hookspecs
-from torchbase.engine.plugins import EVENT_NAMES
+from torchbase.engine.hook_checks import EVENT_NAMES
 
 
 def test_the_catalogue_equals_the_specifications():

@@ -6,7 +6,7 @@ from made_up import make_run
 from tiny import CONFIG, TinySession
 
 from torchbase import hookimpl
-from torchbase.engine.plugins import EVENT_NAMES
+from torchbase.engine.hook_checks import EVENT_NAMES
 
 SESSION = """
     import torch

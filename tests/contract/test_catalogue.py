@@ -10,7 +10,7 @@ import pytest
 
 from torchbase import hooks
 from torchbase.engine import hookspecs
-from torchbase.engine.plugins import EVENT_NAMES
+from torchbase.engine.hook_checks import EVENT_NAMES
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.run_directory.config import SessionConfig
 

@@ -9,8 +9,9 @@ import torch
 from torchbase import Engine
 from torchbase.engine import hookspecs
 from torchbase.engine.deferred_bodies import check_body_runs, checked_call
+from torchbase.engine.hook_checks import EVENT_NAMES
 from torchbase.engine.hookspecs import hookimpl
-from torchbase.engine.plugins import EVENT_NAMES, HookRegistry
+from torchbase.engine.plugins import HookRegistry
 from torchbase.errors import HookError
 
 

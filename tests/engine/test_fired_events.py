@@ -1,5 +1,6 @@
 from torchbase import Engine, Phase, Run, hookimpl
-from torchbase.engine.plugins import EVENT_NAMES, HookRegistry
+from torchbase.engine.hook_checks import EVENT_NAMES
+from torchbase.engine.plugins import HookRegistry
 
 
 class Counts:

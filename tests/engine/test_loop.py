@@ -5,7 +5,7 @@ import torch
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.engine import hookspecs as catalogue
-from torchbase.engine.plugins import EVENT_NAMES
+from torchbase.engine.hook_checks import EVENT_NAMES
 from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, HookError, StepError
 from torchbase.intervals import Interval

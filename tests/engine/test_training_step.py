@@ -1,11 +1,9 @@
-from collections import defaultdict
-
 import pytest
 import torch
 from tiny import TinySession, config_with, read_scalars
 
 from torchbase import BaseMetricsClass, Engine, Phase, Run, hookimpl
-from torchbase.engine.training_step import KeywordFunction, TrainingStep
+from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import StepError
 
 
@@ -130,19 +128,6 @@ def test_invalid_outputs_are_refused(forward_pass, message):
 def test_invalid_losses_are_refused(loss_function, message):
     with pytest.raises(StepError, match=message):
         train(forward, loss_function)
-
-
-def test_a_missing_output_is_an_error_even_if_the_mapping_has_defaults():
-    with pytest.raises(StepError, match="'target'"):
-        KeywordFunction(lambda *, target: target)(defaultdict(int, output=1))
-
-
-def test_a_function_is_called_with_the_outputs_that_it_names_and_its_defaults():
-    outputs = {"a": 1, "b": 2, "c": 3}
-    assert KeywordFunction(lambda *, a, c: (a, c))(outputs) == (1, 3)
-    assert KeywordFunction(lambda *, a, d=7: (a, d))(outputs) == (1, 7)
-    assert KeywordFunction(lambda *, a, b=7: (a, b))(outputs) == (1, 2)
-    assert KeywordFunction(lambda **everything: everything)(outputs) == outputs
 
 
 @pytest.mark.parametrize("missing", ["network", "optimizer"])

@@ -2,7 +2,7 @@
 
 from importlib.metadata import EntryPoint, entry_points
 
-from torchbase.engine.plugins import check_hook
+from torchbase.engine.hook_checks import check_hook
 from torchbase.errors import HookError, did_you_mean
 
 ENTRY_POINT_GROUP = "torchbase.hooks"

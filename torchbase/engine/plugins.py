@@ -1,33 +1,27 @@
-"""The registry of hooks: their order, and the checks when one is registered."""
+"""The registry of hooks, and their order."""
 
-import inspect
-import re
-from collections.abc import Callable, Iterable, Mapping, Set
-from functools import partialmethod
-from types import CodeType, MappingProxyType, ModuleType
+from collections.abc import Iterable, Mapping, Set
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pluggy
 
 from torchbase.engine import hookspecs
-from torchbase.engine.deferred_bodies import check_body_runs
 from torchbase.engine.events import Event
 from torchbase.engine.fired_events import FiredEvents
+from torchbase.engine.hook_checks import (
+    ARGUMENTS_OF_EVENTS,
+    EVENT_NAMES,
+    check_hook,
+    describe_hook,
+    methods_of,
+    name_of,
+    nearest_or_all,
+)
 from torchbase.engine.logging_errors import LoggingErrors
 from torchbase.engine.observed_calls import CallObserver
-from torchbase.errors import HookError, did_you_mean
+from torchbase.errors import HookError
 from torchbase.listeners import Listener
-
-EVENT_NAMES: tuple[str, ...] = tuple(
-    name
-    for name, member in vars(hookspecs).items()
-    if inspect.isfunction(member) and hasattr(member, f"{hookspecs.PROJECT_NAME}_spec")
-)
-_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
-    name: tuple(inspect.signature(getattr(hookspecs, name)).parameters) for name in EVENT_NAMES
-}
-_MARK = f"{hookspecs.PROJECT_NAME}_impl"
-_STATE_METHODS = ("state_dict", "load_state_dict")
 
 
 class HookRegistry:
@@ -125,7 +119,7 @@ class HookRegistry:
             HookError: If no hook has that name.
         """
         if name not in self._hooks:
-            raise HookError(f"No hook is named '{name}'.{_nearest(name, self._hooks)}")
+            raise HookError(f"No hook is named '{name}'.{nearest_or_all(name, self._hooks)}")
         others = {other: hook for other, hook in self._hooks.items() if other != name}
         hook = self._hooks[name]
         self._rebuild(others, self._defaults - {name})
@@ -152,10 +146,10 @@ class _Manager(pluggy.PluginManager):
     """Inspects only members that are named like events, since inspecting a member takes pluggy 20 µs."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        return super().parse_hookimpl_opts(plugin, name) if name in _ARGUMENTS else None
+        return super().parse_hookimpl_opts(plugin, name) if name in ARGUMENTS_OF_EVENTS else None
 
     def parse_hookspec_opts(self, module_or_class: ModuleType | type, name: str) -> pluggy.HookspecOpts | None:
-        return super().parse_hookspec_opts(module_or_class, name) if name in _ARGUMENTS else None
+        return super().parse_hookspec_opts(module_or_class, name) if name in ARGUMENTS_OF_EVENTS else None
 
 
 class _Implementations:
@@ -166,141 +160,18 @@ class _Implementations:
     """
 
     def __init__(self, hook: object) -> None:
-        for name in _routines(_members_of(hook)).keys() & _ARGUMENTS.keys():
+        for name in methods_of(hook).keys() & ARGUMENTS_OF_EVENTS.keys():
             setattr(self, name, getattr(hook, name))
-
-
-def name_of(hook: object) -> str:
-    """Returns the default name of a hook.
-
-    Args:
-        hook: An instance or a module.
-
-    Returns:
-        The attribute ``name`` of an instance, or its class name in snake case. The name of a module.
-
-    Raises:
-        HookError: If the attribute ``name`` isn't a string, or is empty.
-    """
-    if isinstance(hook, ModuleType):
-        return hook.__name__.rpartition(".")[2]
-    name = getattr(hook, "name", None)
-    if name is None:
-        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(hook).__name__)
-        return words.lower().lstrip("_")
-    if not isinstance(name, str) or not name:
-        raise HookError(
-            f"The attribute name of {_describe(hook)} is {name!r}, but has to be a string that is not empty. To fix, "
-            "set it to a string, or remove it."
-        )
-    return name
-
-
-def check_hook(hook: object) -> None:
-    """Refuses a hook with a part that pluggy would silently never call.
-
-    Args:
-        hook: The hook to register.
-
-    Raises:
-        HookError: If the hook is a class. If a method is named like an event and not marked, or marked and not named
-            like an event. If a method requires an argument that the event doesn't have. If a method is a coroutine, or
-            a generator and not marked as a wrapper. If no event is implemented.
-    """
-    if inspect.isclass(hook):
-        raise HookError(
-            f"{hook.__name__} is a class, and a hook has to be an instance. To fix, add parentheses: {hook.__name__}()."
-        )
-    members = _members_of(hook)
-    _check_callables(hook, members)
-    implemented = 0
-    for name, method in _routines(members).items():
-        options = getattr(method, _MARK, None)
-        is_marked = options is not None
-        if is_marked and name not in _ARGUMENTS:
-            raise HookError(
-                f"{_describe(hook)} marks '{name}' with @hookimpl, but there is no such event."
-                f"{_nearest(name, EVENT_NAMES)}"
-            )
-        if not is_marked and name in _ARGUMENTS:
-            raise HookError(
-                f"{_describe(hook)} has a method '{name}' that is named like an event but not marked, so it would "
-                "never be called. To fix, put @hookimpl above it."
-            )
-        if is_marked:
-            _check_arguments(hook, name)
-        if is_marked or name in _STATE_METHODS:
-            is_wrapper = options is not None and (options["wrapper"] or options["hookwrapper"])
-            check_body_runs(method, f"{_describe(hook)}.{name}", is_wrapper=is_wrapper)
-        implemented += is_marked
-    if not implemented:
-        raise HookError(
-            f"{_describe(hook)} implements no event, so it would never be called. To fix, mark its methods with "
-            "@hookimpl (from torchbase import hookimpl)."
-        )
 
 
 def _add(hook: object, name: str, hooks: dict[str, object]) -> None:
     check_hook(hook)
     if name in hooks:
         raise HookError(
-            f"A hook named '{name}' is already registered ({_describe(hooks[name])}). "
+            f"A hook named '{name}' is already registered ({describe_hook(hooks[name])}). "
             f"To fix, use another name, register(hook, name='…'), or call unregister('{name}') first."
         )
     for other_name, other in hooks.items():
         if other is hook:
-            raise HookError(f"{_describe(hook)} is already registered, as '{other_name}'.")
+            raise HookError(f"{describe_hook(hook)} is already registered, as '{other_name}'.")
     hooks[name] = hook
-
-
-def _check_arguments(hook: object, event: str) -> None:
-    method, available = getattr(hook, event), _ARGUMENTS[event]
-    code = getattr(inspect.unwrap(method), "__code__", None)
-    # First the code object, since inspect.signature takes thirty times as long.
-    if code is not None and set(_parameters_of(code)) <= {"self", *available}:
-        return
-    parameters = inspect.signature(method).parameters.values()
-    unknown = [one.name for one in parameters if one.default is one.empty and one.name not in available]
-    if unknown:
-        raise HookError(
-            f"{_describe(hook)}.{event} requires {', '.join(map(repr, unknown))}, but the arguments of the event are "
-            f"{', '.join(map(repr, available))}. To fix, take only these arguments, by name."
-        )
-
-
-def _parameters_of(code: CodeType) -> tuple[str, ...]:
-    with_stars = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + with_stars]
-
-
-def _check_callables(hook: object, members: Mapping[str, Any]) -> None:
-    for name, member in members.items():
-        is_object = isinstance(member, partialmethod) or (callable(member) and not inspect.isroutine(member))
-        if is_object and (name in _ARGUMENTS or _MARK in getattr(member, "__dict__", ())):
-            raise HookError(
-                f"{_describe(hook)}.{name} is an object of type {type(member).__name__}, and only functions and "
-                "methods are called. To fix, define a method that calls it."
-            )
-
-
-def _members_of(hook: object) -> dict[str, Any]:
-    # Without evaluating properties, which may need attributes that are set later, and without the members of object.
-    members: dict[str, Any] = {}
-    for origin in (*type(hook).__mro__[-2::-1], hook):
-        members.update(getattr(origin, "__dict__", {}))
-    return {
-        name: member.__func__ if isinstance(member, staticmethod | classmethod) else member
-        for name, member in members.items()
-    }
-
-
-def _routines(members: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
-    return {name: member for name, member in members.items() if inspect.isroutine(member)}
-
-
-def _nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    return did_you_mean(name, known) or f" Available: {', '.join(known) or 'none'}."
-
-
-def _describe(hook: object) -> str:
-    return f"the module {hook.__name__}" if isinstance(hook, ModuleType) else f"{type(hook).__name__}"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from torchbase.engine import plugins
+from torchbase.engine import hook_checks
 from torchbase.errors import HookCheckError, HookError
 from torchbase.files.bitwise import different_values
 from torchbase.session.base import TrainingBaseSession
@@ -83,8 +83,8 @@ def check_registration(trial: HookTrial) -> str:
     """
     hook = trial.make_hook()
     try:
-        plugins.check_hook(hook)
-        name = plugins.name_of(hook)
+        hook_checks.check_hook(hook)
+        name = hook_checks.name_of(hook)
     except HookError as error:
         raise HookCheckError(f"It can't be registered: {error}") from error
     if hook is trial.make_hook() and not isinstance(hook, ModuleType):

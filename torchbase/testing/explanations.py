@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from torchbase.checkpoints.run_state import Stateful
-from torchbase.engine.plugins import EVENT_NAMES
+from torchbase.engine.hook_checks import EVENT_NAMES
 from torchbase.files.bitwise import different_values
 from torchbase.testing.outcomes import format_differences
 from torchbase.testing.traces import MODE, RANDOM_STREAMS, Trace, find_divergence

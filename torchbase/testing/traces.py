@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from torchbase.engine.hook_checks import EVENT_NAMES
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
-from torchbase.engine.plugins import EVENT_NAMES
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, optimizer_of
 from torchbase.files.bitwise import different_values

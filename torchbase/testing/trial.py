@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torchbase.checkpoints.storage import newest_whole_checkpoint
-from torchbase.engine.plugins import name_of
+from torchbase.engine.hook_checks import name_of
 from torchbase.errors import HookCheckError, RunDirectoryError
 from torchbase.hooks import Console
 from torchbase.run_directory.names import STATES_FOLDER
