@@ -90,6 +90,7 @@ def test_the_public_attributes_have_their_documented_values(tmp_path):
         "metrics",
         "log_values",
         "nan_guard",
+        "uncalled_hooks",
         "metric_averages",
         "best_validation",
         "interruption",
