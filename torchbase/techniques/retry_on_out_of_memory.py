@@ -9,13 +9,13 @@ import torch
 
 from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
+from torchbase.data.parts import count_samples, join_outputs, split_mini_batch
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import compute_loss, use_gradients
 from torchbase.errors import HookError
 from torchbase.techniques.iteration_state import StateBeforeIteration
-from torchbase.techniques.mini_batch_parts import count_samples, join_outputs, split_mini_batch
 
 logger = logging.getLogger("torchbase")
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchbase.techniques.mini_batch_parts import count_samples, join_outputs, split_mini_batch
+from torchbase.data.parts import count_samples, join_outputs, split_mini_batch
 
 Pair = namedtuple("Pair", ["x", "y"])
 
