@@ -64,6 +64,13 @@ class SessionConfig(BaseModel):
     weight_decay: float = Field(
         default=0.0, ge=0, title="a number of at least 0", description="Weight decay of the default optimizer."
     )
+    mini_batch_parts: int | None = Field(
+        default=None,
+        ge=1,
+        title=f"{_COUNT}, or None",
+        description="Parts in which each mini-batch is computed, one after the other, before the optimizer steps. "
+        "Memory is needed for the activations of one part. With None, mini-batches are computed as a whole.",
+    )
     iterations_per_epoch: int | None = Field(
         default=None,
         ge=1,
@@ -245,8 +252,17 @@ def _session_errors(section: dict[str, Any]) -> dict[str, str]:
     fields = SessionConfig.model_fields
     errors = _field_errors({key: value for key, value in section.items() if key in fields})
     errors |= {key: _unknown("key", key, fields) for key in section if isinstance(key, str) and key not in fields}
+    errors |= _parts_errors({key: value for key, value in section.items() if key not in errors})
     others = {key: value for key, value in section.items() if key not in errors}
     return json_errors(others, "session") | {child_path("session", key): text for key, text in errors.items()}
+
+
+def _parts_errors(section: dict[str, Any]) -> dict[str, str]:
+    parts = section.get("mini_batch_parts")
+    for key in ("mini_batch_size", "validation_mini_batch_size"):
+        if parts is not None and section.get(key) is not None and section[key] < parts:
+            return {"mini_batch_parts": f"expected at most {key}, which is {section[key]}, got {parts}"}
+    return {}
 
 
 def _field_errors(section: dict[str, Any]) -> dict[str, str]:
