@@ -10,9 +10,9 @@ Gradients = Sequence[torch.Tensor | None]
 class TreeSum:
     """Adds lists of tensors in a fixed binary tree, while they arrive one after the other.
 
-    Floating-point addition rounds, so the order of additions changes the last bits. Here, parts 0 and 1 are added, parts
-    2 and 3, then both sums, and so on. The sum of an aligned block of parts is then one number, whoever computes it. At
-    most one sum for each level of the tree is in memory, as in a binary counter.
+    Floating-point addition rounds, so the order of additions changes the last bits. Here, parts 0 and 1 are added,
+    parts 2 and 3, then both sums, and so on. The sum of an aligned block of parts is then one number, wherever it is
+    computed. At most one sum for each level of the tree is in memory, as in a binary counter.
     """
 
     def __init__(self) -> None:

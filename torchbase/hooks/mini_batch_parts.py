@@ -22,8 +22,8 @@ class MiniBatchParts:
     Memory is needed for the activations of one part only. A part is computed like a mini-batch of its own: its random
     numbers depend on the seed, the iteration and the number of the part, and batch normalization sees its samples only.
     Its gradients are weighted by its share of the samples, and added in a fixed order. Buffers, and all else that a
-    forward pass changes in the network or in hooks, are as they were before the iteration when a part starts; afterwards
-    they are those of the first part.
+    forward pass changes in the network or in hooks, have the values from before the iteration when a part starts. After
+    the iteration they have the values of the first part.
 
     The session registers it for ``session.mini_batch_parts``. The hooks of `run_forward`, `on_loss_computed` and
     `run_backward` are then called for each part, all others once per iteration. ``phase.outputs`` are those of all
