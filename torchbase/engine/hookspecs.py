@@ -13,8 +13,9 @@
                 for each mini-batch:
                     on_iteration_start(run, phase, batch)
                     run_iteration(run, phase, batch):
-                        run_part(run, phase, batch, …)   with mini_batch_parts: for each part,
-                                                         with the next three events in it
+                        run_part(run, phase, batch, part, share)
+                                                         with mini_batch_parts: for
+                                                         each part, around the next three
                         run_forward(run, phase, batch)
                         on_loss_computed(run, phase, loss)
                         run_backward(run, loss)          training only
