@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from torchbase.errors import ConfigError
 from torchbase.files.json_values import differences
-from torchbase.run_directory.config import Config, SessionConfig, validate_config
+from torchbase.run_directory.config import Config, validate_config
+from torchbase.run_directory.session_config import SessionConfig
 
 SESSION = {"device_name": "cpu", "num_epochs": 3, "mini_batch_size": 4, "learning_rate": 0.1}
 
