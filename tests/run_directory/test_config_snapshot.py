@@ -37,6 +37,7 @@ REFUSED = {
     "mini_batch_size": 5,
     "learning_rate": 0.06,
     "validation_mini_batch_size": 8,
+    "mini_batch_parts": 2,
     "weight_decay": 0.1,
     "iterations_per_epoch": 3,
     "loss_function_params": {"weight": 2.0},
