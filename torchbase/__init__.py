@@ -19,8 +19,9 @@ if typing.TYPE_CHECKING:
     from torchbase.intervals import Interval
     from torchbase.metrics.base import BaseMetricsClass
     from torchbase.randomness import Randomness, isolate_rng
-    from torchbase.run_directory.config import Config, SessionConfig, validate_config
+    from torchbase.run_directory.config import Config, validate_config
     from torchbase.run_directory.directory import RunDirectory
+    from torchbase.run_directory.session_config import SessionConfig
     from torchbase.session.base import TrainingBaseSession
     from torchbase.session.summary import RunSummary
 
@@ -64,7 +65,7 @@ _MODULES = {
     "Run": "engine.run",
     "RunDirectory": "run_directory.directory",
     "RunSummary": "session.summary",
-    "SessionConfig": "run_directory.config",
+    "SessionConfig": "run_directory.session_config",
     "TrainingBaseSession": "session.base",
     "TrainingStep": "engine.training_step",
     "ValidationDatasetsDict": "data.validation_datasets",

@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING
 
-from torchbase.run_directory.config import SessionConfig
+from torchbase.run_directory.session_config import SessionConfig
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

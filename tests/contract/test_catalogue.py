@@ -12,7 +12,7 @@ from torchbase import hooks
 from torchbase.engine import hookspecs
 from torchbase.engine.hook_checks import EVENT_NAMES
 from torchbase.logging_backends.base import LoggingBackend
-from torchbase.run_directory.config import SessionConfig
+from torchbase.run_directory.session_config import SessionConfig
 
 ROOT = Path(__file__).parents[2]
 PACKAGES_OF_HOOKS = ("hooks", "techniques", "logging_backends")

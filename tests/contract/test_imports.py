@@ -17,6 +17,7 @@ from torchbase import hooks
 LAYERS = [
     ".",
     "files",
+    "distributed",
     "metrics",
     "data",
     "run_directory",

@@ -13,8 +13,8 @@ from torchbase.randomness import Randomness
 sizes = st.integers(1, 400)
 
 
-def order_of(number_of_rows, mini_batch_size=32, shuffle=True, phase="training", seed=1, **processes):
-    return EpochOrder(number_of_rows, mini_batch_size, shuffle, phase, Randomness(seed), **processes)
+def order_of(number_of_rows, mini_batch_size=32, shuffle=True, phase="training", seed=1, **parts):
+    return EpochOrder(number_of_rows, mini_batch_size, shuffle, phase, Randomness(seed), **parts)
 
 
 def rows_in(mini_batches):
@@ -82,27 +82,10 @@ def test_a_shuffled_order_contains_no_long_unshuffled_run():
     assert sum(row + 1 == follower for row, follower in pairwise(rows)) < 10
 
 
-@settings(max_examples=60)
-@given(sizes, st.integers(1, 50), st.booleans(), st.data())
-def test_the_shares_of_the_processes_add_up_to_the_mini_batch(number_of_rows, size, shuffle, data):
-    processes = data.draw(st.integers(1, size))
-    whole = list(order_of(number_of_rows, size, shuffle).mini_batches(2))
-    shares = [
-        list(order_of(number_of_rows, size, shuffle, process=process, processes=processes).mini_batches(2))
-        for process in range(processes)
-    ]
-    for mini_batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
-        assert rows_in(parts) == mini_batch.rows
-        lengths = [len(part.rows) for part in parts]
-        assert max(lengths) - min(lengths) <= 1
-        assert {(part.epoch, part.position) for part in parts} == {(mini_batch.epoch, mini_batch.position)}
-
-
-@pytest.mark.parametrize(("process", "processes", "size"), [(0, 5, 4), (2, 2, 4), (-1, 2, 4), (0, 0, 4), (0, 1, 0)])
-def test_processes_that_cannot_share_a_mini_batch_are_refused(process, processes, size):
-    message = f"A mini-batch of {size} samples can't be split among {processes} processes, with {process} as the index"
-    with pytest.raises(DataError, match=message):
-        order_of(10, size, process=process, processes=processes)
+@pytest.mark.parametrize(("parts", "size"), [(5, 4), (0, 4), (-1, 4), (1, 0)])
+def test_parts_without_samples_are_refused(parts, size):
+    with pytest.raises(DataError, match=f"A mini-batch of {size} samples can't have {parts} parts"):
+        order_of(10, size, parts=parts)
 
 
 def test_a_dataset_without_rows_has_no_mini_batches():
@@ -110,11 +93,10 @@ def test_a_dataset_without_rows_has_no_mini_batches():
     assert list(order_of(0).mini_batches(1)) == []
 
 
-def test_the_seed_of_a_mini_batch_depends_on_phase_epoch_position_process_and_seed():
+def test_the_seed_of_a_mini_batch_depends_on_phase_epoch_position_part_and_seed():
     indices = [MiniBatchIndices([0], epoch, position) for epoch in (1, 2) for position in (0, 1)]
     orders = [order_of(10), order_of(10, seed=2), order_of(10, phase="validation-valid")]
-    orders.append(order_of(10, process=1, processes=2))
-    seeds = [order.reading_seed(mini_batch) for order in orders for mini_batch in indices]
+    seeds = [order.reading_seed(mini_batch, part) for order in orders for mini_batch in indices for part in (0, 1)]
     assert len(set(seeds)) == len(seeds)
     assert order_of(99, 3).reading_seed(MiniBatchIndices([5, 6], 1, 0)) == seeds[0]
 
@@ -134,6 +116,6 @@ def test_the_first_mini_batch_of_a_huge_dataset_needs_little_memory(number_of_ro
 
 
 def test_an_order_can_be_pickled():
-    order = order_of(50, 8, process=1, processes=2)
+    order = order_of(50, 8, parts=2)
     assert pickle.loads(pickle.dumps(order)) == order
     assert list(pickle.loads(pickle.dumps(order)).mini_batches(1)) == list(order.mini_batches(1))

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from torchbase.errors import ConfigError
 from torchbase.files.json_values import differences
-from torchbase.run_directory.config import Config, SessionConfig, validate_config
+from torchbase.run_directory.config import Config, validate_config
+from torchbase.run_directory.session_config import SessionConfig
 
 SESSION = {"device_name": "cpu", "num_epochs": 3, "mini_batch_size": 4, "learning_rate": 0.1}
 
@@ -81,7 +82,8 @@ def test_defaults_are_filled_in() -> None:
     assert config.metrics == {}
     assert str(config.session) == (
         "device_name='cpu' num_epochs=3 mini_batch_size=4 learning_rate=0.1 validation_mini_batch_size=None "
-        "weight_decay=0.0 iterations_per_epoch=None dataloader_num_workers=0 loss_function_params=None seed=None "
+        "weight_decay=0.0 mini_batch_parts=None iterations_per_epoch=None dataloader_num_workers=0 "
+        "loss_function_params=None seed=None "
         "checkpoint_every_n_iterations=None checkpoint_every_seconds=60.0 on_checkpoint_error='raise' "
         "on_logging_error='warn' nan_policy='raise' log_every_n_iterations=1 metrics_every_n_iterations=10 "
         "deterministic=False plugins=()"
@@ -186,6 +188,7 @@ def test_a_section_that_is_not_a_dict_is_refused(name: str, section: Any) -> Non
         *(("learning_rate", value) for value in (0, -1, "0.1", True, float("nan"), float("inf"), None, 10**400)),
         *(("weight_decay", value) for value in (-0.1, float("nan"), None)),
         *(("dataloader_num_workers", value) for value in (-1, 1.0)),
+        *(("mini_batch_parts", value) for value in (0, 1.5, True, "2")),
         *(("iterations_per_epoch", value) for value in (0, 1.5, True, "10")),
         *(("validation_mini_batch_size", value) for value in (0, 1.5, True, "10")),
         *((name, value) for name in ("on_checkpoint_error", "on_logging_error") for value in ("ignore", None, True)),

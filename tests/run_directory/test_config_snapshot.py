@@ -9,7 +9,7 @@ from tiny import CONFIG, TinySession, config_with
 
 from torchbase.errors import ConfigError, RunDirectoryError
 from torchbase.files.durable import write_json
-from torchbase.run_directory.config import SessionConfig, validate_config
+from torchbase.run_directory.config import validate_config
 from torchbase.run_directory.config_snapshot import (
     MAY_CHANGE,
     added_snapshot,
@@ -18,6 +18,7 @@ from torchbase.run_directory.config_snapshot import (
     newest_config,
     snapshots,
 )
+from torchbase.run_directory.session_config import SessionConfig
 
 ALLOWED = {
     "num_epochs": 3,
@@ -36,6 +37,7 @@ REFUSED = {
     "mini_batch_size": 5,
     "learning_rate": 0.06,
     "validation_mini_batch_size": 8,
+    "mini_batch_parts": 2,
     "weight_decay": 0.1,
     "iterations_per_epoch": 3,
     "loss_function_params": {"weight": 2.0},

@@ -11,6 +11,7 @@ from torchbase.data.columns import ColumnReader
 from torchbase.data.device_copies import Mover, prefetch
 from torchbase.data.faults import LENGTH_ERROR, describe_labels, describe_lengths, describe_none
 from torchbase.data.order import EpochOrder, MiniBatchIndices
+from torchbase.data.parts import MiniBatchPart, SplitMiniBatch, samples_of_parts
 from torchbase.data.reading import Collate, call_collate, data_loader
 from torchbase.randomness import isolate_rng, seed_host_streams
 
@@ -68,17 +69,21 @@ class MiniBatchLoader:
         self._loader = self._new_loader()
 
     def first_mini_batch(self) -> Any:
-        """Returns the first mini-batch of the first epoch, read in the current process."""
-        return self.read(epoch=1, position=0)[1]
+        """Returns the first mini-batch of the first epoch, or its first part, read in the current process."""
+        batch = self.read(epoch=1, position=0)[1]
+        return batch.parts[0].mini_batch if isinstance(batch, SplitMiniBatch) else batch
 
     def shorter_last_mini_batch(self) -> tuple[int, Any] | None:
         """Reads the last mini-batch of the first epoch in the current process, if it has fewer samples than the others.
 
         Returns:
-            Its position in the epoch, and the mini-batch; None if it isn't shorter.
+            Its position in the epoch, and the mini-batch or its last part; None if it isn't shorter.
         """
+        if not self._order.has_shorter_last:
+            return None
         position = len(self) - 1
-        return (position, self.read(1, position)[1]) if self._order.has_shorter_last else None
+        batch = self.read(1, position)[1]
+        return position, batch.parts[-1].mini_batch if isinstance(batch, SplitMiniBatch) else batch
 
     def rows_of(self, epoch: int, position: int) -> list[int]:
         """Returns the positions in the dataset of the samples of a mini-batch. Nothing is read.
@@ -132,7 +137,8 @@ class MiniBatchLoader:
             start: The number of mini-batches to skip. They are not read.
 
         Returns:
-            An iterator over dictionaries of columns, or over the return values of the collate function.
+            An iterator over dictionaries of columns, or over the return values of the collate function. If the order
+            has parts, an iterator over `SplitMiniBatch`.
         """
         self._sampler.seek(epoch, start)
         batches = iter(self._loader)
@@ -167,13 +173,15 @@ class _MiniBatches(IndexedDataset[Any]):
         self._may_draw = collate is not None or self._reader.may_draw
         self._reader.log_slow_columns()
 
-    def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any]:
+    def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any] | SplitMiniBatch:
         try:
-            if not self._may_draw:
-                return self._read(indices.rows)
-            with isolate_rng():
-                seed_host_streams(self._order.reading_seed(indices))
-                return self._read(indices.rows)
+            if self._order.parts == 1:
+                return self._read_part(indices, 0, indices.rows)
+            shares = samples_of_parts(len(indices.rows), self._order.parts)
+            rows = [indices.rows[share.start : share.stop] for share in shares]
+            return SplitMiniBatch(
+                tuple(MiniBatchPart(part, self._read_part(indices, part, one)) for part, one in enumerate(rows))
+            )
         except Exception as error:
             error.add_note(
                 f"while reading mini-batch {indices.position + 1} of epoch {indices.epoch} of {self._order.phase}: "
@@ -184,13 +192,20 @@ class _MiniBatches(IndexedDataset[Any]):
                     error.add_note(fault)
             raise
 
+    def _read_part(self, indices: MiniBatchIndices, part: int, rows: list[int]) -> Mapping[str, Any]:
+        if not self._may_draw:
+            return self._read(rows)
+        with isolate_rng():
+            seed_host_streams(self._order.reading_seed(indices, part))
+            return self._read(rows)
+
     def describe_none(self, rows: list[int]) -> list[str]:
         # A transform and a collate function can fill what is None in the dataset.
         return [] if self._may_draw else describe_none(self._samples, rows, self._name)
 
     def find_faults(self, indices: MiniBatchIndices, message: str) -> list[str]:
         try:
-            batch = self[indices]
+            batch = self._read_part(indices, 0, indices.rows)
         except Exception as error:
             return [f"its mini-batch, the rows {indices.rows} of {self._name}, can't be read: {error}"]
         faults = [] if self._may_draw else self._describe_rows(indices.rows, message)

@@ -32,18 +32,13 @@ class MiniBatchIndices:
 class EpochOrder:
     """The order of the samples in each epoch of a phase.
 
-    In distributed training, each process reads its share of the same mini-batches. So the mini-batches are the same for
-    any number of processes.
-
     Attributes:
         number_of_rows: The number of samples in the dataset.
-        mini_batch_size: The number of samples in a mini-batch, over all processes. The last mini-batch of an epoch can
-            be smaller.
+        mini_batch_size: The number of samples in a mini-batch. The last mini-batch of an epoch can be smaller.
         shuffle: Whether to shuffle the samples in each epoch.
         phase: The name of the phase.
         randomness: The seed of the run.
-        process: The index of this process, from 0.
-        processes: The number of processes that share each mini-batch.
+        parts: The number of parts that a mini-batch is read in; see `torchbase.data.parts`.
     """
 
     number_of_rows: int
@@ -51,20 +46,18 @@ class EpochOrder:
     shuffle: bool
     phase: str
     randomness: Randomness
-    process: int = 0
-    processes: int = 1
+    parts: int = 1
 
     def __post_init__(self) -> None:
-        """Checks that each process has at least one sample of a full mini-batch.
+        """Checks that each part of a full mini-batch has at least one sample.
 
         Raises:
-            DataError: There are more processes than samples in a mini-batch, or the index is out of range.
+            DataError: There are more parts than samples in a mini-batch, or no parts.
         """
-        if not 0 <= self.process < self.processes <= self.mini_batch_size:
+        if not 1 <= self.parts <= self.mini_batch_size:
             raise DataError(
-                f"A mini-batch of {self.mini_batch_size} samples can't be split among {self.processes} processes, with "
-                f"{self.process} as the index of this process. To fix, use at most as many processes as a mini-batch "
-                "has samples."
+                f"A mini-batch of {self.mini_batch_size} samples can't have {self.parts} parts. To fix, use at most as "
+                "many parts as a mini-batch has samples."
             )
 
     def __len__(self) -> int:
@@ -77,7 +70,7 @@ class EpochOrder:
         return len(self) > 1 and self.number_of_rows % self.mini_batch_size > 0
 
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[MiniBatchIndices]:
-        """Yields the samples of the mini-batches of an epoch, or the share of this process.
+        """Yields the samples of the mini-batches of an epoch.
 
         Args:
             epoch: The epoch; the first is 1.
@@ -93,16 +86,11 @@ class EpochOrder:
             rows = part(first * size, min(last * size, self.number_of_rows))
             for position in range(first, last):
                 whole = rows[(position - first) * size : (position - first + 1) * size]
-                yield MiniBatchIndices(self._share(whole), epoch, position)
+                yield MiniBatchIndices(whole, epoch, position)
 
-    def reading_seed(self, indices: MiniBatchIndices) -> int:
-        """Returns the seed of the random streams while a mini-batch is read."""
-        return self.randomness.derive("reading", self.phase, indices.epoch, indices.position, self.process)
-
-    def _share(self, rows: list[int]) -> list[int]:
-        if self.processes == 1:
-            return rows
-        return rows[len(rows) * self.process // self.processes : len(rows) * (self.process + 1) // self.processes]
+    def reading_seed(self, indices: MiniBatchIndices, part: int = 0) -> int:
+        """Returns the seed of the random streams while a mini-batch, or a part of it, is read."""
+        return self.randomness.derive("reading", self.phase, indices.epoch, indices.position, part)
 
     def _part_of_epoch(self, epoch: int) -> Callable[[int, int], list[int]]:
         if not self.shuffle:

@@ -32,6 +32,10 @@ class LoaderSettings(Protocol):
         """The number of samples in a mini-batch of validation; None for the size of training."""
 
     @property
+    def mini_batch_parts(self) -> int | None:
+        """The number of parts that each mini-batch is read in; None for a whole mini-batch."""
+
+    @property
     def iterations_per_epoch(self) -> int | None:
         """The number of iterations in an epoch of a stream; None for one pass."""
 
@@ -98,7 +102,7 @@ def phase_loader(
             len(dataset),
             size,
         )
-    order = EpochOrder(len(dataset), size, is_training, phase, randomness)
+    order = EpochOrder(len(dataset), size, is_training, phase, randomness, parts=settings.mini_batch_parts or 1)
     # Not for a stream: its position counts the returned mini-batches, so prefetching would advance it.
     mover = StreamMover(device) if device is not None and has_streams(device) else None
     return MiniBatchLoader(dataset, order, collate=collate, num_workers=workers, pin_memory=is_gpu, mover=mover)

@@ -13,6 +13,9 @@
                 for each mini-batch:
                     on_iteration_start(run, phase, batch)
                     run_iteration(run, phase, batch):
+                        run_part(run, phase, batch, part, share)
+                                                         with mini_batch_parts: for
+                                                         each part, around the next three
                         run_forward(run, phase, batch)
                         on_loss_computed(run, phase, loss)
                         run_backward(run, loss)          training only
@@ -164,6 +167,22 @@ def run_iteration(run: Run, phase: Phase, batch: Any) -> None:
         run: The run.
         phase: The phase. The implementation sets its ``outputs``, ``loss``, ``samples`` and ``values``.
         batch: The mini-batch.
+    """
+
+
+@hookspec(firstresult=True)
+def run_part(run: Run, phase: Phase, batch: Any, part: int, share: float) -> None:
+    """Computes a part of a mini-batch and, in training, its gradients. Only with ``session.mini_batch_parts``.
+
+    `MiniBatchParts` fires it for each part. `TrainingStep` implements it by firing the next three events. Wrap it to
+    retry a part.
+
+    Args:
+        run: The run.
+        phase: The phase. The implementation sets its ``outputs``, ``loss``, ``samples`` and ``values``.
+        batch: The part, a mini-batch of fewer samples.
+        part: The index of the part, from 0.
+        share: The share of the part in the samples of the mini-batch, by which its gradients are weighted.
     """
 
 

@@ -5,6 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from torchbase.data.parts import SplitMiniBatch
+
 ROWS_SHOWN = 20
 
 
@@ -57,6 +59,8 @@ def describe(batch: Any) -> str:
     Returns:
         A text with the name, type and shape of each column.
     """
+    if isinstance(batch, SplitMiniBatch):
+        return f"{len(batch.parts)} parts; the first has {describe(batch.parts[0].mini_batch)}"
     if not isinstance(batch, Mapping):
         return _describe_column(batch)
     return ", ".join(f"{name}: {_describe_column(values)}" for name, values in batch.items()) or "no columns"

@@ -67,6 +67,16 @@ class TrainingStep:
         use_gradients(run)
 
     @hookimpl
+    def run_part(self, run: Run, phase: Phase, batch: Any, share: float) -> None:
+        """Computes a part of a mini-batch and, in training, its gradients."""
+        if not phase.is_training:
+            with torch.no_grad():
+                compute_loss(run, phase, batch)
+            return
+        loss = compute_loss(run, phase, batch)
+        backward_of_part(run, phase, loss, share)
+
+    @hookimpl
     def run_forward(self, run: Run, phase: Phase, batch: Any) -> torch.Tensor:
         """Computes the outputs and the loss of a mini-batch."""
         outputs = self._forward_pass(batch)
@@ -115,6 +125,36 @@ def compute_loss(run: Run, phase: Phase, batch: Any) -> torch.Tensor:
     loss: torch.Tensor = run.call.run_forward(run=run, phase=phase, batch=batch)
     run.call.on_loss_computed(run=run, phase=phase, loss=loss)
     return loss
+
+
+def backward_of_part(run: Run, phase: Phase, loss: torch.Tensor, share: float) -> None:
+    """Computes the gradients of a part of a mini-batch, weighted by its samples: fires `run_backward`.
+
+    Args:
+        run: The run.
+        phase: The training phase. Its ``samples`` become those of the whole mini-batch, for hooks that weight it.
+        loss: The loss of the part, shape ().
+        share: The share of the part in the samples of the mini-batch.
+    """
+    phase.samples = round(phase.samples / share)
+    # Scales the gradient as scaling the loss would, but leaves the loss unchanged for other hooks.
+    loss.register_hook(lambda gradient: gradient * share)  # type: ignore[no-untyped-call]
+    run.call.run_backward(run=run, loss=loss)
+
+
+def other_hooks_that_run_iterations(run: Run, *known: str) -> list[str]:
+    """Returns the hooks that replace the training step.
+
+    Args:
+        run: The run, once the engine has started it.
+        *known: Names of hooks to leave out.
+
+    Returns:
+        The names of the hooks that implement `run_iteration`, except wrappers, the training step and those in
+        ``known``.
+    """
+    listeners = run.listeners.get("run_iteration", ())
+    return [one.name for one in listeners if not one.is_wrapper and one.name not in ("training_step", *known)]
 
 
 def use_gradients(run: Run) -> None:

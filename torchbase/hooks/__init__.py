@@ -22,6 +22,7 @@ from torchbase.hooks.interruption import Interruption
 from torchbase.hooks.log_values import LogValues
 from torchbase.hooks.metric_averages import MetricAverages
 from torchbase.hooks.metrics import Metrics
+from torchbase.hooks.mini_batch_parts import MiniBatchParts
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
 from torchbase.hooks.rehearsal import Rehearsal
@@ -77,6 +78,7 @@ __all__ = [
     "MLflow",
     "MetricAverages",
     "Metrics",
+    "MiniBatchParts",
     "MixedPrecision",
     "NanGuard",
     "NanSkip",

@@ -1,6 +1,7 @@
 """Saves the seed of the run, and seeds the global random streams in each iteration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
@@ -42,3 +43,11 @@ class SeedCapture:
         """Seeds the global streams."""
         if self._series is not None:
             self._seed(self._series.at(phase.progress.iterations))
+
+    # First, so that a hook that repeats a part finds the streams seeded.
+    @hookimpl(wrapper=True, tryfirst=True)
+    def run_part(self, run: Run, phase: Phase, part: int) -> Generator[None, Any, Any]:
+        """Seeds the global streams for a part. The first part has the seed of the iteration."""
+        if self._series is not None and run.randomness is not None and part > 0:
+            self._seed(run.randomness.derive("iteration", phase.name, phase.progress.iterations, part))
+        return (yield)

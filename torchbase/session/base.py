@@ -144,13 +144,14 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
 
     def default_hooks(self) -> list[object]:
         """Returns the hooks that the session registers, in the order in which they are called."""
-        session = self.config_session
+        session, parts = self.config_session, self.config_session.mini_batch_parts
         return [
             standard.SeedCapture(),
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before the hooks that write
             standard.DataFaults(),
+            *([standard.MiniBatchParts(parts, self.infer_mini_batch_size)] if parts is not None else []),
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After LogValues, so the curve shows the NaN.

@@ -19,7 +19,7 @@ from torchbase.randomness import Randomness
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-    from torchbase.run_directory.config import SessionConfig
+    from torchbase.run_directory.session_config import SessionConfig
 
 _logger = logging.getLogger("torchbase")
 

@@ -8,6 +8,7 @@ import torch
 
 from torchbase import hooks as standard
 from torchbase.checkpoints.network_loading import load_network
+from torchbase.data.parts import SplitMiniBatch, join_outputs
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.loop import Engine
 from torchbase.engine.mini_batch_notes import add_note, rows_of
@@ -137,14 +138,20 @@ class SessionEvaluation(SessionParts):
                 # Left before the yield, so the caller finds the modes of the network and the random streams restored.
                 with self._evaluating(run), torch.no_grad():
                     try:
-                        outputs = self.forward_pass(batch)
+                        samples, outputs = self._forward_all_parts(batch)
                     except Exception as error:
                         place = f"with mini-batch {position + 1} of the prediction"
                         add_note(error, place, batch, rows_of(loader, 1, position))
                         raise
-                yield self.infer_mini_batch_size(batch), outputs
+                yield samples, outputs
         finally:
             end_workers([loader])
+
+    def _forward_all_parts(self, batch: Any) -> tuple[int, Mapping[str, Any]]:
+        if not isinstance(batch, SplitMiniBatch):
+            return self.infer_mini_batch_size(batch), self.forward_pass(batch)
+        sizes = [self.infer_mini_batch_size(part.mini_batch) for part in batch.parts]
+        return sum(sizes), join_outputs([self.forward_pass(part.mini_batch) for part in batch.parts], sizes)
 
     def _loader_of(self, dataset: "Dataset | IterableDataset", name: str) -> Any:
         return self._loader(dataset, f"{VALIDATION_PREFIX}{name}", is_training=False)
@@ -174,7 +181,8 @@ class SessionEvaluation(SessionParts):
 
 
 def _runs_part_of_iteration(hook: object) -> bool:
-    return any(name.startswith("run_") for name in dir(type(hook))) and not isinstance(hook, standard.NanSkip)
+    replaced = isinstance(hook, standard.SeedCapture | standard.NanSkip)
+    return any(name.startswith("run_") for name in dir(type(hook))) and not replaced
 
 
 def _columns_of(outputs: Mapping[str, Any], samples: int, keys: Sequence[str] | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
     from torchbase.hooks import LearningRateSchedule
-    from torchbase.run_directory.config import SessionConfig
+    from torchbase.run_directory.session_config import SessionConfig
 
 
 class SessionParts(UserMethods):

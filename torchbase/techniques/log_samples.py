@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from torchbase.data.parts import SplitMiniBatch
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.monitoring import phase_to_monitor
 from torchbase.engine.phase import Phase
@@ -59,6 +60,7 @@ class LogSamples:
     def on_iteration_start(self, run: Run, phase: Phase, batch: Any) -> None:
         """Stores the first mini-batch of the phase until its outputs are computed."""
         is_first = phase.name == self._phase_name and phase.progress.mini_batches == 0
+        batch = batch.parts[0].mini_batch if isinstance(batch, SplitMiniBatch) else batch
         self._batch = batch if is_first and self._every.is_due_after(epochs=run.epoch) else None
 
     @hookimpl

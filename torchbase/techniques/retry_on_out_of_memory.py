@@ -9,13 +9,18 @@ import torch
 
 from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
+from torchbase.data.parts import count_samples, join_outputs, split_mini_batch
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
-from torchbase.engine.training_step import compute_loss, use_gradients
+from torchbase.engine.training_step import (
+    backward_of_part,
+    compute_loss,
+    other_hooks_that_run_iterations,
+    use_gradients,
+)
 from torchbase.errors import HookError
 from torchbase.techniques.iteration_state import StateBeforeIteration
-from torchbase.techniques.mini_batch_parts import count_samples, join_outputs, split_mini_batch
 
 logger = logging.getLogger("torchbase")
 
@@ -46,7 +51,7 @@ class RetryOnOutOfMemory:
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Checks that `TrainingStep` runs the iterations, because this hook repeats its events."""
-        others = [name for name, hook in run.hooks.items() if name != "training_step" and _runs_iterations(hook)]
+        others = other_hooks_that_run_iterations(run, "mini_batch_parts")
         if others or "training_step" not in run.hooks:
             raise HookError(
                 "RetryOnOutOfMemory can only retry iterations that training_step runs, but in this run "
@@ -58,6 +63,8 @@ class RetryOnOutOfMemory:
     @hookimpl(wrapper=True)
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> Generator[None, Any, Any]:
         """Runs the iteration, in parts if necessary."""
+        if "mini_batch_parts" in run.hooks:
+            return (yield)  # its parts are retried
         before = self._state_before(run, phase)
         self._is_in_iteration, self._has_gradients = True, False
         try:
@@ -68,9 +75,24 @@ class RetryOnOutOfMemory:
                     error.add_note("after the gradients were computed, so smaller mini-batches don't help")
                     raise
                 _free_memory(error, run)
-            _compute_in_parts(run, phase, batch, before, has_backward=phase.is_training)
+            _compute_in_parts(run, phase, batch, before, share=1.0 if phase.is_training else None)
             if phase.is_training:
                 use_gradients(run)
+            return None
+        finally:
+            self._is_in_iteration = False
+
+    @hookimpl(wrapper=True)
+    def run_part(self, run: Run, phase: Phase, batch: Any, share: float) -> Generator[None, Any, Any]:
+        """Runs a part of a mini-batch, in smaller parts if necessary."""
+        before = self._state_before(run, phase)
+        self._is_in_iteration = True
+        try:
+            try:
+                return (yield)
+            except torch.OutOfMemoryError as error:
+                _free_memory(error, run)
+            _compute_in_parts(run, phase, batch, before, share=share if phase.is_training else None)
             return None
         finally:
             self._is_in_iteration = False
@@ -93,7 +115,7 @@ class RetryOnOutOfMemory:
                 return (yield)
             except torch.OutOfMemoryError as error:
                 _free_memory(error, run)
-            return _compute_in_parts(run, phase, batch, before, has_backward=False)
+            return _compute_in_parts(run, phase, batch, before, share=None)
         finally:
             self._is_in_iteration = False
 
@@ -101,11 +123,6 @@ class RetryOnOutOfMemory:
         if self._copier is None:  # an evaluation, outside of a run
             self._copier = copier_of(run)
         return StateBeforeIteration(run, phase, self._copier)
-
-
-def _runs_iterations(hook: object) -> bool:
-    options = getattr(getattr(hook, "run_iteration", None), "torchbase_impl", None)
-    return options is not None and not options["wrapper"] and not options["hookwrapper"]
 
 
 def _free_memory(error: torch.OutOfMemoryError, run: Run) -> None:
@@ -116,14 +133,14 @@ def _free_memory(error: torch.OutOfMemoryError, run: Run) -> None:
 
 
 def _compute_in_parts(
-    run: Run, phase: Phase, batch: Any, before: StateBeforeIteration, *, has_backward: bool
+    run: Run, phase: Phase, batch: Any, before: StateBeforeIteration, *, share: float | None
 ) -> torch.Tensor:
     samples, number = count_samples(batch), 1
     while number < samples:
         number = min(2 * number, samples)
         before.restore()
         try:
-            loss = _compute_parts(run, phase, split_mini_batch(batch, number), has_backward)
+            loss = _compute_parts(run, phase, split_mini_batch(batch, number), share)
         except torch.OutOfMemoryError as error:
             _free_memory(error, run)
             continue
@@ -134,20 +151,18 @@ def _compute_in_parts(
     )
 
 
-def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], has_backward: bool) -> torch.Tensor:
+def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], share_of_all: float | None) -> torch.Tensor:
     sizes = [count_samples(part) for part in parts]
     logged_before, results, samples = phase.values, [], 0
     for part, size in zip(parts, sizes, strict=True):
-        phase.values, share = {}, size / sum(sizes)
+        phase.values = {}
         with torch.set_grad_enabled(phase.is_training):
             loss = compute_loss(run, phase, part)
         outputs = {name: _detached(value) for name, value in (phase.outputs or {}).items()}
         results.append((outputs, phase.values, {"loss": loss.detach()}))
         samples += phase.samples
-        if has_backward:
-            phase.samples = round(phase.samples / share)  # of the whole mini-batch, for hooks that use it as a weight
-            loss.register_hook(lambda gradient, share=share: gradient * share)  # type: ignore[no-untyped-call]
-            run.call.run_backward(run=run, loss=loss)
+        if share_of_all is not None:
+            backward_of_part(run, phase, loss, share_of_all * size / sum(sizes))
     phase.outputs, values, losses = (join_outputs(parts, sizes) for parts in zip(*results, strict=True))
     phase.samples, phase.values, phase.loss = samples, {**logged_before, **values}, losses["loss"]
     return phase.loss

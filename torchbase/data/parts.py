@@ -1,11 +1,50 @@
-"""Splits a mini-batch by its samples, and joins the outputs of the parts."""
+"""The parts of a mini-batch: which samples belong to which part, and what the parts give together."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+
+class MiniBatchPart(NamedTuple):
+    """A part of a mini-batch.
+
+    Attributes:
+        number: The index of the part, from 0.
+        mini_batch: The samples of the part, as a mini-batch.
+    """
+
+    number: int
+    mini_batch: Any
+
+
+class SplitMiniBatch(NamedTuple):
+    """A mini-batch that was read in parts. Its parts are computed one after the other.
+
+    Attributes:
+        parts: The parts that have samples, in order.
+    """
+
+    parts: tuple[MiniBatchPart, ...]
+
+
+def samples_of_parts(samples: int, number: int) -> list[range]:
+    """Returns which samples of a mini-batch belong to each part.
+
+    Args:
+        samples: The number of samples of the mini-batch.
+        number: The number of parts.
+
+    Returns:
+        The positions of the samples of each part that has samples. The sizes of the parts differ by at most 1, and
+        larger parts come first. If there are fewer samples than parts, the last parts have none and are left out.
+    """
+    ends = [0]
+    for part in range(min(number, samples)):
+        ends.append(ends[-1] + samples // number + (part < samples % number))
+    return [range(*bounds) for bounds in pairwise(ends)]
 
 
 def count_samples(mini_batch: Any) -> int:
@@ -36,16 +75,13 @@ def split_mini_batch(mini_batch: Any, number: int) -> list[Any]:
     Args:
         mini_batch: A mini-batch as for `count_samples`. Values without a dimension of samples are in each part,
             unchanged.
-        number: The number of parts, at most the number of samples.
+        number: The number of parts.
 
     Returns:
-        The parts. Their sizes differ by at most 1, and larger parts come first.
+        The parts that have samples; see `samples_of_parts`.
     """
     samples = count_samples(mini_batch)
-    ends = [0]
-    for part in range(number):
-        ends.append(ends[-1] + samples // number + (part < samples % number))
-    return [_take(mini_batch, samples, slice(*bounds)) for bounds in pairwise(ends)]
+    return [_take(mini_batch, samples, slice(one.start, one.stop)) for one in samples_of_parts(samples, number)]
 
 
 def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
@@ -60,6 +96,25 @@ def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> di
         concatenated, numbers are averaged over the samples, and any other value is that of the last part.
     """
     return {name: _join([part[name] for part in parts if name in part], sizes) for name in parts[-1]}
+
+
+def average_values(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
+    """Averages the values that the parts of a mini-batch logged.
+
+    Args:
+        parts: The values of each part by name: numbers, or tensors of shape ().
+        sizes: The number of samples of each part.
+
+    Returns:
+        The averages by name, weighted by samples. A value that only some parts logged is averaged over these.
+    """
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: _average(name, parts, sizes) for name in names}
+
+
+def _average(name: str, parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> Any:
+    logged = [(part[name], size) for part, size in zip(parts, sizes, strict=True) if name in part]
+    return sum(value * size for value, size in logged) / sum(size for _, size in logged)
 
 
 def _take(value: Any, samples: int, rows: slice) -> Any:

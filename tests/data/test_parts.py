@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchbase.techniques.mini_batch_parts import count_samples, join_outputs, split_mini_batch
+from torchbase.data.parts import average_values, count_samples, join_outputs, samples_of_parts, split_mini_batch
 
 Pair = namedtuple("Pair", ["x", "y"])
 
@@ -35,6 +35,22 @@ def test_joined_parts_equal_the_whole_mini_batch(samples, data):
     assert joined["array"].tolist() == whole["array"].tolist()
     assert joined["name"] == whole["name"]
     assert torch.equal(torch.cat([part["nested"]["y"] for part in parts]), whole["nested"]["y"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 50))
+def test_each_sample_belongs_to_one_part(samples, number):
+    parts = samples_of_parts(samples, number)
+    assert [position for part in parts for position in part] == list(range(samples))
+    assert len(parts) == min(samples, number)
+    sizes = [len(part) for part in parts]
+    assert sizes == sorted(sizes, reverse=True)
+    assert not parts or (sizes[-1] > 0 and sizes[0] - sizes[-1] <= 1)
+
+
+def test_values_are_averaged_over_the_parts_that_logged_them():
+    values = average_values([{"a": torch.tensor(1.0), "b": 4}, {"a": 3.0}, {"a": 0.0, "c": 2.5}], [2, 1, 1])
+    assert {name: float(value) for name, value in values.items()} == {"a": 1.25, "b": 4.0, "c": 2.5}
 
 
 @pytest.mark.parametrize(
