@@ -5,7 +5,7 @@ Nothing here runs unless an error was raised.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,20 +28,6 @@ PADDING = """
 """
 
 Rows = Sequence[int]
-
-
-@runtime_checkable
-class ExplainingLoader(Protocol):
-    """A loader that can find what in its data can have caused an error."""
-
-    def explain(self, error: Exception, epoch: int, position: int) -> None:
-        """Adds what is unusual in the rows of a mini-batch to an error, as notes.
-
-        Args:
-            error: The error.
-            epoch: The epoch of the mini-batch, from 1.
-            position: The position of the mini-batch within the epoch, from 0.
-        """
 
 
 def describe_none(dataset: "Dataset", rows: Rows, name: str, columns: Iterable[str] | None = None) -> list[str]:

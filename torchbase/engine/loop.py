@@ -10,7 +10,7 @@ from typing import Any
 from torchbase.engine.deferred_bodies import check_body_runs, checked_call
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.logging_errors import LoggingErrorPolicy, LoggingErrors
-from torchbase.engine.mini_batch_notes import add_note, rows_of
+from torchbase.engine.mini_batch_notes import add_faults, add_note, rows_of
 from torchbase.engine.phase import Phase
 from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
@@ -217,6 +217,7 @@ class _PhaseLoop:
             except Exception as error:
                 place = f"with mini-batch {position + 1} of {phase.name}, epoch {run.epoch}"
                 add_note(error, place, batch, rows_of(phase.loader, run.epoch, position))
+                add_faults(error, phase.loader, run.epoch, position)
                 raise
             phase.store_values()
             phase.outputs = phase.loss = None  # so that their memory is free before the next forward pass

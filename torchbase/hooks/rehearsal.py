@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
-from torchbase.data.faults import ExplainingLoader
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import check_is_number
-from torchbase.engine.mini_batch_notes import add_note
+from torchbase.engine.mini_batch_notes import add_faults, add_note
 from torchbase.engine.modes import set_mode
 from torchbase.engine.optimizer_parameters import parameters_not_held
 from torchbase.engine.phase import Phase, ValueNames
@@ -102,8 +101,7 @@ class Rehearsal:
             which, remainder = ("first", "") if position == 0 else ("last", SHORTER)
             place = f"before training, with the {which} mini-batch of {phase.name}"
             add_note(error, place, batch, more=difference + remainder)
-            if isinstance(phase.loader, ExplainingLoader):
-                phase.loader.explain(error, 1, position)
+            add_faults(error, phase.loader, 1, position)
             raise
         finally:
             run.current_phase = phase.outputs = phase.loss = None

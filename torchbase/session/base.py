@@ -150,7 +150,6 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before the hooks that write
-            standard.DataFaults(),
             *([standard.MiniBatchParts(parts, self.infer_mini_batch_size)] if parts is not None else []),
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),

@@ -11,7 +11,7 @@ from torchbase.checkpoints.network_loading import load_network
 from torchbase.data.parts import SplitMiniBatch, join_outputs
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.loop import Engine
-from torchbase.engine.mini_batch_notes import add_note, rows_of
+from torchbase.engine.mini_batch_notes import add_faults, add_note, rows_of
 from torchbase.engine.modes import modes_restored
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -142,6 +142,7 @@ class SessionEvaluation(SessionParts):
                     except Exception as error:
                         place = f"with mini-batch {position + 1} of the prediction"
                         add_note(error, place, batch, rows_of(loader, 1, position))
+                        add_faults(error, loader, 1, position)
                         raise
                 yield samples, outputs
         finally:
