@@ -18,14 +18,13 @@ from torchbase.engine.phase import Phase, ValueNames
 from torchbase.engine.preview import mini_batches_to_try
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
-from torchbase.errors import StepError, describe_returned
+from torchbase.errors import StepError, describe_returned, list_first
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import isolate_rng, seed_streams
 
 logger = logging.getLogger("torchbase")
 
-NAMES_SHOWN = 5
 SHORTER = (
     "; it is shorter than the others. To fix, choose a mini-batch size that leaves another remainder, or make the code "
     "work with fewer samples"
@@ -125,7 +124,7 @@ def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
             "forward_pass changes %s, which the optimizer also changes, since it requires a gradient. If an iteration "
             "is skipped or retried (nan_policy 'skip', RetryOnOutOfMemory), this change is not reverted. To fix, call "
             "requires_grad_(False) on parameters that forward_pass changes.",
-            _list(trained),
+            list_first(map(repr, trained)),
         )
 
 
@@ -135,12 +134,8 @@ def _warn_of_parameters_not_held(missing: Sequence[str]) -> None:
             "The optimizer doesn't train these parameters of the network, which require a gradient, since it doesn't "
             "hold them: %s. To fix, pass them to the optimizer in init_optimizer, or call requires_grad_(False) on "
             "them.",
-            _list(missing),
+            list_first(map(repr, missing)),
         )
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
 
 
 def _rehearse_metrics(metrics: SelectedMetrics, phase: Phase) -> tuple[Mapping[str, float], Mapping[str, float]]:

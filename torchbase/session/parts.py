@@ -95,7 +95,7 @@ class SessionParts(UserMethods):
 
     @cached_property
     def _training_loader(self) -> Any:
-        return building.seeded_loader(self.dataloader_train, "training", self._randomness, self.device)
+        return self._seeded(self.dataloader_train, "training")
 
     @cached_property
     def dataloader_valid_dict(self) -> Mapping[str, Any]:
