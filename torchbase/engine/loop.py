@@ -16,7 +16,7 @@ from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
 from torchbase.errors import DataError
 from torchbase.listeners import Listener
-from torchbase.randomness import restore_streams, streams_to_itself
+from torchbase.randomness import one_thread_at_a_time, restore_streams
 
 RunIteration = Callable[[Run, Phase, Any], object]
 
@@ -120,7 +120,7 @@ class Engine:
         run.fired_events = self._registry.fired_events
         run.is_between_iterations, run.logging_errors = False, self._logging_errors
         run.logging_errors.forget()
-        with streams_to_itself() if run.randomness is not None else nullcontext():
+        with one_thread_at_a_time() if run.randomness is not None else nullcontext():
             self._run_epochs(run)
 
     def run_phase(self, run: Run, phase: Phase) -> None:
@@ -201,9 +201,8 @@ class _PhaseLoop:
             if run.stop_reason is not None:
                 return
         for batch in phase.mini_batches(run.epoch):
-            run.is_between_iterations = (
-                not phase.is_training
-            )  # an interrupted validation restarts, so any point is fine
+            # An interrupted validation restarts, so any point of it is fine.
+            run.is_between_iterations = not phase.is_training
             if run.random_states is not None:  # as late as possible: creating the iterator may have drawn from them
                 restore_streams(run.random_states, run.device)
                 run.random_states = None

@@ -18,7 +18,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, RunDirectoryError
 from torchbase.files.tensors import check_tensors, read_tensors
-from torchbase.randomness import isolate_rng, streams_to_itself
+from torchbase.randomness import isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
 from torchbase.session.constructor import set_by_constructor
@@ -172,7 +172,7 @@ class SessionEvaluation(SessionParts):
 
     @contextmanager
     def _evaluating(self, run: Run) -> Iterator[None]:
-        with streams_to_itself(), isolate_rng(self.device), modes_restored(self.network):
+        with one_thread_at_a_time(), isolate_rng(self.device), modes_restored(self.network):
             run_before, self._evaluated = self._evaluated, run
             self.network.eval()
             try:
