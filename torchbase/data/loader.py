@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset as IndexedDataset
@@ -126,8 +127,10 @@ class MiniBatchLoader:
             epoch: The epoch of the mini-batch; the first is 1.
             position: The position of the mini-batch in the epoch; the first is 0.
         """
-        for fault in self._dataset.find_faults(next(self._order.mini_batches(epoch, position)), str(error)):
-            error.add_note(fault)
+        # The error can come from a hook after the last mini-batch.
+        for indices in islice(self._order.mini_batches(epoch, position), 1):
+            for fault in self._dataset.find_faults(indices, str(error)):
+                error.add_note(fault)
 
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Returns an iterator over the mini-batches of an epoch.

@@ -20,7 +20,8 @@ def check_steps_without_closure(run: Run, stepping_hook: str) -> None:
     """
     if run.optimizer is None or not all(_does(run, event, stepping_hook) for event in ("run_iteration", STEP)):
         return
-    parameters = inspect.signature(run.optimizer.step).parameters.values()
+    # Of the class: a scheduler replaces the method of the instance by a function with another signature.
+    _, *parameters = inspect.signature(type(run.optimizer).step).parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     required = [one.name for one in parameters if one.default is one.empty and one.kind not in variadic]
     if required:
