@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from tiny import config_with
 
-from torchbase import TrainingBaseSession, ValidationDatasetsDict
+from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
 from torchbase.errors import DataError, NonFiniteError
 from torchbase.metrics import MulticlassClassificationMetrics
 
@@ -191,3 +191,18 @@ def test_a_transform_may_fill_what_is_none(tmp_path):
         return {"x": torch.tensor(columns["x"]), "label": torch.tensor([label or 0 for label in columns["label"]])}
 
     assert Filled(configured(2), tmp_path)().averages["training"]["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    "event", ["on_phase_start", "on_iteration_end", "on_values_read", "on_phase_end", "on_epoch_end"]
+)
+def test_the_error_of_a_hook_after_the_last_mini_batch_is_the_one_that_is_raised(tmp_path, event):
+    def fail(self, run):
+        if event == "on_phase_start" or run.progress.mini_batches == ROWS // 2:
+            raise OSError("the hook's own error")
+
+    hook = type("Failing", (), {event: hookimpl(fail)})()
+    session = Classes(configured(2), tmp_path)
+    session.register(hook)
+    with pytest.raises(OSError, match="the hook's own error"):
+        session()

@@ -14,6 +14,7 @@ Begin with `torchbase.data.phase_loader`, which chooses a loader. Then read `tor
 from torchbase.data.checking import check_columns
 from torchbase.data.columns import ColumnReader
 from torchbase.data.loader import MiniBatchLoader
+from torchbase.data.parts import MiniBatchPart, SplitMiniBatch
 from torchbase.data.splitting import split_iterables, split_to_train_valid_test
 from torchbase.data.streaming import StreamLoader
 from torchbase.data.typed_dict import TypedDict, TypedDictIterable
@@ -22,6 +23,8 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 __all__ = [
     "ColumnReader",
     "MiniBatchLoader",
+    "MiniBatchPart",
+    "SplitMiniBatch",
     "StreamLoader",
     "TypedDict",
     "TypedDictIterable",

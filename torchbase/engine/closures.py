@@ -23,7 +23,8 @@ def check_steps_without_closure(run: Run, iterating_hook: str) -> None:
     hooks = [without_wrappers(run.listeners[event]) for event in ("run_iteration", STEP)]
     if run.optimizer is None or hooks != [[iterating_hook], [STEPPING_HOOK]]:
         return
-    parameters = inspect.signature(run.optimizer.step).parameters.values()
+    # Of the class: a scheduler replaces the method of the instance by a function with another signature.
+    _, *parameters = inspect.signature(type(run.optimizer).step).parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     required = [one.name for one in parameters if one.default is one.empty and one.kind not in variadic]
     if required:
