@@ -178,6 +178,8 @@ class _MiniBatches(IndexedDataset[Any]):
         self._samples = dataset.with_format("torch", device="cpu") if lacks_format else dataset
         self._may_draw = collate is not None or self._reader.may_draw
         self._reader.log_slow_columns()
+        if collate is None:  # a collate function may fill what is None
+            self._reader.warn_of_none()
 
     def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any] | SplitMiniBatch:
         try:
