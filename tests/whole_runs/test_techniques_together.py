@@ -30,6 +30,12 @@ class ValidatedWithin(PictureSession):
         return training, replace(validation, every=("2it", "3it"))
 
 
+def average(averages, weights, updates):
+    """The averages of ExponentialMovingAverage(0.8), whose first decays are lower."""
+    updates = int(updates)
+    get_ema_multi_avg_fn(min(0.8, (1 + updates) / (10 + updates)))(averages, weights, updates)
+
+
 def warm_up_and_decay(optimizer):
     return SequentialLR(optimizer, [LinearLR(optimizer, 0.1, total_iters=3), ExponentialLR(optimizer, 0.9)], [3])
 
@@ -134,7 +140,6 @@ def test_combined_techniques_train_like_the_hand_written_loop(tmp_path, kind):
     def step(session, batch):
         if not parts:
             parts["scheduler"] = warm_up_and_decay(session.optimizer)
-            average = get_ema_multi_avg_fn(0.8)
             parts["averages"] = AveragedModel(session.network, multi_avg_fn=average, use_buffers=True)
         iterations.append(batch)
         number = (len(iterations) - 1) % 5  # within the epoch: the fifth mini-batch is a step on its own

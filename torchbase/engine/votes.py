@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torchbase.errors import HookError, did_you_mean
 from torchbase.files.json_lines import append_line, truncate_lines
 from torchbase.files.json_values import finite_or_text
-from torchbase.metrics.directions import Mode
+
+if TYPE_CHECKING:  # the command reads votes without torch
+    from torchbase.metrics.directions import Mode
 
 VOTES_FILE = "votes.jsonl"
 Rule = Literal["unanimous", "majority", "any"] | Callable[[Mapping[str, bool]], bool]
@@ -73,7 +75,7 @@ def check_rule(rule: Rule) -> None:
         )
 
 
-def is_better(value: float, best: float | None, mode: Mode) -> bool:
+def is_better(value: float, best: float | None, mode: "Mode") -> bool:
     """Whether a value is better than the best so far. NaN never is.
 
     Args:
