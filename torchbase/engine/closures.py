@@ -20,7 +20,9 @@ def check_steps_without_closure(run: Run, stepping_hook: str) -> None:
     """
     if run.optimizer is None or not all(_does(run, event, stepping_hook) for event in ("run_iteration", STEP)):
         return
-    parameters = inspect.signature(run.optimizer.step).parameters.values()
+    # A scheduler of torch replaces step by a function that isn't bound, so the class says what step requires.
+    step = inspect.signature(type(run.optimizer).step)
+    parameters = list(step.parameters.values())[1:]
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     required = [one.name for one in parameters if one.default is one.empty and one.kind not in variadic]
     if required:
