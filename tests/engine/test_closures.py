@@ -86,7 +86,7 @@ def add_scheduler(optimizer):
 
 def replace_on_the_instance(optimizer):
     step = optimizer.step
-    optimizer.step = lambda: step()
+    optimizer.step = lambda: step(lambda: torch.zeros(()))
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, Variadic])
@@ -99,6 +99,16 @@ def test_an_optimizer_whose_step_was_wrapped_is_stepped(tmp_path, kind, wrap):
             return optimizer
 
     assert session_with(tmp_path, kind=WrappedSession)().epochs_done == 2
+
+
+def test_a_step_of_the_instance_may_pass_the_closure(tmp_path):
+    class OwnStepSession(ClosedSession):
+        def init_optimizer(self):
+            optimizer = super().init_optimizer()
+            replace_on_the_instance(optimizer)
+            return optimizer
+
+    assert session_with(tmp_path, kind=OwnStepSession)().epochs_done == 2
 
 
 def test_a_wrapped_step_that_needs_a_closure_is_refused(tmp_path):

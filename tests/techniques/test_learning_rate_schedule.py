@@ -281,7 +281,7 @@ def plateau(optimizer):
     [
         ({"make_scheduler": plateau}, r"ReduceLROnPlateau can't be used with monitor=None.*monitor='loss'"),
         ({"make_scheduler": SCHEDULERS["StepLR"], "monitor": "loss"}, "StepLR can't be used with monitor='loss'"),
-        ({"make_scheduler": lambda optimizer: 0.1}, "the function returned float"),
+        ({"make_scheduler": lambda optimizer: 0.1}, "the function returned a float"),
         ({"make_scheduler": plateau, "monitor": "loss", "phase": "validation-vallid"}, "mean 'validation-valid'"),
         ({"make_scheduler": plateau, "monitor": "lost"}, "monitors 'lost'.*Did you mean 'loss'"),
     ],

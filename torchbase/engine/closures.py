@@ -2,6 +2,8 @@
 
 import inspect
 
+import torch
+
 from torchbase.engine.run import Run
 from torchbase.errors import StepError
 
@@ -20,11 +22,10 @@ def check_steps_without_closure(run: Run, stepping_hook: str) -> None:
     """
     if run.optimizer is None or not all(_does(run, event, stepping_hook) for event in ("run_iteration", STEP)):
         return
-    # A scheduler of torch replaces step by a function that isn't bound, so the class says what step requires.
-    step = inspect.signature(type(run.optimizer).step)
-    parameters = list(step.parameters.values())[1:]
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = [one.name for one in parameters if one.default is one.empty and one.kind not in variadic]
+    required = [
+        one.name for one in _parameters_of_step(run.optimizer) if one.default is one.empty and one.kind not in variadic
+    ]
     if required:
         raise StepError(
             f"The optimizer {type(run.optimizer).__name__} can't be stepped: its step() requires {required[0]!r}, "
@@ -36,3 +37,11 @@ def check_steps_without_closure(run: Run, stepping_hook: str) -> None:
 
 def _does(run: Run, event: str, name: str) -> bool:
     return [listener.name for listener in run.listeners.get(event, ()) if not listener.is_wrapper] == [name]
+
+
+def _parameters_of_step(optimizer: torch.optim.Optimizer) -> list[inspect.Parameter]:
+    own = vars(optimizer).get("step")
+    if own is not None and not hasattr(own, "__wrapped__"):
+        return list(inspect.signature(own).parameters.values())
+    # A scheduler of torch wraps step in a function that isn't bound: its signature has self, so that of the class counts.
+    return list(inspect.signature(type(optimizer).step).parameters.values())[1:]
