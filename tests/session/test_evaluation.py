@@ -226,7 +226,7 @@ def test_an_output_that_can_not_be_a_column_is_named(tmp_path, make, message):
 
 
 def test_a_single_string_of_keys_is_refused(tmp_path):
-    with pytest.raises(DataError, match="keys has to be a list .*To fix, pass \\['output'\\]"):
+    with pytest.raises(DataError, match=r"keys has to be a list .*To fix, pass \['output'\]"):
         predicting(tmp_path).predict_dataset(make_dataset(3), "output")
 
 
