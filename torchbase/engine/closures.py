@@ -43,5 +43,5 @@ def _parameters_of_step(optimizer: torch.optim.Optimizer) -> list[inspect.Parame
     own = vars(optimizer).get("step")
     if own is not None and not hasattr(own, "__wrapped__"):
         return list(inspect.signature(own).parameters.values())
-    # A scheduler of torch wraps step in a function that isn't bound: its signature has self, so that of the class counts.
+    # A scheduler of torch wraps step in a function that isn't bound, whose signature has self. So the class's counts.
     return list(inspect.signature(type(optimizer).step).parameters.values())[1:]

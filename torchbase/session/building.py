@@ -170,8 +170,8 @@ def check_scheduler(scheduler: object, scheduled: torch.optim.Optimizer | None =
     """
     if scheduler is None and scheduled is not None:
         raise StepError(
-            f"init_scheduler made a scheduler of the {type(scheduled).__name__}, but returned None, as a method without "
-            "a return statement does, so it would never be stepped. To fix, return the scheduler."
+            f"init_scheduler made a scheduler of the {type(scheduled).__name__}, but returned "
+            f"{describe_returned(scheduler)}, so it would never be stepped. To fix, return the scheduler."
         )
     if scheduler is None or isinstance(scheduler, LearningRateSchedule):
         return scheduler
