@@ -54,8 +54,15 @@ class LearningRateSchedule:
 
         Raises:
             IntervalError: If the interval is invalid, or is in seconds.
-            HookError: If ``monitor`` is combined with an interval in optimizer steps.
+            HookError: If ``make_scheduler`` isn't a function. If ``monitor`` is combined with an interval in optimizer
+                steps.
         """
+        if not callable(make_scheduler):
+            raise HookError(
+                "LearningRateSchedule expects a function from the optimizer to its scheduler, but got "
+                f"{describe_returned(make_scheduler)}. To fix, pass a function, e.g. lambda optimizer: "
+                "StepLR(optimizer, 30); or return a scheduler from init_scheduler."
+            )
         self._every = Interval.parse(every, units=("it", "ep"))
         if monitor is not None and self._every.unit != "ep":
             raise HookError(
