@@ -16,10 +16,10 @@ from torchbase.randomness import (
     derive_seed,
     draw_seed,
     isolate_rng,
+    one_thread_at_a_time,
     pack_streams,
     restore_streams,
     seed_streams,
-    streams_to_itself,
     unpack_streams,
 )
 
@@ -113,7 +113,7 @@ def test_threads_have_the_streams_one_at_a_time_and_each_may_enter_again():
 
     def enter():
         start.wait()
-        with streams_to_itself(), streams_to_itself():
+        with one_thread_at_a_time(), one_thread_at_a_time():
             inside.append(1)
             seen.append(len(inside))
             torch.rand(1000).sort()
@@ -142,14 +142,14 @@ def test_a_thread_that_waits_longer_says_so(caplog):
     warned, entered = threading.Event(), []
 
     def enter():
-        with streams_to_itself():
+        with one_thread_at_a_time():
             entered.append(True)
 
     waiting = threading.Thread(target=enter, name="the second")
     handler = SetOnRecord(warned)
     logging.getLogger("torchbase").addHandler(handler)
     try:
-        with streams_to_itself():
+        with one_thread_at_a_time():
             waiting.start()
             assert warned.wait(timeout=600)
             assert entered == []
@@ -169,14 +169,14 @@ def test_a_forked_process_does_not_wait_for_a_thread_that_it_does_not_have(held_
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         status = 1
         try:
-            with streams_to_itself():
+            with one_thread_at_a_time():
                 status = 0
         finally:
             os._exit(status)
 
     exit_codes = []
     fork = threading.Thread(target=lambda: exit_codes.append(enter_in_a_child()))
-    with streams_to_itself():
+    with one_thread_at_a_time():
         if held_by_the_forking_thread:
             exit_codes.append(enter_in_a_child())
         else:

@@ -97,6 +97,17 @@ def describe_returned(value: object) -> str:
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
+def list_first(items: Iterable[object], most: int = 5) -> str:
+    """Lists the first items for a message, with an ellipsis if there are more.
+
+    Args:
+        items: The items.
+        most: How many are listed.
+    """
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:most]) + ", …" * (len(texts) > most)
+
+
 def nearest_name(name: object, known: Iterable[str], similarity: float = 0.6) -> str | None:
     """Finds the known name that is most similar to an unknown name.
 
@@ -124,3 +135,13 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """
     nearest = nearest_name(name, known)
     return f" Did you mean {nearest!r}?" if nearest is not None else ""
+
+
+def nearest_or_all(name: str, known: Iterable[str]) -> str:
+    """Returns a hint for a message: the known name that is nearest to an unknown one, or all known names.
+
+    Args:
+        name: The unknown name.
+        known: The known names.
+    """
+    return did_you_mean(name, known) or f" Available: {', '.join(known) or 'none'}."

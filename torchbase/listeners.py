@@ -1,6 +1,6 @@
 """The hooks of each event, in the order in which they are called, without the hooks themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -30,6 +30,15 @@ class HookOrder:
 
     classes: Mapping[str, str]
     events: Mapping[str, tuple[Listener, ...]]
+
+
+def without_wrappers(listeners: Iterable[Listener]) -> list[str]:
+    """Returns the names of the hooks that do the work of an event, not those that wrap it.
+
+    Args:
+        listeners: The hooks of the event.
+    """
+    return [listener.name for listener in listeners if not listener.is_wrapper]
 
 
 def order_of(hooks: Mapping[str, object], listeners: Mapping[str, tuple[Listener, ...]]) -> HookOrder:

@@ -4,7 +4,7 @@ All randomness of a run is derived from one seed. Each purpose (building the net
 augmentation of a mini-batch) has its own seed, derived by name, so it doesn't depend on how much other code draws. The
 global streams (``random``, numpy's legacy generator, torch's default generator and the accelerator of the run) can be
 seeded, captured and restored. `isolate_rng` restores them after code that may draw from them. A process has one set of
-them, so threads that train take turns: `streams_to_itself`.
+them, so threads that train take turns: `one_thread_at_a_time`.
 """
 
 import hashlib
@@ -256,7 +256,7 @@ class _Turns:
 
 
 # Global, since what it protects is: the streams of the process.
-streams_to_itself = _Turns().taken
+one_thread_at_a_time = _Turns().taken
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,30 @@ def test_slow_columns_are_logged_with_the_reason(caplog):
     }
 
 
+@pytest.mark.parametrize(
+    ("values", "is_warned"),
+    [
+        ([1, None, 3], True),
+        ([1.0, None, 3.0], True),
+        ([True, None, False], True),
+        ([1, 2, 3], False),
+        (["a", None, "b"], False),
+        ([[1], None, [2]], False),
+    ],
+)
+def test_none_among_numbers_is_said_before_it_is_read(caplog, values, is_warned):
+    dataset = Dataset.from_dict({"y": values})
+    for kind in (None, "torch", "numpy"):
+        caplog.clear()
+        ColumnReader(dataset.with_format(kind), "the data of training").warn_of_none()
+        assert ["'y' of the data of training contains None in 1 rows" in message for message in caplog.messages] == (
+            [True] if is_warned else []
+        )
+    caplog.clear()
+    ColumnReader(dataset.with_transform(lambda batch: {"y": [one or 0 for one in batch["y"]]})).warn_of_none()
+    assert caplog.messages == []
+
+
 def test_a_column_with_ragged_rows_is_logged_once(caplog):
     caplog.set_level(logging.INFO, "torchbase")
     reader = ColumnReader(mixed_dataset(), "the data of training")

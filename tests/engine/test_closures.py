@@ -26,11 +26,12 @@ class OwnClosedSession(ClosedSession):
     kind = Closed
 
 
+@pytest.mark.parametrize("parts", [None, 2])
 @pytest.mark.parametrize("kind", [ClosedSession, OwnClosedSession])
-def test_an_optimizer_that_needs_a_closure_is_refused_before_training(tmp_path, kind):
+def test_an_optimizer_that_needs_a_closure_is_refused_before_training(tmp_path, kind, parts):
     name = kind.kind.__name__
     with pytest.raises(StepError, match=f"The optimizer {name} can't be stepped: its step.. requires 'closure'"):
-        session_with(tmp_path, kind=kind)()
+        session_with(tmp_path, kind=kind, mini_batch_parts=parts)()
 
 
 class StepsWithClosure:

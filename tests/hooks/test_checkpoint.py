@@ -14,7 +14,7 @@ from torchbase.hooks import Checkpoint
 from torchbase.hooks.checkpoint import check_is_finite
 
 # torch says of some types and layouts that they are new or will be removed.
-pytestmark = pytest.mark.filterwarnings("ignore:.*(ComplexHalf|quantized tensor|Sparse CS)")
+pytestmark = pytest.mark.filterwarnings("ignore:.*(ComplexHalf|BComplex32|quantized tensor|Sparse CS)")
 
 
 def checkpoints_of(session):

@@ -99,6 +99,19 @@ def test_hooks_that_a_step_of_another_hook_never_calls_are_named_once(tmp_path, 
     )
 
 
+def test_mini_batch_parts_are_not_the_cause(tmp_path, caplog):
+    class NeverSteps:
+        @hookimpl
+        def should_step_optimizer(self):
+            return False
+
+    session = session_with(tmp_path, NeverSteps(), GradientClipping(1.0), mini_batch_parts=1)
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        session()
+    (warning,) = warnings_of(caplog)
+    assert "run_optimizer_step ('gradient_clipping'). Another hook prevents them" in warning
+
+
 @pytest.mark.parametrize("event", EVENTS_OF_A_TRAINING_ITERATION)
 @pytest.mark.parametrize("kind", [StepsByItself, FiresTheStep, RunsPhases])
 def test_an_event_is_named_exactly_if_it_never_fired(tmp_path, caplog, event, kind):

@@ -15,6 +15,7 @@ from tiny import TinyNetwork, TinySession
 from torch.utils.data import DataLoader
 
 from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
+from torchbase.data import SplitMiniBatch
 from torchbase.hooks import (
     Compile,
     ExponentialMovingAverage,
@@ -276,7 +277,9 @@ class NoteOrder:
     @hookimpl
     def on_iteration_start(self, run, phase, batch):
         if phase.is_training:
-            rows, content = batch["row"].tolist(), batch["x"].double().sum().item()
+            parts = [part.mini_batch for part in batch.parts] if isinstance(batch, SplitMiniBatch) else [batch]
+            rows = [row for part in parts for row in part["row"].tolist()]
+            content = sum(part["x"].double().sum().item() for part in parts)
             line = f"{phase.progress.iterations + 1} {rows} {content.hex()}\n"
             descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             try:
@@ -293,16 +296,19 @@ class Scenario:
         workers: The number of workers of the first life, the second life and so on, repeated.
         kind: The class of the session.
         hooks: Functions that make the hooks to register after the default hooks.
+        parts: The number of parts of each mini-batch; None for whole mini-batches.
     """
 
     workers: tuple[int, ...]
     kind: type[TrainingBaseSession] = KilledSession
     hooks: tuple[Callable[[], object], ...] = (Schedule,)
+    parts: int | None = None
 
     def session(self, parent: Path, life: int) -> TrainingBaseSession:
         """Starts a run, or resumes the existing one."""
         config = copy.deepcopy(CONFIG)
         config["session"]["dataloader_num_workers"] = self.workers[life % len(self.workers)]
+        config["session"]["mini_batch_parts"] = self.parts
         tags = sorted(path.name for path in parent.iterdir() if path.is_dir())
         source = {"create_run_dir_afresh": False, "source_run_dir_tag": tags[-1]} if tags else {}
         session = self.kind(config, parent, **source)
@@ -338,4 +344,5 @@ SCENARIOS = {
     "a teacher that is unfrozen": Scenario((0,), TeacherSession, (Schedule, partial(Unfreeze, "teacher.*.3.*", "1ep"))),
     "a lazy network": Scenario((0, 2), LazySession, (Schedule, partial(ExponentialMovingAverage, 0.9))),
     "parameter groups": Scenario((0,), kind=GroupsSession, hooks=()),
+    "mini-batches in parts": Scenario((0, 2), kind=ValidatedWithinSession, hooks=TECHNIQUES, parts=2),
 }

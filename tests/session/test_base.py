@@ -86,7 +86,6 @@ def test_the_public_attributes_have_their_documented_values(tmp_path):
         "seed_capture",
         "config_snapshot",
         "rehearsal",
-        "data_faults",
         "metrics",
         "log_values",
         "nan_guard",

@@ -21,7 +21,7 @@ from torchbase.command_line.terminal import (
     short_names,
     write_notes,
 )
-from torchbase.errors import RunDirectoryError, did_you_mean
+from torchbase.errors import RunDirectoryError, list_first, nearest_or_all
 from torchbase.files.json_values import NOT_GIVEN, finite_or_text
 from torchbase.run_directory.record import Best
 
@@ -80,8 +80,7 @@ def _write_table(
     console = make_console()
     notes = _notes_of(runs)
     if listing.others:
-        ellipsis = ", …" if len(listing.others) > NOTES_SHOWN else ""
-        notes.append(f"other folders: {', '.join(listing.others[:NOTES_SHOWN])}{ellipsis}")
+        notes.append(f"other folders: {list_first(listing.others, NOTES_SHOWN)}")
     if runs:
         max_width = PIPE_WIDTH if console.width >= PIPE_WIDTH else MAX_VALUE_WIDTH
         columns = _columns_of_runs(runs, max(console.width - WIDTH_BESIDE_TAGS, MAX_VALUE_WIDTH))
@@ -152,8 +151,7 @@ def _notes_of(runs: Sequence[SavedRun]) -> list[str]:
 def _sorted(runs: Sequence[SavedRun], configs: Mapping[Path, Mapping[str, Any]], key: str) -> list[SavedRun]:
     known = _values_by_key(runs, configs)
     if key not in known:
-        hint = did_you_mean(key, known) or f" Available: {', '.join(known)}."
-        raise RunDirectoryError(f"Can't sort the runs by {key!r}: there is no such key.{hint}")
+        raise RunDirectoryError(f"Can't sort the runs by {key!r}: there is no such key.{nearest_or_all(key, known)}")
     value_of = known[key]
     return sorted(runs, key=lambda run: _rank(value_of(run)))
 

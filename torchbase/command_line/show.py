@@ -28,7 +28,7 @@ from torchbase.command_line.terminal import (
     write_notes,
 )
 from torchbase.command_line.terminal_curves import MIN_WIDTH, draw
-from torchbase.errors import RunDirectoryError, did_you_mean
+from torchbase.errors import RunDirectoryError, nearest_or_all
 
 DECISIONS_SHOWN = 5
 
@@ -82,8 +82,7 @@ def _choose_curves(details: Details, names: list[str] | None) -> list[str]:
         return list(details.curves)[:1]
     for name in names:
         if name not in details.curves:
-            hint = did_you_mean(name, details.curves) or f" Available: {', '.join(details.curves) or 'none'}."
-            raise RunDirectoryError(f"The run has no average named {name!r}.{hint}")
+            raise RunDirectoryError(f"The run has no average named {name!r}.{nearest_or_all(name, details.curves)}")
     return names
 
 

@@ -1,8 +1,8 @@
 """Mini-batches from Arrow tables, in an order that can start at any position.
 
 For: reading columns of a dataset directly from Arrow; the order of an epoch as a function of seed, phase, epoch and
-position; loaders for datasets and for streams; splitting data; checking dictionaries of data; the validation
-datasets of a session.
+position; loaders for datasets and for streams, and the parts of their mini-batches; faults in rows that cause an error;
+splitting data; checking dictionaries of data; the validation datasets of a session.
 
 In: ``datasets.Dataset`` or ``datasets.IterableDataset``, sizes, a seed. Out: mini-batches of tensors, identical for
 any number of workers and after any resume. Nothing here knows of networks.
@@ -14,6 +14,7 @@ Begin with `torchbase.data.phase_loader`, which chooses a loader. Then read `tor
 from torchbase.data.checking import check_columns
 from torchbase.data.columns import ColumnReader
 from torchbase.data.loader import MiniBatchLoader
+from torchbase.data.parts import MiniBatchPart, SplitMiniBatch
 from torchbase.data.splitting import split_iterables, split_to_train_valid_test
 from torchbase.data.streaming import StreamLoader
 from torchbase.data.typed_dict import TypedDict, TypedDictIterable
@@ -22,6 +23,8 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 __all__ = [
     "ColumnReader",
     "MiniBatchLoader",
+    "MiniBatchPart",
+    "SplitMiniBatch",
     "StreamLoader",
     "TypedDict",
     "TypedDictIterable",

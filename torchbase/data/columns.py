@@ -55,6 +55,23 @@ class ColumnReader:
         for column, reason in self.reasons.items():
             self._log_slow_column(column, reason)
 
+    def warn_of_none(self) -> None:
+        """Warns of columns of numbers that contain None, unless a transform may fill them."""
+        if self.may_draw:
+            return
+        for column in self._columns:
+            count = self._dataset.data.column(column).null_count
+            if count and _is_number(self._dataset.features[column]):
+                logger.warning(
+                    "The column '%s' of %s contains None in %d rows of its table. Among numbers, None is read as NaN, "
+                    "and the integers of that mini-batch as floats. To fix, fill these values, or remove the rows: "
+                    "dataset.filter(lambda row: row['%s'] is not None).",
+                    column,
+                    self._name,
+                    count,
+                    column,
+                )
+
     def read(self, rows: list[int]) -> dict[str, Any]:
         """Reads a mini-batch.
 
@@ -162,6 +179,13 @@ def stack(values: Any) -> Any:
     if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in values):
         return torch.tensor(values, device="cpu")
     return values
+
+
+def _is_number(feature: Any) -> bool:
+    from datasets import ClassLabel, Value
+
+    is_value = isinstance(feature, Value) and feature.dtype.startswith(("int", "uint", "float", "bool"))
+    return is_value or isinstance(feature, ClassLabel)
 
 
 def _has_users_format(dataset: "Dataset", columns: Sequence[str]) -> bool:

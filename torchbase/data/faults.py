@@ -5,14 +5,15 @@ Nothing here runs unless an error was raised.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from torchbase.errors import list_first
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-ROWS_SHOWN = 5
 # Messages of the losses and embeddings of torch, and of the metrics of torchbase.
 ONE_TARGET = re.compile(r"Target (-?\d+) is out of bounds")
 LAST_CLASS = re.compile(r"classes from 0 to (\d+)")
@@ -28,20 +29,6 @@ PADDING = """
 """
 
 Rows = Sequence[int]
-
-
-@runtime_checkable
-class ExplainingLoader(Protocol):
-    """A loader that can find what in its data can have caused an error."""
-
-    def explain(self, error: Exception, epoch: int, position: int) -> None:
-        """Adds what is unusual in the rows of a mini-batch to an error, as notes.
-
-        Args:
-            error: The error.
-            epoch: The epoch of the mini-batch, from 1.
-            position: The position of the mini-batch within the epoch, from 0.
-        """
 
 
 def describe_none(dataset: "Dataset", rows: Rows, name: str, columns: Iterable[str] | None = None) -> list[str]:
@@ -121,9 +108,9 @@ def describe_labels(batch: Any, rows: Rows, name: str, message: str) -> list[str
         wrong = is_wrong(by_row)
         found = [row for row, is_found in zip(rows, wrong.any(dim=1).tolist(), strict=True) if is_found]
         if found:
-            some = sorted(set(by_row[wrong].tolist()))[:ROWS_SHOWN]
+            some = sorted(set(by_row[wrong].tolist()))
             texts.append(
-                f"The column '{column}' of {name} contains {', '.join(map(str, some))} in {_list_rows(found)}; the "
+                f"The column '{column}' of {name} contains {list_first(some)} in {_list_rows(found)}; the "
                 f"values of this mini-batch range from {int(by_row.min())} to {int(by_row.max())}. {expected} To fix, "
                 "correct or remove these rows, or create the network with more classes (or embeddings)."
             )
@@ -178,5 +165,4 @@ def _are_integers(values: Any) -> bool:
 
 
 def _list_rows(rows: Rows) -> str:
-    shown = ", ".join(str(row) for row in sorted(rows)[:ROWS_SHOWN])
-    return f"row {shown}" if len(rows) == 1 else f"rows {shown}{', …' if len(rows) > ROWS_SHOWN else ''}"
+    return f"{'row' if len(rows) == 1 else 'rows'} {list_first(sorted(rows))}"

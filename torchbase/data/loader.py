@@ -118,16 +118,22 @@ class MiniBatchLoader:
         """
         return self._dataset.describe_none(rows)
 
-    def explain(self, error: Exception, epoch: int, position: int) -> None:
-        """Adds what is unusual in the rows of a mini-batch to an error, as notes. It reads the mini-batch again.
+    def find_faults(self, epoch: int, position: int, message: str) -> list[str]:
+        """Finds what in the rows of a mini-batch can have caused an error. It reads the mini-batch again.
 
         Args:
-            error: The error of an iteration.
             epoch: The epoch of the mini-batch; the first is 1.
             position: The position of the mini-batch in the epoch; the first is 0.
+            message: The message of the error.
+
+        Returns:
+            A text for each fault.
         """
-        for fault in self._dataset.find_faults(next(self._order.mini_batches(epoch, position)), str(error)):
-            error.add_note(fault)
+        indices = next(self._order.mini_batches(epoch, position))
+        try:
+            return self._dataset.find_faults(indices, message)
+        except Exception as error:  # it must not hide the first error
+            return [f"its mini-batch, the rows {indices.rows}, can't be read again: {error}"]
 
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Returns an iterator over the mini-batches of an epoch.
@@ -172,6 +178,8 @@ class _MiniBatches(IndexedDataset[Any]):
         self._samples = dataset.with_format("torch", device="cpu") if lacks_format else dataset
         self._may_draw = collate is not None or self._reader.may_draw
         self._reader.log_slow_columns()
+        if collate is None:  # a collate function may fill what is None
+            self._reader.warn_of_none()
 
     def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any] | SplitMiniBatch:
         try:
@@ -204,10 +212,7 @@ class _MiniBatches(IndexedDataset[Any]):
         return [] if self._may_draw else describe_none(self._samples, rows, self._name)
 
     def find_faults(self, indices: MiniBatchIndices, message: str) -> list[str]:
-        try:
-            batch = self._read_part(indices, 0, indices.rows)
-        except Exception as error:
-            return [f"its mini-batch, the rows {indices.rows} of {self._name}, can't be read: {error}"]
+        batch = self._read_part(indices, 0, indices.rows)
         faults = [] if self._may_draw else self._describe_rows(indices.rows, message)
         return faults + describe_labels(batch, indices.rows, self._name, message)
 

@@ -108,13 +108,15 @@ def average_values(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> 
     Returns:
         The averages by name, weighted by samples. A value that only some parts logged is averaged over these.
     """
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: _average(name, parts, sizes) for name in names}
+    logged: dict[str, list[tuple[Any, int]]] = {}
+    for part, size in zip(parts, sizes, strict=True):
+        for name, value in part.items():
+            logged.setdefault(name, []).append((value, size))
+    return {name: _mean(weighted) for name, weighted in logged.items()}
 
 
-def _average(name: str, parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> Any:
-    logged = [(part[name], size) for part, size in zip(parts, sizes, strict=True) if name in part]
-    return sum(value * size for value, size in logged) / sum(size for _, size in logged)
+def _mean(weighted: Sequence[tuple[Any, int]]) -> Any:
+    return sum(value * size for value, size in weighted) / sum(size for _, size in weighted)
 
 
 def _take(value: Any, samples: int, rows: slice) -> Any:
@@ -138,7 +140,7 @@ def _join(values: list[Any], sizes: Sequence[int]) -> Any:
         if all(isinstance(value, list) and len(value) == size for value, size in zip(values, sizes, strict=True)):
             return [item for value in values for item in value]
         if all(_is_number(value) for value in values):
-            return sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
+            return _mean(list(zip(values, sizes, strict=True)))
     return values[-1]
 
 

@@ -6,21 +6,24 @@ import torch
 
 from torchbase.engine.run import Run
 from torchbase.errors import StepError
+from torchbase.listeners import without_wrappers
 
-STEP = "run_optimizer_step"
+STEP, STEPPING_HOOK = "run_optimizer_step", "training_step"
 
 
-def check_steps_without_closure(run: Run, stepping_hook: str) -> None:
-    """Checks that the optimizer can be stepped without arguments, if one hook steps it so.
+def check_steps_without_closure(run: Run, iterating_hook: str) -> None:
+    """Checks that the optimizer can be stepped without arguments, if a hook has `TrainingStep` step it.
 
     Args:
         run: The run, with its hooks registered.
-        stepping_hook: The name of the hook that calls ``optimizer.step()`` unless another hook replaces its work.
+        iterating_hook: The name of a hook whose `run_iteration` fires `run_optimizer_step`, if no other hook replaces
+            it.
 
     Raises:
         StepError: If ``step`` of the optimizer requires an argument.
     """
-    if run.optimizer is None or not all(_does(run, event, stepping_hook) for event in ("run_iteration", STEP)):
+    hooks = [without_wrappers(run.listeners[event]) for event in ("run_iteration", STEP)]
+    if run.optimizer is None or hooks != [[iterating_hook], [STEPPING_HOOK]]:
         return
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     required = [
@@ -29,14 +32,10 @@ def check_steps_without_closure(run: Run, stepping_hook: str) -> None:
     if required:
         raise StepError(
             f"The optimizer {type(run.optimizer).__name__} can't be stepped: its step() requires {required[0]!r}, "
-            f"since it computes the loss itself, and {stepping_hook} calls step() without arguments. To fix, return "
+            f"since it computes the loss itself, and {STEPPING_HOOK} calls step() without arguments. To fix, return "
             f"another optimizer from init_optimizer, or register a hook that implements {STEP} and calls "
             f"optimizer.step({required[0]})."
         )
-
-
-def _does(run: Run, event: str, name: str) -> bool:
-    return [listener.name for listener in run.listeners.get(event, ()) if not listener.is_wrapper] == [name]
 
 
 def _parameters_of_step(optimizer: torch.optim.Optimizer) -> list[inspect.Parameter]:

@@ -3,7 +3,7 @@
 from importlib.metadata import EntryPoint, entry_points
 
 from torchbase.engine.hook_checks import check_hook
-from torchbase.errors import HookError, did_you_mean
+from torchbase.errors import HookError, nearest_or_all
 
 ENTRY_POINT_GROUP = "torchbase.hooks"
 
@@ -70,7 +70,7 @@ def _find_entry_point(name: str) -> EntryPoint:
     found = list(installed.select(name=name))
     if not found:
         known = sorted(installed.names)
-        suggestion = did_you_mean(name, known) or f" Available: {', '.join(known) or 'none'}."
+        suggestion = nearest_or_all(name, known)
         raise HookError(
             f"No installed package provides the plugin '{name}'.{suggestion} "
             "To fix, install the package, or remove the name from session.plugins."

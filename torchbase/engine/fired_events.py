@@ -1,17 +1,8 @@
 """Records which events have fired, at no cost: the first call of an event replaces itself by a plain call."""
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any, Protocol, runtime_checkable
-
-
-@runtime_checkable
-class HasUnusedEvents(Protocol):
-    """A hook that implements events which it doesn't need with its settings."""
-
-    @property
-    def unused_events(self) -> Set[str]:
-        """The names of these events."""
+from typing import Any
 
 
 class FiredEvents:

@@ -2,14 +2,14 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partialmethod
 from types import CodeType, ModuleType
 from typing import Any
 
 from torchbase.engine import hookspecs
 from torchbase.engine.deferred_bodies import check_body_runs
-from torchbase.errors import HookError, did_you_mean
+from torchbase.errors import HookError, nearest_or_all
 
 EVENT_NAMES: tuple[str, ...] = tuple(
     name
@@ -106,16 +106,6 @@ def methods_of(hook: object) -> dict[str, Callable[..., Any]]:
 def describe_hook(hook: object) -> str:
     """Returns the name of a hook's class, or of a module, for a message."""
     return f"the module {hook.__name__}" if isinstance(hook, ModuleType) else f"{type(hook).__name__}"
-
-
-def nearest_or_all(name: str, known: Iterable[str]) -> str:
-    """Returns a hint for a message: the known name that is nearest to an unknown one, or all known names.
-
-    Args:
-        name: The unknown name.
-        known: The known names.
-    """
-    return did_you_mean(name, known) or f" Available: {', '.join(known) or 'none'}."
 
 
 def _check_arguments(hook: object, event: str) -> None:

@@ -150,7 +150,8 @@ def on_iteration_start(run: Run, phase: Phase, batch: Any) -> None:
     Args:
         run: The run.
         phase: The phase.
-        batch: The mini-batch, as it is passed to ``forward_pass``.
+        batch: The mini-batch, as it is passed to ``forward_pass``. With ``session.mini_batch_parts``, a
+            `torchbase.data.SplitMiniBatch` of the parts that are passed to it.
     """
 
 

@@ -10,13 +10,13 @@ from typing import Any
 from torchbase.engine.deferred_bodies import check_body_runs, checked_call
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.logging_errors import LoggingErrorPolicy, LoggingErrors
-from torchbase.engine.mini_batch_notes import add_note, rows_of
+from torchbase.engine.mini_batch_notes import add_faults, add_note, rows_of
 from torchbase.engine.phase import Phase
 from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
 from torchbase.errors import DataError
 from torchbase.listeners import Listener
-from torchbase.randomness import restore_streams, streams_to_itself
+from torchbase.randomness import one_thread_at_a_time, restore_streams
 
 RunIteration = Callable[[Run, Phase, Any], object]
 
@@ -120,7 +120,7 @@ class Engine:
         run.fired_events = self._registry.fired_events
         run.is_between_iterations, run.logging_errors = False, self._logging_errors
         run.logging_errors.forget()
-        with streams_to_itself() if run.randomness is not None else nullcontext():
+        with one_thread_at_a_time() if run.randomness is not None else nullcontext():
             self._run_epochs(run)
 
     def run_phase(self, run: Run, phase: Phase) -> None:
@@ -201,9 +201,8 @@ class _PhaseLoop:
             if run.stop_reason is not None:
                 return
         for batch in phase.mini_batches(run.epoch):
-            run.is_between_iterations = (
-                not phase.is_training
-            )  # an interrupted validation restarts, so any point is fine
+            # An interrupted validation restarts, so any point of it is fine.
+            run.is_between_iterations = not phase.is_training
             if run.random_states is not None:  # as late as possible: creating the iterator may have drawn from them
                 restore_streams(run.random_states, run.device)
                 run.random_states = None
@@ -217,6 +216,7 @@ class _PhaseLoop:
             except Exception as error:
                 place = f"with mini-batch {position + 1} of {phase.name}, epoch {run.epoch}"
                 add_note(error, place, batch, rows_of(phase.loader, run.epoch, position))
+                add_faults(error, phase.loader, run.epoch, position)
                 raise
             phase.store_values()
             phase.outputs = phase.loss = None  # so that their memory is free before the next forward pass

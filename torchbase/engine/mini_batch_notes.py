@@ -1,26 +1,15 @@
-"""Describes a mini-batch in a note on an error: names, types and shapes of its columns, and its rows in the dataset."""
+"""Describes a mini-batch in notes on an error: names, types and shapes of its columns, its rows, and faults in them."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 
+from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.parts import SplitMiniBatch
+from torchbase.errors import TorchbaseError
 
 ROWS_SHOWN = 20
-
-
-@runtime_checkable
-class LoaderOfRows(Protocol):
-    """A loader that knows which rows of its dataset are in a mini-batch."""
-
-    def rows_of(self, epoch: int, position: int) -> list[int]:
-        """Returns the rows of a mini-batch, without reading it.
-
-        Args:
-            epoch: The epoch; the first is 1.
-            position: The position of the mini-batch in the epoch; the first is 0.
-        """
 
 
 def add_note(error: BaseException, place: str, batch: Any, rows: list[int] | None = None, more: str = "") -> None:
@@ -47,7 +36,24 @@ def rows_of(loader: object, epoch: int, position: int) -> list[int] | None:
     Returns:
         The rows; None if the loader doesn't know them: a stream, or a loader that torchbase didn't make.
     """
-    return loader.rows_of(epoch, position) if isinstance(loader, LoaderOfRows) else None
+    return loader.rows_of(epoch, position) if isinstance(loader, MiniBatchLoader) else None
+
+
+def add_faults(error: Exception, loader: object, epoch: int, position: int) -> None:
+    """Adds a note to an error for each fault in the rows of a mini-batch that can be its cause.
+
+    The mini-batch is read again. Nothing is added to an error of torchbase, which says what is wrong, or if the loader
+    can't find faults.
+
+    Args:
+        error: The error.
+        loader: The loader of the phase.
+        epoch: The epoch; the first is 1.
+        position: The position of the mini-batch in the epoch; the first is 0.
+    """
+    if isinstance(loader, MiniBatchLoader) and not isinstance(error, TorchbaseError):
+        for fault in loader.find_faults(epoch, position, str(error)):
+            error.add_note(fault)
 
 
 def describe(batch: Any) -> str:

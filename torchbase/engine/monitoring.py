@@ -25,7 +25,7 @@ class Monitor:
         Args:
             hook: The class name of the hook, for messages.
             name: The name of the value, an average or metric.
-            mode: Whether lower (``"min"``) or higher (``"max"``) is better; None if the name is to tell.
+            mode: Whether lower (``"min"``) or higher (``"max"``) is better; None if it follows from the name.
 
         Raises:
             HookError: If the mode is none of these.

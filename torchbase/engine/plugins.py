@@ -16,11 +16,10 @@ from torchbase.engine.hook_checks import (
     describe_hook,
     methods_of,
     name_of,
-    nearest_or_all,
 )
 from torchbase.engine.logging_errors import LoggingErrors
 from torchbase.engine.observed_calls import CallObserver
-from torchbase.errors import HookError
+from torchbase.errors import HookError, nearest_or_all
 from torchbase.listeners import Listener
 
 

@@ -2,26 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.seeded_loader import SeededLoader
+from torchbase.data.streaming import StreamLoader
 from torchbase.engine.phase import SeekableLoader
-
-
-@runtime_checkable
-class PreviewLoader(Protocol):
-    """A loader that can read one mini-batch without starting its workers."""
-
-    def first_mini_batch(self) -> Any:
-        """Returns the first mini-batch of the first epoch."""
-
-
-@runtime_checkable
-class SizedLoader(Protocol):
-    """A loader that knows whether the last mini-batch of an epoch is shorter than the others."""
-
-    def shorter_last_mini_batch(self) -> tuple[int, Any] | None:
-        """Returns the position of the last mini-batch, and that of the first epoch; None if none is shorter."""
 
 
 def first_mini_batch(loader: Iterable[Any]) -> Iterator[Any]:
@@ -33,7 +19,7 @@ def first_mini_batch(loader: Iterable[Any]) -> Iterator[Any]:
     Yields:
         The mini-batch; nothing if the loader is an iterator, which would lose it, or is empty.
     """
-    if isinstance(loader, PreviewLoader):
+    if isinstance(loader, MiniBatchLoader | StreamLoader):  # without starting its workers
         yield loader.first_mini_batch()
     elif isinstance(loader, SeededLoader) and loader.is_iterator:
         return
@@ -54,6 +40,6 @@ def mini_batches_to_try(loader: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     """
     for batch in first_mini_batch(loader):
         yield 0, batch
-    last = loader.shorter_last_mini_batch() if isinstance(loader, SizedLoader) else None
+    last = loader.shorter_last_mini_batch() if isinstance(loader, MiniBatchLoader) else None
     if last is not None:
         yield last

@@ -12,6 +12,7 @@ from torchbase.engine.modes import set_mode
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import StepError, describe_returned
+from torchbase.listeners import without_wrappers
 from torchbase.metrics.selection import NAME_OF_THE_LOSS
 
 ForwardPass = Callable[[Any], Mapping[str, Any]]
@@ -153,8 +154,7 @@ def other_hooks_that_run_iterations(run: Run, *known: str) -> list[str]:
         The names of the hooks that implement `run_iteration`, except wrappers, the training step and those in
         ``known``.
     """
-    listeners = run.listeners.get("run_iteration", ())
-    return [one.name for one in listeners if not one.is_wrapper and one.name not in ("training_step", *known)]
+    return [name for name in without_wrappers(run.listeners["run_iteration"]) if name not in ("training_step", *known)]
 
 
 def use_gradients(run: Run) -> None:

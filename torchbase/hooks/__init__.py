@@ -16,7 +16,6 @@ from torchbase.hooks.charts import Charts
 from torchbase.hooks.checkpoint import Checkpoint
 from torchbase.hooks.config_snapshot import ConfigSnapshot
 from torchbase.hooks.console import Console
-from torchbase.hooks.data_faults import DataFaults
 from torchbase.hooks.deterministic_algorithms import DeterministicAlgorithms
 from torchbase.hooks.interruption import Interruption
 from torchbase.hooks.log_values import LogValues
@@ -60,7 +59,6 @@ __all__ = [
     "ConfigSnapshot",
     "Console",
     "CsvLog",
-    "DataFaults",
     "DeterministicAlgorithms",
     "EarlyStopping",
     "ExponentialMovingAverage",

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from torchbase.data.loader import MiniBatchLoader
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import TorchbaseError
@@ -29,21 +30,6 @@ class IndexedLoader(Protocol):
 
         Returns:
             The rows of the samples in the data set, and the mini-batch.
-        """
-
-
-@runtime_checkable
-class DescribingLoader(Protocol):
-    """A loader that can find None in its data, which is NaN in a mini-batch."""
-
-    def describe_none(self, rows: list[int]) -> list[str]:
-        """Describes each column that contains None.
-
-        Args:
-            rows: The rows of the samples in the data set.
-
-        Returns:
-            A text for each column.
         """
 
 
@@ -74,7 +60,7 @@ def save_bad_mini_batch(run: Run, phase: Phase, mini_batch: int, reason: str) ->
     name = f"{phase.name}-epoch-{run.epoch:06d}-mini-batch-{mini_batch:08d}.pth"
     content = {"phase": phase.name, "epoch": run.epoch, "mini_batch": mini_batch, "reason": reason, "rows": rows}
     outcome = _write(run.run_directory, name, {**content, "values": _plain(values)})
-    faults = phase.loader.describe_none(rows) if isinstance(phase.loader, DescribingLoader) else []
+    faults = phase.loader.describe_none(rows) if isinstance(phase.loader, MiniBatchLoader) else []
     return " ".join([f"Its samples are the rows {rows} of {phase.name}; {outcome}.", *faults])
 
 

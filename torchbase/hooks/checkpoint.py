@@ -174,9 +174,11 @@ def _can_be_infinite(parameter: torch.Tensor) -> bool:
 
 
 def _values_of(parameter: torch.Tensor) -> torch.Tensor:
-    if parameter.layout is torch.strided:
-        return parameter
-    return parameter.coalesce().values() if parameter.is_sparse else parameter.values()
+    values = parameter
+    if parameter.layout is not torch.strided:
+        values = parameter.coalesce().values() if parameter.is_sparse else parameter.values()
+    # Most functions don't know the complex numbers of 32 bits, but their two parts.
+    return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
 
 
 def _position(run: Run) -> tuple[int, int]:

@@ -7,9 +7,12 @@ import torch
 
 from torchbase.checkpoints.forward_state import ForwardState, copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
-from torchbase.data.parts import SplitMiniBatch, average_values, count_samples, join_outputs, split_mini_batch
+from torchbase.data.parts import SplitMiniBatch, count_samples, split_mini_batch
 from torchbase.distributed.tree_sum import TreeSum
+from torchbase.engine.closures import check_steps_without_closure
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.optimizer_parameters import held_parameters
+from torchbase.engine.part_results import PartResults
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, use_gradients
@@ -44,15 +47,20 @@ class MiniBatchParts:
             raise HookError(f"MiniBatchParts expects the number of parts, at least 1, but got {parts!r}.")
         self._parts, self._infer_mini_batch_size = parts, infer_mini_batch_size
         self._copier: NetworkCopier | None = None
-        self._parameters: list[torch.nn.Parameter] = []
+        self._parameters: list[torch.Tensor] = []
+
+    @hookimpl
+    def on_run_start(self, run: Run) -> None:
+        """Checks that the optimizer can be stepped."""
+        check_steps_without_closure(run, "mini_batch_parts")
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Looks up what each iteration needs."""
         self._copier = copier_of(run)
-        groups = run.optimizer.param_groups if run.optimizer is not None and phase.is_training else []
-        optimized = [parameter for group in groups for parameter in group["params"]]
-        self._parameters = list(dict.fromkeys([*network_of(run).parameters(), *optimized]))
+        held = held_parameters(run.optimizer) if run.optimizer is not None and phase.is_training else {}
+        of_network = {id(parameter): parameter for parameter in network_of(run).parameters()}
+        self._parameters = list({**of_network, **held}.values())
 
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:
@@ -71,22 +79,18 @@ class MiniBatchParts:
         copier = self._copier or copier_of(run)
         sizes = [self._infer_mini_batch_size(part) for part in parts.values()]
         before = ForwardState(run, copier) if len(parts) > 1 else None
-        after, logged_before, results, gradients = None, phase.values, [], TreeSum()
+        after, results, gradients = None, PartResults(phase), TreeSum()
         for (number, part), size in zip(parts.items(), sizes, strict=True):
             if before is not None and number > 0:
                 after = after or ForwardState(run, copier)
                 before.restore()
-            phase.values = {}
             run.call.run_part(run=run, phase=phase, batch=part, part=number, share=size / sum(sizes))
-            outputs = {name: _detached(value) for name, value in (phase.outputs or {}).items()}
-            results.append((outputs, phase.values, {"loss": phase.loss}))
-            phase.outputs = phase.loss = None
+            results.take()
             gradients.add(self._take_gradients())
         if after is not None:
             after.restore()
-        outputs, values, losses = zip(*results, strict=True)
-        phase.outputs, phase.loss = join_outputs(outputs, sizes), average_values(losses, sizes)["loss"]
-        phase.values, phase.samples = {**logged_before, **average_values(values, sizes)}, sum(sizes)
+        results.join(sizes)
+        phase.samples = sum(sizes)
         return gradients.total()
 
     def _split(self, batch: Any, phase: Phase) -> dict[int, Any]:
@@ -106,7 +110,3 @@ class MiniBatchParts:
         for parameter in self._parameters:
             parameter.grad = None
         return gradients
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, torch.Tensor) else value

@@ -9,24 +9,22 @@ from typing import Any
 import torch
 
 from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
-from torchbase.data.faults import ExplainingLoader
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import check_is_number
-from torchbase.engine.mini_batch_notes import add_note
+from torchbase.engine.mini_batch_notes import add_faults, add_note
 from torchbase.engine.modes import set_mode
 from torchbase.engine.optimizer_parameters import parameters_not_held
 from torchbase.engine.phase import Phase, ValueNames
 from torchbase.engine.preview import mini_batches_to_try
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
-from torchbase.errors import StepError, describe_returned
+from torchbase.errors import StepError, describe_returned, list_first
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import isolate_rng, seed_streams
 
 logger = logging.getLogger("torchbase")
 
-NAMES_SHOWN = 5
 SHORTER = (
     "; it is shorter than the others. To fix, choose a mini-batch size that leaves another remainder, or make the code "
     "work with fewer samples"
@@ -103,8 +101,7 @@ class Rehearsal:
             which, remainder = ("first", "") if position == 0 else ("last", SHORTER)
             place = f"before training, with the {which} mini-batch of {phase.name}"
             add_note(error, place, batch, more=difference + remainder)
-            if isinstance(phase.loader, ExplainingLoader):
-                phase.loader.explain(error, 1, position)
+            add_faults(error, phase.loader, 1, position)
             raise
         finally:
             run.current_phase = phase.outputs = phase.loss = None
@@ -128,7 +125,7 @@ def _warn_of_changed_parameters(run: Run, changed: Iterable[str]) -> None:
             "forward_pass changes %s, which the optimizer also changes, since it requires a gradient. If an iteration "
             "is skipped or retried (nan_policy 'skip', RetryOnOutOfMemory), this change is not reverted. To fix, call "
             "requires_grad_(False) on parameters that forward_pass changes.",
-            _list(trained),
+            list_first(map(repr, trained)),
         )
 
 
@@ -138,12 +135,8 @@ def _warn_of_parameters_not_held(missing: Sequence[str]) -> None:
             "The optimizer doesn't train these parameters of the network, which require a gradient, since it doesn't "
             "hold them: %s. To fix, pass them to the optimizer in init_optimizer, or call requires_grad_(False) on "
             "them.",
-            _list(missing),
+            list_first(map(repr, missing)),
         )
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
 
 
 def _rehearse_metrics(metrics: SelectedMetrics, phase: Phase) -> tuple[Mapping[str, float], Mapping[str, float]]:

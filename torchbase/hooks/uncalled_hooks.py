@@ -1,16 +1,18 @@
 """Warns of hooks that wait for an event which never fires."""
 
 import logging
+from collections.abc import Set
+from typing import Protocol, runtime_checkable
 
-from torchbase.engine.fired_events import HasUnusedEvents
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
+from torchbase.listeners import without_wrappers
 
 logger = logging.getLogger("torchbase")
 
-OWN_LOOP = ("engine", "training_step")  # the hooks of torchbase that run phases and iterations
+OWN_LOOP = ("engine", "training_step", "mini_batch_parts")  # the hooks of torchbase that run phases and iterations
 STEP = "run_optimizer_step"
 EVENTS_OF_A_TRAINING_ITERATION = (
     "on_iteration_start",
@@ -23,6 +25,15 @@ EVENTS_OF_A_TRAINING_ITERATION = (
     STEP,
     "on_iteration_end",
 )
+
+
+@runtime_checkable
+class HasUnusedEvents(Protocol):
+    """A hook that implements events which it doesn't need with its settings."""
+
+    @property
+    def unused_events(self) -> Set[str]:
+        """The names of these events."""
 
 
 class UncalledHooks:
@@ -87,10 +98,10 @@ def _waiting_for(event: str, run: Run) -> list[str]:
 
 def _describe_cause(run: Run, last_event: str) -> str:
     for event in ("run_phase", "run_iteration"):
-        for listener in run.listeners[event]:
-            if not listener.is_wrapper and listener.name not in OWN_LOOP:
+        for name in without_wrappers(run.listeners[event]):
+            if name not in OWN_LOOP:
                 return (
-                    f"'{listener.name}' implements {event}. To fix, fire the events there, such as "
+                    f"'{name}' implements {event}. To fix, fire the events there, such as "
                     f"run.call.{last_event}(…), or unregister the hooks that wait for them."
                 )
     return (

@@ -1,7 +1,7 @@
 """The preset: `TrainingBaseSession` builds a run from the user's methods and registers the standard hooks.
 
 For: the methods that a user writes; building and checking data, network, optimizer and metrics; starting,
-resuming and evaluating a run; importing the class of an earlier run.
+resuming, evaluating and closing a run; importing the class of an earlier run.
 
 In: a config dictionary and the user's subclass. Out: a trained network in a run directory, and a `RunSummary`.
 

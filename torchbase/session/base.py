@@ -16,7 +16,7 @@ from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.randomness import Randomness, isolate_rng, streams_to_itself
+from torchbase.randomness import Randomness, isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session.closing import SessionClosing
@@ -157,7 +157,6 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before the hooks that write
-            standard.DataFaults(),
             *([standard.MiniBatchParts(parts, self.infer_mini_batch_size)] if parts is not None else []),
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),
@@ -205,7 +204,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             Exception: Any error of the user's methods or of a hook, with notes on where it happened.
         """
         try:
-            with streams_to_itself(), self._holding_directory(), isolate_rng(self.device):
+            with one_thread_at_a_time(), self._holding_directory(), isolate_rng(self.device):
                 self._run.stop_reason = None
                 try:
                     self.engine.run(self._run)

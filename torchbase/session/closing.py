@@ -1,4 +1,4 @@
-"""How a session holds its run directory, lets go of it, and cleans it up."""
+"""How a session locks its run directory, unlocks it, and removes it if nothing in it is of use."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

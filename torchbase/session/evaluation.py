@@ -11,14 +11,14 @@ from torchbase.checkpoints.network_loading import load_network
 from torchbase.data.parts import SplitMiniBatch, join_outputs
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.loop import Engine
-from torchbase.engine.mini_batch_notes import add_note, rows_of
+from torchbase.engine.mini_batch_notes import add_faults, add_note, rows_of
 from torchbase.engine.modes import modes_restored
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, RunDirectoryError
 from torchbase.files.tensors import check_tensors, read_tensors
-from torchbase.randomness import isolate_rng, streams_to_itself
+from torchbase.randomness import isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
 from torchbase.session.constructor import set_by_constructor
@@ -145,6 +145,7 @@ class SessionEvaluation(SessionParts):
                     except Exception as error:
                         place = f"with mini-batch {position + 1} of the prediction"
                         add_note(error, place, batch, rows_of(loader, 1, position))
+                        add_faults(error, loader, 1, position)
                         raise
                 yield samples, outputs
         finally:
@@ -174,7 +175,7 @@ class SessionEvaluation(SessionParts):
 
     @contextmanager
     def _evaluating(self, run: Run) -> Iterator[None]:
-        with streams_to_itself(), isolate_rng(self.device), modes_restored(self.network):
+        with one_thread_at_a_time(), isolate_rng(self.device), modes_restored(self.network):
             run_before, self._evaluated = self._evaluated, run
             self.network.eval()
             try:

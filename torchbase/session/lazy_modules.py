@@ -10,9 +10,7 @@ from torch.nn.parameter import is_lazy
 from torchbase.checkpoints.forward_state import forward_undone
 from torchbase.engine.mini_batch_notes import add_note
 from torchbase.engine.preview import first_mini_batch
-from torchbase.errors import StepError
-
-NAMES_SHOWN = 5
+from torchbase.errors import StepError, list_first
 
 
 def is_lazily_built(network: torch.nn.Module) -> bool:
@@ -53,14 +51,14 @@ def materialize(network: torch.nn.Module, forward_pass: Callable[[Any], object],
                 return
     if batch is None:
         raise StepError(
-            f"The network has lazy modules ({_list(names)}), which need a mini-batch before the optimizer is built, "
-            "and the training loader is empty, or is an iterator, which would lose it. To fix, return a loader that "
-            "can be iterated several times, or make the network without lazy modules."
+            f"The network has lazy modules ({list_first(map(repr, names))}), which need a mini-batch before the "
+            "optimizer is built, and the training loader is empty, or is an iterator, which would lose it. To fix, "
+            "return a loader that can be iterated several times, or make the network without lazy modules."
         )
     raise StepError(
-        f"The network has parameters without a shape, {_list(_names_without_shape(network))}, since forward_pass "
-        "doesn't use their lazy modules with the first mini-batch of training. To fix, make them without lazy "
-        "modules, or remove them."
+        f"The network has parameters without a shape, {list_first(map(repr, _names_without_shape(network)))}, since "
+        "forward_pass doesn't use their lazy modules with the first mini-batch of training. To fix, make them without "
+        "lazy modules, or remove them."
     )
 
 
@@ -78,7 +76,3 @@ def _names_without_shape(network: torch.nn.Module) -> list[str]:
 
 def _is_lazy_module(module: torch.nn.Module) -> bool:
     return isinstance(module, LazyModuleMixin)
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)

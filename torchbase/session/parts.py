@@ -11,7 +11,7 @@ import torch
 from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
-from torchbase.randomness import Randomness, streams_to_itself
+from torchbase.randomness import Randomness, one_thread_at_a_time
 from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session import building
 from torchbase.session.constructor import set_by_constructor
@@ -95,7 +95,7 @@ class SessionParts(UserMethods):
 
     @cached_property
     def _training_loader(self) -> Any:
-        return building.seeded_loader(self.dataloader_train, "training", self._randomness, self.device)
+        return self._seeded(self.dataloader_train, "training")
 
     @cached_property
     def dataloader_valid_dict(self) -> Mapping[str, Any]:
@@ -144,7 +144,7 @@ class SessionParts(UserMethods):
     def _building(self, part: str) -> Iterator[None]:
         # Each part draws from its own random streams, so it doesn't depend on the order in which parts are built.
         seeded = self._randomness.seeded("building", part, device=self.device)
-        with self._cleaning_up_after_errors(), streams_to_itself(), seeded:
+        with self._cleaning_up_after_errors(), one_thread_at_a_time(), seeded:
             yield
 
     @abstractmethod

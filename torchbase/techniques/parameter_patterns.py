@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 import torch
 
 from torchbase.engine.optimizer_parameters import held_parameters
-from torchbase.errors import HookError, did_you_mean
+from torchbase.errors import HookError, did_you_mean, list_first
 
 
 def matching_parameters(network: torch.nn.Module, pattern: str) -> dict[str, torch.nn.Parameter]:
@@ -25,17 +25,12 @@ def matching_parameters(network: torch.nn.Module, pattern: str) -> dict[str, tor
     named = dict(network.named_parameters())
     matching = {name: parameter for name, parameter in named.items() if fnmatchcase(name, pattern)}
     if not matching:
+        names = did_you_mean(pattern, named) or f" Available: {list_first(named, 10) or 'none'}."
         raise HookError(
-            f"No parameter of {type(network).__name__} matches the pattern '{pattern}'."
-            f"{did_you_mean(pattern, named) or _list(named)} To fix, pass a name of network.named_parameters(), or a "
-            "pattern such as 'encoder.*'."
+            f"No parameter of {type(network).__name__} matches the pattern '{pattern}'.{names} To fix, pass a name of "
+            "network.named_parameters(), or a pattern such as 'encoder.*'."
         )
     return matching
-
-
-def _list(named: dict[str, torch.nn.Parameter]) -> str:
-    names = list(named)
-    return f" Available: {', '.join(names[:10]) or 'none'}{', …' if len(names) > 10 else ''}."
 
 
 def check_is_optimized(parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:

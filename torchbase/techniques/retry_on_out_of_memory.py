@@ -9,8 +9,9 @@ import torch
 
 from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
-from torchbase.data.parts import count_samples, join_outputs, split_mini_batch
+from torchbase.data.parts import count_samples, split_mini_batch
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.part_results import PartResults
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import (
@@ -153,20 +154,14 @@ def _compute_in_parts(
 
 def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], share_of_all: float | None) -> torch.Tensor:
     sizes = [count_samples(part) for part in parts]
-    logged_before, results, samples = phase.values, [], 0
+    results, samples = PartResults(phase), 0
     for part, size in zip(parts, sizes, strict=True):
-        phase.values = {}
         with torch.set_grad_enabled(phase.is_training):
             loss = compute_loss(run, phase, part)
-        outputs = {name: _detached(value) for name, value in (phase.outputs or {}).items()}
-        results.append((outputs, phase.values, {"loss": loss.detach()}))
         samples += phase.samples
         if share_of_all is not None:
             backward_of_part(run, phase, loss, share_of_all * size / sum(sizes))
-    phase.outputs, values, losses = (join_outputs(parts, sizes) for parts in zip(*results, strict=True))
-    phase.samples, phase.values, phase.loss = samples, {**logged_before, **values}, losses["loss"]
-    return phase.loss
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, torch.Tensor) else value
+        phase.loss = loss.detach()
+        results.take()
+    phase.samples = samples
+    return results.join(sizes)

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from tiny import config_with
 
-from torchbase import TrainingBaseSession, ValidationDatasetsDict
+from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
 from torchbase.errors import DataError, NonFiniteError
 from torchbase.metrics import MulticlassClassificationMetrics
 
@@ -93,6 +93,18 @@ def test_a_label_out_of_range_in_a_metric_is_named_with_its_column_and_row(tmp_p
     assert "from 0 to 3, since there are 4 classes" in fault
 
 
+def test_a_prediction_names_the_column_and_row_too(tmp_path):
+    class Looking(class_with(label=replaced(LABELS, 7))):
+        def forward_pass(self, mini_batch):
+            torch.eye(CLASSES)[mini_batch["label"]]
+            return super().forward_pass(mini_batch)
+
+    session = Looking(configured(2), tmp_path)
+    with pytest.raises(IndexError) as raised:
+        list(session.predict(session.dataset_train))
+    assert any("contains 7 in row 13; " in note for note in raised.value.__notes__)
+
+
 @BOTH_SIZES
 def test_none_in_a_label_is_named_with_its_column_and_row(tmp_path, size, where):
     _, notes = notes_of(class_with(label=replaced(LABELS, None)), tmp_path, RuntimeError, size)
@@ -149,6 +161,26 @@ def test_an_error_with_other_causes_has_no_such_notes(tmp_path):
     assert not [note for note in notes if note.startswith("The column")]
 
 
+def test_an_inspection_that_fails_does_not_hide_the_error(tmp_path):
+    class Once(Classes):
+        seen = 0
+
+        def dataloader_collate_function(self, batch):
+            self.seen += 1
+            if self.seen > 20 and len(batch) == 2:
+                raise OSError("the disk is gone")
+            return super().dataloader_collate_function(batch)
+
+        def forward_pass(self, mini_batch):
+            if self.seen == 20:
+                raise RuntimeError("first")
+            return super().forward_pass(mini_batch)
+
+    message, notes = notes_of(Once, tmp_path, RuntimeError)
+    assert message == "first"
+    assert [note for note in notes if note.endswith(", can't be read again: the disk is gone")]
+
+
 def test_a_transform_may_fill_what_is_none(tmp_path):
     class Filled(class_with(label=replaced(LABELS, None))):
         def init_datasets(self):
@@ -159,3 +191,18 @@ def test_a_transform_may_fill_what_is_none(tmp_path):
         return {"x": torch.tensor(columns["x"]), "label": torch.tensor([label or 0 for label in columns["label"]])}
 
     assert Filled(configured(2), tmp_path)().averages["training"]["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    "event", ["on_phase_start", "on_iteration_end", "on_values_read", "on_phase_end", "on_epoch_end"]
+)
+def test_the_error_of_a_hook_after_the_last_mini_batch_is_the_one_that_is_raised(tmp_path, event):
+    def fail(self, run):
+        if event == "on_phase_start" or run.progress.mini_batches == ROWS // 2:
+            raise OSError("the hook's own error")
+
+    hook = type("Failing", (), {event: hookimpl(fail)})()
+    session = Classes(configured(2), tmp_path)
+    session.register(hook)
+    with pytest.raises(OSError, match="the hook's own error"):
+        session()
