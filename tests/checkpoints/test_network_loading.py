@@ -10,6 +10,8 @@ class Grown(torch.nn.Module):
         super().__init__()
         self.linear = torch.nn.Linear(2, 2)
         self.register_buffer("rows", None)
+        self.register_parameter("scale", None)
+        self.register_module("head", None)
         self.register_buffer("seen", torch.zeros(0, 3))
 
 
@@ -44,6 +46,8 @@ def test_the_loaded_buffers_are_copies():
         (lambda state: state.update({"0.other": torch.zeros(4)}), "Unexpected key"),
         (lambda state: state.update({"1.rows": torch.zeros(4)}), "Unexpected key"),
         (lambda state: state.pop("0.linear.bias"), "Missing key"),
+        (lambda state: state.update({"0.scale": torch.zeros(4)}), 'Unexpected key.*"0.scale"'),
+        (lambda state: state.update({"0.head": torch.zeros(4)}), 'Unexpected key.*"0.head"'),
     ],
 )
 def test_what_does_not_fit_is_an_error_as_in_torch(change, message):

@@ -79,3 +79,45 @@ def test_an_optimizer_that_takes_any_arguments_is_stepped(tmp_path):
         kind = Variadic
 
     assert session_with(tmp_path, kind=VariadicSession)().epochs_done == 2
+
+
+def add_scheduler(optimizer):
+    return torch.optim.lr_scheduler.StepLR(optimizer, 1)
+
+
+def replace_on_the_instance(optimizer):
+    step = optimizer.step
+    optimizer.step = lambda: step(lambda: torch.zeros(()))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, Variadic])
+@pytest.mark.parametrize("wrap", [add_scheduler, replace_on_the_instance])
+def test_an_optimizer_whose_step_was_wrapped_is_stepped(tmp_path, kind, wrap):
+    class WrappedSession(TinySession):
+        def init_optimizer(self):
+            optimizer = kind(self.network.parameters(), lr=0.01)
+            self.wrapper = wrap(optimizer)
+            return optimizer
+
+    assert session_with(tmp_path, kind=WrappedSession)().epochs_done == 2
+
+
+def test_a_step_of_the_instance_may_pass_the_closure(tmp_path):
+    class OwnStepSession(ClosedSession):
+        def init_optimizer(self):
+            optimizer = super().init_optimizer()
+            replace_on_the_instance(optimizer)
+            return optimizer
+
+    assert session_with(tmp_path, kind=OwnStepSession)().epochs_done == 2
+
+
+def test_a_wrapped_step_that_needs_a_closure_is_refused(tmp_path):
+    class WrappedSession(ClosedSession):
+        def init_optimizer(self):
+            optimizer = super().init_optimizer()
+            self.scheduler = add_scheduler(optimizer)
+            return optimizer
+
+    with pytest.raises(StepError, match="requires 'closure'"):
+        session_with(tmp_path, kind=WrappedSession)()

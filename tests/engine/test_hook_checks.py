@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from torchbase.engine.hook_checks import EVENT_NAMES, name_of
+from torchbase.engine.hook_checks import ARGUMENTS_OF_EVENTS, EVENT_NAMES, name_of
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.plugins import HookRegistry
 from torchbase.errors import HookError
@@ -81,6 +81,15 @@ def test_an_argument_that_the_event_lacks_is_refused():
         HookError, match=r"TakesBatch\.on_epoch_end requires 'batch', but the arguments of the event are 'run'"
     ):
         HookRegistry().register(TakesBatch())
+
+
+@pytest.mark.parametrize("event", EVENT_NAMES)
+def test_a_method_without_self_is_refused(event):
+    arguments = ARGUMENTS_OF_EVENTS[event]
+    function = eval(f"lambda {', '.join(arguments)}: None")
+    with pytest.raises(HookError, match=rf"Selfless\.{event} has the first argument '{arguments[0]}', which would be"):
+        HookRegistry([type("Selfless", (), {event: hookimpl(function)})()])
+    HookRegistry([type("Static", (), {event: staticmethod(hookimpl(function))})()])
 
 
 def test_a_hook_without_any_event_is_refused():

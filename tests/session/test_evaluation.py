@@ -225,6 +225,11 @@ def test_an_output_that_can_not_be_a_column_is_named(tmp_path, make, message):
     assert session.predict_dataset(make_dataset(10), ["output"]).num_rows == 10
 
 
+def test_a_single_string_of_keys_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"keys has to be a list .*To fix, pass \['output'\]"):
+        predicting(tmp_path).predict_dataset(make_dataset(3), "output")
+
+
 @pytest.mark.parametrize("keys", [None, ["output"]])
 def test_an_empty_dataset_has_no_predictions(tmp_path, keys):
     session = predicting(tmp_path)

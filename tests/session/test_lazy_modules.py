@@ -166,10 +166,21 @@ class UnusedSession(LazySession):
         return network
 
 
+class Once:
+    def __init__(self, loader):
+        self.iterator = iter(loader)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.iterator)
+
+
 class IteratorSession(LazySession):
     def init_dataloaders(self):
         loader, validation = super().init_dataloaders()
-        return iter(loader), validation
+        return Once(loader), validation
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,7 @@ def plateau(optimizer):
     [
         ({"make_scheduler": plateau}, r"ReduceLROnPlateau can't be used with monitor=None.*monitor='loss'"),
         ({"make_scheduler": SCHEDULERS["StepLR"], "monitor": "loss"}, "StepLR can't be used with monitor='loss'"),
-        ({"make_scheduler": lambda optimizer: 0.1}, "the function returned float"),
+        ({"make_scheduler": lambda optimizer: 0.1}, "the function returned a float"),
         ({"make_scheduler": plateau, "monitor": "loss", "phase": "validation-vallid"}, "mean 'validation-valid'"),
         ({"make_scheduler": plateau, "monitor": "lost"}, "monitors 'lost'.*Did you mean 'loss'"),
     ],
@@ -296,3 +296,10 @@ def test_invalid_intervals_raise_at_once():
         LearningRateSchedule(plateau, every="3s")
     with pytest.raises(HookError, match="monitor a value only at the end of epochs"):
         LearningRateSchedule(plateau, every="1it", monitor="loss")
+
+
+@pytest.mark.parametrize("scheduler", [torch.optim.lr_scheduler.StepLR, torch.optim.lr_scheduler.ConstantLR])
+def test_a_scheduler_in_place_of_a_function_is_refused(scheduler):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    with pytest.raises(HookError, match=f"expects a function .* but got a {scheduler.__name__}. To fix, pass a func"):
+        LearningRateSchedule(scheduler(optimizer, 1))

@@ -1,6 +1,7 @@
 """Loads a saved state into a network whose buffers may have been None, or of another shape, when it was built."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -27,7 +28,8 @@ def load_network(network: torch.nn.Module, state: Mapping[str, Any]) -> None:
         owner, _, name = path.rpartition(".")
         module = modules.get(owner)
         if module is not None and isinstance(value, torch.Tensor) and _needs_room(module, name, value):
-            setattr(module, name, torch.empty_like(value, device=_device_of(network)))
+            with suppress(TypeError):  # a parameter that is None refuses a tensor: load_state_dict says which
+                setattr(module, name, torch.empty_like(value, device=_device_of(network)))
     network.load_state_dict(state)
 
 

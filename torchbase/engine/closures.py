@@ -2,6 +2,8 @@
 
 import inspect
 
+import torch
+
 from torchbase.engine.run import Run
 from torchbase.errors import StepError
 from torchbase.listeners import without_wrappers
@@ -23,10 +25,10 @@ def check_steps_without_closure(run: Run, iterating_hook: str) -> None:
     hooks = [without_wrappers(run.listeners[event]) for event in ("run_iteration", STEP)]
     if run.optimizer is None or hooks != [[iterating_hook], [STEPPING_HOOK]]:
         return
-    # Of the class: a scheduler replaces the method of the instance by a function with another signature.
-    _, *parameters = inspect.signature(type(run.optimizer).step).parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = [one.name for one in parameters if one.default is one.empty and one.kind not in variadic]
+    required = [
+        one.name for one in _parameters_of_step(run.optimizer) if one.default is one.empty and one.kind not in variadic
+    ]
     if required:
         raise StepError(
             f"The optimizer {type(run.optimizer).__name__} can't be stepped: its step() requires {required[0]!r}, "
@@ -34,3 +36,11 @@ def check_steps_without_closure(run: Run, iterating_hook: str) -> None:
             f"another optimizer from init_optimizer, or register a hook that implements {STEP} and calls "
             f"optimizer.step({required[0]})."
         )
+
+
+def _parameters_of_step(optimizer: torch.optim.Optimizer) -> list[inspect.Parameter]:
+    own = vars(optimizer).get("step")
+    if own is not None and not hasattr(own, "__wrapped__"):
+        return list(inspect.signature(own).parameters.values())
+    # A scheduler of torch wraps step in a function that isn't bound, whose signature has self. So the class's counts.
+    return list(inspect.signature(type(optimizer).step).parameters.values())[1:]

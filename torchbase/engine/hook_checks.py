@@ -19,6 +19,7 @@ EVENT_NAMES: tuple[str, ...] = tuple(
 ARGUMENTS_OF_EVENTS: Mapping[str, tuple[str, ...]] = {
     name: tuple(inspect.signature(getattr(hookspecs, name)).parameters) for name in EVENT_NAMES
 }
+_ALL_ARGUMENTS = frozenset(argument for arguments in ARGUMENTS_OF_EVENTS.values() for argument in arguments)
 _MARK = f"{hookspecs.PROJECT_NAME}_impl"
 _STATE_METHODS = ("state_dict", "load_state_dict")
 
@@ -57,8 +58,8 @@ def check_hook(hook: object) -> None:
 
     Raises:
         HookError: If the hook is a class. If a method is named like an event and not marked, or marked and not named
-            like an event. If a method requires an argument that the event doesn't have. If a method is a coroutine, or
-            a generator and not marked as a wrapper. If no event is implemented.
+            like an event. If a method lacks ``self``, or requires an argument that the event doesn't have. If a method
+            is a coroutine, or a generator and not marked as a wrapper. If no event is implemented.
     """
     if inspect.isclass(hook):
         raise HookError(
@@ -109,6 +110,7 @@ def describe_hook(hook: object) -> str:
 
 def _check_arguments(hook: object, event: str) -> None:
     method, available = getattr(hook, event), ARGUMENTS_OF_EVENTS[event]
+    _check_self(hook, method, event)
     code = getattr(inspect.unwrap(method), "__code__", None)
     # First the code object, since inspect.signature takes thirty times as long.
     if code is not None and set(_parameters_of(code)) <= {"self", *available}:
@@ -119,6 +121,16 @@ def _check_arguments(hook: object, event: str) -> None:
         raise HookError(
             f"{describe_hook(hook)}.{event} requires {', '.join(map(repr, unknown))}, but the arguments of the event "
             f"are {', '.join(map(repr, available))}. To fix, take only these arguments, by name."
+        )
+
+
+def _check_self(hook: object, method: Callable[..., Any], event: str) -> None:
+    function = getattr(method, "__func__", None)
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_varnames[: code.co_argcount][:1] and code.co_varnames[0] in _ALL_ARGUMENTS:
+        raise HookError(
+            f"{describe_hook(hook)}.{event} has the first argument {code.co_varnames[0]!r}, which would be the hook "
+            f"itself. To fix, put self before it: def {event}(self, …)."
         )
 
 

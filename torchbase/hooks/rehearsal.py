@@ -67,8 +67,9 @@ class Rehearsal:
                     seed_streams(run.randomness.derive("rehearsal", phase.name), run.device)
                 for position, batch in mini_batches_to_try(phase.loader):
                     seen[phase.name] = set(batch) if isinstance(batch, Mapping) else set()
+                    missing = seen.get("training", set()) - seen[phase.name]  # an iterator isn't tried
                     with forward_undone(network_of(run)) as before:
-                        self._rehearse(run, phase, position, batch, seen["training"] - seen[phase.name])
+                        self._rehearse(run, phase, position, batch, missing)
                         changed.update(dict.fromkeys(before.changed_parameters()))
         _warn_of_changed_parameters(run, changed)
 

@@ -22,12 +22,18 @@ from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session.closing import SessionClosing
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
+from torchbase.session.misspelt import warn_of_misspelt_methods
 from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
 
 if TYPE_CHECKING:
     from torchbase.run_directory.config import Config
 
+_OVERRIDABLE = (
+    *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_dataloaders", "init_metrics"),
+    *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "dataloader_collate_function"),
+    "default_hooks",
+)
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
     | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
@@ -88,6 +94,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         from torchbase.run_directory.config import validate_config  # late, since pydantic is slow to import
         from torchbase.run_directory.devices import choose_device
 
+        warn_of_misspelt_methods(type(self), TrainingBaseSession, _OVERRIDABLE)
         self._config = validate_config(config)
         self.config_session = self._config.session
         self.config_data = self._config.data

@@ -2,7 +2,8 @@
 
 import inspect
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -144,18 +145,34 @@ def _count(parameters: Collection[object]) -> str:
     return "1 parameter" if len(parameters) == 1 else f"{len(parameters)} parameters"
 
 
-def check_scheduler(scheduler: object) -> LearningRateSchedule | None:
+def has_scheduler(optimizer: torch.optim.Optimizer) -> bool:
+    """Returns whether a scheduler of torch was made of an optimizer.
+
+    Args:
+        optimizer: The optimizer.
+    """
+    return any("initial_lr" in group for group in getattr(optimizer, "param_groups", ()))
+
+
+def check_scheduler(scheduler: object, scheduled: torch.optim.Optimizer | None = None) -> LearningRateSchedule | None:
     """Checks the return value of ``init_scheduler``.
 
     Args:
         scheduler: The return value.
+        scheduled: The optimizer, if ``init_scheduler`` made a scheduler of it.
 
     Returns:
         The hook that steps the scheduler; None without a scheduler.
 
     Raises:
-        StepError: If it is neither a scheduler of torch nor a `LearningRateSchedule`.
+        StepError: If it is neither a scheduler of torch nor a `LearningRateSchedule`. If it is None, and a scheduler
+            was made.
     """
+    if scheduler is None and scheduled is not None:
+        raise StepError(
+            f"init_scheduler made a scheduler of the {type(scheduled).__name__}, but returned "
+            f"{describe_returned(scheduler)}, so it would never be stepped. To fix, return the scheduler."
+        )
     if scheduler is None or isinstance(scheduler, LearningRateSchedule):
         return scheduler
     if not isinstance(scheduler, LRScheduler):
@@ -166,21 +183,27 @@ def check_scheduler(scheduler: object) -> LearningRateSchedule | None:
     return LearningRateSchedule(lambda optimizer: scheduler)
 
 
-def check_dataloaders(returned: object, validation: ValidationDatasetsDict) -> tuple[Any, Mapping[str, Any]]:
+def check_dataloaders(
+    returned: object, validation: ValidationDatasetsDict, num_epochs: int
+) -> tuple[Any, Mapping[str, Any]]:
     """Checks the return value of ``init_dataloaders``.
 
     Args:
         returned: The return value.
         validation: The validation sets. Each needs a loader.
+        num_epochs: Number of epochs of the run.
 
     Returns:
         The return value, typed.
 
     Raises:
-        DataError: If it isn't a loader and a dictionary with a loader for each validation set.
+        DataError: If it isn't a loader and a dictionary with a loader for each validation set. If a loader is an
+            iterator that ends after the first of several epochs.
     """
     if isinstance(returned, tuple | list) and len(returned) == 2 and isinstance(returned[1], Mapping):
         if set(returned[1]) == set(validation):
+            for name, loader in {"training": returned[0], **returned[1]}.items():
+                _check_lasts(name, loader, num_epochs)
             return returned[0], returned[1]
         found = f"loaders for {sorted(returned[1])}"
     else:
@@ -189,6 +212,17 @@ def check_dataloaders(returned: object, validation: ValidationDatasetsDict) -> t
         "init_dataloaders has to return the training loader and a dictionary with a loader for each of the validation "
         f"sets {sorted(validation)}, but returned {found}."
     )
+
+
+def _check_lasts(name: str, loader: object, num_epochs: int) -> None:
+    # An iterator of a library may begin again in every epoch; generators and those of Python end once.
+    ends_once = isinstance(loader, Iterator) and type(loader).__module__ in ("builtins", "itertools")
+    if ends_once and num_epochs > 1 and not isinstance(loader, cycle):
+        raise DataError(
+            f"The loader that init_dataloaders returned for {name} is a {type(loader).__name__}, which can be iterated "
+            f"only once, and the run has {num_epochs} epochs. To fix, return an iterable for every epoch: a list or a "
+            "DataLoader."
+        )
 
 
 def seeded_loader(loader: Any, phase: str, randomness: Randomness, device: torch.device) -> Any:

@@ -114,10 +114,13 @@ class SessionEvaluation(SessionParts):
             A dataset with a column for each output. Its rows are in the order of ``dataset``.
 
         Raises:
-            DataError: If the dataset is empty. If a requested output is missing or doesn't have one value per sample.
-                If the values of an output can't be stored, or change their type between mini-batches.
+            DataError: If ``keys`` is a single string. If the dataset is empty. If a requested output is missing or
+                doesn't have one value per sample. If the values of an output can't be stored, or change their type
+                between mini-batches.
             Exception: Any error of ``forward_pass``.
         """
+        if isinstance(keys, str):
+            raise DataError(f"keys has to be a list of names of outputs, but got {keys!r}. To fix, pass [{keys!r}].")
         parts = [_columns_of(outputs, samples, keys) for samples, outputs in self._predict(dataset)]
         if not parts:
             raise DataError(

@@ -110,7 +110,8 @@ class SessionParts(UserMethods):
     @cached_property
     def _dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         with self._building("dataloaders"):
-            return building.check_dataloaders(self.init_dataloaders(), self.datasets_valid_dict)
+            loaders = self.init_dataloaders()
+            return building.check_dataloaders(loaders, self.datasets_valid_dict, self.config_session.num_epochs)
 
     @cached_property
     def _metrics(self) -> SelectedMetrics:
@@ -119,7 +120,10 @@ class SessionParts(UserMethods):
 
     def _schedule(self) -> "LearningRateSchedule | None":
         with self._building("scheduler"):
-            return building.check_scheduler(self.init_scheduler())
+            had_one = building.has_scheduler(self.optimizer)
+            scheduler = self.init_scheduler()
+            made_one = building.has_scheduler(self.optimizer) and not had_one
+            return building.check_scheduler(scheduler, self.optimizer if made_one else None)
 
     def _loader(self, dataset: "Dataset | IterableDataset", phase: str, *, is_training: bool) -> Any:
         overridden = type(self).dataloader_collate_function is not UserMethods.dataloader_collate_function

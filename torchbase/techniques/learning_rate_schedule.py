@@ -12,7 +12,7 @@ from torchbase.engine.monitoring import Monitor, phase_to_monitor
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import optimizer_of
-from torchbase.errors import HookError
+from torchbase.errors import HookError, describe_returned
 from torchbase.intervals import Interval
 from torchbase.metrics.directions import Mode
 
@@ -54,8 +54,15 @@ class LearningRateSchedule:
 
         Raises:
             IntervalError: If the interval is invalid, or is in seconds.
-            HookError: If ``monitor`` is combined with an interval in optimizer steps.
+            HookError: If ``make_scheduler`` isn't a function. If ``monitor`` is combined with an interval in optimizer
+                steps.
         """
+        if not callable(make_scheduler):
+            raise HookError(
+                "LearningRateSchedule expects a function from the optimizer to its scheduler, but got "
+                f"{describe_returned(make_scheduler)}. To fix, pass a function, e.g. lambda optimizer: "
+                "StepLR(optimizer, 30); or return a scheduler from init_scheduler."
+            )
         self._every = Interval.parse(every, units=("it", "ep"))
         if monitor is not None and self._every.unit != "ep":
             raise HookError(
@@ -146,10 +153,16 @@ class LearningRateSchedule:
 
     def _make(self, optimizer: torch.optim.Optimizer, run: Run) -> LRScheduler:
         scheduler = self._make_scheduler(optimizer)
-        if not isinstance(scheduler, LRScheduler) or scheduler.optimizer is not optimizer:
+        if not isinstance(scheduler, LRScheduler):
             raise HookError(
                 "LearningRateSchedule expects a function that returns a torch.optim.lr_scheduler.LRScheduler of its "
-                f"argument, the optimizer, but the function returned {type(scheduler).__name__}."
+                f"argument, the optimizer, but the function returned {describe_returned(scheduler)}."
+            )
+        if scheduler.optimizer is not optimizer:
+            raise HookError(
+                f"The {type(scheduler).__name__} of LearningRateSchedule changes the rates of another optimizer than "
+                f"the {type(optimizer).__name__} that trains. To fix, make it with the argument of the function, the "
+                "optimizer; or in init_scheduler with self.optimizer."
             )
         monitor = None if self._monitor is None else self._monitor.name
         if isinstance(scheduler, ReduceLROnPlateau) != (monitor is not None):
