@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kill.scenarios import SCENARIOS
 
-KILLS = 8
+KILLS = 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
