@@ -17,6 +17,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, use_gradients
 from torchbase.errors import HookError
+from torchbase.techniques.settings import is_count
 
 
 class MiniBatchParts:
@@ -43,7 +44,7 @@ class MiniBatchParts:
         Raises:
             HookError: If ``parts`` isn't an integer of at least 1.
         """
-        if not isinstance(parts, int) or isinstance(parts, bool) or parts < 1:
+        if not is_count(parts):
             raise HookError(f"MiniBatchParts expects the number of parts, at least 1, but got {parts!r}.")
         self._parts, self._infer_mini_batch_size = parts, infer_mini_batch_size
         self._copier: NetworkCopier | None = None

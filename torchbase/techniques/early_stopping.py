@@ -10,6 +10,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.votes import is_better
 from torchbase.errors import HookError
 from torchbase.metrics.directions import Mode
+from torchbase.techniques.settings import is_count, is_number
 
 
 class EarlyStopping:
@@ -48,10 +49,10 @@ class EarlyStopping:
             HookError: If the mode, the patience or the minimum improvement is invalid.
         """
         self._monitor, self._phase_name = Monitor("EarlyStopping", monitor, mode), phase
-        if patience < 1 or not min_delta >= 0:
+        if not is_count(patience) or not is_number(min_delta) or not min_delta >= 0:
             raise HookError(
-                f"EarlyStopping expects a patience of at least 1 and a min_delta of at least 0, but got {patience!r} "
-                f"and {min_delta!r}."
+                "EarlyStopping expects an integer of at least 1 as patience and a number of at least 0 as min_delta, "
+                f"but got {patience!r} and {min_delta!r}."
             )
         self._mode: Mode = "min"  # until the run starts
         self._patience, self._min_delta = patience, min_delta

@@ -13,6 +13,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError
+from torchbase.techniques.settings import is_number
 
 Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
@@ -49,7 +50,7 @@ class ExponentialMovingAverage:
         Raises:
             HookError: If the decay isn't between 0 and 1.
         """
-        if not 0 < decay < 1:
+        if not is_number(decay) or not 0 < decay < 1:
             raise HookError(f"The decay of ExponentialMovingAverage has to be between 0 and 1, but got {decay!r}.")
         self._decay, self._use_buffers = decay, use_buffers
         self._full_average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError
+from torchbase.techniques.settings import is_count
 
 
 class GradientAccumulation:
@@ -34,7 +35,7 @@ class GradientAccumulation:
         Raises:
             HookError: If ``mini_batches`` isn't an integer of at least 1.
         """
-        if not isinstance(mini_batches, int) or isinstance(mini_batches, bool) or mini_batches < 1:
+        if not is_count(mini_batches):
             raise HookError(
                 f"GradientAccumulation expects the number of mini-batches per step, at least 1, but got "
                 f"{mini_batches!r}."

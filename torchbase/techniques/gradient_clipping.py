@@ -9,6 +9,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError
+from torchbase.techniques.settings import is_number
 
 
 class GradientClipping:
@@ -37,7 +38,7 @@ class GradientClipping:
             HookError: If none or both are passed, or the argument isn't above 0.
         """
         limits = [limit for limit in (norm, value) if limit is not None]
-        if len(limits) != 1 or not limits[0] > 0:
+        if len(limits) != 1 or not is_number(limits[0]) or not limits[0] > 0:
             raise HookError(
                 f"GradientClipping expects either a norm or a value, above 0, but got norm={norm!r}, value={value!r}. "
                 "To fix, pass one of them, e.g. GradientClipping(norm=1.0)."

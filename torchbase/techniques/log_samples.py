@@ -12,6 +12,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import HookError, did_you_mean
 from torchbase.intervals import Interval
+from torchbase.techniques.settings import is_count
 
 
 class LogSamples:
@@ -42,7 +43,7 @@ class LogSamples:
             HookError: If there are no samples or names.
             IntervalError: If the interval isn't in epochs.
         """
-        if samples < 1 or isinstance(names, str) or not names:
+        if not is_count(samples) or isinstance(names, str) or not names:
             raise HookError(
                 f"LogSamples expects at least 1 sample and a list of names, but got {samples!r} and {names!r}. To fix, "
                 'write e.g. LogSamples(4, ["image", "output"]).'
