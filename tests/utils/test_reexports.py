@@ -8,10 +8,11 @@ import torchbase.run_directory.record
 import torchbase.utils
 import torchbase.utils.metrics_instances
 
+OF_LOADERS = ("Loader", "Reader", "MiniBatch", "MiniBatchPart")  # and of what they return: not for building data
 ORIGINS = {
     torchbase.checkpoints.storage: ["Checkpoint", "list_checkpoints", "read_checkpoint"],
     torchbase.checkpoints.verification: ["Finding", "Replay", "Verification", "verify_run"],
-    torchbase.data: [name for name in torchbase.data.__all__ if not name.endswith(("Loader", "Reader"))],
+    torchbase.data: [name for name in torchbase.data.__all__ if not name.endswith(OF_LOADERS)],
     torchbase.metrics: ["BaseMetricsClass"],
     torchbase.run_directory.record: ["Best", "Epoch", "Status", "read_epochs", "read_status"],
 }
