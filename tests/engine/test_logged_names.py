@@ -71,7 +71,9 @@ def test_they_are_taken_in_forward_pass_before_training(tmp_path, name):
 
 @pytest.mark.parametrize("event", EVENTS_OF_AN_ITERATION + EVENTS_BETWEEN_PHASES)
 def test_a_name_of_ones_own_can_be_logged_in_each_iteration_and_epoch(tmp_path, event):
-    session_with(tmp_path, logs("own", event))()
+    session = session_with(tmp_path, logs("own", event))
+    session()
+    assert session._run.epochs_done == session.config_session.num_epochs
 
 
 class First:
@@ -162,4 +164,6 @@ def test_a_loss_that_is_computed_twice_in_an_iteration_is_no_error(tmp_path):
             run.call.run_forward(run=run, phase=phase, batch=batch)
             return (yield)
 
-    session_with(tmp_path, Twice())()
+    session = session_with(tmp_path, Twice())
+    session()
+    assert "loss" in session._run.training.averages

@@ -86,17 +86,7 @@ class RetryOnOutOfMemory:
     @hookimpl(wrapper=True)
     def run_part(self, run: Run, phase: Phase, batch: Any, share: float) -> Generator[None, Any, Any]:
         """Runs a part of a mini-batch, in smaller parts if necessary."""
-        before = self._state_before(run, phase)
-        self._is_in_iteration = True
-        try:
-            try:
-                return (yield)
-            except torch.OutOfMemoryError as error:
-                _free_memory(error, run)
-            _compute_in_parts(run, phase, batch, before, share=share if phase.is_training else None)
-            return None
-        finally:
-            self._is_in_iteration = False
+        return (yield from self._retried(run, phase, batch, share if phase.is_training else None))
 
     # First: once a hook has used the gradients, the iteration must not be repeated.
     @hookimpl(tryfirst=True)
@@ -109,6 +99,9 @@ class RetryOnOutOfMemory:
         """Runs a forward pass outside of iterations, such as that of the rehearsal, in parts if necessary."""
         if self._is_in_iteration:
             return (yield)
+        return (yield from self._retried(run, phase, batch, None))
+
+    def _retried(self, run: Run, phase: Phase, batch: Any, share: float | None) -> Generator[None, Any, Any]:
         before = self._state_before(run, phase)
         self._is_in_iteration = True
         try:
@@ -116,7 +109,7 @@ class RetryOnOutOfMemory:
                 return (yield)
             except torch.OutOfMemoryError as error:
                 _free_memory(error, run)
-            return _compute_in_parts(run, phase, batch, before, share=None)
+            return _compute_in_parts(run, phase, batch, before, share=share)
         finally:
             self._is_in_iteration = False
 
