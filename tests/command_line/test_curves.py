@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from torchbase.command_line.curves import (
@@ -45,6 +45,7 @@ def test_a_scale_contains_all_values_and_can_be_inverted(values, is_logarithmic)
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1.001, 1e9), st.booleans())
+@example(1.000000001, 1.001, True)
 def test_ticks_lie_within_the_scale(low, factor, is_logarithmic):
     scale = Scale(low, low * factor, is_logarithmic)
     ticks = scale.ticks(5)

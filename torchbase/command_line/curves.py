@@ -99,7 +99,8 @@ class Scale:
         return found[::every]
 
     def _contains(self, value: float) -> bool:
-        return self.low <= value * (1 + 1e-9) and value <= self.high * (1 + 1e-9)
+        # By position, since a tolerance by value is wide on a scale of nearly equal values.
+        return -1e-9 <= self.position(value) <= 1 + 1e-9
 
 
 def can_be_drawn(value: float) -> bool:
