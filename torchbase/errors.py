@@ -11,6 +11,8 @@
     ├── HookCheckError (AssertionError)   a failed check of `torchbase.testing`
     ├── IntervalError (ValueError)        an interval that isn't valid here
     ├── NonFiniteError (ArithmeticError)  a loss or parameter that is NaN or infinite
+    ├── ProcessError (RuntimeError)       the processes of one training
+    │   └── ProcessesDifferError          their code, config or data differ
     └── RunDirectoryError (OSError)       the run directory
         ├── RunDirectoryLockedError       another process is writing to it
         └── CheckpointError               a missing or damaged checkpoint
@@ -30,6 +32,8 @@ __all__ = [
     "IntervalError",
     "MetricsError",
     "NonFiniteError",
+    "ProcessError",
+    "ProcessesDifferError",
     "RunDirectoryError",
     "RunDirectoryLockedError",
     "StepError",
@@ -71,6 +75,14 @@ class IntervalError(TorchbaseError, ValueError):
 
 class NonFiniteError(TorchbaseError, ArithmeticError):
     """The loss of a mini-batch, or a parameter of the network, is NaN or infinite."""
+
+
+class ProcessError(TorchbaseError, RuntimeError):
+    """Another process of the training has ended, doesn't answer, or is elsewhere in the program."""
+
+
+class ProcessesDifferError(ProcessError):
+    """The processes of a training have different code, configs or data."""
 
 
 class RunDirectoryError(TorchbaseError, OSError):

@@ -7,14 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchbase.data.order import ROWS_PERMUTED_AS_A_WHOLE, EpochOrder, MiniBatchIndices
-from torchbase.errors import DataError
 from torchbase.randomness import Randomness
 
 sizes = st.integers(1, 400)
 
 
-def order_of(number_of_rows, mini_batch_size=32, shuffle=True, phase="training", seed=1, **parts):
-    return EpochOrder(number_of_rows, mini_batch_size, shuffle, phase, Randomness(seed), **parts)
+def order_of(number_of_rows, mini_batch_size=32, shuffle=True, phase="training", seed=1):
+    return EpochOrder(number_of_rows, mini_batch_size, shuffle, phase, Randomness(seed))
 
 
 def rows_in(mini_batches):
@@ -82,12 +81,6 @@ def test_a_shuffled_order_contains_no_long_unshuffled_run():
     assert sum(row + 1 == follower for row, follower in pairwise(rows)) < 10
 
 
-@pytest.mark.parametrize(("parts", "size"), [(5, 4), (0, 4), (-1, 4), (1, 0)])
-def test_parts_without_samples_are_refused(parts, size):
-    with pytest.raises(DataError, match=f"A mini-batch of {size} samples can't have {parts} parts"):
-        order_of(10, size, parts=parts)
-
-
 def test_a_dataset_without_rows_has_no_mini_batches():
     assert len(order_of(0)) == 0
     assert list(order_of(0).mini_batches(1)) == []
@@ -116,6 +109,6 @@ def test_the_first_mini_batch_of_a_huge_dataset_needs_little_memory(number_of_ro
 
 
 def test_an_order_can_be_pickled():
-    order = order_of(50, 8, parts=2)
+    order = order_of(50, 8)
     assert pickle.loads(pickle.dumps(order)) == order
     assert list(pickle.loads(pickle.dumps(order)).mini_batches(1)) == list(order.mini_batches(1))

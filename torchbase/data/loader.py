@@ -11,7 +11,7 @@ from torchbase.data.columns import ColumnReader
 from torchbase.data.device_copies import Mover, prefetch
 from torchbase.data.faults import LENGTH_ERROR, describe_labels, describe_lengths, describe_none
 from torchbase.data.order import EpochOrder, MiniBatchIndices
-from torchbase.data.parts import MiniBatchPart, SplitMiniBatch, samples_of_parts
+from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch, samples_of_parts
 from torchbase.data.reading import Collate, call_collate, data_loader
 from torchbase.randomness import isolate_rng, seed_host_streams
 
@@ -32,6 +32,7 @@ class MiniBatchLoader:
         dataset: "Dataset",
         order: EpochOrder,
         *,
+        parts: PartsToRead = WHOLE,
         collate: Collate | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -42,6 +43,7 @@ class MiniBatchLoader:
         Args:
             dataset: The dataset. If it has no format, numeric columns are read as tensors.
             order: The samples of each mini-batch.
+            parts: In how many parts each mini-batch is read. Only those of this process are read.
             collate: Collates a list of samples into a mini-batch. None reads whole columns, which is faster.
             num_workers: The number of worker processes; 0 reads in the main process.
             pin_memory: Whether to copy tensors to pinned memory, for fast copies to a GPU.
@@ -50,7 +52,7 @@ class MiniBatchLoader:
         """
         self._order, self._mover = order, mover
         self._sampler = _EpochSampler(order)
-        self._dataset = _MiniBatches(dataset, order, collate)
+        self._dataset = _MiniBatches(dataset, order, parts, collate)
         self._new_loader = partial(
             data_loader, self._dataset, self._sampler, num_workers=num_workers, pin_memory=pin_memory
         )
@@ -70,8 +72,7 @@ class MiniBatchLoader:
 
     def first_mini_batch(self) -> Any:
         """Returns the first mini-batch of the first epoch, or its first part, read in the current process."""
-        batch = self.read(epoch=1, position=0)[1]
-        return batch.parts[0].mini_batch if isinstance(batch, SplitMiniBatch) else batch
+        return self._dataset.read_first_part(next(self._order.mini_batches(1)))
 
     def shorter_last_mini_batch(self) -> tuple[int, Any] | None:
         """Reads the last mini-batch of the first epoch in the current process, if it has fewer samples than the others.
@@ -82,8 +83,7 @@ class MiniBatchLoader:
         if not self._order.has_shorter_last:
             return None
         position = len(self) - 1
-        batch = self.read(1, position)[1]
-        return position, batch.parts[-1].mini_batch if isinstance(batch, SplitMiniBatch) else batch
+        return position, self._dataset.read_last_part(next(self._order.mini_batches(1, position)))
 
     def rows_of(self, epoch: int, position: int) -> list[int]:
         """Returns the positions in the dataset of the samples of a mini-batch. Nothing is read.
@@ -143,8 +143,8 @@ class MiniBatchLoader:
             start: The number of mini-batches to skip. They are not read.
 
         Returns:
-            An iterator over dictionaries of columns, or over the return values of the collate function. If the order
-            has parts, an iterator over `SplitMiniBatch`.
+            An iterator over dictionaries of columns, or over the return values of the collate function. If mini-batches
+            are read in parts, an iterator over `SplitMiniBatch`.
         """
         self._sampler.seek(epoch, start)
         batches = iter(self._loader)
@@ -169,7 +169,8 @@ class _EpochSampler(Sampler[MiniBatchIndices]):
 class _MiniBatches(IndexedDataset[Any]):
     """A dataset of whole mini-batches. Reading in the main process doesn't change the global random streams."""
 
-    def __init__(self, dataset: "Dataset", order: EpochOrder, collate: Collate | None) -> None:
+    def __init__(self, dataset: "Dataset", order: EpochOrder, parts: PartsToRead, collate: Collate | None) -> None:
+        self._parts = parts
         self._name = f"the data of {order.phase}"
         self._reader = ColumnReader(dataset, self._name)
         self._order = order
@@ -183,12 +184,13 @@ class _MiniBatches(IndexedDataset[Any]):
 
     def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any] | SplitMiniBatch:
         try:
-            if self._order.parts == 1:
+            if self._parts.number == 1:
                 return self._read_part(indices, 0, indices.rows)
-            shares = samples_of_parts(len(indices.rows), self._order.parts)
-            rows = [indices.rows[share.start : share.stop] for share in shares]
+            rows = self._rows_of_parts(indices)
+            own = [part for part in self._parts.own if part < len(rows)]
             return SplitMiniBatch(
-                tuple(MiniBatchPart(part, self._read_part(indices, part, one)) for part, one in enumerate(rows))
+                tuple(MiniBatchPart(part, self._read_part(indices, part, rows[part])) for part in own),
+                sizes=tuple(map(len, rows)) if self._collate is None else None,
             )
         except Exception as error:
             error.add_note(
@@ -206,6 +208,17 @@ class _MiniBatches(IndexedDataset[Any]):
         with isolate_rng():
             seed_host_streams(self._order.reading_seed(indices, part))
             return self._read(rows)
+
+    def read_first_part(self, indices: MiniBatchIndices) -> Any:
+        return self._read_part(indices, 0, self._rows_of_parts(indices)[0])
+
+    def read_last_part(self, indices: MiniBatchIndices) -> Any:
+        rows = self._rows_of_parts(indices)
+        return self._read_part(indices, len(rows) - 1, rows[-1])
+
+    def _rows_of_parts(self, indices: MiniBatchIndices) -> list[list[int]]:
+        shares = samples_of_parts(len(indices.rows), self._parts.number)
+        return [indices.rows[share.start : share.stop] for share in shares]
 
     def describe_none(self, rows: list[int]) -> list[str]:
         # A transform and a collate function can fill what is None in the dataset.

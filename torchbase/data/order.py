@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 
 from torchbase.data.permutation import ComputedPermutation
-from torchbase.errors import DataError
 from torchbase.randomness import Randomness
 
 ROWS_PERMUTED_AS_A_WHOLE = 2**20
@@ -38,7 +37,6 @@ class EpochOrder:
         shuffle: Whether to shuffle the samples in each epoch.
         phase: The name of the phase.
         randomness: The seed of the run.
-        parts: The number of parts that a mini-batch is read in; see `torchbase.data.parts`.
     """
 
     number_of_rows: int
@@ -46,19 +44,6 @@ class EpochOrder:
     shuffle: bool
     phase: str
     randomness: Randomness
-    parts: int = 1
-
-    def __post_init__(self) -> None:
-        """Checks that each part of a full mini-batch has at least one sample.
-
-        Raises:
-            DataError: There are more parts than samples in a mini-batch, or no parts.
-        """
-        if not 1 <= self.parts <= self.mini_batch_size:
-            raise DataError(
-                f"A mini-batch of {self.mini_batch_size} samples can't have {self.parts} parts. To fix, use at most as "
-                "many parts as a mini-batch has samples."
-            )
 
     def __len__(self) -> int:
         """The number of mini-batches in an epoch."""

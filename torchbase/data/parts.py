@@ -24,10 +24,33 @@ class SplitMiniBatch(NamedTuple):
     """A mini-batch that was read in parts. Its parts are computed one after the other.
 
     Attributes:
-        parts: The parts that have samples, in order.
+        parts: The parts that have samples, in order. With several processes, those of this process.
+        sizes: The number of samples of each part of the mini-batch that has samples, over all processes. None if the
+            loader doesn't know them, since a collate function decides on them.
     """
 
     parts: tuple[MiniBatchPart, ...]
+    sizes: tuple[int, ...] | None = None
+
+
+class PartsToRead(NamedTuple):
+    """In how many parts a loader reads each mini-batch, and which of them this process computes.
+
+    Attributes:
+        number: The number of parts; 1 for whole mini-batches.
+        own: The parts of this process.
+    """
+
+    number: int = 1
+    own: range = range(1)
+
+    @property
+    def are_all_own(self) -> bool:
+        """Whether this process computes all parts."""
+        return len(self.own) == self.number
+
+
+WHOLE = PartsToRead()
 
 
 def samples_of_parts(samples: int, number: int) -> list[range]:

@@ -9,9 +9,10 @@ import torch
 from torchbase.data.device_copies import StreamMover, has_streams
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
+from torchbase.data.parts import WHOLE, PartsToRead
 from torchbase.data.reading import Collate
 from torchbase.data.streaming import StreamLoader
-from torchbase.errors import ConfigError
+from torchbase.errors import ConfigError, DataError
 from torchbase.randomness import Randomness
 
 logger = logging.getLogger("torchbase")
@@ -32,10 +33,6 @@ class LoaderSettings(Protocol):
         """The number of samples in a mini-batch of validation; None for the size of training."""
 
     @property
-    def mini_batch_parts(self) -> int | None:
-        """The number of parts that each mini-batch is read in; None for a whole mini-batch."""
-
-    @property
     def iterations_per_epoch(self) -> int | None:
         """The number of iterations in an epoch of a stream; None for one pass."""
 
@@ -51,6 +48,7 @@ def phase_loader(
     settings: LoaderSettings,
     *,
     is_training: bool,
+    parts: PartsToRead = WHOLE,
     collate: Collate | None = None,
     device: torch.device | None = None,
 ) -> MiniBatchLoader | StreamLoader:
@@ -62,6 +60,7 @@ def phase_loader(
         randomness: The seed of the run.
         settings: The sizes of mini-batches, the number of workers and, for training, the iterations per epoch.
         is_training: Whether this is the training phase. In validation, an epoch is always one pass.
+        parts: In how many parts each mini-batch is read, and which of them this process reads.
         collate: Collates a list of samples into a mini-batch.
         device: The device of the run. For a GPU, tensors are copied to pinned memory. Those of a dataset are then
             copied to the GPU while the previous mini-batch is in use; those of a stream are not.
@@ -71,6 +70,7 @@ def phase_loader(
 
     Raises:
         ConfigError: The config has ``iterations_per_epoch``, but the training set is not a stream.
+        DataError: There are more parts than samples in a mini-batch of training.
     """
     from datasets import IterableDataset
 
@@ -102,10 +102,25 @@ def phase_loader(
             len(dataset),
             size,
         )
-    order = EpochOrder(len(dataset), size, is_training, phase, randomness, parts=settings.mini_batch_parts or 1)
+    _check_parts(parts.number, size, phase, is_training)
+    order = EpochOrder(len(dataset), size, is_training, phase, randomness)
     # Not for a stream: its position counts the returned mini-batches, so prefetching would advance it.
     mover = StreamMover(device) if device is not None and has_streams(device) else None
-    return MiniBatchLoader(dataset, order, collate=collate, num_workers=workers, pin_memory=is_gpu, mover=mover)
+    return MiniBatchLoader(
+        dataset, order, parts=parts, collate=collate, num_workers=workers, pin_memory=is_gpu, mover=mover
+    )
+
+
+def _check_parts(parts: int, mini_batch_size: int, phase: str, is_training: bool) -> None:
+    if parts <= mini_batch_size:
+        return
+    message = (
+        f"A mini-batch of {phase} has {mini_batch_size} samples, fewer than its {parts} parts. To fix, use at most as "
+        "many parts (session.mini_batch_parts; without it, one per process) as a mini-batch has samples."
+    )
+    if is_training:
+        raise DataError(message)
+    logger.warning("%s Until then, some parts are empty.", message)
 
 
 def end_workers(loaders: Iterable[Any]) -> None:

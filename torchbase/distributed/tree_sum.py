@@ -18,13 +18,14 @@ class TreeSum:
     def __init__(self) -> None:
         self._sums: list[tuple[int, list[torch.Tensor | None]]] = []  # the level of each sum, from the highest
 
-    def add(self, tensors: Gradients) -> None:
-        """Adds the tensors of the next part.
+    def add(self, tensors: Gradients, level: int = 0) -> None:
+        """Adds the tensors of the next part, or the sum of the next block of parts.
 
         Args:
             tensors: One entry per parameter; None if the part has no gradient for it. The sum may be computed in them.
+            level: The level of the block in the tree: it has 2**level parts, or it is the last one and has fewer.
         """
-        level, block = 0, list(tensors)
+        block = list(tensors)
         while self._sums and self._sums[-1][0] == level:
             block, level = _add(self._sums.pop()[1], block), level + 1
         self._sums.append((level, block))

@@ -11,6 +11,7 @@ import torch
 from torchbase import hooks as standard
 from torchbase.checkpoints.verification import Verification, verify_run
 from torchbase.data.phase_loader import end_workers
+from torchbase.distributed.processes import SingleProcess
 from torchbase.engine.entry_points import load_plugin
 from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
@@ -35,7 +36,7 @@ _OVERRIDABLE = (
     "default_hooks",
 )
 _NOT_COPIED = frozenset(
-    {"engine", "network", "optimizer", "dataloader_train", "dataloader_valid_dict"}
+    {"engine", "network", "optimizer", "processes", "dataloader_train", "dataloader_valid_dict"}
     | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
     | {"_was_called", "_is_training"}
 )
@@ -54,6 +55,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         config_metrics: The ``metrics`` section.
         config_network: The ``network`` section.
         device: The device of the network.
+        processes: The processes that run this training together.
         engine: The engine that runs the epochs.
         run_dir: The path of the run directory.
     """
@@ -101,6 +103,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         self.config_metrics = self._config.metrics
         self.config_network = self._config.network
         self.device = choose_device(self.config_session.device_name)
+        self.processes = SingleProcess()
         self._set_up(
             RunSource(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, source_network, tag_postfix),
             allow_config_changes,
@@ -252,6 +255,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
     def _reopened(self, directory: Path) -> Self:
         """Returns a session like this one, for any arguments of its constructor, that resumes another directory."""
         session = copy.copy(self)  # see __getstate__
+        session.processes = SingleProcess()
         session._set_up(RunSource(directory.parent, False, directory.name, "best", None), allow_config_changes=False)
         return session
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchbase.data.parts import PartsToRead
 from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
+from torchbase.distributed.blocks import share_out
+from torchbase.distributed.processes import Processes
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, one_thread_at_a_time
 from torchbase.run_directory.names import VALIDATION_PREFIX
@@ -38,6 +41,7 @@ class SessionParts(UserMethods):
     config_metrics: dict[str, list[str]] = set_by_constructor()
     config_network: dict[str, Any] = set_by_constructor()
     device: torch.device = set_by_constructor()
+    processes: Processes = set_by_constructor()
     _randomness: Randomness = set_by_constructor()
     _source: RunSource = set_by_constructor()
 
@@ -133,9 +137,19 @@ class SessionParts(UserMethods):
             self._randomness,
             self.config_session,
             is_training=is_training,
+            parts=self._parts_to_read,
             collate=self.dataloader_collate_function if overridden else None,
             device=self.device,
         )
+
+    @property
+    def _number_of_parts(self) -> int:
+        return self.config_session.mini_batch_parts or self.processes.count
+
+    @property
+    def _parts_to_read(self) -> PartsToRead:
+        number = self._number_of_parts
+        return PartsToRead(number, share_out(number, self.processes.count)[self.processes.index].parts)
 
     def _seeded(self, loader: Any, phase: str) -> Any:
         return building.seeded_loader(loader, phase, self._randomness, self.device)

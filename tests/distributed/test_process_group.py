@@ -1,0 +1,137 @@
+"""Forked processes communicate by gloo, as those of torchrun do."""
+
+import os
+import signal
+
+import pytest
+import several
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torchbase.distributed.blocks import share_out
+from torchbase.distributed.joining import join
+from torchbase.distributed.processes import SingleProcess
+from torchbase.distributed.tree_sum import TreeSum
+from torchbase.files.bitwise import different_values
+
+SHAPES = ((3, 5), (7,), (), (2, 2), (4, 3))
+
+
+def test_a_process_alone_joins_nobody_and_imports_nothing():
+    assert isinstance(join(), SingleProcess)
+
+
+def gathered(index):
+    processes = join()
+    large = processes.gather(bytes([index]) * 10**5 * (index + 1))
+    return (
+        (processes.index, processes.count, processes.is_main),
+        processes.gather({"index": index, "nan": [float(index), None]}),
+        [len(one) for one in large],
+        processes.tell(f"from {index}"),
+        processes.gather(torch.arange(index))[-1].tolist(),
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_values_of_any_size_are_gathered_in_order(count):
+    for index, (me, small, lengths, told, tensor) in enumerate(several.values_of(count, gathered)):
+        assert me == (index, count, index == 0)
+        assert small == [{"index": one, "nan": [float(one), None]} for one in range(count)]
+        assert lengths == [10**5 * (one + 1) for one in range(count)]
+        assert told == "from 0"
+        assert tensor == list(range(count - 1))
+
+
+def clocks(index):
+    processes = join()
+    seen = []
+    for _ in range(3):
+        processes.gather(None)
+        seen.append(processes.now())
+    return seen
+
+
+def test_the_clock_is_the_same_on_each_process():
+    first, second = several.values_of(2, clocks)
+    assert first == second
+    assert first == sorted(set(first))
+
+
+def gradients_of(part, missing, sparse):
+    generator = torch.Generator().manual_seed(part)
+    tensors = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    tensors[1] = tensors[1].double()
+    tensors[3] = -torch.zeros(2, 2)
+    if (part, 4) in sparse:
+        tensors[4] = tensors[4].to_sparse()
+    return [None if (part, position) in missing else tensor for position, tensor in enumerate(tensors)]
+
+
+def tree_of(parts, missing, sparse):
+    total = TreeSum()
+    for part in parts:
+        total.add(gradients_of(part, missing, sparse))
+    return total.total() or [None] * len(SHAPES)
+
+
+def summed(index, number, parts, missing, sparse):
+    """The sum over all processes; the last of the ``number`` parts that the blocks are made for have no samples."""
+    processes = join()
+    blocks = share_out(number, processes.count)
+    own = tree_of([part for part in blocks[index].parts if part < parts], missing, sparse)
+    like = [torch.zeros(shape, dtype=torch.float64 if one == 1 else torch.float32) for one, shape in enumerate(SHAPES)]
+    return processes.reduce(own, like, [block.level for block in blocks])
+
+
+def densely(tensors):
+    return [one.to_dense() if one is not None and one.is_sparse else one for one in tensors]
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_the_sum_has_the_bits_of_the_tree_in_one_process(data):
+    number = data.draw(st.integers(2, 9))
+    processes = data.draw(st.integers(2, min(number, 5)))
+    parts = data.draw(st.integers(1, number))
+    places = st.sets(st.tuples(st.integers(0, parts - 1), st.integers(0, len(SHAPES) - 1)), max_size=12)
+    missing, sparse = data.draw(places), data.draw(places)
+    expected = tree_of(range(parts), missing, sparse)
+    for total in several.values_of(processes, summed, number, parts, missing, sparse):
+        assert [one is None for one in total] == [one is None for one in expected]
+        assert different_values(densely(total), densely(expected)) == []
+
+
+def differing(index):
+    join().agree({"rows": 10 + index}, "the training set")
+
+
+def test_a_value_that_differs_is_an_error_on_each_process():
+    for ended in several.run(2, differing):
+        assert "ProcessesDifferError: the training set differs between processes: {'rows': 10}" in ended.error
+        assert "{'rows': 11} on process 1" in ended.error
+
+
+def elsewhere(index):
+    join().gather(0, "the end of a run" if index else "an iteration")
+
+
+def test_processes_at_different_places_are_an_error_that_names_both():
+    for ended in several.run(2, elsewhere):
+        assert "process 0 communicates for an iteration, and process 1 for the end of a run" in ended.error
+
+
+def dying(index):
+    processes = join()
+    processes.gather(0)
+    if index == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    processes.gather(1, "the next iteration")
+
+
+def test_the_death_of_a_process_is_an_error_on_the_others():
+    first, second, third = several.run(3, dying, seconds=60)
+    assert second.exit_code == -signal.SIGKILL
+    for survivor in (first, third):
+        assert "can't reach another process, while it communicates for the next iteration" in survivor.error

@@ -1,0 +1,45 @@
+"""Which parts of a mini-batch each process computes: one block of the tree of `TreeSum` each."""
+
+from typing import NamedTuple
+
+
+class Block(NamedTuple):
+    """Consecutive parts whose sum is one number in the tree.
+
+    Attributes:
+        parts: The numbers of the parts.
+        level: The level of the block in the tree: the exponent of its size, rounded up to a power of two.
+    """
+
+    parts: range
+    level: int
+
+
+def share_out(parts: int, processes: int) -> list[Block]:
+    """Shares out the parts of a mini-batch among processes, as evenly as the tree allows.
+
+    A process owns a whole block of the tree, so it sends one sum of gradients for all of its parts. With a power of
+    two of parts per process all have the same number; 8 parts are shared out as 4, 2 and 2 among 3 processes.
+
+    Args:
+        parts: The number of parts of each mini-batch.
+        processes: The number of processes, at most ``parts``.
+
+    Returns:
+        The block of each process, in order.
+    """
+    blocks = [Block(range(parts), (parts - 1).bit_length())]
+    while len(blocks) < processes:
+        # The last of the largest blocks, so that the first processes have the larger ones.
+        largest = max(range(len(blocks)), key=lambda index: (len(blocks[index].parts), index))
+        blocks[largest : largest + 1] = _halves(blocks[largest])
+    return blocks
+
+
+def _halves(block: Block) -> list[Block]:
+    first, last = block.parts.start, block.parts.stop
+    middle = first + 2 ** (block.level - 1)
+    return [
+        Block(range(first, middle), block.level - 1),
+        Block(range(middle, last), (last - middle - 1).bit_length()),
+    ]
