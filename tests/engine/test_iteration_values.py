@@ -1,4 +1,3 @@
-import time
 from fractions import Fraction
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 import torch
 
 from torchbase import Phase, Run
-from torchbase.engine import iteration_values
 from torchbase.engine.iteration_values import MAXIMUM_ITERATIONS_IN_A_BLOCK, ValueBlock, check_is_number
 from torchbase.errors import StepError
 
@@ -37,22 +35,24 @@ def test_a_block_is_empty_after_reading():
 def test_a_block_is_due_when_it_is_full():
     block = ValueBlock()
     for iteration in range(1, MAXIMUM_ITERATIONS_IN_A_BLOCK + 1):
-        assert not block.is_due()
+        assert not block.is_due(now=7.0)
         block.append(iteration, iteration, 1, {"loss": 0.0})
-    assert block.is_due()
+    assert block.is_due(now=7.0)
 
 
-def test_a_block_is_due_when_its_first_value_is_old(monkeypatch):
-    monkeypatch.setattr(iteration_values, "MAXIMUM_SECONDS_IN_A_BLOCK", 0.01)
+def test_a_block_is_due_when_its_first_value_is_old():
     block = ValueBlock()
-    assert not block.is_due()
-    block.append(1, 1, 1, {"loss": 0.0})
-    time.sleep(0.02)
-    assert block.is_due()
+    for _ in range(2):
+        assert not block.is_due(now=1.0)
+        block.append(1, 1, 1, {"loss": 0.0})
+        assert not block.is_due(now=5.0)
+        assert not block.is_due(now=5.9)
+        assert block.is_due(now=6.0)
+        block.read()
 
 
 def test_an_empty_block_is_never_due():
-    assert not ValueBlock().is_due()
+    assert not ValueBlock().is_due(now=100.0)
 
 
 NO_NUMBERS = [

@@ -33,6 +33,26 @@ class ForwardState:
         for name, state in self._hooks.items():
             _load(self._run, name, state)
 
+    def others(self) -> tuple[list[Any], dict[str, Mapping[str, Any]]] | None:
+        """Returns what the copy holds beside tensors of the network; None if it is nothing.
+
+        Returns:
+            The extra states of modules, in order, and the states of hooks by name.
+        """
+        extra_states = [state for _, state in self._network.extra_states]
+        return (extra_states, self._hooks) if extra_states or self._hooks else None
+
+    def restore_others(self, others: tuple[list[Any], Mapping[str, Mapping[str, Any]]]) -> None:
+        """Restores what `others` of another process returned.
+
+        Args:
+            others: The extra states, and the states of hooks.
+        """
+        for (module, _), state in zip(self._network.extra_states, others[0], strict=True):
+            module.set_extra_state(copy.deepcopy(state))
+        for name, state in others[1].items():
+            _load(self._run, name, state)
+
 
 @contextmanager
 def forward_undone(network: torch.nn.Module) -> Iterator[NetworkCopy]:

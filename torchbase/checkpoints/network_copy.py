@@ -115,6 +115,25 @@ class NetworkCopier:
             empty_buffers=self._empty_buffers,
         )
 
+    def tensors(self) -> list[torch.Tensor]:
+        """Returns the tensors that a forward pass may change: buffers, and parameters that require no gradient."""
+        return [tensor for tensor, _ in self._tensors_with_modes()]
+
+    def versions(self) -> list[object]:
+        """Returns, for each of `tensors`, a value that differs after a change of the tensor."""
+        # torch counts changes in place, except those of a module in training mode: batch normalization isn't counted.
+        return [
+            object() if is_in_training else (id(tensor), tensor._version)
+            for tensor, is_in_training in self._tensors_with_modes()
+        ]
+
+    def _tensors_with_modes(self) -> list[tuple[torch.Tensor, bool]]:
+        buffers = [
+            (buffer, module.training) for module in self._network.modules() for buffer in module.buffers(recurse=False)
+        ]
+        frozen = [(parameter, False) for parameter in self._network.parameters() if not parameter.requires_grad]
+        return [(tensor, mode) for tensor, mode in buffers + frozen if not is_lazy(tensor)]
+
 
 def is_empty_buffer(module: torch.nn.Module, name: str) -> bool:
     """Returns whether a module has a buffer (or parameter, or submodule) of that name that is None.

@@ -50,6 +50,25 @@ def gather(run: Run) -> dict[str, Any]:
     }
 
 
+def state_of_loader(run: Run) -> Mapping[str, Any] | None:
+    """Returns the state of the training loader; None if it has none. All processes have to call it.
+
+    Args:
+        run: The run.
+    """
+    loader = _stateful_loader(run)
+    return None if loader is None else loader.state_dict()
+
+
+def can_gather_alone(run: Run) -> bool:
+    """Whether a process needs no other process to gather the state of a run.
+
+    Args:
+        run: The run.
+    """
+    return run.processes.count == 1 or _stateful_loader(run) is None
+
+
 def restore(run: Run, saved: Checkpoint) -> None:
     """Restores the state of a run from a checkpoint.
 
@@ -110,14 +129,13 @@ def _state_of_optimizer(run: Run) -> dict[str, Any]:
 
 
 def _state_of_run(run: Run) -> dict[str, Any]:
-    loader = _stateful_loader(run)
     return {
         "epoch": run.epoch,
         "epochs_done": run.epochs_done,
         "best_losses": {name: asdict(best) for name, best in run.best_losses.items()},
         "phases": {phase.name: _progress_of(phase) for phase in run.phases},
         "random": pack_streams(capture_streams(run.device)),
-        "loader": None if loader is None else loader.state_dict(),
+        "loader": state_of_loader(run),
     }
 
 

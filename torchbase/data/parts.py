@@ -139,7 +139,15 @@ def average_values(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> 
 
 
 def _mean(weighted: Sequence[tuple[Any, int]]) -> Any:
-    return sum(value * size for value, size in weighted) / sum(size for _, size in weighted)
+    # In double precision, on the device or as a number of Python: both give the same bits.
+    total = sum((_in_double(value) * size for value, size in weighted), start=0.0)
+    return total / sum(size for _, size in weighted)
+
+
+def _in_double(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return float(value)
+    return (value.cpu() if value.device.type == "mps" else value).double()  # MPS has no double precision
 
 
 def _take(value: Any, samples: int, rows: slice) -> Any:
@@ -163,7 +171,8 @@ def _join(values: list[Any], sizes: Sequence[int]) -> Any:
         if all(isinstance(value, list) and len(value) == size for value, size in zip(values, sizes, strict=True)):
             return [item for value in values for item in value]
         if all(_is_number(value) for value in values):
-            return _mean(list(zip(values, sizes, strict=True)))
+            mean = _mean(list(zip(values, sizes, strict=True)))
+            return mean.to(values[0].dtype) if isinstance(values[0], torch.Tensor) else mean
     return values[-1]
 
 

@@ -15,9 +15,14 @@ def is_launched_with_others() -> bool:
     return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
-def local_index() -> int:
-    """Returns the index of this process among those of its machine (``LOCAL_RANK``); 0 without a launcher."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if is_launched_with_others() else 0
+def local_index() -> int | None:
+    """Returns the index of this process among those of its machine (``LOCAL_RANK``); None without a launcher."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if is_launched_with_others() else None
+
+
+def local_count() -> int:
+    """Returns the number of processes of the training on this machine (``LOCAL_WORLD_SIZE``)."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_launched_with_others() else 1
 
 
 def join(has_own_gpu: bool = False) -> Processes:

@@ -1,5 +1,6 @@
 """The processes of a training, which communicate through `torch.distributed`."""
 
+import io
 import pickle
 import socket
 import time
@@ -35,9 +36,8 @@ class ProcessGroup(Processes):
     def gather(self, value: Any, purpose: str = "a value") -> list[Any]:
         """Returns the values of all processes; see `Processes.gather`."""
         with self._errors_explained(purpose):
-            received = [
-                pickle.loads(one) for one in self._gather_bytes(pickle.dumps((purpose, time.monotonic(), value)))
-            ]
+            sent = _pickled((purpose, time.monotonic(), value))
+            received = [pickle.loads(one) for one in self._gather_bytes(sent)]
         for index, (other, _, _) in enumerate(received):
             if other != received[0][0]:
                 raise ProcessError(
@@ -47,6 +47,18 @@ class ProcessGroup(Processes):
                 )
         self._now = received[0][1]
         return [one for _, _, one in received]
+
+    def tell_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Copies the values of tensors of the main process; see `Processes.tell_tensors`."""
+        with self._errors_explained("the state of the network"), torch.no_grad():
+            for device in dict.fromkeys(tensor.device for tensor in tensors):
+                own = [tensor for tensor in tensors if tensor.device == device]
+                flat = torch.cat([_as_bytes(tensor) for tensor in own])
+                dist.broadcast(flat, src=0)
+                if not self.is_main:
+                    for tensor, content in zip(own, torch.split(flat, [one.nbytes for one in own]), strict=True):
+                        # A copy, since a view of other bytes may not be aligned.
+                        tensor.copy_(content.clone().view(tensor.dtype).view(tensor.shape))
 
     def now(self) -> float:
         """Returns the seconds of the clock of the main process; see `Processes.now`."""
@@ -117,3 +129,29 @@ class ProcessGroup(Processes):
                 f"communicates for {purpose}. Another process has probably ended: its error, above or in the folder "
                 f"'errors' of the run directory, is the cause. torch reports: {error}"
             ) from error
+
+
+def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)
+
+
+def _pickled(value: Any) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles dense tensors as their bytes, without the rest of a memory that they are views of."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is not torch.Tensor or value.layout is not torch.strided or value.is_quantized:
+            return NotImplemented
+        on_host = value.detach().cpu().resolve_conj().resolve_neg()
+        return _tensor_of, (_as_bytes(on_host).numpy().tobytes(), value.dtype, tuple(value.shape))
+
+
+def _tensor_of(content: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    if not content:  # frombuffer refuses it
+        return torch.empty(shape, dtype=dtype, device="cpu")
+    return torch.frombuffer(bytearray(content), dtype=dtype).view(shape)

@@ -67,6 +67,17 @@ class Processes(ABC):
         """
 
     @abstractmethod
+    def tell_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Copies the values of tensors of the main process into those of each other process.
+
+        Args:
+            tensors: Dense tensors, of the same shapes and dtypes on each process.
+
+        Raises:
+            ProcessError: If another process has ended or doesn't answer.
+        """
+
+    @abstractmethod
     def now(self) -> float:
         """Returns the seconds of a clock that all processes share: the same number on each of them.
 
@@ -124,6 +135,9 @@ class SingleProcess(Processes):
     ) -> list[torch.Tensor | None]:
         """Returns the tensors."""
         return list(tensors)
+
+    def tell_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Does nothing."""
 
     def now(self) -> float:
         """Returns the seconds of the monotonic clock."""

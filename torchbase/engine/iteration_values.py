@@ -4,7 +4,6 @@ Reading the loss in every iteration would synchronize with the device each time.
 iterations to the host in one transfer, and each value still belongs to its iteration.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -39,7 +38,7 @@ class ValueBlock:
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, int, dict[str, torch.Tensor | float]]] = []
-        self._started_at = 0.0
+        self._started_at: float | None = None
 
     def append(self, iteration: int, mini_batch: int, samples: int, values: dict[str, torch.Tensor | float]) -> None:
         """Stores the values of one iteration.
@@ -50,17 +49,19 @@ class ValueBlock:
             samples: The number of samples in the mini-batch.
             values: Numbers, or tensors of shape () on any device.
         """
-        if not self._rows:
-            self._started_at = time.monotonic()
         self._rows.append((iteration, mini_batch, samples, values))
 
-    def is_due(self) -> bool:
-        """Whether the block should be read: 64 iterations are stored, or the first was stored a second ago."""
-        rows = self._rows
-        return bool(rows) and (
-            len(rows) >= MAXIMUM_ITERATIONS_IN_A_BLOCK
-            or time.monotonic() - self._started_at >= MAXIMUM_SECONDS_IN_A_BLOCK
-        )
+    def is_due(self, now: float) -> bool:
+        """Whether the block should be read: 64 iterations are stored, or the first was stored a second ago.
+
+        Args:
+            now: The seconds of a clock, right after an iteration.
+        """
+        if not self._rows:
+            return False
+        if self._started_at is None:
+            self._started_at = now
+        return len(self._rows) >= MAXIMUM_ITERATIONS_IN_A_BLOCK or now - self._started_at >= MAXIMUM_SECONDS_IN_A_BLOCK
 
     def read(self) -> list[IterationValues]:
         """Copies the stored values to the host, with one transfer per device and dtype, and empties the block.
@@ -68,7 +69,7 @@ class ValueBlock:
         Returns:
             One entry per iteration, in order.
         """
-        rows, self._rows = self._rows, []
+        rows, self._rows, self._started_at = self._rows, [], None
         try:
             return _read(rows)
         except (TypeError, ValueError, RuntimeError):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from torchbase.distributed.processes import Processes
 from torchbase.engine.deferred_bodies import check_body_runs, checked_call
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.logging_errors import LoggingErrorPolicy, LoggingErrors
@@ -107,6 +108,17 @@ class Engine:
         """
         return self._registry.unregister(name)
 
+    def call_hooks_of(self, processes: Processes) -> None:
+        """Sets which hooks are called: those that write or log are called on the main process only.
+
+        `run` and `run_phase` do it for the processes of their run.
+
+        Args:
+            processes: The processes. Elsewhere than on the main process, ``log_…`` events do nothing, and hooks whose
+                attribute ``main_process_only`` is true are not called.
+        """
+        self._registry.call_hooks_of(processes.is_main)
+
     def run(self, run: Run) -> None:
         """Runs the remaining epochs of a run.
 
@@ -116,6 +128,7 @@ class Engine:
         Raises:
             Exception: Any exception of a hook or an iteration, with notes that say where it was raised.
         """
+        self.call_hooks_of(run.processes)
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
         run.fired_events = self._registry.fired_events
         run.is_between_iterations, run.logging_errors = False, self._logging_errors
@@ -133,6 +146,7 @@ class Engine:
         Raises:
             Exception: Any exception of a hook or an iteration, with notes that say where it was raised.
         """
+        self.call_hooks_of(run.processes)
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
         run.call.run_phase(run=run, phase=phase)
 
@@ -140,7 +154,7 @@ class Engine:
         try:
             run.call.on_run_start(run=run)
             self._registry.forget_fired_events()  # a rehearsal is no training
-            while run.stop_reason is None and run.epochs_done < run.max_epochs and not self._should_stop(run):
+            while run.epochs_done < run.max_epochs and not self._should_stop(run):
                 self._run_epoch(run)
             run.call.on_run_end(run=run)
         except BaseException as error:
@@ -150,9 +164,9 @@ class Engine:
             run.current_phase = None
 
     def _should_stop(self, run: Run) -> bool:
-        if run.epoch == run.epochs_done and run.call.should_stop(run=run):
+        if run.stop_reason is None and run.epoch == run.epochs_done and run.call.should_stop(run=run):
             run.request_stop("a hook returned True from should_stop")
-        return run.stop_reason is not None
+        return run.should_stop_now()
 
     def _run_epoch(self, run: Run) -> None:
         if run.epoch == run.epochs_done:  # else the run resumes in the middle of this epoch
@@ -161,7 +175,7 @@ class Engine:
                 phase.progress.mini_batches, phase.progress.is_done = 0, False
         run.call.on_epoch_start(run=run)
         for phase in run.phases_due:
-            if run.stop_reason is None and not run.has_done(phase):
+            if not run.has_done(phase) and not run.should_stop_now():
                 _run_from_start_if_done(run, phase)
         if all(run.has_done(phase) for phase in run.phases_due):
             _decide_whether_best(run)
@@ -198,7 +212,7 @@ class _PhaseLoop:
         run.is_between_iterations = True
         if has_validation_within and progress.mini_batches > 0:  # a run may resume right before a validation
             self._validate_within(run, phase)
-            if run.stop_reason is not None:
+            if run.should_stop_now():
                 return
         for batch in phase.mini_batches(run.epoch):
             # An interrupted validation restarts, so any point of it is fine.
@@ -220,13 +234,16 @@ class _PhaseLoop:
                 raise
             phase.store_values()
             phase.outputs = phase.loss = None  # so that their memory is free before the next forward pass
-            if block.is_due():
+            phase.parts = ()
+            if block.is_due(run.processes.now()):
                 run.read_values()
             run.is_between_iterations = True
-            if has_validation_within and run.stop_reason is None:
-                self._validate_within(run, phase)
-            if run.stop_reason is not None:
+            if run.should_stop_now():
                 return
+            if has_validation_within:
+                self._validate_within(run, phase)
+                if run.should_stop_now():
+                    return
         if progress.mini_batches == 0:
             raise DataError(
                 f"The loader of {phase.name} returned no mini-batch in epoch {run.epoch}. To fix, check whether its "
@@ -240,7 +257,7 @@ class _PhaseLoop:
             return
         run.read_values()
         for phase in due:
-            if run.stop_reason is None:
+            if not run.should_stop_now():
                 _run_from_start_if_done(run, phase)
         if run.stop_reason is None or not run.phases_due_within_training:
             _decide_whether_best(run)
@@ -256,7 +273,8 @@ def _run_from_start_if_done(run: Run, phase: Phase) -> None:
 
 
 def _decide_whether_best(run: Run) -> None:
-    if run.call.is_best_epoch(run=run):
+    is_best = run.call.is_best_epoch(run=run)
+    if run.processes.tell(is_best, "the decision on the best network"):
         run.call.on_best_epoch(run=run)
 
 

@@ -1,12 +1,36 @@
 """What the parts of a mini-batch leave on their phase, and what they give together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from torchbase.data.parts import average_values, join_outputs
-from torchbase.engine.phase import Phase
+from torchbase.engine.abandoned import IterationAbandonedError
+from torchbase.engine.phase import PartOutputs, Phase
+from torchbase.engine.run import Run
+
+
+@dataclass
+class _Logged:
+    """What the parts of one process logged: numbers, as they are sent to the others.
+
+    Attributes:
+        sizes: The number of samples of each part.
+        values: The logged values of each part, by name.
+        losses: The loss of each part; empty for a part without one.
+        dtype: The dtype of the losses; None without a part.
+        abandoned: Why the iteration is abandoned, or None.
+        note: What the main process tells the others.
+    """
+
+    sizes: list[int] = field(default_factory=list)
+    values: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[dict[str, Any]] = field(default_factory=list)
+    dtype: torch.dtype | None = None
+    abandoned: str | None = None
+    note: Any = None
 
 
 class PartResults:
@@ -20,19 +44,27 @@ class PartResults:
         """
         self._phase, self._logged_before = phase, phase.values
         self._outputs: list[dict[str, Any]] = []
-        self._values: list[dict[str, torch.Tensor | float]] = []
-        self._losses: list[dict[str, torch.Tensor | None]] = []
+        self._logged = _Logged()
         phase.values = {}
 
     def take(self) -> None:
         """Takes the results of a part, and empties the phase for the next one."""
         phase = self._phase
         self._outputs.append({name: _detached(value) for name, value in (phase.outputs or {}).items()})
-        self._values.append(phase.values)
-        self._losses.append({"loss": phase.loss})
+        self._logged.values.append(phase.values)
+        self._logged.losses.append({} if phase.loss is None else {"loss": phase.loss})
+        self._logged.dtype = None if phase.loss is None else phase.loss.dtype
         phase.outputs, phase.loss, phase.values = None, None, {}
 
-    def join(self, sizes: Sequence[int]) -> torch.Tensor:
+    def abandon(self, error: IterationAbandonedError) -> None:
+        """Abandons the iteration: `join_all` raises an error on each process.
+
+        Args:
+            error: The error of a part.
+        """
+        self._logged.abandoned = str(error)
+
+    def join(self, sizes: Sequence[int]) -> torch.Tensor | None:
         """Sets the outputs, the values and the loss of the whole mini-batch on the phase.
 
         Args:
@@ -41,12 +73,96 @@ class PartResults:
         Returns:
             The loss.
         """
+        self._set_outputs(sizes)
+        self._set_values(self._logged.values, self._logged.losses, sizes, self._logged.dtype)
+        return self._phase.loss
+
+    def join_all(self, run: Run, sizes: Sequence[int], note: Any = None) -> Any:
+        """As `join`, for the parts of all processes. The outputs are those of this process.
+
+        Args:
+            run: The run.
+            sizes: The number of samples of each part of this process.
+            note: What the main process tells the others.
+
+        Returns:
+            The note of the main process.
+
+        Raises:
+            IterationAbandonedError: If a part of any process abandons the iteration.
+            ProcessError: If another process has ended or doesn't answer.
+        """
+        processes = run.processes
+        if processes.count == 1:
+            if self._logged.abandoned is not None:
+                raise IterationAbandonedError(self._logged.abandoned)
+            self.join(sizes)
+            return note
+        own = _Logged(
+            list(sizes),
+            _numbers(self._logged.values),
+            _numbers(self._logged.losses),
+            self._logged.dtype,
+            self._logged.abandoned,
+            note,
+        )
+        every: list[_Logged] = processes.gather(own, f"the values of an iteration of {self._phase.name}")
+        for one in every:
+            if one.abandoned is not None:
+                raise IterationAbandonedError(one.abandoned)
+        self._set_outputs(sizes)
+        self._phase.parts = tuple(map(PartOutputs, sizes, self._outputs))
+        self._set_values(
+            [values for one in every for values in one.values],
+            [losses for one in every for losses in one.losses],
+            [size for one in every for size in one.sizes],
+            next((one.dtype for one in every if one.dtype is not None), None),
+            run.device,
+        )
+        return every[0].note
+
+    def _set_outputs(self, sizes: Sequence[int]) -> None:
+        self._phase.outputs = join_outputs(self._outputs, sizes) if self._outputs else {}
+
+    def _set_values(
+        self,
+        values: Sequence[Mapping[str, Any]],
+        losses: Sequence[Mapping[str, Any]],
+        sizes: Sequence[int],
+        dtype: torch.dtype | None,
+        device: torch.device | None = None,
+    ) -> None:
         phase = self._phase
-        phase.outputs = join_outputs(self._outputs, sizes)
-        phase.values = {**self._logged_before, **average_values(self._values, sizes)}
-        loss: torch.Tensor = average_values(self._losses, sizes)["loss"]
-        phase.loss = loss
-        return loss
+        phase.values = {**self._logged_before, **average_values(values, sizes)}
+        loss = average_values(losses, sizes).get("loss")
+        phase.loss = None if loss is None else torch.as_tensor(loss, dtype=dtype, device=device)
+
+
+def outputs_of_all_parts(run: Run, phase: Phase, names: Iterable[str]) -> Mapping[str, Any]:
+    """Returns outputs of the whole mini-batch, over all processes. All processes have to call it.
+
+    Args:
+        run: The run.
+        phase: The phase, after its parts were computed.
+        names: The names of the outputs that are needed. One that no process has is left out.
+
+    Returns:
+        The outputs by name. With a single process, these are all of ``phase.outputs``.
+
+    Raises:
+        ProcessError: If another process has ended or doesn't answer.
+    """
+    if run.processes.count == 1:
+        return phase.outputs or {}
+    own = [(part.size, {name: part.outputs[name] for name in names if name in part.outputs}) for part in phase.parts]
+    gathered = run.processes.gather(own, f"the outputs of an iteration of {phase.name}")
+    every = [part for parts in gathered for part in parts]
+    joined = join_outputs([outputs for _, outputs in every], [size for size, _ in every])
+    return {name: value.to(run.device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}
+
+
+def _numbers(logged: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    return [{name: float(value) for name, value in values.items()} for values in logged]
 
 
 def _detached(value: Any) -> Any:

@@ -1,9 +1,9 @@
 """A phase: one pass over one dataset, with its loader and its progress."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -56,6 +56,18 @@ class ValueNames:
     of_epochs: tuple[str, ...]
 
 
+class PartOutputs(NamedTuple):
+    """The outputs of a part of a mini-batch.
+
+    Attributes:
+        size: The number of samples of the part.
+        outputs: What ``forward_pass`` returned, detached.
+    """
+
+    size: int
+    outputs: Mapping[str, Any]
+
+
 @dataclass
 class Phase:
     """One pass over one dataset in each epoch: training, or one of the validation sets.
@@ -70,6 +82,8 @@ class Phase:
             iteration of the run. It also runs at the end of the last epoch.
         progress: The progress of the phase.
         outputs: The outputs that ``forward_pass`` returned for the current mini-batch; None between iterations.
+            With several processes, those of the parts of this process; `outputs_of_all_parts` has the others.
+        parts: With several processes, the parts of the current mini-batch that this process has computed.
         loss: The loss of the current mini-batch, detached, shape (); None between iterations.
         samples: The number of samples in the current mini-batch.
         values: The logged values of the current iteration, by name: numbers, or tensors of shape () on their device.
@@ -84,6 +98,7 @@ class Phase:
     every: Interval = EVERY_EPOCH
     progress: Progress = field(default_factory=Progress)
     outputs: Mapping[str, Any] | None = None
+    parts: Sequence[PartOutputs] = ()
     loss: torch.Tensor | None = None
     samples: int = 1
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)

@@ -53,6 +53,7 @@ class HookRegistry:
         self._fired = FiredEvents()
         self.call: Any = self._fired.calls
         self._logging_errors = LoggingErrors("raise") if logging_errors is None else logging_errors
+        self._is_main = True
         self._hooks: dict[str, object] = {}
         self._listeners: dict[str, tuple[Listener, ...]] = {}
         self._defaults: frozenset[str] = frozenset()
@@ -82,6 +83,18 @@ class HookRegistry:
     def forget_fired_events(self) -> None:
         """Starts the record of fired events anew."""
         self._fired.forget()
+
+    def call_hooks_of(self, is_main: bool) -> None:
+        """Sets which hooks are called: all on the main process; elsewhere none that writes or logs.
+
+        Elsewhere, hooks whose attribute ``main_process_only`` is true are not called, and ``log_…`` events do nothing.
+
+        Args:
+            is_main: Whether this process is the main process of the run.
+        """
+        if is_main != self._is_main:
+            self._is_main = is_main
+            self._rebuild(dict(self._hooks), self._defaults)
 
     def register(self, hook: object, name: str | None = None) -> str:
         """Adds a hook after those that are registered.
@@ -127,18 +140,28 @@ class HookRegistry:
     def _rebuild(self, hooks: Mapping[str, object], defaults: frozenset[str]) -> None:
         manager = _Manager(hookspecs.PROJECT_NAME)
         manager.add_hookspecs(hookspecs)
-        for name, hook in reversed(list(hooks.items())):
+        called = {name: hook for name, hook in hooks.items() if self._is_main or not is_for_main_process(hook)}
+        for name, hook in reversed(list(called.items())):
             try:
-                manager.register(_Implementations(hook), name=name)
+                manager.register(_Implementations(hook, with_logging=self._is_main), name=name)
             except pluggy.PluginValidationError as error:
                 raise HookError(f"The hook '{name}' can't be registered: {error}") from error
-        observers = {name: hook for name, hook in hooks.items() if isinstance(hook, CallObserver)}
+        observers = {name: hook for name, hook in called.items() if isinstance(hook, CallObserver)}
         events = {name: Event(name, manager, defaults, self._logging_errors, observers) for name in EVENT_NAMES}
         self._hooks.clear()  # both are changed in place, since a run has a view of them
         self._hooks.update(hooks)
         self._listeners.update({name: event.listeners for name, event in events.items()})
         self._defaults = defaults
         self._fired.replace({name: event.call for name, event in events.items()})
+
+
+def is_for_main_process(hook: object) -> bool:
+    """Whether a hook is called on the main process only, since its attribute ``main_process_only`` is true.
+
+    Args:
+        hook: The hook.
+    """
+    return getattr(hook, "main_process_only", False) is True
 
 
 class _Manager(pluggy.PluginManager):
@@ -158,9 +181,10 @@ class _Implementations:
     milliseconds for the hooks of a session.
     """
 
-    def __init__(self, hook: object) -> None:
+    def __init__(self, hook: object, with_logging: bool) -> None:
         for name in methods_of(hook).keys() & ARGUMENTS_OF_EVENTS.keys():
-            setattr(self, name, getattr(hook, name))
+            if with_logging or not name.startswith("log_"):
+                setattr(self, name, getattr(hook, name))
 
 
 def _add(hook: object, name: str, hooks: dict[str, object]) -> None:

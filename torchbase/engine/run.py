@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from torchbase.distributed.processes import Processes, SingleProcess
 from torchbase.engine.iteration_values import check_is_number
 from torchbase.engine.logged_names import LoggedNames, Owner
 from torchbase.engine.logging_errors import LoggingErrors
@@ -68,10 +69,12 @@ class Run:
         config: The config dictionary as the user passed it, converted to JSON types.
         run_directory: The directory of the run (`torchbase.run_directory.directory.RunDirectory`).
         randomness: The seed of the run. If it is None, the random streams are not seeded.
+        processes: The processes that run this training together; by default this one alone.
         epoch: The current epoch, or the last one between epochs. The first is 1; before it, this is 0.
         epochs_done: The number of finished epochs, validation included.
         best_losses: The lowest loss of each validation phase so far, by the name of the phase.
         stop_reason: Why the run stops before its last epoch, or None.
+        stop_request: With several processes, why this process asks for a stop, until all of them know.
         current_phase: The phase that is running, or None.
         is_between_iterations: Whether the state of the run is complete: all hooks of the last iteration have been
             called, and the next iteration hasn't started. The engine sets it.
@@ -100,10 +103,12 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     run_directory: RunDirectory | None = None
     randomness: Randomness | None = None
+    processes: Processes = field(default_factory=SingleProcess)
     epoch: int = 0
     epochs_done: int = 0
     best_losses: dict[str, BestLoss] = field(default_factory=dict)
     stop_reason: str | None = None
+    stop_request: str | None = None
     current_phase: Phase | None = None
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
@@ -225,9 +230,21 @@ class Run:
     def request_stop(self, reason: str) -> None:
         """Requests that the run stops before the next iteration.
 
+        With several processes, it is enough that one of them requests it: all stop after the same iteration.
+
         Args:
             reason: The reason, for the summary, such as ``"the loss of 'valid' has not improved for 5 epochs"``. If
                 several are passed, the first is recorded.
         """
-        if self.stop_reason is None:
+        if self.processes.count > 1:
+            self.stop_request = self.stop_request or reason
+        elif self.stop_reason is None:
             self.stop_reason = reason
+
+    def should_stop_now(self) -> bool:
+        """Returns whether the run stops here. Several processes decide together, so all of them have to call it."""
+        if self.stop_reason is None and self.processes.count > 1:
+            requests = self.processes.gather(self.stop_request, "the decision to stop")
+            self.stop_reason = next((request for request in requests if request is not None), None)
+            self.stop_request = None
+        return self.stop_reason is not None

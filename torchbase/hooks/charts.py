@@ -21,6 +21,8 @@ class Charts:
     the first epoch after which every phase has run.
     """
 
+    main_process_only = True
+
     def __init__(self, layout: Layout | None = None, also_logged: Iterable[str] = ()) -> None:
         """Sets the charts.
 

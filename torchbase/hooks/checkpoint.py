@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import torch
 from torch.nn.utils import get_total_norm
 
-from torchbase.checkpoints.run_state import gather, restore
-from torchbase.checkpoints.storage import keep_newest, newest_whole_checkpoint, write_checkpoint
+from torchbase.checkpoints.run_state import can_gather_alone, gather, restore, state_of_loader
+from torchbase.checkpoints.storage import Checkpoint as SavedState
+from torchbase.checkpoints.storage import keep_newest, newest_whole_checkpoint, read_checkpoint, write_checkpoint
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -48,7 +48,7 @@ class Checkpoint:
         """
         intervals = [every] if isinstance(every, str | Interval) else every
         self._every = [Interval.parse(interval) for interval in intervals]
-        self._saved_at = time.monotonic()
+        self._saved_at = 0.0
         self._saved_position: tuple[int, int] | None = None
         self._copies = HostCopies()
         self._started_phases: set[str] = set()
@@ -58,11 +58,9 @@ class Checkpoint:
     @hookimpl(tryfirst=True)
     def on_run_start(self, run: Run) -> None:
         """Resumes from the newest complete checkpoint."""
-        self._saved_at, self._saved_position = time.monotonic(), None
+        self._saved_at, self._saved_position = run.processes.now(), None
         self._started_phases.clear()
-        if run.run_directory is None:
-            return
-        saved = newest_whole_checkpoint(run.run_directory.states)
+        saved = _checkpoint_to_resume_from(run)
         if saved is not None:
             restore(run, saved)
             self._saved_position = _position(run)
@@ -79,32 +77,29 @@ class Checkpoint:
     @hookimpl(trylast=True)
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
         """Saves a checkpoint if one is due. Raises an error that occurred in writing the previous checkpoint."""
-        if run.run_directory is None:
-            return
-        run.run_directory.writes.check()
-        if phase.is_training and self._is_due(phase.progress.iterations):
-            self._write(run, run.run_directory)
-        elif not self._has_reserved_memory:  # in parallel with training, once the optimizer has a state
+        if run.run_directory is not None:
+            run.run_directory.writes.check()
+        if phase.is_training and self._is_due(run, phase.progress.iterations):
+            self._write(run)
+        elif run.run_directory is not None and not self._has_reserved_memory:
             self._has_reserved_memory = True
-            if sum(parameter.nbytes for parameter in network_of(run).parameters()) > MINIMUM_BYTES_TO_RESERVE:
-                run.run_directory.writes.submit(WRITE_NAME, self._copies.reserve(gather(run)))
+            self._reserve_memory(run, run.run_directory)
 
     @hookimpl(trylast=True)
     def on_epoch_end(self, run: Run) -> None:
         """Saves a checkpoint if one is due."""
         is_due = any(interval.is_due_after(epochs=run.epochs_done) for interval in self._every)
-        if run.run_directory is not None and is_due:
-            self._write(run, run.run_directory)
+        if is_due:
+            self._write(run)
 
     # First: the other hooks repeat their work at the end of a run when the run is resumed.
     @hookimpl(tryfirst=True)
     def on_run_end(self, run: Run) -> None:
         """Saves a checkpoint unless the current state is saved, and waits until everything is on disk."""
-        if run.run_directory is None:
-            return
         if self._saved_position != _position(run):
-            self._write(run, run.run_directory)
-        run.run_directory.writes.finish()
+            self._write(run)
+        if run.run_directory is not None:
+            run.run_directory.writes.finish()
 
     # First: LogValues takes the values that are not read yet, and these belong to the averages in the checkpoint.
     @hookimpl(tryfirst=True)
@@ -114,28 +109,50 @@ class Checkpoint:
             return
         try:
             is_saved = self._saved_position == _position(run)
-            if run.is_between_iterations and not isinstance(error, NonFiniteError) and not is_saved:
-                self._write(run, run.run_directory)
+            is_known = run.is_between_iterations and not isinstance(error, NonFiniteError)
+            if is_known and not is_saved and can_gather_alone(run):
+                self._write(run)
             run.run_directory.writes.wait()
         except (RunDirectoryError, NonFiniteError) as write_error:
             if write_error is not error:
                 error.add_note(f"no checkpoint could be written after this error: {write_error}")
 
-    def _is_due(self, iterations: int) -> bool:
-        seconds = time.monotonic() - self._saved_at
+    def _reserve_memory(self, run: Run, directory: RunDirectory) -> None:
+        # In parallel with training, once the optimizer has a state.
+        size = sum(parameter.nbytes for parameter in network_of(run).parameters())
+        if size > MINIMUM_BYTES_TO_RESERVE and can_gather_alone(run):
+            directory.writes.submit(WRITE_NAME, self._copies.reserve(gather(run)))
+
+    def _is_due(self, run: Run, iterations: int) -> bool:
+        seconds = run.processes.now() - self._saved_at
         return any(
             seconds >= interval.count if interval.unit == "s" else interval.is_due_after(iterations=iterations)
             for interval in self._every
         )
 
-    def _write(self, run: Run, directory: RunDirectory) -> None:
+    def _write(self, run: Run) -> None:
+        if run.run_directory is None and run.processes.count == 1:
+            return
         run.read_values()  # for the averages; a NaN among them ends the run here
+        self._saved_at, self._saved_position = run.processes.now(), _position(run)
+        if run.run_directory is None:  # the main process writes; what belongs to others is sent to it
+            state_of_loader(run)
+        else:
+            self._write_into(run, run.run_directory)
+
+    def _write_into(self, run: Run, directory: RunDirectory) -> None:
         directory.writes.wait(WRITE_NAME)  # the next line overwrites the copies that are being written
         parts = self._copies.of(gather(run))
         parameters = [name for name, _ in network_of(run).named_parameters(remove_duplicate=False)]
         write = partial(_write_parts, directory, run.epochs_done, run.progress.iterations, parts, parameters)
         directory.writes.submit(WRITE_NAME, write)
-        self._saved_at, self._saved_position = time.monotonic(), _position(run)
+
+
+def _checkpoint_to_resume_from(run: Run) -> SavedState | None:
+    saved = None if run.run_directory is None else newest_whole_checkpoint(run.run_directory.states)
+    # The others read the checkpoint that the main process has found to be whole.
+    path = run.processes.tell(None if saved is None else saved.path, "the checkpoint to resume from")
+    return saved if saved is not None or path is None else read_checkpoint(path)
 
 
 def _write_parts(

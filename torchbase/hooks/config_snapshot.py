@@ -26,6 +26,8 @@ class ConfigSnapshot:
     starts. A session that only inspects a run, or finds no checkpoint to resume from, leaves the directory unchanged.
     """
 
+    main_process_only = True
+
     def __init__(self) -> None:
         self._to_write: dict[Kind, Any] = {}
         self._folder: Path | None = None

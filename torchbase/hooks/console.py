@@ -27,6 +27,8 @@ class Console:
     stderr nothing is shown. All phases share one bar, because a notebook would keep the space of each finished bar.
     """
 
+    main_process_only = True
+
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
         self._handler: logging.Handler | None = None

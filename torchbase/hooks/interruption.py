@@ -60,7 +60,10 @@ class Interruption:
     @hookimpl(trylast=True)
     def on_run_end(self, run: Run) -> None:
         """Raises the signal again, which raises KeyboardInterrupt or ends the process."""
+        # Before the handlers are restored: a process that another one has stopped ends by the same signal.
+        received = [one for one in run.processes.gather(self._received, "the end of the run") if one is not None]
         self._restore_handlers()
+        self._received = self._received or next(iter(received), None)
         if self._received is None:
             return
         message = f"{self._received.name} ended the run. {_describe_saved(run, self._session_class)}"

@@ -1,14 +1,16 @@
 """Computes each mini-batch in parts, and adds their gradients in a fixed order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from torchbase.checkpoints.forward_state import ForwardState, copier_of
+from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.data.parts import SplitMiniBatch, count_samples, split_mini_batch
+from torchbase.distributed.blocks import share_out
 from torchbase.distributed.tree_sum import TreeSum
+from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.closures import check_steps_without_closure
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.optimizer_parameters import held_parameters
@@ -17,43 +19,58 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, use_gradients
 from torchbase.errors import HookError
+from torchbase.hooks.shared_state import StateToShare
+from torchbase.randomness import seed_streams
 from torchbase.techniques.settings import is_count
 
 
 class MiniBatchParts:
-    """Computes each mini-batch in parts, one after the other, and steps the optimizer once.
+    """Computes each mini-batch in parts, and steps the optimizer once.
 
-    Memory is needed for the activations of one part only. A part is computed like a mini-batch of its own: its random
-    numbers depend on the seed, the iteration and the number of the part, and batch normalization sees its samples only.
-    Its gradients are weighted by its share of the samples, and added in a fixed order. Buffers, and all else that a
-    forward pass changes in the network or in hooks, have the values from before the iteration when a part starts. After
-    the iteration they have the values of the first part.
+    A part is computed like a mini-batch of its own: its random numbers depend on the seed, the iteration and the number
+    of the part, and batch normalization sees its samples only. Its gradients are weighted by its share of the samples,
+    and added in a fixed order. Buffers, and all else that a forward pass changes in the network or in hooks, have the
+    values from before the iteration when a part starts. After the iteration they have the values of the first part.
 
-    The session registers it for ``session.mini_batch_parts``. The hooks of `run_forward`, `on_loss_computed` and
-    `run_backward` are then called for each part, all others once per iteration. ``phase.outputs`` are those of all
-    parts. In `on_iteration_start` and `run_iteration`, the mini-batch is a `SplitMiniBatch` if its loader reads parts.
+    Several processes share out the parts, and add their gradients: the result has the same bits for any number of
+    processes. One process computes all parts one after the other, and needs memory for the activations of one part
+    only.
+
+    The session registers it for ``session.mini_batch_parts``, and under several processes. The hooks of `run_forward`,
+    `on_loss_computed` and `run_backward` are then called for each part of this process, all others once per iteration.
+    ``phase.outputs`` are those of all parts of this process, ``phase.loss`` and ``phase.values`` those of the whole
+    mini-batch. In `on_iteration_start` and `run_iteration`, the mini-batch is a `SplitMiniBatch` if its loader reads
+    parts.
     """
 
-    def __init__(self, parts: int, infer_mini_batch_size: Callable[[Any], int] = count_samples) -> None:
+    def __init__(self, parts: int, infer_mini_batch_size: Callable[[Any], int] | None = None) -> None:
         """Sets the number of parts.
 
         Args:
             parts: The number of parts, at least 1. A mini-batch with fewer samples has as many parts as samples.
-            infer_mini_batch_size: Takes a part, returns the number of its samples, by which it is weighted.
+            infer_mini_batch_size: Takes a part, returns the number of its samples, by which it is weighted. None counts
+                them.
 
         Raises:
             HookError: If ``parts`` isn't an integer of at least 1.
         """
         if not is_count(parts):
             raise HookError(f"MiniBatchParts expects the number of parts, at least 1, but got {parts!r}.")
-        self._parts, self._infer_mini_batch_size = parts, infer_mini_batch_size
+        self._parts = parts
+        self._counts_samples = infer_mini_batch_size is None
+        self._infer_mini_batch_size = infer_mini_batch_size or count_samples
         self._copier: NetworkCopier | None = None
         self._parameters: list[torch.Tensor] = []
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
-        """Checks that the optimizer can be stepped."""
+        """Checks that the optimizer can be stepped, and that each process has a part."""
         check_steps_without_closure(run, "mini_batch_parts")
+        if self._parts < run.processes.count:
+            raise HookError(
+                f"{run.processes.count} processes can't share {self._parts} parts of a mini-batch. To fix, start at "
+                f"most {self._parts} processes, or set session.mini_batch_parts to at least {run.processes.count}."
+            )
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
@@ -65,36 +82,42 @@ class MiniBatchParts:
 
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:
-        """Computes the parts, then uses their gradients."""
+        """Computes the parts of this process, adds the gradients of all, then uses them."""
         accumulated = self._take_gradients()  # of earlier mini-batches
-        gradients = self._compute(run, phase, self._split(batch, phase))
+        gradients = self._compute(run, phase, batch)
+        if self._parts > 1 and run.randomness is not None:
+            # What is drawn from here on must not depend on the parts that this process has computed.
+            seed_streams(run.randomness.derive("after parts", phase.name, phase.progress.iterations), run.device)
         if phase.is_training:
+            levels = [block.level for block in share_out(self._parts, run.processes.count)]
             both = TreeSum()
             both.add(accumulated)
-            both.add(gradients)
+            both.add(run.processes.reduce(gradients, self._parameters, levels))
             for parameter, gradient in zip(self._parameters, both.total(), strict=True):
                 parameter.grad = gradient
             use_gradients(run)
 
-    def _compute(self, run: Run, phase: Phase, parts: dict[int, Any]) -> list[torch.Tensor | None]:
-        copier = self._copier or copier_of(run)
-        sizes = [self._infer_mini_batch_size(part) for part in parts.values()]
-        before = ForwardState(run, copier) if len(parts) > 1 else None
-        after, results, gradients = None, PartResults(phase), TreeSum()
-        for (number, part), size in zip(parts.items(), sizes, strict=True):
-            if before is not None and number > 0:
-                after = after or ForwardState(run, copier)
-                before.restore()
-            run.call.run_part(run=run, phase=phase, batch=part, part=number, share=size / sum(sizes))
-            results.take()
-            gradients.add(self._take_gradients())
-        if after is not None:
-            after.restore()
-        results.join(sizes)
-        phase.samples = sum(sizes)
-        return gradients.total()
+    def _compute(self, run: Run, phase: Phase, batch: Any) -> list[torch.Tensor | None]:
+        parts = self._own_parts(run, phase, batch)
+        sizes = {number: self._infer_mini_batch_size(part) for number, part in parts.items()}
+        samples = self._samples_of_all(run, batch, sizes)
+        state = StateToShare(run, self._copier or copier_of(run), is_needed=len(parts) > 1 or run.processes.count > 1)
+        results, gradients = PartResults(phase), TreeSum()
+        try:
+            for number, part in parts.items():
+                state.before_part(number)
+                share = sizes[number] / samples
+                run.call.run_part(run=run, phase=phase, batch=part, part=number, share=share)
+                state.after_part(number)
+                results.take()
+                gradients.add(self._take_gradients())
+        except IterationAbandonedError as error:
+            results.abandon(error)
+        state.share(results.join_all(run, list(sizes.values()), note=state.changes))
+        phase.samples = samples
+        return gradients.total() or [None] * len(self._parameters)
 
-    def _split(self, batch: Any, phase: Phase) -> dict[int, Any]:
+    def _own_parts(self, run: Run, phase: Phase, batch: Any) -> dict[int, Any]:
         if isinstance(batch, SplitMiniBatch):
             return {part.number: part.mini_batch for part in batch.parts}
         parts = split_mini_batch(batch, self._parts)
@@ -104,7 +127,17 @@ class MiniBatchParts:
                 "a dimension of samples. To fix, return a dictionary of tensors, arrays or lists with one entry per "
                 "sample, or remove session.mini_batch_parts."
             )
-        return dict(enumerate(parts))
+        own = share_out(self._parts, run.processes.count)[run.processes.index].parts
+        return {number: part for number, part in enumerate(parts) if number in own}
+
+    def _samples_of_all(self, run: Run, batch: Any, own_sizes: Mapping[int, int]) -> int:
+        if run.processes.count == 1:
+            return sum(own_sizes.values())
+        if self._counts_samples and not isinstance(batch, SplitMiniBatch):
+            return count_samples(batch)
+        if self._counts_samples and batch.sizes is not None:
+            return sum(batch.sizes)
+        return sum(run.processes.gather(sum(own_sizes.values()), "the number of samples of a mini-batch"))
 
     def _take_gradients(self) -> list[torch.Tensor | None]:
         gradients = [parameter.grad for parameter in self._parameters]

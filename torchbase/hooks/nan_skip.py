@@ -9,6 +9,7 @@ import torch
 
 from torchbase.checkpoints.forward_state import ForwardState, copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
+from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import IterationValues
 from torchbase.engine.phase import Phase
@@ -58,7 +59,7 @@ class NanSkip:
         ]
         try:
             result = yield
-        except _NonFiniteMiniBatchError as error:
+        except IterationAbandonedError as error:
             before.restore()
             for parameter, gradient in gradients:
                 parameter.grad = gradient
@@ -73,7 +74,7 @@ class NanSkip:
     def on_loss_computed(self, phase: Phase, loss: torch.Tensor) -> None:
         """Checks the loss."""
         if phase.is_training and not torch.isfinite(loss):
-            raise _NonFiniteMiniBatchError(f"its loss is {loss.item()}")
+            raise IterationAbandonedError(f"its loss is {loss.item()}")
 
     @hookimpl(tryfirst=True)
     def on_gradients_ready(self, run: Run) -> None:
@@ -84,7 +85,7 @@ class NanSkip:
             are_finite = torch.stack([_is_finite(gradient).to(run.device) for _, gradient in named]).tolist()
             bad = [name for (name, _), is_finite in zip(named, are_finite, strict=True) if not is_finite]
             if bad:
-                raise _NonFiniteMiniBatchError(f"the gradient of '{bad[0]}' contains NaN or infinity")
+                raise IterationAbandonedError(f"the gradient of '{bad[0]}' contains NaN or infinity")
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase, rows: Sequence[IterationValues]) -> None:
@@ -115,7 +116,3 @@ class NanSkip:
 def _is_finite(gradient: torch.Tensor) -> torch.Tensor:
     values = gradient.coalesce().values() if gradient.is_sparse else gradient
     return torch.isfinite(values).all()
-
-
-class _NonFiniteMiniBatchError(NonFiniteError):
-    """Leaves the iteration, for the wrapper around it to catch."""

@@ -41,6 +41,8 @@ class RunRecord:
     A disk error doesn't stop the training: the hook logs one warning.
     """
 
+    main_process_only = True
+
     def __init__(self) -> None:
         self._folder: Path | None = None
         self._started_at = ""

@@ -43,11 +43,13 @@ class LoggingBackend(ABC):
     earlier point extends `torchbase.logging_backends.file_base.FileBackend`.
 
     Attributes:
+        main_process_only: True, since one process writes for all.
         needs_run_directory: Whether the backend does nothing in a run without a run directory.
         seconds_of_patience: How long to wait for the thread while it makes no progress.
         seconds_until_tried_again: For how long records are dropped after an error.
     """
 
+    main_process_only = True
     needs_run_directory: bool = False
     seconds_of_patience: float = 30.0
     seconds_until_tried_again: float = 60.0

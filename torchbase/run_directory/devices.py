@@ -5,25 +5,27 @@ import torch
 from torchbase.errors import ConfigError
 
 
-def choose_device(device_name: str) -> torch.device:
+def choose_device(device_name: str, local_index: int | None = None) -> torch.device:
     """Finds the device that a config names on this machine.
 
     Args:
         device_name: ``"auto"`` for torch's current accelerator, or the CPU on a machine without one; otherwise the
             name of a device of this machine, such as ``"cpu"`` or ``"cuda:1"``.
+        local_index: The index of this process among those of the machine that train together, or None for a process
+            alone. Without an index in the name, each process takes its own device, in turn.
 
     Returns:
-        The device. It has an index only if the name has one.
+        The device. It has an index only if the name has one, or there are several processes.
 
     Raises:
         ConfigError: If torch doesn't know the name, or this machine doesn't have the device.
     """
     if device_name == "auto":
-        return _accelerator() or torch.device("cpu")
+        return _of_process(_accelerator() or torch.device("cpu"), local_index)
     device = parse_device(device_name)
     if (device.index or 0) >= _device_counts().get(device.type, 0):
         raise _missing_device(device_name, "this machine")
-    return device
+    return _of_process(device, local_index)
 
 
 def parse_device(device_name: str) -> torch.device:
@@ -51,6 +53,12 @@ def parse_device(device_name: str) -> torch.device:
 def available_devices() -> str:
     """Returns the names of this machine's devices, such as ``"cpu:0, cuda:0"``."""
     return ", ".join(f"{kind}:{index}" for kind, count in _device_counts().items() for index in range(count))
+
+
+def _of_process(device: torch.device, local_index: int | None) -> torch.device:
+    if local_index is None or device.type == "cpu" or device.index is not None:
+        return device
+    return torch.device(device.type, local_index % _device_counts()[device.type])
 
 
 def _missing_device(device_name: str, where: str) -> ConfigError:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -19,13 +19,20 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.randomness import Randomness, isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.config_snapshot import check_config
-from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session.closing import SessionClosing
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.misspelt import warn_of_misspelt_methods
 from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
+from torchbase.session.together import (
+    check_alike,
+    facts_of_program,
+    facts_of_run,
+    join_with_device,
+    open_together,
+    tell_result,
+)
 
 if TYPE_CHECKING:
     from torchbase.run_directory.config import Config
@@ -94,7 +101,6 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             StepError: If `loss_function` can't be called by keyword.
         """
         from torchbase.run_directory.config import validate_config  # late, since pydantic is slow to import
-        from torchbase.run_directory.devices import choose_device
 
         warn_of_misspelt_methods(type(self), TrainingBaseSession, _OVERRIDABLE)
         self._config = validate_config(config)
@@ -102,8 +108,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         self.config_data = self._config.data
         self.config_metrics = self._config.metrics
         self.config_network = self._config.network
-        self.device = choose_device(self.config_session.device_name)
-        self.processes = SingleProcess()
+        self.processes, self.device = join_with_device(self.config_session.device_name)
         self._set_up(
             RunSource(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, source_network, tag_postfix),
             allow_config_changes,
@@ -154,13 +159,14 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
 
     def default_hooks(self) -> list[object]:
         """Returns the hooks that the session registers, in the order in which they are called."""
-        session, parts = self.config_session, self.config_session.mini_batch_parts
+        session = self.config_session
+        has_parts = session.mini_batch_parts is not None or self.processes.count > 1
         return [
             standard.SeedCapture(),
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before the hooks that write
-            *([standard.MiniBatchParts(parts, self.infer_mini_batch_size)] if parts is not None else []),
+            *([standard.MiniBatchParts(self._number_of_parts, self._size_function)] if has_parts else []),
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After LogValues, so the curve shows the NaN.
@@ -231,18 +237,26 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         for name in self.config_session.plugins:
             self.engine.register(load_plugin(name), name)
         self._source = source
-        self._run_directory = source.open()
+        check_alike(self.processes, facts_of_program(self._config, self.engine.hooks, type(self)))
+        self._run_directory = open_together(self.processes, source.open)
         self._run_directory.writes.on_error = self.config_session.on_checkpoint_error
         self.run_dir = str(self._run_directory.path)
         with self._cleaning_up_after_errors():
-            check_config(self._run_directory.path, self._config, allow_config_changes)
-            seed = choose_seed(self.config_session.seed, self._run_directory, allow_config_changes)
-            self._randomness = Randomness(seed)
+            self._randomness = Randomness(
+                tell_result(self.processes, partial(self._checked_seed, allow_config_changes), "the seed")
+            )
             self._fire_setup()
         if not source.is_new:  # unlocked until the session is called: a notebook may open the run again
             self._run_directory.unlock()
 
+    def _checked_seed(self, allow_config_changes: bool) -> int:
+        check_config(self._run_directory.path, self._config, allow_config_changes)
+        return choose_seed(self.config_session.seed, self._run_directory, allow_config_changes)
+
     def _fire_setup(self) -> None:
+        self.engine.call_hooks_of(self.processes)
+        if not self.processes.is_main:  # the main process goes first, and makes the files of the run
+            self.processes.tell(None, "the setup of the run")
         self.engine.call.on_setup_start(
             run_directory=self._run_directory,
             config=self._config,
@@ -251,6 +265,8 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             session_class=type(self),
         )
         self._run_directory.end_setup()
+        if self.processes.is_main:
+            self.processes.tell(None, "the setup of the run")
 
     def _reopened(self, directory: Path) -> Self:
         """Returns a session like this one, for any arguments of its constructor, that resumes another directory."""
@@ -262,15 +278,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
     @cached_property
     def _run(self) -> Run:
         # The datasets first, then the network: in this order, their errors are the easiest to understand.
-        validation = tuple(
-            Phase(
-                f"{VALIDATION_PREFIX}{name}",
-                self._seeded(self.dataloader_valid_dict[name], f"{VALIDATION_PREFIX}{name}"),
-                votes=name in self.datasets_valid_dict.voting_names,
-                every=self.datasets_valid_dict.interval_of(name),
-            )
-            for name in self.datasets_valid_dict
-        )
+        validation = self._validation_phases()
         run = Run(
             training=Phase("training", self._training_loader, is_training=True),
             max_epochs=self.config_session.num_epochs,
@@ -280,10 +288,12 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
             metrics=self._metrics if self._metrics.names else None,
             device=self.device,
             config=self._config.as_given,
-            run_directory=self._run_directory,
+            run_directory=self._run_directory if self.processes.is_main else None,
             randomness=self._randomness,
+            processes=self.processes,
         )
         schedule = self._schedule()
         if schedule is not None:
             self.engine.register(schedule)
+        check_alike(self.processes, facts_of_run(run, self._datasets_by_phase))
         return run

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Self
 
 from torchbase.checkpoints.storage import has_results
+from torchbase.distributed.processes import Processes
 from torchbase.errors import HookError, RunDirectoryError
 from torchbase.run_directory.directory import RunDirectory, names_file_in
 
@@ -13,6 +14,7 @@ from torchbase.run_directory.directory import RunDirectory, names_file_in
 class SessionClosing(ABC):
     """The run directory of a session: closed, removed if nothing in it is of use, and made again if it is needed."""
 
+    processes: Processes
     _run_directory: RunDirectory
     _was_called = False
     _is_training = False
@@ -31,7 +33,8 @@ class SessionClosing(ABC):
                 f"The session of {self._run_directory.path} can't be closed while it trains. To fix, stop it first, "
                 "with run.request_stop(…) in a hook."
             )
-        if self._was_called or not self._run_directory.remove_if_unused():
+        is_alone = self.processes.count == 1  # others may call the session after this one
+        if self._was_called or not is_alone or not self._run_directory.remove_if_unused():
             self._run_directory.unlock()
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
 """The parts of a session, each built when it is first needed."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.distributed.blocks import share_out
 from torchbase.distributed.processes import Processes
+from torchbase.engine.phase import Phase
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, one_thread_at_a_time
 from torchbase.run_directory.names import VALIDATION_PREFIX
@@ -142,6 +143,24 @@ class SessionParts(UserMethods):
             device=self.device,
         )
 
+    def _validation_phases(self) -> tuple[Phase, ...]:
+        datasets = self.datasets_valid_dict
+        phases = {name: f"{VALIDATION_PREFIX}{name}" for name in datasets}
+        return tuple(
+            Phase(
+                phase,
+                self._seeded(self.dataloader_valid_dict[name], phase),
+                votes=name in datasets.voting_names,
+                every=datasets.interval_of(name),
+            )
+            for name, phase in phases.items()
+        )
+
+    @property
+    def _datasets_by_phase(self) -> dict[str, Any]:
+        validation = {f"{VALIDATION_PREFIX}{name}": one for name, one in self.datasets_valid_dict.items()}
+        return {"training": self.dataset_train, **validation}
+
     @property
     def _number_of_parts(self) -> int:
         return self.config_session.mini_batch_parts or self.processes.count
@@ -150,6 +169,11 @@ class SessionParts(UserMethods):
     def _parts_to_read(self) -> PartsToRead:
         number = self._number_of_parts
         return PartsToRead(number, share_out(number, self.processes.count)[self.processes.index].parts)
+
+    @property
+    def _size_function(self) -> Callable[[Any], int] | None:
+        overridden = type(self).infer_mini_batch_size is not UserMethods.infer_mini_batch_size
+        return self.infer_mini_batch_size if overridden else None
 
     def _seeded(self, loader: Any, phase: str) -> Any:
         return building.seeded_loader(loader, phase, self._randomness, self.device)

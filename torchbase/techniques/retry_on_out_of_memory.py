@@ -3,7 +3,7 @@
 import logging
 import traceback
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -157,4 +157,4 @@ def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], share_of_all: f
         phase.loss = loss.detach()
         results.take()
     phase.samples = samples
-    return results.join(sizes)
+    return cast(torch.Tensor, results.join(sizes))

@@ -1,0 +1,80 @@
+"""What forward passes change, so that each part of a mini-batch starts from the same state, on each process."""
+
+from typing import Any, NamedTuple
+
+from torchbase.checkpoints.forward_state import ForwardState
+from torchbase.checkpoints.network_copy import NetworkCopier
+from torchbase.engine.run import Run
+
+
+class Changes(NamedTuple):
+    """What the first part of a mini-batch changed on the main process.
+
+    Attributes:
+        tensors: The positions of the tensors that it changed, among those of `NetworkCopier.tensors`.
+        others: The rest of what it may have changed, see `ForwardState.others`.
+    """
+
+    tensors: tuple[int, ...] = ()
+    others: Any = None
+
+
+class StateToShare:
+    """Gives each part the state from before the iteration, and the network that of the first part afterwards."""
+
+    def __init__(self, run: Run, copier: NetworkCopier, is_needed: bool) -> None:
+        """Copies the state before the first part of this process.
+
+        Args:
+            run: The run.
+            copier: Of the run's network.
+            is_needed: Whether there is another part, here or on another process.
+        """
+        self._run, self._copier = run, copier
+        self._before = ForwardState(run, copier) if is_needed else None
+        self._after: ForwardState | None = None
+        self._has_computed = False
+        self._versions = copier.versions() if run.processes.count > 1 else []
+        self.changes = Changes()
+
+    def before_part(self, number: int) -> None:
+        """Restores the state from before the iteration, unless it is still there.
+
+        Args:
+            number: The number of the part.
+        """
+        if self._before is not None and self._has_computed:
+            self._before.restore()
+        self._has_computed = True
+
+    def after_part(self, number: int) -> None:
+        """Notes the state after the first part.
+
+        Args:
+            number: The number of the part.
+        """
+        if number != 0 or self._before is None:
+            return
+        self._after = ForwardState(self._run, self._copier)
+        if self._run.processes.count > 1:
+            pairs = zip(self._versions, self._copier.versions(), strict=True)
+            changed = [position for position, (former, now) in enumerate(pairs) if former != now]
+            self.changes = Changes(tuple(changed), self._after.others())
+
+    def share(self, changes: Changes) -> None:
+        """Sets the state after the first part of the mini-batch, on each process.
+
+        Args:
+            changes: The changes of the main process.
+        """
+        if self._after is not None:
+            self._after.restore()
+        elif self._before is not None and self._has_computed:
+            self._before.restore()
+        if self._run.processes.count == 1:
+            return
+        if changes.tensors:
+            tensors = self._copier.tensors()
+            self._run.processes.tell_tensors([tensors[position] for position in changes.tensors])
+        if changes.others is not None and not self._run.processes.is_main:
+            ForwardState(self._run, self._copier).restore_others(changes.others)

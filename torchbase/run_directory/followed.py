@@ -1,0 +1,36 @@
+"""The run directory as the processes see it that don't write into it."""
+
+import time
+from pathlib import Path
+
+from torchbase.run_directory.directory import RunDirectory
+
+SECONDS_UNTIL_VISIBLE = 10.0  # a network file system may show a new folder late
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+class FollowedRunDirectory(RunDirectory):
+    """The directory of a run that the main process has made or opened. It is never locked or removed from here."""
+
+    def __init__(self, path: Path) -> None:
+        """Refers to the directory.
+
+        Args:
+            path: The path that the main process uses.
+        """
+        super().__init__(path, is_new=False)
+
+    def lock(self) -> None:
+        """Does nothing: the main process has locked the directory."""
+
+    def unlock(self) -> None:
+        """Does nothing: the main process unlocks the directory."""
+
+    def is_visible(self) -> bool:
+        """Whether this process can see the directory. It waits for some seconds until it can."""
+        deadline = time.monotonic() + SECONDS_UNTIL_VISIBLE
+        while not self.path.is_dir():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        return True
