@@ -1,16 +1,20 @@
 """Kills runs with SIGKILL at random instants, resumes them until they end, and compares them with an uninterrupted run.
 
 ``python tests/kill/killing.py --kills 60`` does so for every scenario; ``nox -s kill`` calls it. Each life of a run
-is a process that is forked from this one, so the instants fall on the run and not on imports.
+is a process that is forked from this one, so the instants fall on the run and not on imports. A life of several
+processes has a launcher, which is forked from this one and forks them. Either one of them is killed, and the others
+have to end on their own, or all are killed at once.
 """
 
 import argparse
+import contextlib
 import importlib
 import mmap
 import os
 import random
 import re
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -25,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from kill.scenarios import SCENARIOS
 from tiny import read_scalars
+from torch.distributed import TCPStore
 
 from torchbase import hookimpl
 from torchbase.files.bitwise import different_values
@@ -35,11 +40,17 @@ IMPORTED_LATE = (
     "tensorboard.backend.event_processing.event_accumulator",
     "tensorboard.summary.writer.record_writer",
     "torch._dynamo",
+    "torch.distributed.elastic.multiprocessing.errors",
     "torch.utils.tensorboard.summary",
     "torchbase.checkpoints.manifest",
+    "torchbase.distributed.process_group",
     "torchbase.run_directory.config",
 )
 
+SECONDS_TO_END = 30  # of the other processes, after one was killed
+HANGS = 3  # the exit code of a launcher whose processes don't end
+MOST_PROCESSES = 8
+PLACE_OF_PROCESSES = 8  # in the shared memory, after the stage
 STAGES = ("start-up", "training", "validation", "between phases", "end")
 
 
@@ -65,11 +76,13 @@ class NoteStage:
         self._note("end")
 
 
-def live(scenario, parent, life, shared):
+def live(scenario, parent, life, tag, shared):
     """The whole life of one process: starts or resumes the run, and saves the result if it gets that far."""
-    session = scenario.session(parent, life)
+    session = scenario.session(parent, life, tag)
     session.register(NoteStage(shared))
     summary = session()
+    if not session.processes.is_main:
+        return
     run_dir = Path(summary.run_dir)
     result = {
         "network": session.network.state_dict(),
@@ -94,32 +107,84 @@ def status_of(run_dir):
 
 
 def fork(scenario, parent, life, shared):
-    """Starts a life in its own process and process group."""
-    shared[0] = 0
+    """Starts a life in its own process group, and returns its process, or that of its launcher."""
+    shared[:] = bytes(len(shared))
+    count = scenario.processes[life % len(scenario.processes)]
+    tags = sorted(path.name for path in parent.iterdir() if path.is_dir())
+    tag = tags[-1] if tags else None
+    if count == 1:
+        return fork_and_call(parent, lambda: live(scenario, parent, life, tag, shared))
+    return fork_and_call(parent, lambda: launch(count, scenario, parent, life, tag, shared))
+
+
+def fork_and_call(parent, function, is_leader=True):
     process = os.fork()
     if process:
         return process
     status = 1
     try:
-        os.setpgid(0, 0)
+        if is_leader:
+            os.setpgid(0, 0)
         with (parent / "log.txt").open("a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-            live(scenario, parent, life, shared)
-        status = 0
+            status = function() or 0
     except BaseException:
         (parent / "error.txt").write_text(traceback.format_exc())
     finally:
         os._exit(status)
 
 
+def launch(count, scenario, parent, life, tag, shared):
+    """Starts the processes of a life, as torchrun does, and waits for them."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    os.environ.update(
+        WORLD_SIZE=str(count),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(store.port),
+        TORCHELASTIC_USE_AGENT_STORE="True",
+    )
+    processes = []
+    for index in range(count):
+        os.environ.update(RANK=str(index), LOCAL_RANK=str(index))
+        processes.append(fork_and_call(parent, lambda: live(scenario, parent, life, tag, shared), is_leader=False))
+        struct.pack_into("i", shared, PLACE_OF_PROCESSES + 4 * index, processes[-1])
+    statuses, deadline = {}, None
+    while len(statuses) < count:
+        for process in processes:
+            if process not in statuses and has_ended(process):
+                statuses[process] = exit_code_of(process)
+        if deadline is None and any(statuses.values()):
+            deadline = time.monotonic() + SECONDS_TO_END
+        if deadline is not None and time.monotonic() > deadline:
+            for process in set(processes) - set(statuses):
+                os.kill(process, signal.SIGKILL)
+            return HANGS
+        time.sleep(0.002)
+    return int(any(statuses.values()))
+
+
+def kill(process, draw, shared):
+    """Kills a life: its process, or one of its processes or all of them. Returns whether it was killed."""
+    processes = [one for one in struct.unpack_from(f"{MOST_PROCESSES}i", shared, PLACE_OF_PROCESSES) if one]
+    if processes and draw.random() < 0.5:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(draw.choice(processes), signal.SIGKILL)
+        status = exit_code_of(process)
+        if status == HANGS:
+            raise SystemExit(f"a process was killed, and the others were still there {SECONDS_TO_END} s later")
+        return status != 0
+    os.killpg(process, signal.SIGKILL)
+    return exit_code_of(process) == -signal.SIGKILL
+
+
 def order_of(parent):
-    """The mini-batch of each training iteration. A repeated iteration must have the same mini-batch."""
+    """The content of each part of each training iteration. A repeated iteration must have the same."""
     batches = {}
     for line in (parent / "order.txt").read_text().splitlines():
-        iteration, _, content = line.partition(" ")
-        if batches.setdefault(int(iteration), content) != content:
-            raise SystemExit(f"iteration {iteration} had {batches[int(iteration)]}, and when repeated {content}")
+        part, _, content = line.partition(" ")
+        if batches.setdefault(part, content) != content:
+            raise SystemExit(f"the part {part} of the order had {batches[part]}, and when repeated {content}")
     return batches
 
 
@@ -158,8 +223,7 @@ def kill_repeatedly(scenario, kills, seed, folder, shared):
             if killed < kills:  # after the last kill, the run continues to its end
                 wait_for_the_instant(process, draw, lifetime, shared)
             if killed < kills and not has_ended(process):
-                os.kill(process, signal.SIGKILL)
-                if exit_code_of(process) == -signal.SIGKILL:
+                if kill(process, draw, shared):
                     killed += 1
                     stages[STAGES[shared[0]]] += 1
                     stages["(while a checkpoint was written)"] += is_half_written(parent)
@@ -203,7 +267,7 @@ def main():
     torch.set_num_threads(1)
     for name in IMPORTED_LATE:
         importlib.import_module(name)
-    shared = mmap.mmap(-1, 1)
+    shared = mmap.mmap(-1, PLACE_OF_PROCESSES + 4 * MOST_PROCESSES)
     failed = False
     for name in arguments.scenarios or SCENARIOS:
         started = time.monotonic()

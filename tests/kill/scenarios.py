@@ -15,7 +15,7 @@ from tiny import TinyNetwork, TinySession
 from torch.utils.data import DataLoader
 
 from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
-from torchbase.data import SplitMiniBatch
+from torchbase.data import MiniBatchPart, SplitMiniBatch
 from torchbase.hooks import (
     Compile,
     ExponentialMovingAverage,
@@ -269,7 +269,7 @@ def draw():
 
 
 class NoteOrder:
-    """Appends the rows of each training mini-batch and their content to a file that survives a kill."""
+    """Appends the rows of each part of a training mini-batch and their content to a file that survives a kill."""
 
     def __init__(self, file):
         self._file = file
@@ -277,40 +277,45 @@ class NoteOrder:
     @hookimpl
     def on_iteration_start(self, run, phase, batch):
         if phase.is_training:
-            parts = [part.mini_batch for part in batch.parts] if isinstance(batch, SplitMiniBatch) else [batch]
-            rows = [row for part in parts for row in part["row"].tolist()]
-            content = sum(part["x"].double().sum().item() for part in parts)
-            line = f"{phase.progress.iterations + 1} {rows} {content.hex()}\n"
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-            try:
-                os.write(descriptor, line.encode())
-            finally:
-                os.close(descriptor)
+            parts = batch.parts if isinstance(batch, SplitMiniBatch) else [MiniBatchPart(0, batch)]
+            for number, part in parts:
+                content = part["x"].double().sum().item().hex()
+                self._append(f"{phase.progress.iterations + 1}.{number} {part['row'].tolist()} {content}\n")
+
+    def _append(self, line):
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A kind of run, and the numbers of workers of its lives.
+    """A kind of run, and the numbers of workers and processes of its lives.
 
     Attributes:
         workers: The number of workers of the first life, the second life and so on, repeated.
         kind: The class of the session.
         hooks: Functions that make the hooks to register after the default hooks.
         parts: The number of parts of each mini-batch; None for whole mini-batches.
+        processes: The number of processes of each life, repeated.
+        mini_batch_size: The number of samples of a mini-batch.
     """
 
     workers: tuple[int, ...]
     kind: type[TrainingBaseSession] = KilledSession
     hooks: tuple[Callable[[], object], ...] = (Schedule,)
     parts: int | None = None
+    processes: tuple[int, ...] = (1,)
+    mini_batch_size: int = 4
 
-    def session(self, parent: Path, life: int) -> TrainingBaseSession:
-        """Starts a run, or resumes the existing one."""
+    def session(self, parent: Path, life: int, tag: str | None) -> TrainingBaseSession:
+        """Starts a run, or resumes the existing one, which has the tag."""
         config = copy.deepcopy(CONFIG)
         config["session"]["dataloader_num_workers"] = self.workers[life % len(self.workers)]
-        config["session"]["mini_batch_parts"] = self.parts
-        tags = sorted(path.name for path in parent.iterdir() if path.is_dir())
-        source = {"create_run_dir_afresh": False, "source_run_dir_tag": tags[-1]} if tags else {}
+        config["session"].update(mini_batch_parts=self.parts, mini_batch_size=self.mini_batch_size)
+        source = {"create_run_dir_afresh": False, "source_run_dir_tag": tag} if tag is not None else {}
         session = self.kind(config, parent, **source)
         for hook in (*(kind() for kind in self.hooks), NoteOrder(parent / "order.txt")):
             session.register(hook)
@@ -345,4 +350,7 @@ SCENARIOS = {
     "a lazy network": Scenario((0, 2), LazySession, (Schedule, partial(ExponentialMovingAverage, 0.9))),
     "parameter groups": Scenario((0,), kind=GroupsSession, hooks=()),
     "mini-batches in parts": Scenario((0, 2), kind=ValidatedWithinSession, hooks=TECHNIQUES, parts=2),
+    "several processes": Scenario(
+        (0, 0, 2), ValidatedWithinSession, TECHNIQUES, parts=4, processes=(2, 1, 3), mini_batch_size=8
+    ),
 }
