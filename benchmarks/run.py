@@ -26,6 +26,7 @@ import import_time
 import logging_cost
 import metrics_cost
 import preset_overhead
+import several_processes
 import technique_overhead
 import torch
 from measuring import NOT_INSTALLED, Outcome
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[], Outcome]] = {
     "metrics_cost": metrics_cost.measure,
     "logging_cost": logging_cost.measure,
     "technique_overhead": technique_overhead.measure,
+    "several_processes": several_processes.measure,
 }
 PACKAGES = ("torchbase", "torch", "datasets", "pyarrow", "pluggy", "tensorboard", "pytorch-ignite", "lightning")
 THREADS = 1

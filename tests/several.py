@@ -6,6 +6,7 @@ import pickle
 import signal
 import time
 import traceback
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
@@ -28,13 +29,16 @@ def run(count, function, *arguments, killed=None, seconds=SECONDS):
 
     ``killed(processes)`` is called once, to kill some of them. Those that still run after ``seconds`` are killed.
     """
-    # The server of the store is here, as it is in the agent of torchrun, so no two tests choose one port.
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with serving_store() as port:
+        return _run(count, port, function, arguments, killed, seconds)
+
+
+def _run(count, port, function, arguments, killed, seconds):
     context = multiprocessing.get_context("fork")
     started = []
     for index in range(count):
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_call, args=(sender, index, count, store.port, function, arguments))
+        process = context.Process(target=_call, args=(sender, index, count, port, function, arguments))
         process.start()
         sender.close()
         started.append((process, receiver))
@@ -55,6 +59,27 @@ def run(count, function, *arguments, killed=None, seconds=SECONDS):
             process.kill()
             process.join()
     return [Ended(*results.get(index, (None, "no answer")), started[index][0].exitcode) for index in range(count)]
+
+
+@contextmanager
+def serving_store():
+    """Serves the store in which processes find each other, and yields its port, as the agent of torchrun does."""
+    # In a process of its own: its server is a thread, and a lock that it holds would stay locked in forked processes.
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    server = context.Process(target=_serve_store, args=(sender,), daemon=True)
+    server.start()
+    try:
+        yield receiver.recv()
+    finally:
+        server.kill()
+        server.join()
+
+
+def _serve_store(sender):
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    sender.send(store.port)
+    signal.pause()
 
 
 def values_of(count, function, *arguments, **settings):

@@ -82,7 +82,16 @@ def summed(index, number, parts, missing, sparse):
     blocks = share_out(number, processes.count)
     own = tree_of([part for part in blocks[index].parts if part < parts], missing, sparse)
     like = [torch.zeros(shape, dtype=torch.float64 if one == 1 else torch.float32) for one, shape in enumerate(SHAPES)]
-    return processes.reduce(own, like, [block.level for block in blocks])
+    levels = [block.level for block in blocks]
+    values, together = processes.gather_and_reduce("x" * 10 ** (index + 2), [*map(copied, own)], like, levels)
+    assert [len(value) for value in values] == [10 ** (one + 2) for one in range(processes.count)]
+    alone = processes.reduce(own, like, levels)
+    assert different_values(densely(together), densely(alone)) == []
+    return alone
+
+
+def copied(tensor):
+    return None if tensor is None else tensor.clone()
 
 
 def densely(tensors):

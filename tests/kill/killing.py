@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from kill.scenarios import SCENARIOS
+from several import serving_store
 from tiny import read_scalars
-from torch.distributed import TCPStore
 
 from torchbase import hookimpl
 from torchbase.files.bitwise import different_values
@@ -137,20 +137,25 @@ def fork_and_call(parent, function, is_leader=True):
 
 def launch(count, scenario, parent, life, tag, shared):
     """Starts the processes of a life, as torchrun does, and waits for them."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    os.environ.update(
-        WORLD_SIZE=str(count),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(store.port),
-        TORCHELASTIC_USE_AGENT_STORE="True",
-    )
-    processes = []
-    for index in range(count):
-        os.environ.update(RANK=str(index), LOCAL_RANK=str(index))
-        processes.append(fork_and_call(parent, lambda: live(scenario, parent, life, tag, shared), is_leader=False))
-        struct.pack_into("i", shared, PLACE_OF_PROCESSES + 4 * index, processes[-1])
+    with serving_store() as port:
+        os.environ.update(
+            WORLD_SIZE=str(count),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+            TORCHELASTIC_USE_AGENT_STORE="True",
+        )
+        processes = []
+        for index in range(count):
+            os.environ.update(RANK=str(index), LOCAL_RANK=str(index))
+            processes.append(fork_and_call(parent, lambda: live(scenario, parent, life, tag, shared), is_leader=False))
+            struct.pack_into("i", shared, PLACE_OF_PROCESSES + 4 * index, processes[-1])
+        return wait_for_all(processes)
+
+
+def wait_for_all(processes):
+    """Waits until all processes have ended, for a limited time after the first that failed."""
     statuses, deadline = {}, None
-    while len(statuses) < count:
+    while len(statuses) < len(processes):
         for process in processes:
             if process not in statuses and has_ended(process):
                 statuses[process] = exit_code_of(process)

@@ -8,7 +8,7 @@ BYTES_AT_ONCE = 2**26
 # Adding it changes no number, not even the sign of a zero.
 _NEUTRAL = -0.0
 
-Exchange = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
+Exchange = Callable[[torch.Tensor], torch.Tensor]
 
 
 class FlatSums:
@@ -18,25 +18,24 @@ class FlatSums:
     Their sums say whether any process has.
     """
 
-    def __init__(self, processes: int, exchange: Exchange) -> None:
-        """Sets how a flat tensor is added.
+    def __init__(self, processes: int) -> None:
+        """Sets the number of processes.
 
         Args:
-            processes: The number of processes. The length of a flat tensor is a multiple of it.
-            exchange: Takes a flat tensor and the level of each process in the tree. Returns the sum over all
-                processes.
+            processes: The number of processes. A flat tensor has as many rows.
         """
-        self._processes, self._exchange = processes, exchange
+        self._processes = processes
 
     def add(
-        self, tensors: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor], levels: Sequence[int]
+        self, tensors: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor], exchange: Exchange
     ) -> tuple[list[torch.Tensor | None], list[int]]:
         """Adds the dense tensors of all processes.
 
         Args:
             tensors: The tensors of this process; None where it has none.
             like: Tensors with the shapes, dtypes and devices of ``tensors``.
-            levels: The level of each process in the tree.
+            exchange: Takes a flat tensor with a row per process, and returns the sum over all processes. It is called
+                once for each kind of tensors, in the same order on each process.
 
         Returns:
             The sums, and the positions of tensors that are sparse on some process, whose sums are missing.
@@ -44,35 +43,31 @@ class FlatSums:
         sums: list[torch.Tensor | None] = [None] * len(tensors)
         sparse: list[int] = []
         for positions in _group(like):
-            flat = self._flatten([tensors[one] for one in positions], [like[one] for one in positions])
-            total = self._exchange(flat, levels)
-            shapes = [like[one].shape for one in positions]
-            values, has_dense, has_sparse = _split(total, [shape.numel() for shape in shapes])
-            for position, value, shape, is_dense, is_sparse in zip(
-                positions, values, shapes, has_dense, has_sparse, strict=True
-            ):
-                if is_sparse:
+            of_group = [like[one] for one in positions]
+            total = exchange(self._flatten([tensors[one] for one in positions], of_group)).view(-1)
+            values, has_dense, has_sparse = _split(total, [one.numel() for one in of_group])
+            for place, position in enumerate(positions):
+                if has_sparse[place]:
                     sparse.append(position)
-                elif is_dense:
-                    sums[position] = value.view(shape)
+                elif has_dense[place]:
+                    sums[position] = values[place].view(of_group[place].shape)
         return sums, sorted(sparse)
 
     def _flatten(self, tensors: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:
         lengths = [one.numel() for one in like]
-        length = sum(lengths) + 2 * len(like)
+        end, length = sum(lengths), sum(lengths) + 2 * len(like)
         padded = -(-length // self._processes) * self._processes
         flat = torch.empty(padded, dtype=like[0].dtype, device=like[0].device)
-        pieces = torch.split(flat[: sum(lengths)], lengths)
-        for piece, tensor in zip(pieces, tensors, strict=True):
-            if tensor is None or tensor.is_sparse:
+        is_dense = [tensor is not None and not tensor.is_sparse for tensor in tensors]
+        is_sparse = [tensor is not None and tensor.is_sparse for tensor in tensors]
+        for piece, tensor, has_values in zip(torch.split(flat[:end], lengths), tensors, is_dense, strict=True):
+            if tensor is None or not has_values:
                 piece.fill_(_NEUTRAL)
             else:
                 piece.copy_(tensor.reshape(-1))
-        flags = [tensor is not None and not tensor.is_sparse for tensor in tensors]
-        flags += [tensor is not None and tensor.is_sparse for tensor in tensors]
-        flags += [False] * (padded - length)
-        flat[sum(lengths) :] = torch.tensor(flags, dtype=flat.dtype, device=flat.device)
-        return flat
+        flags = [*is_dense, *is_sparse, *[False] * (padded - length)]
+        flat[end:] = torch.tensor(flags, dtype=flat.dtype, device=flat.device)
+        return flat.view(self._processes, -1)
 
 
 def _split(total: torch.Tensor, lengths: Sequence[int]) -> tuple[Sequence[torch.Tensor], list[bool], list[bool]]:

@@ -66,6 +66,31 @@ class Processes(ABC):
             ProcessError: If another process has ended or doesn't answer.
         """
 
+    def gather_and_reduce(
+        self,
+        value: Any,
+        tensors: Sequence[torch.Tensor | None],
+        like: Sequence[torch.Tensor],
+        levels: Sequence[int] | None = None,
+        purpose: str = "a value and a sum",
+    ) -> tuple[list[Any], list[torch.Tensor | None]]:
+        """Does what `gather` and `reduce` do, in one exchange where that is possible.
+
+        Args:
+            value: As for `gather`.
+            tensors: As for `reduce`.
+            like: As for `reduce`.
+            levels: As for `reduce`.
+            purpose: As for `gather`.
+
+        Returns:
+            One value per process, by index, and the sums.
+
+        Raises:
+            ProcessError: As `gather`.
+        """
+        return self.gather(value, purpose), self.reduce(tensors, like, levels)
+
     @abstractmethod
     def tell_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
         """Copies the values of tensors of the main process into those of each other process.

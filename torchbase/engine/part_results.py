@@ -13,8 +13,8 @@ from torchbase.engine.run import Run
 
 
 @dataclass
-class _Logged:
-    """What the parts of one process logged: numbers, as they are sent to the others.
+class LoggedParts:
+    """What the parts of one process logged, as it is sent to the others.
 
     Attributes:
         sizes: The number of samples of each part.
@@ -44,7 +44,7 @@ class PartResults:
         """
         self._phase, self._logged_before = phase, phase.values
         self._outputs: list[dict[str, Any]] = []
-        self._logged = _Logged()
+        self._logged = LoggedParts()
         phase.values = {}
 
     def take(self) -> None:
@@ -73,69 +73,57 @@ class PartResults:
         Returns:
             The loss.
         """
-        self._set_outputs(sizes)
-        self._set_values(self._logged.values, self._logged.losses, sizes, self._logged.dtype)
+        self._logged.sizes = list(sizes)
+        self._set_outputs()
+        self._set_values([self._logged], None)
         return self._phase.loss
 
-    def join_all(self, run: Run, sizes: Sequence[int], note: Any = None) -> Any:
-        """As `join`, for the parts of all processes. The outputs are those of this process.
+    def to_send(self, run: Run, sizes: Sequence[int], note: Any = None) -> LoggedParts:
+        """Returns what the other processes need for `join_all`.
 
         Args:
             run: The run.
             sizes: The number of samples of each part of this process.
             note: What the main process tells the others.
+        """
+        self._logged.sizes, self._logged.note = list(sizes), note
+        if run.processes.count > 1:
+            self._logged.values = _numbers(self._logged.values)
+            self._logged.losses = _numbers(self._logged.losses)
+        return self._logged
+
+    def join_all(self, run: Run, every: Sequence[LoggedParts]) -> Any:
+        """As `join`, for the parts of all processes. The outputs are those of this process.
+
+        Args:
+            run: The run.
+            every: What `to_send` returned, by process.
 
         Returns:
             The note of the main process.
 
         Raises:
             IterationAbandonedError: If a part of any process abandons the iteration.
-            ProcessError: If another process has ended or doesn't answer.
         """
-        processes = run.processes
-        if processes.count == 1:
-            if self._logged.abandoned is not None:
-                raise IterationAbandonedError(self._logged.abandoned)
-            self.join(sizes)
-            return note
-        own = _Logged(
-            list(sizes),
-            _numbers(self._logged.values),
-            _numbers(self._logged.losses),
-            self._logged.dtype,
-            self._logged.abandoned,
-            note,
-        )
-        every: list[_Logged] = processes.gather(own, f"the values of an iteration of {self._phase.name}")
         for one in every:
             if one.abandoned is not None:
                 raise IterationAbandonedError(one.abandoned)
-        self._set_outputs(sizes)
-        self._phase.parts = tuple(map(PartOutputs, sizes, self._outputs))
-        self._set_values(
-            [values for one in every for values in one.values],
-            [losses for one in every for losses in one.losses],
-            [size for one in every for size in one.sizes],
-            next((one.dtype for one in every if one.dtype is not None), None),
-            run.device,
-        )
+        self._set_outputs()
+        self._set_values(every, run.device)
+        if run.processes.count > 1:
+            self._phase.parts = tuple(map(PartOutputs, self._logged.sizes, self._outputs))
         return every[0].note
 
-    def _set_outputs(self, sizes: Sequence[int]) -> None:
-        self._phase.outputs = join_outputs(self._outputs, sizes) if self._outputs else {}
+    def _set_outputs(self) -> None:
+        self._phase.outputs = join_outputs(self._outputs, self._logged.sizes) if self._outputs else {}
 
-    def _set_values(
-        self,
-        values: Sequence[Mapping[str, Any]],
-        losses: Sequence[Mapping[str, Any]],
-        sizes: Sequence[int],
-        dtype: torch.dtype | None,
-        device: torch.device | None = None,
-    ) -> None:
-        phase = self._phase
-        phase.values = {**self._logged_before, **average_values(values, sizes)}
-        loss = average_values(losses, sizes).get("loss")
-        phase.loss = None if loss is None else torch.as_tensor(loss, dtype=dtype, device=device)
+    def _set_values(self, every: Sequence[LoggedParts], device: torch.device | None) -> None:
+        sizes = [size for one in every for size in one.sizes]
+        values = average_values([values for one in every for values in one.values], sizes)
+        loss = average_values([losses for one in every for losses in one.losses], sizes).get("loss")
+        dtype = next((one.dtype for one in every if one.dtype is not None), None)
+        self._phase.values = {**self._logged_before, **values}
+        self._phase.loss = None if loss is None else torch.as_tensor(loss, dtype=dtype, device=device)
 
 
 def outputs_of_all_parts(run: Run, phase: Phase, names: Iterable[str]) -> Mapping[str, Any]:

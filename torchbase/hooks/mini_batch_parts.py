@@ -14,7 +14,7 @@ from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.closures import check_steps_without_closure
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.optimizer_parameters import held_parameters
-from torchbase.engine.part_results import PartResults
+from torchbase.engine.part_results import LoggedParts, PartResults
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, use_gradients
@@ -89,10 +89,9 @@ class MiniBatchParts:
             # What is drawn from here on must not depend on the parts that this process has computed.
             seed_streams(run.randomness.derive("after parts", phase.name, phase.progress.iterations), run.device)
         if phase.is_training:
-            levels = [block.level for block in share_out(self._parts, run.processes.count)]
             both = TreeSum()
             both.add(accumulated)
-            both.add(run.processes.reduce(gradients, self._parameters, levels))
+            both.add(gradients)
             for parameter, gradient in zip(self._parameters, both.total(), strict=True):
                 parameter.grad = gradient
             use_gradients(run)
@@ -113,9 +112,20 @@ class MiniBatchParts:
                 gradients.add(self._take_gradients())
         except IterationAbandonedError as error:
             results.abandon(error)
-        state.share(results.join_all(run, list(sizes.values()), note=state.changes))
+        logged = results.to_send(run, list(sizes.values()), note=state.changes)
+        every, total = self._exchange(run, phase, logged, gradients.total() or [None] * len(self._parameters))
+        state.share(results.join_all(run, every))
         phase.samples = samples
-        return gradients.total() or [None] * len(self._parameters)
+        return total
+
+    def _exchange(
+        self, run: Run, phase: Phase, logged: LoggedParts, gradients: list[torch.Tensor | None]
+    ) -> tuple[list[LoggedParts], list[torch.Tensor | None]]:
+        purpose = f"an iteration of {phase.name}"
+        if not phase.is_training:
+            return run.processes.gather(logged, purpose), gradients
+        levels = [block.level for block in share_out(self._parts, run.processes.count)]
+        return run.processes.gather_and_reduce(logged, gradients, self._parameters, levels, purpose)
 
     def _own_parts(self, run: Run, phase: Phase, batch: Any) -> dict[int, Any]:
         if isinstance(batch, SplitMiniBatch):
