@@ -34,6 +34,7 @@ MODULES = (
     "torchbase.run_directory.config",
     "torchbase.testing",
 )
+SECONDS_AT_MOST = 600  # far more than any program needs
 
 
 def main():
@@ -61,8 +62,17 @@ def serve(connection):
         for file in files:
             os.close(file)
         connection.sendall(f"{process}\n".encode())
-        _, status = os.waitpid(process, 0)
-        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        connection.sendall(f"{exit_code_of(process)}\n".encode())
+
+
+def exit_code_of(process):
+    """Waits for the end of a process, and kills it if it hangs."""
+    signal.signal(signal.SIGALRM, lambda number, frame: os.kill(process, signal.SIGKILL))
+    signal.alarm(SECONDS_AT_MOST)
+    _, status = os.waitpid(process, 0)
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    return os.waitstatus_to_exitcode(status)
 
 
 def run_program(request_file, *streams):
