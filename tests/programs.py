@@ -52,15 +52,11 @@ class Program:
 class Programs:
     """Starts programs. The next one starts when the former has ended."""
 
-    def __init__(self, *prefix):
-        """Starts the process from which programs are forked.
-
-        Args:
-            *prefix: The words of a command that runs the command after it, such as ``setpriv``.
-        """
+    def __init__(self):
+        """Starts the process from which programs are forked."""
         self._connection, connection_of_server = socket.socketpair()
         with connection_of_server:
-            command = [*prefix, sys.executable, str(SERVER), str(connection_of_server.fileno())]
+            command = [sys.executable, str(SERVER), str(connection_of_server.fileno())]
             self._server = subprocess.Popen(command, pass_fds=[connection_of_server.fileno()])
         self._answers = self._connection.makefile("r")
 
