@@ -6,8 +6,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # One thread per process: tests run in parallel, and so do their subprocesses.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from programs import Programs
 
 torch.set_num_threads(1)
 # A loaded machine takes any time for an example.
@@ -19,3 +21,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser):
     parser.addoption("--screenshots", metavar="FOLDER", help="where the browser tests save screenshots")
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """Starts programs in processes of their own, without the time for their imports."""
+    with Programs() as programs:
+        yield programs

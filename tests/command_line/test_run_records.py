@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -38,11 +37,11 @@ KILLED = """
 """
 
 
-def killed_at(iteration, parent):
+def killed_at(programs, iteration, parent):
     program = textwrap.dedent(KILLED)
     tests = str(Path(__file__).parents[1])
-    done = subprocess.run([sys.executable, "-c", program, tests, str(parent), str(iteration)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    done = programs.run("-c", program, tests, parent, iteration)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     (folder,) = parent.iterdir()
     return folder
 
@@ -78,8 +77,8 @@ def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize(("iteration", "epochs_done"), [(2, 0), (8, 1)])
-def test_a_run_whose_process_was_killed_is_recognized(tmp_path, iteration, epochs_done):
-    run = read_run(killed_at(iteration, tmp_path))
+def test_a_run_whose_process_was_killed_is_recognized(programs, tmp_path, iteration, epochs_done):
+    run = read_run(killed_at(programs, iteration, tmp_path))
     assert (run.state, run.epochs_done, run.max_epochs) == ("killed", epochs_done, 2)
     assert run.status.state == "running"
 

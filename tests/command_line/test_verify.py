@@ -1,9 +1,8 @@
 """The command as users call it: as a program, for the runs of a script and of a module in a package."""
 
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
+from functools import partial
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -52,18 +51,19 @@ SCRIPT = """
 """
 
 
-def run(*words, folder):
+@pytest.fixture(scope="module")
+def run(programs):
     # Without warnings: those of other packages depend on their versions.
-    command = [sys.executable, "-W", "ignore", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def torchbase(*words, folder):
-    return run("-c", "import sys; from torchbase.command_line import main; sys.exit(main())", *words, folder=folder)
+    return partial(programs.run, "-W", "ignore")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def torchbase(run):
+    return partial(run, "-c", "import sys; from torchbase.command_line import main; sys.exit(main())")
+
+
+@pytest.fixture(scope="module")
+def project(run, tmp_path_factory):
     """A folder in which a script and a module of a package have run."""
     folder = tmp_path_factory.mktemp("project")
     package = folder / "package" / "inner"
@@ -85,7 +85,7 @@ def project(tmp_path_factory):
         ["-m", "package.inner"],
         ["-c", in_init],
     ):
-        done = run(*words, folder=folder)
+        done = run(*words, cwd=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -95,8 +95,8 @@ def only_run(project, parent):
 
 
 @pytest.mark.parametrize("parent", ["runs", "package_runs", "module_runs", "main_runs", "init_runs"])
-def test_a_run_is_verified_and_replayed_from_another_folder(project, parent, tmp_path):
-    done = torchbase("verify", str(only_run(project, parent)), "--replay", "3", folder=tmp_path)
+def test_a_run_is_verified_and_replayed_from_another_folder(torchbase, project, parent, tmp_path):
+    done = torchbase("verify", str(only_run(project, parent)), "--replay", "3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
@@ -106,12 +106,12 @@ def test_a_run_is_verified_and_replayed_from_another_folder(project, parent, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_class_inside_a_function_has_to_be_passed(project):
+def test_a_class_inside_a_function_has_to_be_passed(torchbase, project):
     run_dir = str(only_run(project, "inner"))
-    done = torchbase("verify", run_dir, "--replay", "1", folder=project)
+    done = torchbase("verify", run_dir, "--replay", "1", cwd=project)
     assert done.returncode == 2
     assert "train.<locals>.Inner is inside a function or a notebook" in done.stderr
-    done = torchbase("verify", run_dir, "--replay", "1", "--session", "train-line.py:LineSession", folder=project)
+    done = torchbase("verify", run_dir, "--replay", "1", "--session", "train-line.py:LineSession", cwd=project)
     assert (done.returncode, done.stderr) == (0, "")
     for wrong, message in (
         ("package/inner/relative.py:Nothing", "There is no session class 'Nothing' in"),
@@ -119,27 +119,27 @@ def test_a_class_inside_a_function_has_to_be_passed(project):
         ("train-line.py:CONFIG", "There is no session class 'CONFIG'"),
         ("nowhere.py:LineSession", "nowhere.py, isn't there"),
     ):
-        done = torchbase("verify", run_dir, "--replay", "1", "--session", wrong, folder=project)
+        done = torchbase("verify", run_dir, "--replay", "1", "--session", wrong, cwd=project)
         assert done.returncode == 2
         assert message in done.stderr
 
 
-def test_a_damaged_checkpoint_returns_status_1(project):
+def test_a_damaged_checkpoint_returns_status_1(torchbase, project):
     run_dir = only_run(project, "inner")
     (list_checkpoints(run_dir / "states")[1] / "training.pth").write_bytes(b"")
-    done = torchbase("verify", str(run_dir), folder=project)
+    done = torchbase("verify", str(run_dir), cwd=project)
     assert done.returncode == 1
     assert "training.pth was changed after it was written" in done.stdout
 
 
 @pytest.mark.parametrize("words", [["verify", "."], ["verify", ".", "--replay", "0"], ["verify"], [], ["train"]])
-def test_invalid_arguments_return_status_2_and_a_reason(words, tmp_path):
-    done = torchbase(*words, folder=tmp_path)
+def test_invalid_arguments_return_status_2_and_a_reason(torchbase, words, tmp_path):
+    done = torchbase(*words, cwd=tmp_path)
     assert done.returncode == 2
     assert "torchbase" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_the_command_is_installed():
-    done = run("-c", "from importlib.metadata import entry_points as e; print(e(name='torchbase'))", folder=Path.cwd())
-    assert "torchbase.command_line:main" in done.stdout
+    (command,) = entry_points(group="console_scripts", name="torchbase")
+    assert command.value == "torchbase.command_line:main"

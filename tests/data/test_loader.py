@@ -2,8 +2,6 @@ import json
 import os
 import pickle
 import random
-import subprocess
-import sys
 from textwrap import dedent
 
 import numpy as np
@@ -216,11 +214,11 @@ START_METHODS = dedent("""
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_the_start_method_of_workers_has_no_effect(start_method, tmp_path):
+def test_the_start_method_of_workers_has_no_effect(programs, start_method, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(START_METHODS)
-    command = [sys.executable, str(script), start_method]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    without_workers, with_workers = json.loads(printed)
+    done = programs.run(script, start_method)
+    assert done.returncode == 0, done.stderr
+    without_workers, with_workers = json.loads(done.stdout)
     assert with_workers == without_workers
     assert without_workers == read(loader_of(augmented_dataset()), 2, 1)

@@ -1,7 +1,6 @@
 import multiprocessing
 import signal
 import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -60,13 +59,11 @@ KILLED_BETWEEN_TWO_MINI_BATCHES = """
 
 @pytest.mark.parametrize("program", [KILLED_DURING_THE_START, KILLED_BETWEEN_TWO_MINI_BATCHES])
 @pytest.mark.parametrize("method", METHODS)
-def test_workers_exit_if_the_main_process_is_killed(tmp_path, method, program):
+def test_workers_exit_if_the_main_process_is_killed(programs, tmp_path, method, program):
     file = tmp_path / "program.py"
     file.write_text(textwrap.dedent(program))
     # The workers inherit the output of the killed process, so the output ends when the last of them exits.
-    finished = subprocess.run(
-        [sys.executable, str(file), method], capture_output=True, text=True, timeout=600, check=False
-    )
+    finished = programs.run(file, method)
     assert finished.returncode == -9, finished.stderr
     assert finished.stdout == ""
 

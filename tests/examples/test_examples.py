@@ -1,8 +1,5 @@
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +8,6 @@ import pytest
 from torchbase.checkpoints.storage import newest_whole_checkpoint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-MAX_SECONDS = 300  # far more than needed: only a hang fails, not a busy machine
 
 
 @dataclass
@@ -31,38 +27,36 @@ class Finished:
         return path
 
 
-def run_example(name: str, folder: Path) -> Finished:
-    process = subprocess.run(
-        [sys.executable, EXAMPLES / name],
-        cwd=folder,
-        # The networks are small: more threads would only wait for each other when tests run in parallel.
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=MAX_SECONDS,
-    )
-    assert process.returncode == 0, process.stderr
-    # What other packages say of themselves depends on their version, and on Python's.
-    assert not re.search(r"(torchbase|examples)\S*\.py:\d+: \w*Warning", process.stderr), process.stderr
-    return Finished(process.stdout, folder)
+@pytest.fixture
+def run_example(programs, tmp_path):
+    """Runs an example in an empty folder."""
+
+    def run(name: str) -> Finished:
+        done = programs.run(EXAMPLES / name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        # What other packages say of themselves depends on their version, and on Python's.
+        assert not re.search(r"(torchbase|examples)\S*\.py:\d+: \w*Warning", done.stderr), done.stderr
+        return Finished(done.stdout, tmp_path)
+
+    return run
 
 
-def test_digits_reaches_an_accuracy_of_97_percent(tmp_path):
-    finished = run_example("digits.py", tmp_path)
+def test_digits_reaches_an_accuracy_of_97_percent(run_example):
+    finished = run_example("digits.py")
     assert finished.number_after("validation-valid:") >= 97.0
     assert list(finished.run_directory.glob("events.out.tfevents.*"))
     assert (finished.run_directory / "network.pth").exists()
 
 
-def test_breast_cancer_reaches_its_scores(tmp_path):
-    finished = run_example("breast_cancer.py", tmp_path)
+def test_breast_cancer_reaches_its_scores(run_example):
+    finished = run_example("breast_cancer.py")
     assert 0.97 <= finished.number_after("ROC AUC on the validation set:") <= 1.0
     assert 0.90 <= finished.number_after("F1 score on the validation set:") <= 1.0
     assert (finished.run_directory / "network.pth").exists()
 
 
-def test_denoising_gains_more_than_3_decibels_on_each_set(tmp_path):
-    finished = run_example("denoising.py", tmp_path)
+def test_denoising_gains_more_than_3_decibels_on_each_set(run_example):
+    finished = run_example("denoising.py")
     line = re.compile(r"^validation-(\S+): (\S+) dB noisy, (\S+) dB denoised$", re.MULTILINE)
     noisy, denoised = {}, {}
     for name, before, after in line.findall(finished.printed):
@@ -74,8 +68,8 @@ def test_denoising_gains_more_than_3_decibels_on_each_set(tmp_path):
     assert all(denoised[name] > noisy[name] + 3 for name in noisy), finished.printed
 
 
-def test_custom_hook_ends_the_run_early_and_is_saved_in_the_checkpoint(tmp_path):
-    finished = run_example("custom_hook.py", tmp_path)
+def test_custom_hook_ends_the_run_early_and_is_saved_in_the_checkpoint(run_example):
+    finished = run_example("custom_hook.py")
     assert 4 <= finished.number_after("stopped after") < 100
     assert "the accuracy on validation-valid has not improved for 3 epochs" in finished.printed
     checkpoint = newest_whole_checkpoint(finished.run_directory / "states")
@@ -83,8 +77,8 @@ def test_custom_hook_ends_the_run_early_and_is_saved_in_the_checkpoint(tmp_path)
     assert checkpoint.parts["training"]["hooks"]["early_stopping"]["epochs_waited"] == 3
 
 
-def test_swap_logger_records_each_value_without_an_event_file(tmp_path):
-    finished = run_example("swap_logger.py", tmp_path)
+def test_swap_logger_records_each_value_without_an_event_file(run_example):
+    finished = run_example("swap_logger.py")
     text = (finished.run_directory / "log.jsonl").read_text(encoding="utf-8")
     records = [json.loads(line) for line in text.splitlines()]
     values = [record for record in records if record["kind"] == "scalar"]
@@ -103,10 +97,10 @@ def test_swap_logger_records_each_value_without_an_event_file(tmp_path):
     assert not list(finished.run_directory.rglob("events.out.tfevents.*"))
 
 
-def test_all_techniques_reaches_an_accuracy_of_97_percent(tmp_path):
+def test_all_techniques_reaches_an_accuracy_of_97_percent(run_example):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    finished = run_example("all_techniques.py", tmp_path)
+    finished = run_example("all_techniques.py")
     assert finished.number_after("validation-valid:") >= 97.0
     run_directory = finished.run_directory
     assert [path.name for path in sorted((run_directory / "profile").iterdir())] == [
@@ -123,8 +117,8 @@ def test_all_techniques_reaches_an_accuracy_of_97_percent(tmp_path):
     assert checkpoint.parts["training"]["hooks"]["exponential_moving_average"]["n_averaged"] == 8 * 20
 
 
-def test_engine_only_trains_and_writes_no_file(tmp_path):
-    finished = run_example("engine_only.py", tmp_path)
+def test_engine_only_trains_and_writes_no_file(run_example, tmp_path):
+    finished = run_example("engine_only.py")
     assert finished.number_after("after:") < 0.5 * finished.number_after("before:")
     assert len(re.findall(r"^epoch \d+: ", finished.printed, re.MULTILINE)) == 30
     assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@ import io
 import logging
 import os
 import pty
-import subprocess
 import sys
 import termios
 from pathlib import Path
@@ -21,10 +20,10 @@ TinySession(CONFIG, sys.argv[1])()
 """
 
 
-def test_without_a_terminal_plain_lines_are_shown(tmp_path):
+def test_without_a_terminal_plain_lines_are_shown(programs, tmp_path):
     # Without warnings: those of other packages depend on their versions.
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    done = programs.run("-W", "ignore", "-c", SCRIPT, tmp_path)
+    assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     (directory,) = tmp_path.iterdir()
     assert done.stdout == ""
@@ -66,7 +65,7 @@ def test_a_program_trains_with_any_stderr_or_none(tmp_path, monkeypatch, capsys,
 
 
 @pytest.mark.parametrize("lose", ["sys.stderr.close()", "sys.stderr = None"])
-def test_a_program_that_loses_its_stderr_trains_on(tmp_path, lose):
+def test_a_program_that_loses_its_stderr_trains_on(programs, tmp_path, lose):
     script = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
@@ -81,16 +80,14 @@ session = TinySession(CONFIG, sys.argv[1])
 session.register(Lose())
 print(session().epochs_done)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, timeout=600, check=True
-    )
-    assert done.stdout == b"2\n"
+    done = programs.run("-c", script, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
 
 
-def test_in_a_terminal_the_bar_does_not_break_lines(tmp_path):
+def test_in_a_terminal_the_bar_does_not_break_lines(programs, tmp_path):
     terminal, process_side = pty.openpty()
     termios.tcsetwinsize(process_side, (24, 100))
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stderr=process_side, stdout=process_side)
+    process = programs.start("-c", SCRIPT, tmp_path, terminal=process_side)
     os.close(process_side)
     output = b""
     while True:
@@ -101,7 +98,7 @@ def test_in_a_terminal_the_bar_does_not_break_lines(tmp_path):
         if not part:
             break
         output += part
-    assert process.wait(timeout=600) == 0
+    assert process.wait() == 0
     text = output.decode()
     assert "epoch 1/2 training" in text
     assert "batch/s" in text

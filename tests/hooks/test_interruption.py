@@ -1,6 +1,4 @@
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 from pathlib import Path
@@ -128,24 +126,28 @@ SCRIPT = """
 """
 
 
-def run_script(folder, iterations, *names, ignored=()):
+@pytest.fixture
+def run_script(programs, tmp_path):
     """Trains in a process that sends itself signals. Like a job of a shell script, it can ignore some."""
-    python = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(SCRIPT), str(folder), str(iterations), *names]
-    shell = f"trap '' {' '.join(name.removeprefix('SIG') for name in ignored)}; " if ignored else ""
-    command = ["sh", "-c", f'{shell}exec "$@"', "sh", *python]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+    def run(iterations, *names, ignored=()):
+        ignore = [f"import signal; signal.signal(signal.{name}, signal.SIG_IGN)" for name in ignored]
+        code = "\n".join([*ignore, textwrap.dedent(SCRIPT)])
+        return programs.run("-W", "ignore", "-c", code, tmp_path, iterations, *names)
+
+    return run
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP")
-def test_signals_that_the_parent_ignores_do_not_end_the_program(tmp_path):
+def test_signals_that_the_parent_ignores_do_not_end_the_program(run_script):
     names = ("SIGINT", "SIGTERM", "SIGHUP")
-    done = run_script(tmp_path, 0, *names, *names, ignored=names)
+    done = run_script(0, *names, *names, ignored=names)
     assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
     assert "ended the run" not in done.stderr
 
 
-def test_the_last_line_after_ctrl_c_says_what_is_saved_and_how_to_continue(tmp_path):
-    done = run_script(tmp_path, 7, "SIGINT")
+def test_the_last_line_after_ctrl_c_says_what_is_saved_and_how_to_continue(run_script, tmp_path):
+    done = run_script(7, "SIGINT")
     assert done.returncode == -signal.SIGINT
     (directory,) = tmp_path.iterdir()
     frames = [line for line in done.stderr.splitlines() if line.strip().startswith("File ")]
@@ -157,16 +159,16 @@ def test_the_last_line_after_ctrl_c_says_what_is_saved_and_how_to_continue(tmp_p
     assert eval(call, {"TinySession": TinySession}).epochs_done == 3
 
 
-def test_the_last_line_before_sigterm_ends_the_program_says_the_same(tmp_path):
-    done = run_script(tmp_path, 7, "SIGTERM")
+def test_the_last_line_before_sigterm_ends_the_program_says_the_same(run_script, tmp_path):
+    done = run_script(7, "SIGTERM")
     assert done.returncode == -signal.SIGTERM
     assert "Traceback" not in done.stderr
     (directory,) = tmp_path.iterdir()
     assert done.stderr.splitlines()[-1].startswith(f"SIGTERM ended the run. Its state is saved in {directory}. To cont")
 
 
-def test_the_last_line_after_a_second_signal_says_what_was_saved_before(tmp_path):
-    done = run_script(tmp_path, 7, "SIGINT", "SIGINT")
+def test_the_last_line_after_a_second_signal_says_what_was_saved_before(run_script, tmp_path):
+    done = run_script(7, "SIGINT", "SIGINT")
     assert done.returncode == -signal.SIGINT
     (directory,) = tmp_path.iterdir()
     last = done.stderr.splitlines()[-1]

@@ -2,24 +2,18 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from kill.scenarios import SCENARIOS
 
 KILLS = 3
-# Several in a process, since its imports take as long as the kills of a scenario.
-TOGETHER = 3
-GROUPS = [list(SCENARIOS)[first : first + TOGETHER] for first in range(0, len(SCENARIOS), TOGETHER)]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize("scenarios", GROUPS, ids="; ".join)
-def test_repeatedly_killed_runs_end_like_uninterrupted_runs(scenarios):
-    command = [sys.executable, str(Path(__file__).with_name("killing.py")), "--kills", str(KILLS), *scenarios]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_repeatedly_killed_run_ends_like_an_uninterrupted_run(programs, scenario):
+    done = programs.run(Path(__file__).with_name("killing.py"), "--kills", KILLS, scenario)
     assert done.returncode == 0, done.stdout + done.stderr
-    for scenario, line in zip(scenarios, done.stdout.strip().splitlines(), strict=True):
-        assert re.match(rf"{re.escape(scenario)}: {KILLS} kills of \d+ runs \(.*: all bit-identical$", line)
+    (line,) = done.stdout.splitlines()
+    assert re.match(rf"{re.escape(scenario)}: {KILLS} kills of \d+ runs \(.*: all bit-identical$", line)

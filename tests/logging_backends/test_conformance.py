@@ -6,7 +6,6 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -24,34 +23,31 @@ from torchbase.logging_backends.records import Scalars
 
 # MLflow and W&B cause these warnings.
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("DeprecationWarning", "ResourceWarning")]
-TESTS = Path(__file__).parents[1]
 
 
-def uninterrupted(parent):
+def uninterrupted(parent, programs):
     return session_with_all_backends(parent)()
 
 
-def with_workers(parent):
+def with_workers(parent, programs):
     return session_with_all_backends(parent, workers=2)()
 
 
-def stopped_in_training(parent):
+def stopped_in_training(parent, programs):
     session_with_all_backends(parent, StopAt(8))()
     return session_with_all_backends(parent)()
 
 
-def stopped_in_validation(parent):
+def stopped_in_validation(parent, programs):
     session_with_all_backends(parent, StopAt(4, "validation-valid"))()
     return session_with_all_backends(parent)()
 
 
-def killed(parent):
+def killed(parent, programs):
     """Kills a run in training, after a checkpoint; then in a validation; then resumes it to its end."""
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # of this process only
     for phase, iteration in (("training", 7), ("validation-valid", 8)):
-        command = [sys.executable, conforming.__file__, str(parent), phase, str(iteration)]
-        paths = os.pathsep.join([str(TESTS), *sys.path])
-        done = subprocess.run(command, env={**environment, "PYTHONPATH": paths}, capture_output=True, text=True)
+        done = programs.run(conforming.__file__, parent, phase, iteration, env=environment)
         assert done.returncode == -signal.SIGKILL, done.stderr
     return session_with_all_backends(parent)()
 
@@ -70,10 +66,10 @@ def truth(tmp_path_factory):
 @pytest.fixture(
     scope="module", params=[uninterrupted, with_workers, stopped_in_training, stopped_in_validation, killed]
 )
-def run_dir(request, tmp_path_factory):
+def run_dir(request, programs, tmp_path_factory):
     parent = tmp_path_factory.mktemp(request.param.__name__)
     with contextlib.chdir(parent):  # MLflow writes its files there
-        return request.param(parent).run_dir
+        return request.param(parent, programs).run_dir
 
 
 def in_single_precision(log):

@@ -3,8 +3,6 @@ import json
 import logging
 import math
 import re
-import subprocess
-import sys
 import textwrap
 import traceback
 from functools import partial
@@ -541,9 +539,14 @@ SPAWNED = """
     import torch
 
     sys.path.insert(0, {tests!r})
-    from tiny import TinySession, config_with
+    from tiny import TinySession, config_with, make_dataset
+
+    from torchbase import ValidationDatasetsDict
 
     class Collating(TinySession):
+        def init_datasets(self):  # without validation sets, since a spawned worker takes seconds for its imports
+            return make_dataset(), ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
+
         def dataloader_collate_function(self, batch):
             batch = super().dataloader_collate_function(batch)
             return {{"x": batch["x"] + self.scale * torch.randn(3), "y": batch["y"]}}
@@ -556,13 +559,14 @@ SPAWNED = """
 """
 
 
-def test_an_overridden_collate_function_returns_the_same_in_spawned_workers(tmp_path):
+def test_an_overridden_collate_function_returns_the_same_in_spawned_workers(programs, tmp_path):
     losses = set()
     for method, workers in (("fork", 0), ("spawn", 2)):
         script = tmp_path / f"{method}.py"
         script.write_text(
             textwrap.dedent(SPAWNED.format(tests=str(Path(__file__).parents[1]), method=method, workers=workers))
         )
-        arguments = [sys.executable, str(script), str(tmp_path / "runs")]
-        losses.add(subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=600).stdout)
+        done = programs.run(script, tmp_path / "runs")
+        assert done.returncode == 0, done.stderr
+        losses.add(done.stdout)
     assert len(losses) == 1

@@ -4,8 +4,6 @@ import copy
 import json
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -242,7 +240,7 @@ def test_observers_do_not_change_the_weights(tmp_path):
     assert [different_values(states[0], one) for one in states] == [[]] * len(states)
 
 
-def test_the_progress_bar_of_a_terminal_changes_nothing(tmp_path):
+def test_the_progress_bar_of_a_terminal_changes_nothing(programs, tmp_path):
     pty = pytest.importorskip("pty")
     script = textwrap.dedent("""
         import sys
@@ -252,11 +250,7 @@ def test_the_progress_bar_of_a_terminal_changes_nothing(tmp_path):
     """)
     primary, secondary = pty.openpty()
     pytest.importorskip("termios").tcsetwinsize(secondary, (24, 100))
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(Path(__file__).parents[1]), str(tmp_path / "terminal")],
-        stdout=secondary,
-        stderr=secondary,
-    )
+    process = programs.start("-c", script, Path(__file__).parents[1], tmp_path / "terminal", terminal=secondary)
     os.close(secondary)
     seen = b""
     try:
@@ -274,9 +268,8 @@ def test_the_progress_bar_of_a_terminal_changes_nothing(tmp_path):
     assert different_values(*best) == []
 
 
-SECONDS_AT_MOST = 300  # far more than needed, so that it is a hang that fails and not a busy machine
-
 SCRIPT = """
+    import os
     import sys
     sys.path.insert(0, {tests!r})
     from tiny import TinySession, config_with
@@ -289,24 +282,18 @@ SCRIPT = """
                 print("ready", flush=True)
                 sys.stdin.readline()
 
+    os.setsid()
     session = TinySession(config_with(num_epochs=3, dataloader_num_workers={workers}), sys.argv[1])
     session.register(Slow())
     session()
 """
 
 
-def start(tmp_path, phase="training", iteration=7, workers=0):
+def start(programs, tmp_path, phase="training", iteration=7, workers=0):
     """Starts a run in a process and waits for the end of an iteration, which lasts until the process reads a line."""
     tests = str(Path(__file__).parents[1])
     script = SCRIPT.format(tests=tests, phase=phase, iteration=iteration, workers=workers)
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = programs.start("-c", textwrap.dedent(script), tmp_path)
     assert process.stdout.readline() == "ready\n"
     return process
 
@@ -321,24 +308,25 @@ def start(tmp_path, phase="training", iteration=7, workers=0):
         (signal.SIGINT, "validation-demo", 3, 0),
     ],
 )
-def test_an_interrupted_run_ends_with_a_checkpoint_and_resumes_exactly(tmp_path, number, phase, iteration, workers):
-    process = start(tmp_path / "runs", phase, iteration, workers)
+def test_an_interrupted_run_ends_with_a_checkpoint_and_resumes_exactly(
+    programs, tmp_path, number, phase, iteration, workers
+):
+    process = start(programs, tmp_path / "runs", phase, iteration, workers)
     os.killpg(process.pid, number)
-    _, errors = process.communicate("\n", SECONDS_AT_MOST)
-    assert process.returncode == -number, errors
-    assert "the run ends after this iteration" in errors
+    done = process.communicate("\n")
+    assert done.returncode == -number, done.stderr
+    assert "the run ends after this iteration" in done.stderr
     (directory,) = (tmp_path / "runs").iterdir()
-    done = iteration if phase == "training" else 10
-    assert list((directory / "states").glob(f"checkpoint-*-iteration-{done:010d}"))
+    iterations = iteration if phase == "training" else 10
+    assert list((directory / "states").glob(f"checkpoint-*-iteration-{iterations:010d}"))
     resumed = TinySession.resume(tmp_path / "runs")
     whole = TinySession(config_with(num_epochs=3, dataloader_num_workers=workers), tmp_path / "whole")
     assert different_values(result_of(whole, whole()), result_of(resumed, resumed())) == []
 
 
-def test_a_second_signal_ends_the_run_at_once(tmp_path):
-    process = start(tmp_path)
+def test_a_second_signal_ends_the_run_at_once(programs, tmp_path):
+    process = start(programs, tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     assert any("the run ends after this iteration" in line for line in process.stderr)
     os.killpg(process.pid, signal.SIGTERM)  # the iteration never ends by itself
-    assert process.wait(SECONDS_AT_MOST) in (-signal.SIGTERM, -signal.SIGINT)
-    process.communicate()
+    assert process.wait() in (-signal.SIGTERM, -signal.SIGINT)
