@@ -1,6 +1,9 @@
+import contextlib
 import types
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.plugins import HookRegistry
@@ -234,3 +237,75 @@ def test_the_listeners_of_a_run_event_leave_out_replaced_defaults():
     assert names == ["outer", "inner", "mine"]
     with pytest.raises(TypeError):
         registry.listeners["run_phase"] = ()
+
+
+class Calls:
+    """Implements three events, and appends its calls to a list."""
+
+    def __init__(self, name, calls):
+        self.name, self.calls = name, calls
+
+    @hookimpl
+    def on_run_start(self):
+        self.calls.append((self.name, "on_run_start"))
+
+    @hookimpl(tryfirst=True)
+    def on_epoch_end(self):
+        self.calls.append((self.name, "on_epoch_end"))
+
+
+class Wraps(Calls):
+    @hookimpl(wrapper=True)
+    def on_epoch_end(self):
+        self.calls.append((self.name, "before"))
+        yield
+        self.calls.append((self.name, "after"))
+
+    @hookimpl(wrapper=True)
+    def run_phase(self):
+        return (yield) + self.name
+
+
+class Runs:
+    def __init__(self, name, calls):
+        self.name = name
+
+    @hookimpl
+    def run_phase(self):
+        return self.name
+
+
+class Observes(Runs):
+    def __init__(self, name, calls):
+        super().__init__(name, calls)
+        self.calls = calls
+
+    def observe_call(self, hook, event, is_return):
+        self.calls.append((self.name, hook, event, is_return))
+        return contextlib.nullcontext()
+
+
+KINDS = {"a": Calls, "b": Wraps, "c": Calls, "d": Wraps, "e": Runs, "f": Observes}
+
+
+def what_happens(registry, calls):
+    """Everything that a registry does, as the hooks note it."""
+    calls.clear()
+    registry.call.on_run_start(run=None)
+    registry.call.on_epoch_end(run=None)
+    result = registry.call.run_phase(run=None, phase=None) if registry.listeners["run_phase"] else None
+    return list(registry.hooks), dict(registry.listeners), registry.fired_events, result, list(calls)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from([*"abcdef"]), max_size=12))
+def test_hooks_that_come_and_go_leave_a_registry_like_one_that_is_made_with_them(names):
+    calls = []
+    changed = HookRegistry(defaults=[Runs("default", calls)])
+    for name in names:
+        if name in changed.hooks:
+            changed.unregister(name)
+        elif not ({"e", "f"} <= {name, *changed.hooks}):  # only one of them can run the phase
+            changed.register(KINDS[name](name, calls))
+    made = HookRegistry([KINDS[name](name, calls) for name in list(changed.hooks)[1:]], [Runs("default", calls)])
+    assert what_happens(changed, calls) == what_happens(made, calls)

@@ -19,12 +19,12 @@ class FiredEvents:
         self._functions: dict[str, Callable[..., Any]] = {}
 
     def replace(self, functions: Mapping[str, Callable[..., Any]]) -> None:
-        """Sets the functions that fire the events.
+        """Sets the functions that fire some events.
 
         Args:
             functions: The functions, by the name of the event.
         """
-        self._functions = dict(functions)
+        self._functions.update(functions)
         for name, function in functions.items():
             setattr(self.calls, name, function if name in self.names else self._first(name))
 

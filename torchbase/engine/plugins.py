@@ -1,6 +1,6 @@
 """The registry of hooks, and their order."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -27,8 +27,8 @@ class HookRegistry:
     """Stores hooks by name, in the order in which they are called, and fires events.
 
     pluggy calls the hook that was registered last first. Here the hook registered first is called first, and its
-    wrappers are outermost. So each change builds a new pluggy manager from the list. Changes are rare, and firing an
-    event takes no longer.
+    wrappers are outermost. So each change builds a new pluggy manager from the list, for the events that the changed
+    hook implements. Changes are rare, and firing an event takes no longer.
 
     Attributes:
         call: The events by name; calling one fires it: ``registry.call.on_run_start(run=run)``.
@@ -115,7 +115,7 @@ class HookRegistry:
         name = name if name is not None else name_of(hook)
         hooks = dict(self._hooks)
         _add(hook, name, hooks)
-        self._rebuild(hooks, self._defaults)
+        self._rebuild(hooks, self._defaults, _events_of(hook))
         return name
 
     def unregister(self, name: str) -> object:
@@ -134,20 +134,21 @@ class HookRegistry:
             raise HookError(f"No hook is named '{name}'.{nearest_or_all(name, self._hooks)}")
         others = {other: hook for other, hook in self._hooks.items() if other != name}
         hook = self._hooks[name]
-        self._rebuild(others, self._defaults - {name})
+        self._rebuild(others, self._defaults - {name}, _events_of(hook))
         return hook
 
-    def _rebuild(self, hooks: Mapping[str, object], defaults: frozenset[str]) -> None:
-        manager = _Manager(hookspecs.PROJECT_NAME)
-        manager.add_hookspecs(hookspecs)
+    def _rebuild(
+        self, hooks: Mapping[str, object], defaults: frozenset[str], changed: Collection[str] = EVENT_NAMES
+    ) -> None:
+        manager = _Manager(changed)
         called = {name: hook for name, hook in hooks.items() if self._is_main or not is_for_main_process(hook)}
         for name, hook in reversed(list(called.items())):
             try:
-                manager.register(_Implementations(hook, with_logging=self._is_main), name=name)
+                manager.register(_Implementations(hook, changed, with_logging=self._is_main), name=name)
             except pluggy.PluginValidationError as error:
                 raise HookError(f"The hook '{name}' can't be registered: {error}") from error
         observers = {name: hook for name, hook in called.items() if isinstance(hook, CallObserver)}
-        events = {name: Event(name, manager, defaults, self._logging_errors, observers) for name in EVENT_NAMES}
+        events = {name: Event(name, manager, defaults, self._logging_errors, observers) for name in changed}
         self._hooks.clear()  # both are changed in place, since a run has a view of them
         self._hooks.update(hooks)
         self._listeners.update({name: event.listeners for name, event in events.items()})
@@ -165,26 +166,36 @@ def is_for_main_process(hook: object) -> bool:
 
 
 class _Manager(pluggy.PluginManager):
-    """Inspects only members that are named like events, since inspecting a member takes pluggy 20 µs."""
+    """Inspects only members that are named like the events, since inspecting a member takes pluggy 20 µs."""
+
+    def __init__(self, events: Collection[str]) -> None:
+        super().__init__(hookspecs.PROJECT_NAME)
+        self._events = events
+        self.add_hookspecs(hookspecs)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        return super().parse_hookimpl_opts(plugin, name) if name in ARGUMENTS_OF_EVENTS else None
+        return super().parse_hookimpl_opts(plugin, name) if name in self._events else None
 
     def parse_hookspec_opts(self, module_or_class: ModuleType | type, name: str) -> pluggy.HookspecOpts | None:
-        return super().parse_hookspec_opts(module_or_class, name) if name in ARGUMENTS_OF_EVENTS else None
+        return super().parse_hookspec_opts(module_or_class, name) if name in self._events else None
 
 
 class _Implementations:
-    """The bound methods of a hook that implement events, as attributes of one object.
+    """The bound methods of a hook that implement some events, as attributes of one object.
 
     pluggy finds them here at once. On the hook it would search all base classes four times for each method, which takes
     milliseconds for the hooks of a session.
     """
 
-    def __init__(self, hook: object, with_logging: bool) -> None:
-        for name in methods_of(hook).keys() & ARGUMENTS_OF_EVENTS.keys():
+    def __init__(self, hook: object, events: Collection[str], with_logging: bool) -> None:
+        for name in methods_of(hook).keys() & set(events):
             if with_logging or not name.startswith("log_"):
                 setattr(self, name, getattr(hook, name))
+
+
+def _events_of(hook: object) -> Collection[str]:
+    """The events whose calls depend on a hook; an observer of calls changes all."""
+    return EVENT_NAMES if isinstance(hook, CallObserver) else methods_of(hook).keys() & ARGUMENTS_OF_EVENTS.keys()
 
 
 def _add(hook: object, name: str, hooks: dict[str, object]) -> None:
