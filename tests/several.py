@@ -6,6 +6,7 @@ import pickle
 import signal
 import time
 import traceback
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
@@ -28,13 +29,41 @@ def run(count, function, *arguments, killed=None, seconds=SECONDS):
 
     ``killed(processes)`` is called once, to kill some of them. Those that still run after ``seconds`` are killed.
     """
-    # The server of the store is here, as it is in the agent of torchrun, so no two tests choose one port.
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with _store() as port:
+        return _run(port, count, function, arguments, killed, seconds)
+
+
+@contextmanager
+def _store():
+    """Starts a process that serves the store, as the agent of torchrun does, and yields its port.
+
+    A process of its own, since the server has a thread: in a child that is forked while the thread holds a lock of the
+    C library, the lock is never released.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(sender,), daemon=True)
+    process.start()
+    try:
+        yield receiver.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(sender):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # it chooses a port that is free
+    sender.send(store.port)
+    signal.pause()
+
+
+def _run(port, count, function, arguments, killed, seconds):
     context = multiprocessing.get_context("fork")
     started = []
     for index in range(count):
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_call, args=(sender, index, count, store.port, function, arguments))
+        process = context.Process(target=_call, args=(sender, index, count, port, function, arguments))
         process.start()
         sender.close()
         started.append((process, receiver))
