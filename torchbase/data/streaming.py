@@ -1,7 +1,6 @@
 """The loader of a stream, a ``datasets.IterableDataset``."""
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,6 +11,7 @@ from torchbase.data.reading import Collate, data_loader, prepare_worker
 from torchbase.data.stream_pass import PartOfPass, ShardRequests, StreamPass
 from torchbase.data.stream_position import PartPosition, ShardRequest, ShardResult, StreamPosition
 from torchbase.data.stream_shards import StreamShards, StreamSource
+from torchbase.data.stream_sharing import check_same_everywhere, count_usable_workers, gather_sizes, parts_of_stream
 from torchbase.distributed.processes import ALONE, Processes
 from torchbase.errors import DataError
 from torchbase.randomness import Randomness
@@ -68,13 +68,13 @@ class StreamLoader:
                 used; 0 reads in the main process.
             pin_memory: Whether to copy tensors to pinned memory, for fast copies to a GPU.
         """
-        parts = _parts_of_stream(dataset, mini_batch_size, phase, parts, processes)
+        parts = parts_of_stream(dataset, mini_batch_size, phase, parts, processes)
         self._source = StreamSource(dataset, mini_batch_size, phase, randomness, collate, parts.number)
         self._own, self._processes = parts.own, processes
         self._iterations_per_epoch = iterations_per_epoch
         self._position = self._initial_position()
         self._rest_of_pass: StreamPass | None = None
-        workers = _count_usable_workers(self._source, self._own, num_workers)
+        workers = count_usable_workers(self._source, self._own, num_workers)
         self._requests = ShardRequests(workers)
         self._new_loader = partial(
             data_loader,
@@ -195,12 +195,14 @@ class StreamLoader:
         return StreamPass(self._loader, parts)
 
     def _sizes_of_all_parts(self, read: Sequence[ShardResult | None]) -> list[int]:
-        sizes = [0 if result is None else result.examples for result in read]
+        phase, processes = self._source.phase, self._processes
+        if self._source.parts == 1 and processes.count > 1:
+            check_same_everywhere(processes, read[0], phase)
+            processes = ALONE
         has_begun = any(any(self._position.parts[part].given) for part in self._own)
-        gathered = self._processes.gather((sizes, has_begun), f"the next mini-batch of {self._source.phase}")
-        sizes = [size for of_process, _ in gathered for size in of_process]
-        if not any(sizes) and not any(of_process for _, of_process in gathered):
-            raise _empty_stream_error(self._source.phase)
+        sizes = gather_sizes(processes, read, has_begun, phase)
+        if not sizes:
+            raise _empty_stream_error(phase)
         return sizes
 
     def _join(self, read: Sequence[ShardResult | None], sizes: list[int]) -> Any:
@@ -229,7 +231,7 @@ class StreamLoader:
             raise DataError(
                 f"The stream of {source.phase} can't resume from the checkpoint, whose mini-batches were read in "
                 f"{_number_of_parts(saved)}, but here they are read in {_number_of_parts(found)}. To fix, resume with "
-                f"session.mini_batch_parts = {saved}, which any number of processes up to {saved} can compute."
+                f"session.mini_batch_parts = {saved} and the original files."
             )
         saved_stream = position.number_of_shards, position.mini_batch_size
         found_stream = source.shards, source.mini_batch_size
@@ -258,44 +260,6 @@ def _number_of_parts(number: int) -> str:
 
 def _empty_stream_error(phase: str) -> DataError:
     return DataError(f"The stream of {phase} is empty. To fix, check how init_datasets opens, filters or splits it.")
-
-
-def _parts_of_stream(
-    dataset: "IterableDataset", mini_batch_size: int, phase: str, parts: PartsToRead, processes: Processes
-) -> PartsToRead:
-    number = min(parts.number, mini_batch_size)  # a part without samples can't read a shard
-    shards = dataset.num_shards
-    if shards >= number:
-        return PartsToRead(number, range(min(parts.own.start, number), min(parts.own.stop, number)))
-    if processes.count > 1 and processes.is_main:
-        logger.warning(
-            "The stream of %s has %d shards, fewer than the %d parts of a mini-batch. So each of the %d processes "
-            "reads all of it. The results are the same, but more processes don't read faster. To fix, divide the data "
-            "into more files, or call to_iterable_dataset with more shards: at least %d, best a multiple of it.",
-            phase,
-            shards,
-            number,
-            processes.count,
-            number,
-        )
-    return WHOLE
-
-
-def _count_usable_workers(source: StreamSource, own: range, num_workers: int) -> int:
-    shards = [len(source.shards_of(part)) for part in own]
-    evenly = len(shards) * math.gcd(*shards)
-    workers = max((count for count in range(1, num_workers + 1) if evenly and evenly % count == 0), default=0)
-    if workers < num_workers:
-        of_parts = f" in {len(shards)} parts of its mini-batches" if source.parts > 1 else ""
-        logger.info(
-            "%s uses %d of %d workers: its stream has %d shards%s, and each worker reads the same number of shards.",
-            source.phase,
-            workers,
-            num_workers,
-            sum(shards),
-            of_parts,
-        )
-    return workers
 
 
 def _prepare_worker(worker: int) -> None:
