@@ -11,7 +11,13 @@ from torchbase.data.reading import Collate, data_loader, prepare_worker
 from torchbase.data.stream_pass import PartOfPass, ShardRequests, StreamPass
 from torchbase.data.stream_position import PartPosition, ShardRequest, ShardResult, StreamPosition
 from torchbase.data.stream_shards import StreamShards, StreamSource
-from torchbase.data.stream_sharing import check_same_everywhere, count_usable_workers, gather_sizes, parts_of_stream
+from torchbase.data.stream_sharing import (
+    check_first_mini_batch,
+    checksum_of,
+    count_usable_workers,
+    gather_sizes,
+    parts_of_stream,
+)
 from torchbase.distributed.processes import ALONE, Processes
 from torchbase.errors import DataError
 from torchbase.randomness import Randomness
@@ -71,6 +77,8 @@ class StreamLoader:
         parts = parts_of_stream(dataset, mini_batch_size, phase, parts, processes)
         self._source = StreamSource(dataset, mini_batch_size, phase, randomness, collate, parts.number)
         self._own, self._processes = parts.own, processes
+        self._is_compared = processes.count == 1
+        self._checksum: int | None = None  # of the first mini-batch
         self._iterations_per_epoch = iterations_per_epoch
         self._position = self._initial_position()
         self._rest_of_pass: StreamPass | None = None
@@ -107,6 +115,7 @@ class StreamLoader:
             for shard in self._source.shards_of(part):
                 result = shards[ShardRequest(pass_number=1, shard=shard, number=0, state=None)]
                 if result is not None and result.mini_batch is not None:
+                    self._checksum = None if self._is_compared else checksum_of(result.mini_batch)
                     return result.mini_batch
         raise _empty_stream_error(self._source.phase)
 
@@ -189,20 +198,22 @@ class StreamLoader:
             position.begin_pass(position.pass_number + 1)
 
     def _begin_to_read(self) -> StreamPass:
+        if not self._is_compared:
+            if self._checksum is None:  # else it was read for a trial
+                self.first_mini_batch()
+            check_first_mini_batch(self._processes, self._checksum, self._source.phase)
+            self._is_compared = True
         source, position = self._source, self._position
         parts = [PartOfPass(position.parts[part], source.shards_of(part), position.pass_number) for part in self._own]
         self._requests.parts = parts
         return StreamPass(self._loader, parts)
 
     def _sizes_of_all_parts(self, read: Sequence[ShardResult | None]) -> list[int]:
-        phase, processes = self._source.phase, self._processes
-        if self._source.parts == 1 and processes.count > 1:
-            check_same_everywhere(processes, read[0], phase)
-            processes = ALONE
+        processes = self._processes if self._source.parts > 1 else ALONE  # each reads whole mini-batches
         has_begun = any(any(self._position.parts[part].given) for part in self._own)
-        sizes = gather_sizes(processes, read, has_begun, phase)
+        sizes = gather_sizes(processes, read, has_begun, self._source.phase)
         if not sizes:
-            raise _empty_stream_error(phase)
+            raise _empty_stream_error(self._source.phase)
         return sizes
 
     def _join(self, read: Sequence[ShardResult | None], sizes: list[int]) -> Any:
