@@ -37,6 +37,9 @@ class InTurns(Processes):
     def reduce(self, tensors, like, levels=None):
         raise NotImplementedError
 
+    def tell_tensors(self, tensors):
+        raise NotImplementedError
+
     def now(self):
         return float(self.gathered)
 

@@ -88,8 +88,9 @@ def together(of_processes, parts, is_collated=False):
             assert all(part.number in block.parts for part in split.parts)
         batch = {part.number: part.mini_batch for split in splits for part in split.parts}
         assert list(batch) == sorted(batch)
-        sizes = tuple(len(batch[part]["n"]) if part in batch else 0 for part in range(max(batch) + 1))
+        sizes = tuple(len(mini_batch["n"]) for mini_batch in batch.values())
         assert {split.sizes for split in splits} == {None if is_collated else sizes}
+        assert {split.first for split in splits} == {min(batch)}
         joined.append(batch)
     assert all(state == of_processes[0][1] for _, state in of_processes)
     return joined
