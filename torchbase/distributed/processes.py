@@ -167,3 +167,6 @@ class SingleProcess(Processes):
     def now(self) -> float:
         """Returns the seconds of the monotonic clock."""
         return time.monotonic()
+
+
+ALONE = SingleProcess()

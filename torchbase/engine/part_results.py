@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from torchbase.data.parts import average_values, join_outputs
+from torchbase.distributed.processes import Processes
 from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.phase import PartOutputs, Phase
 from torchbase.engine.run import Run
@@ -142,11 +143,43 @@ def outputs_of_all_parts(run: Run, phase: Phase, names: Iterable[str]) -> Mappin
     """
     if run.processes.count == 1:
         return phase.outputs or {}
-    own = [(part.size, {name: part.outputs[name] for name in names if name in part.outputs}) for part in phase.parts]
-    gathered = run.processes.gather(own, f"the outputs of an iteration of {phase.name}")
-    every = [part for parts in gathered for part in parts]
-    joined = join_outputs([outputs for _, outputs in every], [size for size, _ in every])
-    return {name: value.to(run.device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}
+    wanted = list(names)
+    own = [
+        PartOutputs(part.size, {name: part.outputs[name] for name in wanted if name in part.outputs})
+        for part in phase.parts
+    ]
+    return gather_outputs(run.processes, own, run.device, f"the outputs of a mini-batch of {phase.name}")[1]
+
+
+def gather_outputs(
+    processes: Processes, own: Sequence[PartOutputs], device: torch.device, purpose: str
+) -> tuple[int, dict[str, Any]]:
+    """Joins the values of the parts of all processes. All processes have to call it.
+
+    Args:
+        processes: The processes.
+        own: The values of the parts of this process.
+        device: The device of the tensors that other processes have on theirs. Tensors on the CPU stay there.
+        purpose: What the values are, for the error if another process is elsewhere.
+
+    Returns:
+        The number of samples of all parts, and the joined values by name.
+
+    Raises:
+        ProcessError: If another process has ended or doesn't answer.
+    """
+    on_device = {name for part in own for name, value in part.outputs.items() if _is_on_device(value)}
+    gathered = processes.gather((list(own), on_device), purpose)
+    every = [part for parts, _ in gathered for part in parts]
+    sizes = [part.size for part in every]
+    joined = join_outputs([part.outputs for part in every], sizes)
+    for name in joined.keys() & set().union(*(names for _, names in gathered)):
+        joined[name] = torch.as_tensor(joined[name], device=device)
+    return sum(sizes), joined
+
+
+def _is_on_device(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type != "cpu"
 
 
 def _numbers(logged: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:

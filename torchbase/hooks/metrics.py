@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.part_results import outputs_of_all_parts
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import MetricsError
 from torchbase.intervals import Interval
 from torchbase.metrics.epoch_values import EpochValues
+from torchbase.metrics.selection import SelectedMetrics
 
 logger = logging.getLogger("torchbase")
 
@@ -24,6 +26,11 @@ class Metrics:
 
     A metric that can't be computed for a mini-batch, such as one of a single sample, is NaN for it. The first time, a
     warning says why.
+
+    With several processes, the main process computes the metrics, from the outputs of the whole mini-batch, and sends
+    their values to the others. All outputs that the metrics take are sent between the processes, for each mini-batch of
+    validation and each measured one of training. For large outputs, such as images, that takes time: measure fewer
+    mini-batches, or let ``forward_pass`` return what the metrics need and nothing larger.
     """
 
     def __init__(self, every: str | Interval = "10it") -> None:
@@ -58,14 +65,14 @@ class Metrics:
         is_measured = (phase.progress.mini_batches - 1) % self._every == 0
         if not is_measured and phase.is_training:
             return
-        run.metrics.check_outputs(phase.outputs)
-        on_host, epoch = run.metrics.on_host(phase.outputs), self._epochs[phase.name]
+        outputs = outputs_of_all_parts(run, phase, run.metrics.keys)
+        run.metrics.check_outputs(outputs)
         if not is_measured:
-            epoch.add(phase.outputs, on_host, phase.samples)
+            if run.processes.is_main:
+                self._epochs[phase.name].add(outputs, run.metrics.on_host(outputs), phase.samples)
             return
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            values = epoch.measure(phase.outputs, on_host, phase.samples)
+        values = self._measure(run.metrics, phase, outputs) if run.processes.is_main else None
+        values = run.processes.tell(values, f"the metrics of a mini-batch of {phase.name}")
         taken = sorted(values.keys() & phase.values.keys())
         if taken:
             raise MetricsError(
@@ -73,10 +80,6 @@ class Metrics:
                 "fix, rename that value in the hook that implements run_iteration or run_forward."
             )
         phase.values.update(values)
-        for name, value in values.items():
-            if math.isnan(value) and name not in self._undefined:
-                self._undefined.add(name)
-                _warn_of_mini_batch(phase, name, [str(warning.message) for warning in caught])
 
     @hookimpl
     def compute_phase_metrics(self, run: Run, phase: Phase) -> Mapping[str, float]:
@@ -84,15 +87,9 @@ class Metrics:
         epoch = self._epochs.pop(phase.name, None)
         if epoch is None:
             return {}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            values, figures = epoch.compute()
-        for warning in caught:
-            self._warn_once(phase, str(warning.message))
-        unit, step = run.curve(phase)
-        for name, figure in figures.items():
-            run.call.log_figure(run=run, tag=phase.tag(name, unit), figure=figure, step=step)
-        return values
+        values = self._compute(run, phase, epoch) if run.processes.is_main else None
+        computed: Mapping[str, float] = run.processes.tell(values, f"the metrics of {phase.name}")
+        return computed
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the states of the epochs that are not complete."""
@@ -106,6 +103,27 @@ class Metrics:
         """
         self._loaded_state = dict(state)
         self._epochs.clear()
+
+    def _measure(self, metrics: SelectedMetrics, phase: Phase, outputs: Mapping[str, Any]) -> dict[str, float]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            values = self._epochs[phase.name].measure(outputs, metrics.on_host(outputs), phase.samples)
+        for name, value in values.items():
+            if math.isnan(value) and name not in self._undefined:
+                self._undefined.add(name)
+                _warn_of_mini_batch(phase, name, [str(warning.message) for warning in caught])
+        return values
+
+    def _compute(self, run: Run, phase: Phase, epoch: EpochValues) -> dict[str, float]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            values, figures = epoch.compute()
+        for warning in caught:
+            self._warn_once(phase, str(warning.message))
+        unit, step = run.curve(phase)
+        for name, figure in figures.items():
+            run.call.log_figure(run=run, tag=phase.tag(name, unit), figure=figure, step=step)
+        return values
 
     def _warn_once(self, phase: Phase, message: str) -> None:
         if f"{phase.name} {message}" not in self._warned:

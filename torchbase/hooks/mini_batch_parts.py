@@ -76,18 +76,21 @@ class MiniBatchParts:
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Looks up what each iteration needs."""
         self._copier = copier_of(run)
-        held = held_parameters(run.optimizer) if run.optimizer is not None and phase.is_training else {}
-        of_network = {id(parameter): parameter for parameter in network_of(run).parameters()}
-        self._parameters = list({**of_network, **held}.values())
+        if phase.is_training:  # an evaluation within the phase leaves them as they are
+            held = held_parameters(run.optimizer) if run.optimizer is not None else {}
+            of_network = {id(parameter): parameter for parameter in network_of(run).parameters()}
+            self._parameters = list({**of_network, **held}.values())
 
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:
         """Computes the parts of this process, adds the gradients of all, then uses them."""
-        accumulated = self._take_gradients()  # of earlier mini-batches
-        gradients = self._compute(run, phase, batch)
-        if self._parts > 1 and run.randomness is not None:
-            # What is drawn from here on must not depend on the parts that this process has computed.
-            seed_streams(run.randomness.derive("after parts", phase.name, phase.progress.iterations), run.device)
+        accumulated = self._take_gradients(phase)  # of earlier mini-batches
+        try:
+            gradients = self._compute(run, phase, batch)
+        finally:  # also if the iteration is abandoned, and the run continues
+            if self._parts > 1 and run.randomness is not None:
+                # What is drawn from here on must not depend on the parts that this process has computed.
+                seed_streams(run.randomness.derive("after parts", phase.name, phase.progress.iterations), run.device)
         if phase.is_training:
             both = TreeSum()
             both.add(accumulated)
@@ -109,7 +112,7 @@ class MiniBatchParts:
                 run.call.run_part(run=run, phase=phase, batch=part, part=number, share=share)
                 state.after_part(number)
                 results.take()
-                gradients.add(self._take_gradients())
+                gradients.add(self._take_gradients(phase))
         except IterationAbandonedError as error:
             results.abandon(error)
         logged = results.to_send(run, list(sizes.values()), note=state.changes)
@@ -149,7 +152,9 @@ class MiniBatchParts:
             return sum(batch.sizes)
         return sum(run.processes.gather(sum(own_sizes.values()), "the number of samples of a mini-batch"))
 
-    def _take_gradients(self) -> list[torch.Tensor | None]:
+    def _take_gradients(self, phase: Phase) -> list[torch.Tensor | None]:
+        if not phase.is_training:  # there are none, except those of an accumulation that the phase interrupts
+            return []
         gradients = [parameter.grad for parameter in self._parameters]
         for parameter in self._parameters:
             parameter.grad = None

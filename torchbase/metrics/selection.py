@@ -44,6 +44,11 @@ class SelectedMetrics:
         """``"max"`` if higher is better, ``"min"`` if lower is better, None if it isn't declared; by metric name."""
         return {metric.name: metric.mode for metric in self._metrics}
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of ``forward_pass`` that the metrics take, in the order of the metrics."""
+        return tuple(dict.fromkeys(key for metric in self._metrics for key in metric.keywords))
+
     def begin_epoch(self) -> EpochValues:
         """Creates the object that collects the mini-batches of an epoch."""
         return EpochValues(self._metrics)

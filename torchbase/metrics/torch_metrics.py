@@ -66,6 +66,8 @@ class _TorchMetricState(EpochState):
             metric_class: The base class ``torchmetrics.Metric``.
         """
         self._metric, self._metric_class = metric, metric_class
+        for _, part in self._parts():
+            part.distributed_available_fn = _is_never_distributed
         metric.reset()
 
     def update(self, **outputs: Any) -> None:
@@ -99,6 +101,11 @@ class _TorchMetricState(EpochState):
         """Lists the metric and the metrics inside it by path, for example the two metrics of a sum."""
         modules = self._metric.named_modules()
         return [(path, module) for path, module in modules if isinstance(module, self._metric_class)]
+
+
+def _is_never_distributed() -> bool:
+    # One process computes the metrics from the outputs of all. The others don't wait for its metric.
+    return False
 
 
 def _copy(values: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

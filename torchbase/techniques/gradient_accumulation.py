@@ -59,6 +59,8 @@ class GradientAccumulation:
     @hookimpl(tryfirst=True)
     def should_step_optimizer(self, run: Run) -> bool | None:
         """Counts the mini-batch, and prevents the step until enough are accumulated."""
+        if self._mini_batches == 0:  # again, since a process without a part of the mini-batch has no backward pass
+            self._expected_samples = run.training.samples * self._mini_batches_per_step
         self._mini_batches += 1
         self._samples += run.training.samples
         if self._mini_batches < self._mini_batches_per_step and not _is_last_of_epoch(run):
