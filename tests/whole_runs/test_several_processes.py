@@ -1,5 +1,6 @@
 """A training on several processes equals that of one process with the same parts, in every bit."""
 
+import json
 import random
 import re
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from torchbase import BaseMetricsClass, ValidationDatasetsDict
 from torchbase import hooks as techniques
 from torchbase.checkpoints.storage import newest_whole_checkpoint
+from torchbase.errors import NonFiniteError
 from torchbase.files.bitwise import different_values
 from torchbase.metrics import (
     BinaryClassificationMetrics,
@@ -56,8 +58,15 @@ class Uneven(Session, PlainSession):
 
 
 class Picture(Session):
+    """Has a picture in its mini-batches, and returns one."""
+
+    def dataloader_collate_function(self, samples):
+        x, y = (torch.stack([sample[name] for sample in samples]) for name in ("x", "y"))
+        return {"x": x, "y": y, "column": x[:, None, None]}
+
     def forward_pass(self, mini_batch):
-        return {**super().forward_pass(mini_batch), "picture": mini_batch["x"][:, None]}
+        outputs = super().forward_pass(mini_batch)
+        return {**outputs, "picture": outputs["output"][:, None, None].sigmoid()}
 
 
 class Within(Picture):
@@ -148,16 +157,28 @@ METRICS = {
 }
 
 
-class NanInOnePart(Session):
-    """A sample that another process than the main one computes makes the second loss NaN."""
+class NotePart:
+    def __init__(self, session):
+        self.session = session
 
-    row = 39
+    @hookimpl(wrapper=True)
+    def run_part(self, part):
+        self.session.part = part
+        return (yield)
+
+
+class NanInLastPart(Session):
+    """The loss of the second iteration is NaN in the last of 8 parts, which the last process computes."""
+
+    part = None
+
+    def default_hooks(self):
+        return [*super().default_hooks(), NotePart(self)]
 
     def forward_pass(self, mini_batch):
         outputs = super().forward_pass(mini_batch)
-        is_bad = torch.tensor([name == str(self.row) for name in mini_batch["name"]])
-        if self.network.training and is_bad.any() and self._run.progress.iterations == self._run.epoch * 2 - 1:
-            outputs["output"] = torch.where(is_bad, torch.nan, outputs["output"])
+        if self.network.training and self._run.progress.iterations == 1 and self.part == 7:
+            outputs["output"] = outputs["output"] * torch.nan
         return outputs
 
 
@@ -224,15 +245,14 @@ CASES = {
     "compile": case(lambda: techniques.Compile(backend="eager")),
     "retry": case(techniques.RetryOnOutOfMemory),
     "time limit": case(lambda: techniques.TimeLimit("1000s")),
-    "no time": case(lambda: techniques.TimeLimit("0.000001s")),
-    "samples": case(lambda: techniques.LogSamples(6, ["x", "picture"]), kind=Picture),
+    "samples": case(lambda: techniques.LogSamples(6, ["picture", "column"]), kind=Picture),
     "histograms": case(lambda: techniques.LogGradients("1it"), lambda: techniques.LogWeights("1ep")),
     "graph": case(techniques.NetworkGraph),
     "times": case(techniques.HookTimes),
     "profile": case(lambda: techniques.Profile(range(2, 3))),
     "logs": case(techniques.JsonLines, techniques.CsvLog),
-    "NaN is skipped": case(kind=NanInOnePart, nan_policy="skip"),
-    "NaN stops": case(kind=NanInOnePart, nan_policy="stop"),
+    "NaN is skipped": case(kind=NanInLastPart, nan_policy="skip"),
+    "NaN stops": case(kind=NanInLastPart, nan_policy="stop"),
     "everything": Case(Picture, lambda: [make() for make in EVERYTHING], settings={"num_epochs": 4}),
     "everything validated within": Case(Within, lambda: [make() for make in EVERYTHING]),
 }
@@ -274,12 +294,22 @@ def on_disk(parent):
         "hooks": {name: state for name, state in hooks.items() if name not in WITH_TIMES},
         "best network": torch.load(best, weights_only=True) if best.exists() else None,
         "scalars": read_scalars(folder),
-        "votes": (folder / "votes.jsonl").read_text(),
-        "epochs": (folder / "epochs.jsonl").read_text(),
-        "files": sorted(
-            re.sub(r"events\.out.*", "events", str(path.relative_to(folder))) for path in folder.rglob("*")
-        ),
+        "files": {name_of(path, folder): content_of(path) for path in folder.rglob("*")},
     }
+
+
+def name_of(path, folder):
+    return re.sub(r"(events\.).*|\d{12}_", r"\1", str(path.relative_to(folder)))
+
+
+def content_of(path):
+    if path.parent.name == "bad_mini_batches":
+        return torch.load(path, weights_only=True)
+    if path.suffix == ".jsonl":
+        return [{**json.loads(line), "time": None, "file": None} for line in path.read_text().splitlines()]
+    if path.suffix == ".csv":
+        return path.read_text()
+    return path.read_bytes() if path.suffix == ".png" else None
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -292,3 +322,28 @@ def test_several_processes_train_as_one(tmp_path, name):
             assert different_values(state, expected) == [], f"process {index} of {count}"
             assert different_values(recorded, logged if index == 0 else NOTHING) == []
         assert different_values(on_disk(tmp_path / str(count)), on_disk(tmp_path / "1")) == []
+
+
+def raised(index, parent):
+    with pytest.raises(NonFiniteError, match="The loss is nan in training: epoch 1, iteration 2"):
+        train(index, parent, case(kind=NanInLastPart))
+    return "raised"
+
+
+def test_a_loss_that_is_not_finite_on_one_process_ends_all(tmp_path):
+    assert several.values_of(2, raised, tmp_path / "2") == ["raised"] * 2
+    assert raised(0, tmp_path / "1")
+    for first, second in zip(*(sorted((tmp_path / count).glob("*/bad_mini_batches/*")) for count in "12"), strict=True):
+        assert different_values(content_of(first), content_of(second)) == []
+        assert len(content_of(first)["values"][0]) == 8  # the parts of all processes
+
+
+def stopped_by_the_clock(index, parent):
+    state, _ = train(index, parent, case(lambda: techniques.TimeLimit("0.000001s"), num_epochs=1000))
+    return state["stop"], state["optimizer"]
+
+
+def test_the_clock_of_one_process_stops_all(tmp_path):
+    first, second = several.values_of(2, stopped_by_the_clock, tmp_path)
+    assert different_values(first, second) == []
+    assert first[0] == "the time limit of 1e-06s is reached"

@@ -172,7 +172,7 @@ def gather_outputs(
     gathered = processes.gather((list(own), on_device), purpose)
     every = [part for parts, _ in gathered for part in parts]
     sizes = [part.size for part in every]
-    joined = join_outputs([part.outputs for part in every], sizes)
+    joined = join_outputs([part.outputs for part in every], sizes) if every else {}
     for name in joined.keys() & set().union(*(names for _, names in gathered)):
         joined[name] = torch.as_tensor(joined[name], device=device)
     return sum(sizes), joined
