@@ -1,10 +1,13 @@
 """A training on several processes equals that of one process with the same parts, in every bit."""
 
 import json
+import os
 import random
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +18,10 @@ import torchmetrics
 from every_technique import PlainSession, Recorder, session_with
 from hooks.test_metrics import LargestSum
 from matplotlib.figure import Figure
-from tiny import TinySession, make_dataset, read_scalars
+from tiny import TinyNetwork, TinySession, make_dataset, read_scalars
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
-from torchbase import BaseMetricsClass, ValidationDatasetsDict
+from torchbase import BaseMetricsClass, ValidationDatasetsDict, hookimpl
 from torchbase import hooks as techniques
 from torchbase.checkpoints.storage import newest_whole_checkpoint
 from torchbase.errors import NonFiniteError
@@ -55,6 +58,93 @@ class Uneven(Session, PlainSession):
 
     rows = 43
     architecture = PlainSession.architecture
+
+
+class Few(Uneven):
+    """A process may have no part at all."""
+
+    rows = 5
+
+
+class Queue:
+    """A hook whose state the forward passes change."""
+
+    def __init__(self):
+        self.means = []
+
+    @hookimpl(wrapper=True)
+    def run_forward(self, phase):
+        loss = yield
+        self.means = [*self.means, phase.outputs["output"].mean().detach()][-3:]
+        return loss
+
+    def state_dict(self):
+        return {"means": self.means}
+
+    def load_state_dict(self, state):
+        self.means = state["means"]
+
+
+class Draws:
+    """Draws a random number after each iteration, also after one that is skipped."""
+
+    def __init__(self):
+        self.numbers = []
+
+    @hookimpl
+    def on_iteration_end(self):
+        self.numbers.append(torch.rand(()).item())
+
+    def state_dict(self):
+        return {"numbers": self.numbers}
+
+    def load_state_dict(self, state):
+        self.numbers = state["numbers"]
+
+
+class StatefulNetwork(TinyNetwork):
+    """Its forward pass changes a buffer, a frozen parameter and the extra state."""
+
+    def __init__(self, dropout):
+        super().__init__(dropout)
+        self.register_buffer("largest", torch.zeros(()))
+        self.mean = torch.nn.Parameter(torch.zeros(3), requires_grad=False)
+        self.passes = 0
+
+    def forward(self, x):
+        self.largest = torch.maximum(self.largest, x.max())
+        self.mean.mul_(0.9).add_(x.mean(dim=0), alpha=0.1)
+        self.passes += len(x)
+        return super().forward(x) + self.mean.sum()
+
+    def get_extra_state(self):
+        return {"passes": self.passes}
+
+    def set_extra_state(self, state):
+        self.passes = state["passes"]
+
+
+class Stateful(Session):
+    """Changes state in forward passes, logs in some parts only, and trains a parameter outside of the network."""
+
+    architecture = "StatefulNetwork"
+
+    def init_network(self):
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        return StatefulNetwork(self.config_network["dropout"])
+
+    def init_optimizer(self):
+        return torch.optim.SGD([*self.network.parameters(), self.weight], lr=0.05, momentum=0.9)
+
+    def forward_pass(self, mini_batch):
+        outputs = super().forward_pass(mini_batch)
+        if outputs["output"].mean() > 0:
+            self.log("positive", outputs["output"].mean())
+        return outputs
+
+    def loss_function(self, *, output, target):
+        error = torch.nn.functional.mse_loss(output * self.weight, target)
+        return {"loss": error + 0.1 * self.weight**2, "error": error}
 
 
 class Picture(Session):
@@ -230,28 +320,21 @@ CASES = {
     "validated within": case(kind=Within),
     "four parts": Case(parts=4),
     "metrics": Case(Measured, metrics=METRICS, settings={"metrics_every_n_iterations": 2}),
-    "clipping": case(lambda: techniques.GradientClipping(norm=0.5)),
     "clipping by value": case(lambda: techniques.GradientClipping(value=0.1)),
     "accumulation": case(lambda: techniques.GradientAccumulation(2), kind=Uneven, num_epochs=3),
+    "accumulation of few rows": case(lambda: techniques.GradientAccumulation(2), kind=Few, num_epochs=3),
+    "state of forward passes": case(Queue, kind=Stateful),
     "accumulation validated within": case(lambda: techniques.GradientAccumulation(2), kind=Within),
     "schedule by epochs": case(lambda: techniques.LearningRateSchedule(per_epoch)),
-    "schedule by steps": case(lambda: techniques.LearningRateSchedule(per_epoch, "1it")),
     "plateau": case(lambda: techniques.LearningRateSchedule(on_plateau, monitor="loss", phase="validation-valid")),
     "bf16": case(lambda: techniques.MixedPrecision("bf16")),
-    "fp16": case(lambda: techniques.MixedPrecision("fp16"), kind=Uneven),
-    "average": case(lambda: techniques.ExponentialMovingAverage(0.8, use_buffers=True)),
+    "fp16": case(lambda: techniques.MixedPrecision("fp16"), kind=Few, num_epochs=6),
     "early stopping": case(lambda: techniques.EarlyStopping("loss", "validation-valid", patience=1, min_delta=5.0)),
-    "freeze": case(lambda: techniques.Freeze("layers.0.*"), lambda: techniques.Unfreeze("layers.0.bias", "1ep")),
-    "compile": case(lambda: techniques.Compile(backend="eager")),
     "retry": case(techniques.RetryOnOutOfMemory),
-    "time limit": case(lambda: techniques.TimeLimit("1000s")),
     "samples": case(lambda: techniques.LogSamples(6, ["picture", "column"]), kind=Picture),
-    "histograms": case(lambda: techniques.LogGradients("1it"), lambda: techniques.LogWeights("1ep")),
     "graph": case(techniques.NetworkGraph),
-    "times": case(techniques.HookTimes),
     "profile": case(lambda: techniques.Profile(range(2, 3))),
-    "logs": case(techniques.JsonLines, techniques.CsvLog),
-    "NaN is skipped": case(kind=NanInLastPart, nan_policy="skip"),
+    "NaN is skipped": case(Draws, kind=NanInLastPart, nan_policy="skip"),
     "NaN stops": case(kind=NanInLastPart, nan_policy="stop"),
     "everything": Case(Picture, lambda: [make() for make in EVERYTHING], settings={"num_epochs": 4}),
     "everything validated within": Case(Within, lambda: [make() for make in EVERYTHING]),
@@ -259,12 +342,12 @@ CASES = {
 
 
 WITH_TIMES = ("tensorboard", "time_limit", "json_lines", "csv_log")
-NOTHING = {"histograms": {}, "images": {}}
+NOTHING = {"histograms": {}, "images": {}, "files": []}
 
 
 def train(index, parent, case):
     """Trains, and returns what each process has in memory at the end."""
-    recorder = Recorder()
+    recorder, written = Recorder(), [] if index == 0 else note_files_written_in(parent)
     settings = {"mini_batch_size": 20, "mini_batch_parts": case.parts, **case.settings}
     session = session_with(
         parent, *case.hooks(), recorder, kind=case.kind, dropout=0.3, metrics=case.metrics, **settings
@@ -279,7 +362,21 @@ def train(index, parent, case):
         "best losses": {phase: (best.loss, best.epoch) for phase, best in summary.best_losses.items()},
         "stop": summary.stop_reason,
     }
-    return state, {"histograms": recorder.histograms, "images": recorder.images}
+    return state, {"histograms": recorder.histograms, "images": recorder.images, "files": written}
+
+
+def note_files_written_in(folder):
+    """Returns a list, to which each file is added that this process opens for writing."""
+    files = []
+
+    def note(event, arguments):
+        if event == "open" and isinstance(arguments[0], str | Path) and str(arguments[0]).startswith(str(folder)):
+            path, mode, flags = arguments
+            if set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR):
+                files.append(str(path))
+
+    sys.addaudithook(note)  # for as long as the process lives
+    return files
 
 
 def on_disk(parent):
