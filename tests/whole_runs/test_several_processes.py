@@ -20,11 +20,12 @@ from hooks.test_metrics import LargestSum
 from matplotlib.figure import Figure
 from tiny import TinyNetwork, TinySession, make_dataset, read_scalars
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader
 
 from torchbase import BaseMetricsClass, ValidationDatasetsDict, hookimpl
 from torchbase import hooks as techniques
 from torchbase.checkpoints.storage import newest_whole_checkpoint
-from torchbase.errors import NonFiniteError
+from torchbase.errors import MetricsError, NonFiniteError
 from torchbase.files.bitwise import different_values
 from torchbase.metrics import (
     BinaryClassificationMetrics,
@@ -58,6 +59,10 @@ class Uneven(Session, PlainSession):
 
     rows = 43
     architecture = PlainSession.architecture
+
+
+class Even(Uneven):
+    rows = 40
 
 
 class Few(Uneven):
@@ -100,6 +105,30 @@ class Draws:
 
     def load_state_dict(self, state):
         self.numbers = state["numbers"]
+
+
+class NotePart:
+    def __init__(self, session):
+        self.session = session
+
+    @hookimpl(wrapper=True)
+    def run_part(self, part):
+        self.session.part = part
+        return (yield)
+
+
+class OutOfMemoryInLastPart(NotePart):
+    """Runs out of memory in the last part of the second iteration, unless a part of it is passed."""
+
+    def __init__(self):
+        self.session = self
+
+    @hookimpl(wrapper=True)
+    def run_forward(self, run, phase, batch):
+        loss = yield
+        if phase.is_training and run.progress.iterations == 1 and self.part == 7 and len(batch["x"]) > 1:
+            raise torch.OutOfMemoryError("as on a GPU")
+        return loss
 
 
 class StatefulNetwork(TinyNetwork):
@@ -145,6 +174,14 @@ class Stateful(Session):
     def loss_function(self, *, output, target):
         error = torch.nn.functional.mse_loss(output * self.weight, target)
         return {"loss": error + 0.1 * self.weight**2, "error": error}
+
+
+class OwnLoader(Session):
+    """Has a loader of its own, of which each process reads whole mini-batches."""
+
+    def init_dataloaders(self):
+        _, validation = super().init_dataloaders()
+        return DataLoader(self.dataset_train.with_format("torch"), batch_size=20, shuffle=True), validation
 
 
 class Picture(Session):
@@ -247,16 +284,6 @@ METRICS = {
 }
 
 
-class NotePart:
-    def __init__(self, session):
-        self.session = session
-
-    @hookimpl(wrapper=True)
-    def run_part(self, part):
-        self.session.part = part
-        return (yield)
-
-
 class NanInLastPart(Session):
     """The loss of the second iteration is NaN in the last of 8 parts, which the last process computes."""
 
@@ -318,6 +345,7 @@ CASES = {
     "augmented": case(kind=Augmented),
     "augmented by workers": case(kind=Augmented, dataloader_num_workers=2),
     "validated within": case(kind=Within),
+    "loader of its own": case(kind=OwnLoader),
     "four parts": Case(parts=4),
     "metrics": Case(Measured, metrics=METRICS, settings={"metrics_every_n_iterations": 2}),
     "clipping by value": case(lambda: techniques.GradientClipping(value=0.1)),
@@ -330,7 +358,7 @@ CASES = {
     "bf16": case(lambda: techniques.MixedPrecision("bf16")),
     "fp16": case(lambda: techniques.MixedPrecision("fp16"), kind=Few, num_epochs=6),
     "early stopping": case(lambda: techniques.EarlyStopping("loss", "validation-valid", patience=1, min_delta=5.0)),
-    "retry": case(techniques.RetryOnOutOfMemory),
+    "retry": case(OutOfMemoryInLastPart, techniques.RetryOnOutOfMemory, kind=Even),
     "samples": case(lambda: techniques.LogSamples(6, ["picture", "column"]), kind=Picture),
     "graph": case(techniques.NetworkGraph),
     "profile": case(lambda: techniques.Profile(range(2, 3))),
@@ -444,3 +472,31 @@ def test_the_clock_of_one_process_stops_all(tmp_path):
     first, second = several.values_of(2, stopped_by_the_clock, tmp_path)
     assert different_values(first, second) == []
     assert first[0] == "the time limit of 1e-06s is reached"
+
+
+def without_keys(index, parent):
+    def measured(unregistered):
+        session = session_with(parent, kind=Lacking, metrics={"Distances": ["median"]}, mini_batch_size=20)
+        for name in unregistered:
+            session.unregister(name)
+        with pytest.raises(MetricsError, match="need keys that forward_pass did not return"):
+            session()
+
+    measured([])
+    measured(["rehearsal"])
+
+
+class Lacking(Session):
+    def forward_pass(self, mini_batch):
+        outputs = super().forward_pass(mini_batch)
+        return {"output": outputs["output"], "expected": outputs["target"]}
+
+    def loss_function(self, *, output, expected):
+        return torch.nn.functional.mse_loss(output, expected)
+
+    def init_metrics(self):
+        return [Distances()]
+
+
+def test_outputs_that_a_metric_lacks_are_an_error_on_each_process(tmp_path):
+    several.values_of(2, without_keys, tmp_path)
