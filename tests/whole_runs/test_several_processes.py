@@ -343,11 +343,11 @@ CASES = {
     "fewer samples than parts": case(kind=Uneven),
     "sizes of its own": case(kind=OwnSizes),
     "augmented": case(kind=Augmented),
-    "augmented by workers": case(kind=Augmented, dataloader_num_workers=2),
+    "augmented by workers": case(kind=Augmented, dataloader_num_workers=2, num_epochs=1),
     "validated within": case(kind=Within),
     "loader of its own": case(kind=OwnLoader),
     "four parts": Case(parts=4),
-    "metrics": Case(Measured, metrics=METRICS, settings={"metrics_every_n_iterations": 2}),
+    "metrics": Case(Measured, metrics=METRICS, settings={"metrics_every_n_iterations": 2, "num_epochs": 1}),
     "clipping by value": case(lambda: techniques.GradientClipping(value=0.1)),
     "accumulation": case(lambda: techniques.GradientAccumulation(2), kind=Uneven, num_epochs=3),
     "accumulation of few rows": case(lambda: techniques.GradientAccumulation(2), kind=Few, num_epochs=3),
@@ -364,7 +364,7 @@ CASES = {
     "profile": case(lambda: techniques.Profile(range(2, 3))),
     "NaN is skipped": case(Draws, kind=NanInLastPart, nan_policy="skip"),
     "NaN stops": case(kind=NanInLastPart, nan_policy="stop"),
-    "everything": Case(Picture, lambda: [make() for make in EVERYTHING], settings={"num_epochs": 4}),
+    "everything": Case(Picture, lambda: [make() for make in EVERYTHING], settings={"num_epochs": 3}),
     "everything validated within": Case(Within, lambda: [make() for make in EVERYTHING]),
 }
 
