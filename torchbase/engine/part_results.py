@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from torchbase.data.parts import average_values, join_outputs
+from torchbase.data.parts import average_values, count_samples, join_outputs
 from torchbase.distributed.processes import Processes
 from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.phase import PartOutputs, Phase
@@ -143,10 +143,11 @@ def outputs_of_all_parts(run: Run, phase: Phase, names: Iterable[str]) -> Mappin
     """
     if run.processes.count == 1:
         return phase.outputs or {}
-    wanted = list(names)
+    wanted, outputs = list(names), phase.outputs or {}
+    # A hook that runs the iterations in place of MiniBatchParts sets the outputs of its process alone.
+    parts = phase.parts or ([PartOutputs(count_samples(outputs), outputs)] if outputs else [])
     own = [
-        PartOutputs(part.size, {name: part.outputs[name] for name in wanted if name in part.outputs})
-        for part in phase.parts
+        PartOutputs(part.size, {name: part.outputs[name] for name in wanted if name in part.outputs}) for part in parts
     ]
     return gather_outputs(run.processes, own, run.device, f"the outputs of a mini-batch of {phase.name}")[1]
 
@@ -172,7 +173,7 @@ def gather_outputs(
     gathered = processes.gather((list(own), on_device), purpose)
     every = [part for parts, _ in gathered for part in parts]
     sizes = [part.size for part in every]
-    joined = join_outputs([part.outputs for part in every], sizes)
+    joined = join_outputs([part.outputs for part in every], sizes) if every else {}
     for name in joined.keys() & set().union(*(names for _, names in gathered)):
         joined[name] = torch.as_tensor(joined[name], device=device)
     return sum(sizes), joined

@@ -43,6 +43,8 @@ class MiniBatchParts:
     parts.
     """
 
+    shares_gradients = True
+
     def __init__(self, parts: int, infer_mini_batch_size: Callable[[Any], int] | None = None) -> None:
         """Sets the number of parts.
 

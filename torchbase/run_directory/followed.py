@@ -12,6 +12,8 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 class FollowedRunDirectory(RunDirectory):
     """The directory of a run that the main process has made or opened. It is never locked or removed from here."""
 
+    is_followed = True
+
     def __init__(self, path: Path) -> None:
         """Refers to the directory.
 
@@ -25,6 +27,9 @@ class FollowedRunDirectory(RunDirectory):
 
     def unlock(self) -> None:
         """Does nothing: the main process unlocks the directory."""
+
+    def make_again(self) -> None:
+        """Does nothing: the main process makes the directory again."""
 
     def is_visible(self) -> bool:
         """Whether this process can see the directory. It waits for some seconds until it can."""

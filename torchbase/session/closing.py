@@ -48,7 +48,7 @@ class SessionClosing(ABC):
     @contextmanager
     def _holding_directory(self) -> Iterator[None]:
         # Before the clean-up, which must not remove the directory of another session.
-        if self._run_directory.is_discarded:
+        if self.processes.tell(self._run_directory.is_discarded, "the start of the session"):
             self._run_directory.make_again()
             self._fire_setup()
         else:
