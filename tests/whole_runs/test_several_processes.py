@@ -14,10 +14,10 @@ import torchmetrics
 from every_technique import PlainSession, Recorder, session_with
 from hooks.test_metrics import LargestSum
 from matplotlib.figure import Figure
-from tiny import TinyNetwork, TinySession, make_dataset, read_scalars
+from tiny import TinySession, make_dataset, read_scalars
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
-from torchbase import BaseMetricsClass, ValidationDatasetsDict, hookimpl
+from torchbase import BaseMetricsClass, ValidationDatasetsDict
 from torchbase import hooks as techniques
 from torchbase.checkpoints.storage import newest_whole_checkpoint
 from torchbase.files.bitwise import different_values
@@ -164,7 +164,7 @@ class NanInOnePart(Session):
 @dataclass(frozen=True)
 class Case:
     kind: type = Session
-    hooks: Any = lambda: []
+    hooks: Any = list
     parts: int = 8
     metrics: dict = field(default_factory=dict)
     settings: dict = field(default_factory=dict)

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from torchbase.errors import RunDirectoryError
 from torchbase.run_directory.directory import RunDirectory
 
 SECONDS_UNTIL_VISIBLE = 10.0  # a network file system may show a new folder late
@@ -25,6 +26,18 @@ class FollowedRunDirectory(RunDirectory):
 
     def unlock(self) -> None:
         """Does nothing: the main process unlocks the directory."""
+
+    def make_again(self) -> None:
+        """Waits until the directory is there that the main process has made again.
+
+        Raises:
+            RunDirectoryError: If this process doesn't see it.
+        """
+        if not self.is_visible():
+            raise RunDirectoryError(
+                f"The main process has made the run directory {self.path} again, and this process doesn't see it after "
+                f"{SECONDS_UNTIL_VISIBLE:g} seconds. To fix, use a file system that all machines share."
+            )
 
     def is_visible(self) -> bool:
         """Whether this process can see the directory. It waits for some seconds until it can."""
