@@ -12,7 +12,8 @@
     ├── IntervalError (ValueError)        an interval that isn't valid here
     ├── NonFiniteError (ArithmeticError)  a loss or parameter that is NaN or infinite
     ├── ProcessError (RuntimeError)       the processes of one training
-    │   └── ProcessesDifferError          their code, config or data differ
+    │   ├── ProcessesDifferError          their code, config or data differ
+    │   └── ProcessLostError              another process has ended, or doesn't answer
     └── RunDirectoryError (OSError)       the run directory
         ├── RunDirectoryLockedError       another process is writing to it
         └── CheckpointError               a missing or damaged checkpoint
@@ -33,6 +34,7 @@ __all__ = [
     "MetricsError",
     "NonFiniteError",
     "ProcessError",
+    "ProcessLostError",
     "ProcessesDifferError",
     "RunDirectoryError",
     "RunDirectoryLockedError",
@@ -78,7 +80,11 @@ class NonFiniteError(TorchbaseError, ArithmeticError):
 
 
 class ProcessError(TorchbaseError, RuntimeError):
-    """Another process of the training has ended, doesn't answer, or is elsewhere in the program."""
+    """The processes of a training can't be joined, or are at different places of the program."""
+
+
+class ProcessLostError(ProcessError):
+    """Another process of the training has ended, or doesn't answer. The first error was most likely there."""
 
 
 class ProcessesDifferError(ProcessError):

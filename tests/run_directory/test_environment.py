@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from torchbase.run_directory.environment import _version_of, describe_environment, describing_code
+from torchbase.run_directory.environment import describe_environment, describing_code, version_of
 
 
 def git(*arguments: str) -> str:
@@ -69,14 +69,14 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
         return version(name)
 
     monkeypatch.setattr("torchbase.run_directory.environment.version", version_without_tensorboard)
-    monkeypatch.setattr("torchbase.run_directory.environment._version_of", _version_of.__wrapped__)
+    monkeypatch.setattr("torchbase.run_directory.environment.version_of", version_of.__wrapped__)
     packages = describe_environment()["packages"]
     assert packages["tensorboard"] is None
     assert packages["numpy"] == version("numpy")
 
 
 def test_no_package_is_imported_to_find_its_version(monkeypatch):
-    monkeypatch.setattr("torchbase.run_directory.environment._version_of", _version_of.__wrapped__)
+    monkeypatch.setattr("torchbase.run_directory.environment.version_of", version_of.__wrapped__)
     packages = {"datasets", "sklearn", "tensorboard", "matplotlib"}
     for name in packages:
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -2,63 +2,125 @@
 
 import atexit
 import os
+import sys
 from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from torchbase.distributed.processes import Processes, SingleProcess
 from torchbase.errors import ProcessError
 
+if TYPE_CHECKING:
+    from torchbase.distributed.process_group import ProcessGroup
+
 TIME_LIMIT = timedelta(minutes=10)
+# What torchrun sets, and torch.distributed needs.
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def is_launched_with_others() -> bool:
-    """Whether a launcher started this process as one of several: it has set ``RANK`` and ``WORLD_SIZE``."""
-    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+def has_others() -> bool:
+    """Whether this process trains together with others.
+
+    Either a launcher has started several, and says so in the environment variable ``WORLD_SIZE``, or the program has
+    initialized a group of `torch.distributed` with several.
+    """
+    group = _group_of_program()
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1") if group is None else group.get_world_size() > 1
 
 
 def local_index() -> int | None:
-    """Returns the index of this process among those of its machine (``LOCAL_RANK``); None without a launcher."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if is_launched_with_others() else None
+    """Returns the index of this process among those of its machine (``LOCAL_RANK``); None for a process alone."""
+    if not has_others():
+        return None
+    group = _group_of_program()
+    return _number("LOCAL_RANK", 0 if group is None else group.get_rank())
 
 
 def local_count() -> int:
     """Returns the number of processes of the training on this machine (``LOCAL_WORLD_SIZE``)."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_launched_with_others() else 1
+    if not has_others():
+        return 1
+    group = _group_of_program()
+    return _number("LOCAL_WORLD_SIZE", 1 if group is None else group.get_world_size())
 
 
-def join(has_own_gpu: bool = False) -> Processes:
-    """Joins the other processes of the training, if a launcher has started several.
+def join() -> Processes:
+    """Joins the other processes of the training, if there are several.
 
-    A group that the program has initialized itself is used as it is. Otherwise the group is left when the process
-    ends, since sessions after this one need it as well.
-
-    Args:
-        has_own_gpu: Whether no other process uses the GPU of this process. Tensors on it are then sent by NCCL.
+    A process joins once. It leaves when it ends, since each session of the program needs the others. If the program has
+    initialized a group of `torch.distributed` itself, its processes are those of the training.
 
     Returns:
-        The processes; a `SingleProcess` without a launcher.
+        The processes; a `SingleProcess` for a process alone.
 
     Raises:
-        ProcessError: If the others can't be reached.
+        ProcessError: If the others can't be reached within `TIME_LIMIT`, or the launcher has set too little.
     """
-    if not is_launched_with_others():
-        return SingleProcess()
-    import torch.distributed as dist  # not before: it isn't needed by one process
+    return _joined() if has_others() else SingleProcess()
 
-    from torchbase.distributed.process_group import ProcessGroup
+
+@cache  # global, as the group of torch.distributed is
+def _joined() -> "ProcessGroup":
+    import torch.distributed as dist
+
+    from torchbase.distributed.process_group import ProcessGroup  # not before: a process alone doesn't need it
 
     if not dist.is_available():
         raise ProcessError("This build of torch lacks torch.distributed, so it can't train on several processes.")
-    if not dist.is_initialized():
-        try:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if has_own_gpu else "gloo", timeout=TIME_LIMIT)
-        except (RuntimeError, ValueError) as error:
-            address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-            raise ProcessError(
-                f"Process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} can't reach the others at {address}: "
-                f"{error}. To fix, start all of them with torchrun, and choose a free port (--rdzv-endpoint)."
-            ) from error
-        atexit.register(_leave)
+    is_of_program = dist.is_initialized()
+    if not is_of_program:
+        _check_variables()
+    try:
+        if is_of_program:
+            # A group of torchbase's own, since that of the program may be unable to send what is on the CPU.
+            return ProcessGroup(dist.new_group(backend="gloo", timeout=TIME_LIMIT))
+        dist.init_process_group(_backend(), timeout=TIME_LIMIT)
+    except (RuntimeError, ValueError) as error:
+        index, count, *address = (os.environ.get(name, "?") for name in _VARIABLES)
+        raise ProcessError(
+            f"Process {index} of {count} can't reach the others at {':'.join(address)}. It waits for at most "
+            f"{TIME_LIMIT.total_seconds():g} seconds. Each of them has to make the session, and the port has to be "
+            f"free. To fix, start all of them with torchrun, which chooses a free port. torch reports: {error}"
+        ) from error
+    atexit.register(_leave)
     return ProcessGroup()
+
+
+def _group_of_program() -> Any:
+    """Returns `torch.distributed` if it is initialized."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
+
+
+def _backend() -> str:
+    # NCCL can't send between two processes that use one GPU.
+    has_own_gpu = torch.cuda.is_available() and local_count() <= torch.cuda.device_count()
+    return "cpu:gloo,cuda:nccl" if has_own_gpu else "gloo"
+
+
+def _check_variables() -> None:
+    missing = [name for name in _VARIABLES if not os.environ.get(name)]
+    if missing:
+        raise ProcessError(
+            f"The environment variable WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, so this is one of several "
+            f"processes, but {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set. To fix, start the "
+            "processes with torchrun, which sets all of them; or, to train in this process alone, unset WORLD_SIZE."
+        )
+    index, count = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    if index >= count:
+        raise ProcessError(f"The environment variable RANK is {index}, and has to be less than WORLD_SIZE, {count}.")
+
+
+def _number(name: str, otherwise: int) -> int:
+    text = os.environ.get(name, str(otherwise))
+    if not text.isdecimal():
+        raise ProcessError(
+            f"The environment variable {name} is {text!r}, and has to be a whole number. To fix, start the processes "
+            "with torchrun, which sets it."
+        )
+    return int(text)
 
 
 def _leave() -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from torchbase.distributed.flat_sums import FlatSums
 from torchbase.distributed.messages import Messages, as_bytes, message_of, unpack
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.tree_sum import TreeSum
-from torchbase.errors import ProcessError
+from torchbase.errors import ProcessError, ProcessLostError
 
 # torch 2.13 has renamed it.
 _all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
@@ -22,8 +23,14 @@ _all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else 
 class ProcessGroup(Processes):
     """The processes of the default group of `torch.distributed`, which has to be initialized."""
 
-    def __init__(self) -> None:
+    def __init__(self, host_group: dist.ProcessGroup | None = None) -> None:
+        """Joins the processes.
+
+        Args:
+            host_group: The group that sends what is on the CPU; None means the default group.
+        """
         self.index, self.count = dist.get_rank(), dist.get_world_size()
+        self._host_group, self._has_left = host_group, False
         self._host = socket.gethostname()
         self._now = time.monotonic()
         self._messages, self._sums = Messages(), FlatSums(self.count)
@@ -84,7 +91,7 @@ class ProcessGroup(Processes):
             for device in dict.fromkeys(tensor.device for tensor in tensors):
                 own = [tensor for tensor in tensors if tensor.device == device]
                 flat = torch.cat([as_bytes(tensor) for tensor in own])
-                dist.broadcast(flat, src=0)
+                dist.broadcast(flat, src=0, group=self._group_of(flat))
                 if not self.is_main:
                     for tensor, content in zip(own, torch.split(flat, [one.nbytes for one in own]), strict=True):
                         # A copy, since a view of other bytes may not be aligned.
@@ -92,7 +99,7 @@ class ProcessGroup(Processes):
 
     def _gather_rows(self, row: torch.Tensor) -> torch.Tensor:
         received = torch.empty(self.count, len(row), dtype=row.dtype, device=row.device)
-        _all_gather(received.view(-1), row)
+        _all_gather(received.view(-1), row, group=self._group_of(row))
         return received
 
     def _values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:
@@ -116,7 +123,7 @@ class ProcessGroup(Processes):
     def _exchange_rows(self, rows: torch.Tensor) -> torch.Tensor:
         # Each process receives one row of each, so 2(W-1)/W of the data are sent, as in a ring of all-reduce.
         received = torch.empty_like(rows)
-        dist.all_to_all_single(received, rows)
+        dist.all_to_all_single(received, rows, group=self._group_of(rows))
         return received
 
     def _join_rows(self, rows: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
@@ -143,15 +150,45 @@ class ProcessGroup(Processes):
             sums[position] = tensor
         return sums
 
+    def _group_of(self, tensor: torch.Tensor) -> dist.ProcessGroup | None:
+        return self._host_group if tensor.device.type == "cpu" else None
+
     @contextmanager
     def _errors_explained(self, purpose: str) -> Iterator[None]:
+        me = f"Process {self.index} of {self.count}, on {self._host},"
+        if self._has_left:
+            raise ProcessLostError(
+                f"{me} has left the others after an earlier error, so it can't communicate for {purpose}. To fix, end "
+                "the program after such an error, and resume the run."
+            )
         try:
             yield
-        except ProcessError:
-            raise
-        except RuntimeError as error:  # what torch.distributed raises for lost connections and time limits
-            raise ProcessError(
-                f"Process {self.index} of {self.count}, on {self._host}, can't reach another process, while it "
-                f"communicates for {purpose}. Another process has probably ended: its error, above or in the folder "
-                f"'errors' of the run directory, is the cause. torch reports: {error}"
+        except (
+            RuntimeError,
+            ValueError,
+        ) as error:  # what torch.distributed raises for lost connections and time limits
+            if not _is_of_torch_distributed(error):
+                raise
+            self._leave(error)
+            what = "doesn't answer" if "timed out" in str(error).lower() else "has ended"
+            raise ProcessLostError(
+                f"{me} has lost the others, since one of them {what}. It was communicating for {purpose}. torch "
+                f"reports: {error}"
             ) from error
+
+    def _leave(self, error: BaseException) -> None:
+        """Closes the connections, so that each process that waits for this one has the same error at once."""
+        self._has_left = True
+        traceback.clear_frames(error.__traceback__)  # each reference to the group keeps its connections open
+        if dist.is_initialized():
+            group, self._host_group = self._host_group, None
+            dist.destroy_process_group(group)
+
+
+def _is_of_torch_distributed(error: BaseException) -> bool:
+    """Whether torch.distributed raised an error, not a signal handler meanwhile: torch has one for lost workers."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    name = "" if where is None else where.tb_frame.f_globals.get("__name__", "")
+    return f"{name}.".startswith("torch.distributed.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from torchbase.distributed.members import Member
 from torchbase.errors import ProcessesDifferError
 
 
@@ -19,10 +20,12 @@ class Processes(ABC):
     Attributes:
         index: The index of this process, from 0.
         count: The number of processes.
+        members: The processes, by index; empty before `introduce`. A session calls it.
     """
 
     index: int
     count: int
+    members: Sequence[Member] = ()
 
     @property
     def is_main(self) -> bool:
@@ -108,6 +111,17 @@ class Processes(ABC):
 
         It is the clock of the main process, as of the last time that the processes communicated.
         """
+
+    def introduce(self, member: Member) -> None:
+        """Describes this process to the others, and sets `members`.
+
+        Args:
+            member: The description.
+
+        Raises:
+            ProcessError: As `gather`.
+        """
+        self.members = tuple(self.gather(member, "the machines and devices"))
 
     def tell(self, value: Any, purpose: str = "a value") -> Any:
         """Returns the value of the main process, to each process.

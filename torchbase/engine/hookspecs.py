@@ -2,7 +2,7 @@
 
 ::
 
-    on_setup_start(run_directory, config, randomness, resuming, session_class)
+    on_setup_start(run_directory, config, randomness, resuming, session_class, processes)
     init_datasets, init_network, init_optimizer, …       methods of the session
     on_run_start(run)                                    a checkpoint is restored here
     for each epoch, until should_stop(run):
@@ -54,6 +54,7 @@ import numpy as np
 import pluggy
 import torch
 
+from torchbase.distributed.processes import Processes
 from torchbase.engine.iteration_values import IterationValues
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -73,7 +74,12 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 
 @hookspec
 def on_setup_start(
-    run_directory: RunDirectory, config: "Config", randomness: Randomness, resuming: bool, session_class: type | None
+    run_directory: RunDirectory,
+    config: "Config",
+    randomness: Randomness,
+    resuming: bool,
+    session_class: type | None,
+    processes: Processes,
 ) -> None:
     """Called when a session is created, before datasets and network are built.
 
@@ -87,6 +93,7 @@ def on_setup_start(
         randomness: The seed of the run, from which all other seeds are derived.
         resuming: Whether the run continues an earlier one in the same directory.
         session_class: The class of the session.
+        processes: The processes that train together. The main process calls its hooks first.
     """
 
 

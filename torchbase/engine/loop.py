@@ -158,6 +158,7 @@ class Engine:
             self._registry.forget_fired_events()  # a rehearsal is no training
             while run.epochs_done < run.max_epochs and not self._should_stop(run):
                 self._run_epoch(run)
+            run.should_stop_now()  # a stop that was requested in the last epoch is recorded
             run.call.on_run_end(run=run)
         except BaseException as error:
             run.call.on_exception(run=run, error=error)

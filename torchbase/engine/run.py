@@ -246,5 +246,6 @@ class Run:
         if self.stop_reason is None and self.processes.count > 1:
             requests = self.processes.gather(self.stop_request, "the decision to stop")
             self.stop_reason = next((request for request in requests if request is not None), None)
-            self.stop_request = None
+            if self.stop_reason is not None:  # else a signal may just have requested a stop that nobody knows of
+                self.stop_request = None
         return self.stop_reason is not None

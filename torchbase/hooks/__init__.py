@@ -24,6 +24,7 @@ from torchbase.hooks.metrics import Metrics
 from torchbase.hooks.mini_batch_parts import MiniBatchParts
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
+from torchbase.hooks.process_errors import ProcessErrors
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.run_record import RunRecord
 from torchbase.hooks.seed_capture import SeedCapture
@@ -81,6 +82,7 @@ __all__ = [
     "NanGuard",
     "NanSkip",
     "NetworkGraph",
+    "ProcessErrors",
     "Profile",
     "Rehearsal",
     "RetryOnOutOfMemory",

@@ -43,7 +43,9 @@ class Console:
         self._show_lines()
         where = f" in {run.run_directory.path}" if run.run_directory is not None else ""
         parameters = sum(parameter.numel() for parameter in run.network.parameters()) if run.network is not None else 0
-        logger.info("%s epochs on %s, %s parameters%s", f"{run.max_epochs:,}", run.device, f"{parameters:,}", where)
+        count = run.processes.count
+        on = f"{count} processes ({run.device.type})" if count > 1 else str(run.device)
+        logger.info("%s epochs on %s, %s parameters%s", f"{run.max_epochs:,}", on, f"{parameters:,}", where)
 
     @hookimpl
     def on_epoch_start(self) -> None:

@@ -10,6 +10,8 @@ from torchbase.checkpoints.storage import newest_progress
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.run import Run
 from torchbase.errors import RunDirectoryError
+from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.names import STATES_FOLDER
 
 logger = logging.getLogger("torchbase")
 
@@ -22,17 +24,22 @@ class Interruption:
     The iteration is completed and a checkpoint is written. Then the signal is raised again, so the program ends as it
     would have without this hook. The last message says what is saved and how to continue. A second signal ends the
     program at once. A signal that the program ignores stays ignored, e.g. SIGINT in a script's background job.
+
+    Of several processes, all stop after the same iteration, and end by the signal that one has received. A second
+    signal is ignored: a cluster may send it to each process, and torchrun passes it on. torchrun ends its processes
+    with SIGKILL 30 seconds after it was signalled itself.
     """
 
     def __init__(self) -> None:
         self._former_handlers: dict[signal.Signals, Any] = {}
         self._received: signal.Signals | None = None
         self._session_class: type | None = None
+        self._run_directory: RunDirectory | None = None
 
     @hookimpl
-    def on_setup_start(self, session_class: type | None) -> None:
-        """Stores the class that resumes the run."""
-        self._session_class = session_class
+    def on_setup_start(self, run_directory: RunDirectory, session_class: type | None) -> None:
+        """Stores the class that resumes the run, and the directory, which a run has on the main process only."""
+        self._run_directory, self._session_class = run_directory, session_class
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
@@ -43,13 +50,14 @@ class Interruption:
 
         def handle(number: int, frame: FrameType | None) -> None:
             if self._received is not None:
+                if run.processes.count > 1:
+                    return
                 self._restore_handlers()
                 signal.raise_signal(number)
                 return
             self._received = signal.Signals(number)
-            logger.warning(
-                "%s: the run ends after this iteration. A second signal ends it at once.", self._received.name
-            )
+            second = " A second signal ends it at once." if run.processes.count == 1 else ""
+            logger.warning("%s: the run ends after this iteration.%s", self._received.name, second)
             run.request_stop(f"interrupted by {self._received.name}")
 
         # None is a handler that isn't Python's and couldn't be restored.
@@ -62,42 +70,46 @@ class Interruption:
         """Raises the signal again, which raises KeyboardInterrupt or ends the process."""
         # Before the handlers are restored: a process that another one has stopped ends by the same signal.
         received = [one for one in run.processes.gather(self._received, "the end of the run") if one is not None]
+        if received:
+            message = run.processes.tell(self._describe_saved(run), "the last message of the run")
         self._restore_handlers()
-        self._received = self._received or next(iter(received), None)
-        if self._received is None:
+        number = self._received or next(iter(received), None)
+        if number is None:
             return
-        message = f"{self._received.name} ended the run. {_describe_saved(run, self._session_class)}"
-        if signal.getsignal(self._received) is signal.default_int_handler:
+        if not received:  # it came after this process had sent that it had none
+            message = self._describe_saved(run)
+        message = f"{number.name} ended the run. {message}"
+        if signal.getsignal(number) is signal.default_int_handler:
             raise KeyboardInterrupt(message)  # the message is the last line of the program
         logger.warning("%s", message)
-        signal.raise_signal(self._received)
+        signal.raise_signal(number)
 
     @hookimpl(trylast=True)
     def on_exception(self, run: Run, error: BaseException) -> None:
         """Restores the former handlers, and adds to a KeyboardInterrupt what is saved."""
         self._restore_handlers()
         if isinstance(error, KeyboardInterrupt) and not error.args:
-            error.add_note(_describe_saved(run, self._session_class))
+            error.add_note(self._describe_saved(run))
 
     def _restore_handlers(self) -> None:
         for number, handler in self._former_handlers.items():
             signal.signal(number, handler)
         self._former_handlers = {}
 
-
-def _describe_saved(run: Run, session_class: type | None) -> str:
-    if run.run_directory is None:
-        return "Nothing is saved, since it has no run directory."
-    path = run.run_directory.path
-    try:
-        newest = newest_progress(run.run_directory.states)
-    except RunDirectoryError as error:
-        return f"Its checkpoints are unknown: {error}"
-    if newest is None:
-        return f"There is no whole checkpoint in {path}."
-    is_current = newest == (run.epochs_done, run.progress.iterations)
-    saved = "" if is_current else f" after {newest[1]:,} iterations"
-    if is_current and run.epochs_done >= run.max_epochs:
-        return f"All its epochs are done and saved in {path}."
-    resume = f"{session_class.__name__ if session_class is not None else 'MySession'}.resume"
-    return f"Its state{saved} is saved in {path}. To continue: {resume}({str(path.parent)!r}, {path.name!r})()"
+    def _describe_saved(self, run: Run) -> str:
+        directory = run.run_directory or self._run_directory
+        if directory is None:
+            return "Nothing is saved, since it has no run directory."
+        path = directory.path
+        try:
+            newest = newest_progress(path / STATES_FOLDER)
+        except RunDirectoryError as error:
+            return f"Its checkpoints are unknown: {error}"
+        if newest is None:
+            return f"There is no whole checkpoint in {path}."
+        is_current = newest == (run.epochs_done, run.progress.iterations)
+        saved = "" if is_current else f" after {newest[1]:,} iterations"
+        if is_current and run.epochs_done >= run.max_epochs:
+            return f"All its epochs are done and saved in {path}."
+        resume = f"{self._session_class.__name__ if self._session_class is not None else 'MySession'}.resume"
+        return f"Its state{saved} is saved in {path}. To continue: {resume}({str(path.parent)!r}, {path.name!r})()"

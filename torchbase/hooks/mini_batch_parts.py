@@ -9,6 +9,7 @@ from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.data.parts import SplitMiniBatch, count_samples, split_mini_batch
 from torchbase.distributed.blocks import share_out
+from torchbase.distributed.processes import Processes
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.closures import check_steps_without_closure
@@ -19,9 +20,13 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, use_gradients
 from torchbase.errors import HookError
+from torchbase.files.durable import read_json, write_json
 from torchbase.hooks.shared_state import StateToShare
 from torchbase.randomness import seed_streams
+from torchbase.run_directory.directory import RunDirectory
 from torchbase.techniques.settings import is_count
+
+PARTS_FILE = "states/parts.json"
 
 
 class MiniBatchParts:
@@ -63,6 +68,13 @@ class MiniBatchParts:
         self._infer_mini_batch_size = infer_mini_batch_size or count_samples
         self._copier: NetworkCopier | None = None
         self._parameters: list[torch.Tensor] = []
+
+    @hookimpl
+    def on_setup_start(self, run_directory: RunDirectory, processes: Processes) -> None:
+        """Saves the number of parts in ``states/parts.json``, since a resumed run needs it."""
+        file, parts = run_directory.file(PARTS_FILE), {"mini_batch_parts": self._parts}
+        if processes.is_main and (not file.exists() or read_json(file) != parts):
+            write_json(file, parts)
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:

@@ -14,6 +14,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import RunDirectoryError
 from torchbase.listeners import order_of
+from torchbase.run_directory.error_files import FIRST_ERROR
 from torchbase.run_directory.newest import next_order
 from torchbase.run_directory.record import (
     Best,
@@ -90,7 +91,9 @@ class RunRecord:
     @hookimpl
     def on_exception(self, run: Run, error: BaseException) -> None:
         """Writes the error or signal that ended the run."""
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(FIRST_ERROR)]
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+        reason = " ".join("; ".join([text, *notes]).split())
         self._write_status(run, "failed" if isinstance(error, Exception) else "stopped", reason)
         self._folder = None
 

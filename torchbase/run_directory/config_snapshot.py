@@ -31,7 +31,9 @@ MAY_CHANGE = frozenset(
         "nan_policy",
         "log_every_n_iterations",
         "metrics_every_n_iterations",
-        "seed",  # a resumed run uses its own seed; a different seed raises an error where the seed is chosen
+        # A resumed run uses its own; a different one raises an error where it is chosen.
+        "seed",
+        "mini_batch_parts",
     )
 )
 

@@ -28,6 +28,37 @@ def choose_device(device_name: str, local_index: int | None = None) -> torch.dev
     return _of_process(device, local_index)
 
 
+def check_is_not_shared(device_name: str, processes: int) -> None:
+    """Checks that a config doesn't name one GPU for several processes of this machine.
+
+    Args:
+        device_name: The name in the config.
+        processes: The number of processes of the training on this machine.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    if device_name == "auto":
+        return
+    device = parse_device(device_name)
+    if processes > 1 and device.type != "cpu" and device.index is not None:
+        raise ConfigError(
+            f"session.device_name: {device_name!r} is one device, and {processes} processes of this machine train "
+            f"together. To fix, pass {device.type!r}, with which each of them takes a device of its own."
+        )
+
+
+def model_of(device: torch.device) -> str:
+    """Returns the model of a device; for a CPU, the instructions that torch uses, such as ``AVX2``.
+
+    Args:
+        device: The device, of this machine.
+    """
+    if device.type == "cpu":
+        return str(torch.backends.cpu.get_cpu_capability())
+    return str(getattr(torch.get_device_module(device), "get_device_name", lambda one: one.type)(device))
+
+
 def parse_device(device_name: str) -> torch.device:
     """Reads the name of a device, which this machine needn't have.
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you_mean
 from torchbase.files.background_writes import BackgroundWrites
 from torchbase.files.durable import make_folder, os_errors_explained, sync_folder
+from torchbase.run_directory.error_files import ErrorFiles
 from torchbase.run_directory.lock import LOCK_FILE, is_open_here
 from torchbase.run_directory.names import STATES_FOLDER
 
@@ -36,6 +37,7 @@ class RunDirectory:
         is_followed: Whether another process writes the files, since it is the main process of the training.
         is_discarded: Whether `remove_if_unused` removed it; `make_again` makes it again.
         writes: The background writes into the directory.
+        errors: The files in which several processes record their errors.
     """
 
     is_followed = False
@@ -45,6 +47,7 @@ class RunDirectory:
         self.tag = path.name
         self.is_new = is_new
         self.writes = BackgroundWrites()
+        self.errors = ErrorFiles(path)
         # Not thread-local, since hooks may write from their own threads.
         self._lock = FileLock(path / LOCK_FILE, timeout=LOCK_TIMEOUT_SECONDS, thread_local=False)
         self._should_lock, self._mutex = False, threading.Lock()
@@ -192,6 +195,10 @@ class RunDirectory:
         self.is_discarded = True
         _logger.info("Removed the run directory %s: its session was not called.", self.path)
         return True
+
+    def is_visible(self) -> bool:
+        """Whether this process can see the directory."""
+        return self.path.is_dir()
 
     def make_again(self) -> None:
         """Makes a directory again that `remove_if_unused` removed, and locks it.

@@ -41,7 +41,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "hostname": socket.gethostname(),
-        "packages": {name: _version_of(name) for name in _PACKAGES},
+        "packages": {name: version_of(name) for name in _PACKAGES},
         "torch": {"version": str(torch.__version__), "cuda": torch.version.cuda, "cudnn": _cudnn_version()},
         "devices": {
             "cpu_count": os.cpu_count(),
@@ -101,7 +101,12 @@ def _read_state(git: "subprocess.Popen[bytes]") -> dict[str, Any] | None:
 
 
 @cache  # versions don't change while the process runs, and reading them takes longest
-def _version_of(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Returns the version of an installed package; None if it isn't installed.
+
+    Args:
+        package: Its name.
+    """
     try:
         return version(package)
     except PackageNotFoundError:

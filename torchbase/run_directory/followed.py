@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from torchbase.errors import RunDirectoryError
 from torchbase.run_directory.directory import RunDirectory
 
 SECONDS_UNTIL_VISIBLE = 10.0  # a network file system may show a new folder late
@@ -11,8 +12,6 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 
 class FollowedRunDirectory(RunDirectory):
     """The directory of a run that the main process has made or opened. It is never locked or removed from here."""
-
-    is_followed = True
 
     def __init__(self, path: Path) -> None:
         """Refers to the directory.
@@ -29,7 +28,16 @@ class FollowedRunDirectory(RunDirectory):
         """Does nothing: the main process unlocks the directory."""
 
     def make_again(self) -> None:
-        """Does nothing: the main process makes the directory again."""
+        """Waits until the directory is there that the main process has made again.
+
+        Raises:
+            RunDirectoryError: If this process doesn't see it.
+        """
+        if not self.is_visible():
+            raise RunDirectoryError(
+                f"The main process has made the run directory {self.path} again, and this process doesn't see it after "
+                f"{SECONDS_UNTIL_VISIBLE:g} seconds. To fix, use a file system that all machines share."
+            )
 
     def is_visible(self) -> bool:
         """Whether this process can see the directory. It waits for some seconds until it can."""

@@ -11,31 +11,26 @@ import torch
 from torchbase import hooks as standard
 from torchbase.checkpoints.verification import Verification, verify_run
 from torchbase.data.phase_loader import end_workers
+from torchbase.distributed.joining import join
 from torchbase.distributed.processes import SingleProcess
 from torchbase.engine.entry_points import load_plugin
 from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.randomness import Randomness, isolate_rng, one_thread_at_a_time
-from torchbase.run_directory.config_snapshot import check_config
-from torchbase.session.closing import SessionClosing
+from torchbase.randomness import isolate_rng, one_thread_at_a_time
+from torchbase.run_directory.error_files import errors_for_torchrun
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
+from torchbase.session.likeness import check_alike, facts_of_run
 from torchbase.session.misspelt import warn_of_misspelt_methods
-from torchbase.session.run_source import RunSource, choose_seed, find_run, saved_config
+from torchbase.session.opening import SessionOpening
+from torchbase.session.run_source import RunSource, choose_parts, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
-from torchbase.session.together import (
-    check_alike,
-    facts_of_program,
-    facts_of_run,
-    join_with_device,
-    open_together,
-    tell_result,
-)
+from torchbase.session.together import join_with_device, tell_result
 
 if TYPE_CHECKING:
-    from torchbase.run_directory.config import Config
+    pass
 
 _OVERRIDABLE = (
     *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_dataloaders", "init_metrics"),
@@ -49,7 +44,7 @@ _NOT_COPIED = frozenset(
 )
 
 
-class TrainingBaseSession(SessionClosing, SessionEvaluation):
+class TrainingBaseSession(SessionOpening, SessionEvaluation):
     """A training run of the user's network on the user's data.
 
     Subclass it, write the abstract methods, pass a config and call the session. The constructor makes the run
@@ -68,8 +63,6 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
     """
 
     config_data: dict[str, Any] = set_by_constructor()
-    run_dir: str = set_by_constructor()
-    _config: "Config" = set_by_constructor()
 
     def __init__(
         self,
@@ -103,16 +96,15 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         from torchbase.run_directory.config import validate_config  # late, since pydantic is slow to import
 
         warn_of_misspelt_methods(type(self), TrainingBaseSession, _OVERRIDABLE)
-        self._config = validate_config(config)
-        self.config_session = self._config.session
-        self.config_data = self._config.data
-        self.config_metrics = self._config.metrics
-        self.config_network = self._config.network
-        self.processes, self.device = join_with_device(self.config_session.device_name)
-        self._set_up(
-            RunSource(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, source_network, tag_postfix),
-            allow_config_changes,
-        )
+        source = RunSource(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, source_network, tag_postfix)
+        with errors_for_torchrun():
+            self._config = validate_config(config)
+            self.config_session = self._config.session
+            self.config_data = self._config.data
+            self.config_metrics = self._config.metrics
+            self.config_network = self._config.network
+            self.processes, self.device = join_with_device(self.config_session.device_name)
+            self._set_up(source, allow_config_changes)
 
     @classmethod
     def resume(cls, runs_parent_dir: str | Path | None = None, tag: str | None = None, **arguments: Any) -> Self:
@@ -129,8 +121,13 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         Raises:
             RunDirectoryError: If there is no such run, or it ended before its config was saved.
         """
-        directory = find_run(runs_parent_dir, tag)
-        config = saved_config(directory)
+
+        def find() -> tuple[Path, dict[str, Any]]:
+            found = find_run(runs_parent_dir, tag)
+            return found, saved_config(found)
+
+        with errors_for_torchrun():
+            directory, config = tell_result(join(), find, "the run to resume")
         return cls(
             config,
             runs_parent_dir=directory.parent,
@@ -160,8 +157,10 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
     def default_hooks(self) -> list[object]:
         """Returns the hooks that the session registers, in the order in which they are called."""
         session = self.config_session
-        has_parts = session.mini_batch_parts is not None or self.processes.count > 1
+        has_several = self.processes.count > 1
+        has_parts = has_several or session.mini_batch_parts is not None or self._number_of_parts > 1
         return [
+            *([standard.ProcessErrors()] if has_several else []),  # first: others look for what it writes
             standard.SeedCapture(),
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
@@ -214,7 +213,7 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         """
         try:
             with one_thread_at_a_time(), self._holding_directory(), isolate_rng(self.device):
-                self._run.stop_reason = None
+                self._run.stop_reason = self._run.stop_request = None
                 try:
                     self.engine.run(self._run)
                 finally:
@@ -231,42 +230,14 @@ class TrainingBaseSession(SessionClosing, SessionEvaluation):
         return {name: value for name, value in vars(self).items() if name not in _NOT_COPIED}
 
     def _set_up(self, source: RunSource, allow_config_changes: bool) -> None:
+        choose = partial(choose_parts, self.config_session, source, self.processes.count, allow_config_changes)
+        self._number_of_parts = tell_result(self.processes, choose, "the number of parts")
         step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
         on_logging_error = self.config_session.on_logging_error
         self.engine = Engine(hooks=self.default_hooks(), defaults=[step], on_logging_error=on_logging_error)
         for name in self.config_session.plugins:
             self.engine.register(load_plugin(name), name)
-        self._source = source
-        check_alike(self.processes, facts_of_program(self._config, self.engine.hooks, type(self)))
-        self._run_directory = open_together(self.processes, source.open)
-        self._run_directory.writes.on_error = self.config_session.on_checkpoint_error
-        self.run_dir = str(self._run_directory.path)
-        with self._cleaning_up_after_errors():
-            self._randomness = Randomness(
-                tell_result(self.processes, partial(self._checked_seed, allow_config_changes), "the seed")
-            )
-            self._fire_setup()
-        if not source.is_new:  # unlocked until the session is called: a notebook may open the run again
-            self._run_directory.unlock()
-
-    def _checked_seed(self, allow_config_changes: bool) -> int:
-        check_config(self._run_directory.path, self._config, allow_config_changes)
-        return choose_seed(self.config_session.seed, self._run_directory, allow_config_changes)
-
-    def _fire_setup(self) -> None:
-        self.engine.call_hooks_of(self.processes)
-        if not self.processes.is_main:  # the main process goes first, and makes the files of the run
-            self.processes.tell(None, "the setup of the run")
-        self.engine.call.on_setup_start(
-            run_directory=self._run_directory,
-            config=self._config,
-            randomness=self._randomness,
-            resuming=not self._source.is_new,
-            session_class=type(self),
-        )
-        self._run_directory.end_setup()
-        if self.processes.is_main:
-            self.processes.tell(None, "the setup of the run")
+        self._open(source, allow_config_changes)
 
     def _reopened(self, directory: Path) -> Self:
         """Returns a session like this one, for any arguments of its constructor, that resumes another directory."""

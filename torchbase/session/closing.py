@@ -9,13 +9,15 @@ from torchbase.checkpoints.storage import has_results
 from torchbase.distributed.processes import Processes
 from torchbase.errors import HookError, RunDirectoryError
 from torchbase.run_directory.directory import RunDirectory, names_file_in
+from torchbase.session.constructor import set_by_constructor
+from torchbase.session.together import tell_result
 
 
 class SessionClosing(ABC):
     """The run directory of a session: closed, removed if nothing in it is of use, and made again if it is needed."""
 
-    processes: Processes
-    _run_directory: RunDirectory
+    processes: Processes = set_by_constructor()
+    _run_directory: RunDirectory = set_by_constructor()
     _was_called = False
     _is_training = False
 
@@ -33,8 +35,7 @@ class SessionClosing(ABC):
                 f"The session of {self._run_directory.path} can't be closed while it trains. To fix, stop it first, "
                 "with run.request_stop(…) in a hook."
             )
-        is_alone = self.processes.count == 1  # others may call the session after this one
-        if self._was_called or not is_alone or not self._run_directory.remove_if_unused():
+        if self._was_called or not self._run_directory.remove_if_unused():
             self._run_directory.unlock()
 
     def __enter__(self) -> Self:
@@ -48,11 +49,12 @@ class SessionClosing(ABC):
     @contextmanager
     def _holding_directory(self) -> Iterator[None]:
         # Before the clean-up, which must not remove the directory of another session.
-        if self.processes.tell(self._run_directory.is_discarded, "the start of the session"):
-            self._run_directory.make_again()
+        was_discarded = tell_result(self.processes, self._lock_or_make_again, "the start of a call of the session")
+        if was_discarded:
+            if not self.processes.is_main:
+                self._run_directory.make_again()
             self._fire_setup()
-        else:
-            self._run_directory.lock()
+        self._run_directory.errors.begin_call()
         self._was_called = True
         is_outermost, self._is_training = not self._is_training, True
         try:
@@ -77,11 +79,23 @@ class SessionClosing(ABC):
         try:
             yield
         except BaseException as error:
-            raised = error
-            # A file that the error names has to be there when the error is read.
-            self._run_directory.remove_unless(lambda path: has_results(path) or names_file_in(path, raised))
+            raised, errors = error, self._run_directory.errors
+            errors.record(error)
+            # A file that the error names has to be there when the error is read, and so do the errors of the processes.
+            self._run_directory.remove_unless(
+                lambda path: has_results(path) or names_file_in(path, raised) or errors.has_errors()
+            )
             self._run_directory.unlock()
             raise
+
+    def _lock_or_make_again(self) -> bool:
+        """Returns whether the directory had been removed."""
+        was_discarded = self._run_directory.is_discarded
+        if was_discarded:
+            self._run_directory.make_again()
+        else:
+            self._run_directory.lock()
+        return was_discarded
 
     @abstractmethod
     def _fire_setup(self) -> None:

@@ -45,6 +45,7 @@ class SessionParts(UserMethods):
     processes: Processes = set_by_constructor()
     _randomness: Randomness = set_by_constructor()
     _source: RunSource = set_by_constructor()
+    _number_of_parts: int = set_by_constructor()
 
     def init_optimizer(self) -> torch.optim.Optimizer:
         """Returns the optimizer: Adam, fused if the device supports it."""
@@ -161,10 +162,6 @@ class SessionParts(UserMethods):
     def _datasets_by_phase(self) -> dict[str, Any]:
         validation = {f"{VALIDATION_PREFIX}{name}": one for name, one in self.datasets_valid_dict.items()}
         return {"training": self.dataset_train, **validation}
-
-    @property
-    def _number_of_parts(self) -> int:
-        return self.config_session.mini_batch_parts or self.processes.count
 
     @property
     def _parts_to_read(self) -> PartsToRead:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -11,12 +11,16 @@ from torchbase.checkpoints.storage import has_results, newest_whole_checkpoint
 from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
 from torchbase.files.durable import read_json, remove_leftovers
 from torchbase.files.tensors import check_tensors, read_tensors
+from torchbase.hooks.mini_batch_parts import PARTS_FILE
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.randomness import draw_seed
 from torchbase.run_directory.config_snapshot import newest_config
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.run_directory.newest import newest_run
+
+if TYPE_CHECKING:
+    from torchbase.run_directory.session_config import SessionConfig
 
 DEFAULT_PARENT = "runs"
 
@@ -38,6 +42,11 @@ class RunSource:
     tag: str | None
     network: Literal["best", "last"]
     postfix: str | None
+
+    @property
+    def path_of_run(self) -> Path:
+        """The path of the run that is named by ``tag``, whether it exists or not."""
+        return Path(self.parent if self.parent is not None else DEFAULT_PARENT, self.tag or "").absolute()
 
     def open(self) -> RunDirectory:
         """Makes or opens the run directory, and locks it.
@@ -139,6 +148,63 @@ def saved_config(run_directory: Path) -> dict[str, Any]:
             "run."
         )
     return config
+
+
+def choose_parts(config: "SessionConfig", source: RunSource, processes: int, allow_change: bool = False) -> int:
+    """Chooses in how many parts each mini-batch is computed.
+
+    Args:
+        config: The section ``session`` of the config.
+        source: The run directory. A resumed run keeps its number of parts, whatever the number of processes.
+        processes: The number of processes that share the parts.
+        allow_change: Whether a resumed run may use another number.
+
+    Returns:
+        The number that the config has or the run was begun with; by default, the number of processes.
+
+    Raises:
+        ConfigError: If the number isn't that of the resumed run, if there are more processes than parts, or if a
+            mini-batch has fewer samples than parts.
+        RunDirectoryError: If the number that the run has saved can't be read.
+    """
+    saved = None if source.is_new or source.tag is None else _saved_parts(source.path_of_run)
+    parts = config.mini_batch_parts or saved or processes
+    if saved is not None and parts != saved and not allow_change:
+        raise ConfigError(
+            f"session.mini_batch_parts is {parts}, and the run {source.path_of_run} computes each mini-batch in {saved} "
+            f"parts, so this would be another experiment. To fix, pass {saved}, or None."
+        )
+    if processes > parts and saved is not None and config.mini_batch_parts is None:
+        if allow_change:
+            return processes
+        raise ConfigError(
+            f"The run {source.path_of_run} computes each mini-batch in {saved} {'part' if saved == 1 else 'parts'}, the "
+            f"number with which it was begun, so {processes} processes can't share them. To fix, resume it on at most "
+            f"{saved} {'process' if saved == 1 else 'processes'}, or begin a new run with session.mini_batch_parts."
+        )
+    if processes > parts:
+        raise ConfigError(
+            f"session.mini_batch_parts is {parts}, so {processes} processes can't share the parts of a mini-batch. To "
+            f"fix, start at most {parts} processes, or set it to at least {processes}."
+        )
+    for key in ("mini_batch_size", "validation_mini_batch_size"):
+        size = getattr(config, key)
+        if size is not None and size < parts:
+            raise ConfigError(
+                f"session.{key} is {size}, so a mini-batch can't be computed in {parts} parts, of which {processes} "
+                f"processes share {'one each' if parts == processes else 'all'}. To fix, start fewer processes, or "
+                "choose larger mini-batches."
+            )
+    return parts
+
+
+def _saved_parts(run_directory: Path) -> int | None:
+    """Returns the number of parts of a run; None if there is no such run yet."""
+    file = run_directory / PARTS_FILE
+    if file.exists():
+        return int(read_json(file)["mini_batch_parts"])
+    config = newest_config(run_directory)
+    return None if config is None else config["session"].get("mini_batch_parts") or 1
 
 
 def choose_seed(configured: int | None, run_directory: RunDirectory, allow_change: bool = False) -> int:

@@ -1,32 +1,32 @@
-"""What the processes of a session do together: join, share a run directory, and check that they are alike."""
+"""What the processes of a session do together: join, decide on the main process, and share a run directory."""
 
-import hashlib
-import json
 import logging
-import platform
+import pickle
+import secrets
 import socket
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 
-from torchbase.distributed.joining import is_launched_with_others, join, local_count, local_index
+from torchbase.checkpoints.storage import has_results
+from torchbase.distributed.joining import has_others, join, local_count, local_index
+from torchbase.distributed.members import Member
 from torchbase.distributed.processes import Processes
-from torchbase.engine.run import Run
-from torchbase.errors import ProcessesDifferError, RunDirectoryError
-from torchbase.run_directory.devices import choose_device
+from torchbase.errors import ProcessError, RunDirectoryError
+from torchbase.run_directory.devices import check_is_not_shared, choose_device, model_of
 from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.error_files import add_process_note
 from torchbase.run_directory.followed import FollowedRunDirectory
 
-if TYPE_CHECKING:
-    from torchbase.run_directory.config import Config
-
+logger = logging.getLogger("torchbase")
 
 Result = TypeVar("Result")
 
 
 def join_with_device(device_name: str) -> tuple[Processes, torch.device]:
-    """Joins the processes of a launcher, if there are several, and chooses the device of this process.
+    """Joins the other processes of the training, if there are several, and chooses the device of this process.
 
     Args:
         device_name: ``session.device_name``.
@@ -35,19 +35,44 @@ def join_with_device(device_name: str) -> tuple[Processes, torch.device]:
         The processes and the device.
 
     Raises:
-        ConfigError: If this machine lacks the device.
+        ConfigError: If this machine lacks the device, or several processes would share one that is named by its index.
         ProcessError: If the other processes can't be reached.
     """
+    if not has_others():
+        return join(), choose_device(device_name)
+    check_is_not_shared(device_name, local_count())
     device = choose_device(device_name, local_index())
-    if not is_launched_with_others():
-        return join(), device
-    is_gpu = device.type == "cuda"
-    if is_gpu:
+    if device.type == "cuda":
         torch.cuda.set_device(device)  # NCCL and libraries use the current device
-    processes = join(has_own_gpu=is_gpu and local_count() <= torch.cuda.device_count())
-    if not processes.is_main:  # the main process says it for all; errors are said by each
-        logging.getLogger("torchbase").setLevel(logging.ERROR)
+    processes = join()
+    processes.introduce(Member(socket.gethostname(), str(device), model_of(device), torch.get_num_threads()))
+    if processes.is_main:
+        _warn_of_unlike(processes)
+    else:  # the main process says it for all; errors are said by each
+        logger.setLevel(logging.ERROR)
     return processes, device
+
+
+def _warn_of_unlike(processes: Processes) -> None:
+    main = processes.members[0]
+    for name in ("thread_count", "device_name"):
+        values = [getattr(member, name) for member in processes.members]
+        index = next((index for index, value in enumerate(values) if value != values[0]), None)
+        if index is not None:
+            what = "threads of torch" if name == "thread_count" else f"kind of {torch.device(main.device).type}"
+            logger.warning(
+                "The processes differ in their %s: process 0, on %s, has %s, and process %d, on %s, has %s. So the "
+                "last bits of results can depend on which process computes them. To fix, %s.",
+                what,
+                main.host,
+                values[0],
+                index,
+                processes.members[index].host,
+                values[index],
+                "set the environment variable OMP_NUM_THREADS on each machine"
+                if name == "thread_count"
+                else "use machines of one kind",
+            )
 
 
 def tell_result(processes: Processes, function: Callable[[], Result], purpose: str) -> Result:
@@ -55,14 +80,36 @@ def tell_result(processes: Processes, function: Callable[[], Result], purpose: s
 
     Args:
         processes: The processes.
-        function: The function.
+        function: The function. Its result can be pickled.
         purpose: What the result is, for the error if another process is elsewhere.
 
     Raises:
+        Exception: The error of the function, on each process.
         ProcessError: If another process has ended or doesn't answer.
     """
-    result: Result = processes.tell(function() if processes.is_main else None, purpose)
+    if processes.count == 1:
+        return function()
+    if not processes.is_main:
+        result, error = processes.tell(None, purpose)
+        if error is not None:
+            raise error
+        return cast(Result, result)
+    try:
+        result = function()
+    except Exception as error:  # raised on each process, so that all do the same after it
+        add_process_note(error, processes.index, processes.count)
+        processes.tell((None, _to_send(error)), purpose)
+        raise
+    processes.tell((result, None), purpose)
     return result
+
+
+def _to_send(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception as problem:  # as of an exception with arguments of its own
+        return ProcessError(f"process 0 failed: {type(error).__name__}: {error} ({problem})")
+    return error
 
 
 def open_together(processes: Processes, open_here: Callable[[], RunDirectory]) -> RunDirectory:
@@ -76,119 +123,35 @@ def open_together(processes: Processes, open_here: Callable[[], RunDirectory]) -
         The run directory.
 
     Raises:
-        RunDirectoryError: If a process can't see the directory. It is raised on each process.
+        RunDirectoryError: If it can't be opened, or a process can't see it. It is raised on each process.
         ProcessError: If another process has ended or doesn't answer.
     """
-    if processes.is_main:
-        directory = open_here()
-        processes.tell(directory.path, "the run directory")
-        is_visible = True
-    else:
-        directory = followed = FollowedRunDirectory(processes.tell(None, "the run directory"))
-        is_visible = followed.is_visible()
-    _check_is_visible(directory, processes.gather((socket.gethostname(), is_visible), "a look at the run directory"))
+    opened: list[RunDirectory] = []
+
+    def open_and_describe() -> tuple[Path, str]:
+        opened.append(open_here())
+        return opened[0].path, secrets.token_hex(4)
+
+    path, attempt = tell_result(processes, open_and_describe, "the run directory")
+    directory = opened[0] if opened else FollowedRunDirectory(path)
+    directory.errors.share(processes.index, processes.count, attempt)
+    try:
+        _check_is_visible(processes, directory)
+    except BaseException:
+        directory.remove_unless(has_results)
+        directory.unlock()
+        raise
     return directory
 
 
-def _check_is_visible(directory: RunDirectory, seen: list[tuple[str, bool]]) -> None:
-    blind = [f"process {index} on {host}" for index, (host, is_visible) in enumerate(seen) if not is_visible]
-    if blind:
-        raise RunDirectoryError(
-            f"The main process, on {seen[0][0]}, has opened the run directory {directory.path}, but {', '.join(blind)} "
-            "can't see it. To fix, pass a runs_parent_dir on a file system that all machines share, by the same path."
-        )
-
-
-def check_alike(processes: Processes, facts: Mapping[str, Any]) -> None:
-    """Checks that facts are the same on each process.
-
-    Args:
-        processes: The processes.
-        facts: Values by what they are, which can be pickled and compared.
-
-    Raises:
-        ProcessesDifferError: If some differ. It is raised on each process, and names them.
-        ProcessError: If another process has ended or doesn't answer.
-    """
+def _check_is_visible(processes: Processes, directory: RunDirectory) -> None:
     if processes.count == 1:
         return
-    every = processes.gather(dict(facts), "the comparison of the processes")
-    lines = [line for index, other in enumerate(every) for line in _differences(every[0], index, other)]
-    if lines:
-        listed = "\n".join(f"- {line}" for line in lines)
-        raise ProcessesDifferError(
-            f"The processes of this training differ from process 0:\n{listed}\nTo fix, start the same program with the "
-            "same arguments, data and packages on each machine."
+    seen = processes.gather(directory.is_visible(), "a look at the run directory")
+    blind = [f"process {index} on {processes.members[index].host}" for index, sees in enumerate(seen) if not sees]
+    if blind:
+        raise RunDirectoryError(
+            f"The main process, on {processes.members[0].host}, has opened the run directory {directory.path}, but "
+            f"{', '.join(blind)} can't see it. To fix, pass a runs_parent_dir on a file system that all machines share, "
+            "by the same path."
         )
-
-
-def _differences(main: Mapping[str, Any], index: int, other: Mapping[str, Any]) -> Iterable[str]:
-    for name in dict.fromkeys((*main, *other)):
-        here, there = main.get(name, "missing"), other.get(name, "missing")
-        if here != there:
-            yield f"{name}: {there} on process {index}, {here} on process 0"
-
-
-def facts_of_program(config: "Config", hooks: Mapping[str, object], session_class: type) -> dict[str, Any]:
-    """Returns what has to be the same on each process before a run directory is made.
-
-    Args:
-        config: The config.
-        hooks: The registered hooks by name.
-        session_class: The class of the session.
-    """
-    return {
-        **{f"config['{name}']": json.dumps(value, sort_keys=True) for name, value in config.as_given.items()},
-        "the session's class": session_class.__qualname__,
-        "the hooks": ", ".join(hooks),
-        "Python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def facts_of_run(run: Run, datasets: Mapping[str, object]) -> dict[str, Any]:
-    """Returns what has to be the same on each process before training.
-
-    Args:
-        run: The run.
-        datasets: The datasets by the names of their phases.
-    """
-    facts: dict[str, Any] = {f"the data of {name}": describe_dataset(dataset) for name, dataset in datasets.items()}
-    facts["the hooks"] = ", ".join(run.hooks)
-    if run.network is not None:
-        state = run.network.state_dict()
-        for name, tensor in state.items():
-            if isinstance(tensor, torch.Tensor):
-                facts[f"the network's '{name}'"] = f"{tuple(tensor.shape)}, bits {_hash_of(tensor)}"
-    if run.optimizer is not None:
-        groups = [
-            {name: value for name, value in one.items() if name != "params"} for one in run.optimizer.param_groups
-        ]
-        facts["the optimizer"] = f"{type(run.optimizer).__name__} {groups}"
-    return facts
-
-
-def describe_dataset(dataset: object) -> str:
-    """Describes a dataset by its type, length, columns and fingerprint, as far as it has them.
-
-    Args:
-        dataset: A dataset or a stream of `datasets`, or any other object.
-    """
-    described = [type(dataset).__name__]
-    if hasattr(dataset, "__len__"):
-        described.append(f"{len(dataset):,} rows")
-    columns = getattr(dataset, "column_names", None)
-    if columns:
-        described.append(f"columns {columns}")
-    shards = getattr(dataset, "num_shards", None) if not hasattr(dataset, "__len__") else None
-    if shards is not None:
-        described.append(f"{shards} shards")
-    return ", ".join(described)
-
-
-def _hash_of(tensor: torch.Tensor) -> str:
-    on_host = tensor.detach().cpu()
-    if on_host.layout is not torch.strided:
-        on_host = on_host.to_dense()
-    content = on_host.contiguous().view(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(content.tobytes()).hexdigest()[:12]

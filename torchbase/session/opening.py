@@ -1,0 +1,63 @@
+"""How a session opens its run directory, chooses what all of its processes share, and fires the first event."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from torchbase.engine.loop import Engine
+from torchbase.randomness import Randomness
+from torchbase.run_directory.config_snapshot import check_config
+from torchbase.session.closing import SessionClosing
+from torchbase.session.constructor import set_by_constructor
+from torchbase.session.likeness import check_alike, facts_of_program
+from torchbase.session.run_source import RunSource, choose_seed
+from torchbase.session.together import open_together, tell_result
+
+if TYPE_CHECKING:
+    from torchbase.run_directory.config import Config
+
+
+class SessionOpening(SessionClosing):
+    """The run directory of a session: made or opened by the main process, and followed by the others."""
+
+    device: torch.device = set_by_constructor()
+    engine: Engine = set_by_constructor()
+    run_dir: str = set_by_constructor()
+    _config: "Config" = set_by_constructor()
+    _randomness: Randomness = set_by_constructor()
+    _source: RunSource = set_by_constructor()
+
+    def _open(self, source: RunSource, allow_config_changes: bool) -> None:
+        self._source = source
+        facts = facts_of_program(self._config, self.engine.hooks, type(self), self.device)
+        check_alike(self.processes, facts)
+        self._run_directory = open_together(self.processes, source.open)
+        self._run_directory.writes.on_error = self._config.session.on_checkpoint_error
+        self.run_dir = str(self._run_directory.path)
+        with self._cleaning_up_after_errors():
+            choose = partial(self._checked_seed, allow_config_changes)
+            self._randomness = Randomness(tell_result(self.processes, choose, "the seed"))
+            self._fire_setup()
+        if not source.is_new:  # unlocked until the session is called: a notebook may open the run again
+            self._run_directory.unlock()
+
+    def _checked_seed(self, allow_config_changes: bool) -> int:
+        check_config(self._run_directory.path, self._config, allow_config_changes)
+        return choose_seed(self._config.session.seed, self._run_directory, allow_config_changes)
+
+    def _fire_setup(self) -> None:
+        self.engine.call_hooks_of(self.processes)
+        fire = partial(
+            self.engine.call.on_setup_start,
+            run_directory=self._run_directory,
+            config=self._config,
+            randomness=self._randomness,
+            resuming=not self._source.is_new,
+            session_class=type(self),
+            processes=self.processes,
+        )
+        tell_result(self.processes, fire, "the setup of the run")  # first, since it makes the files of the run
+        if not self.processes.is_main:
+            fire()
+        self._run_directory.end_setup()
