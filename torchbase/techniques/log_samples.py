@@ -61,7 +61,8 @@ class LogSamples:
     def on_iteration_start(self, run: Run, phase: Phase, batch: Any) -> None:
         """Stores the first mini-batch of the phase until its outputs are computed."""
         is_first = phase.name == self._phase_name and phase.progress.mini_batches == 0
-        batch = batch.parts[0].mini_batch if isinstance(batch, SplitMiniBatch) else batch
+        if isinstance(batch, SplitMiniBatch):
+            batch = batch.parts[0].mini_batch if batch.parts else None  # without a part, there are no outputs either
         self._batch = batch if is_first and self._every.is_due_after(epochs=run.epoch) else None
 
     @hookimpl
