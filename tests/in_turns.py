@@ -37,7 +37,7 @@ class InTurns(Processes):
     def reduce(self, tensors, like, levels=None):
         raise NotImplementedError
 
-    def tell_tensors(self, tensors):
+    def tell_tensors(self, tensors, source=0):
         raise NotImplementedError
 
     def now(self):

@@ -18,11 +18,11 @@ import torchmetrics
 from every_technique import PlainSession, Recorder, session_with
 from hooks.test_metrics import LargestSum
 from matplotlib.figure import Figure
-from tiny import TinySession, make_dataset, read_scalars
+from tiny import TinyNetwork, TinySession, make_dataset, read_scalars
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from torchbase import BaseMetricsClass, ValidationDatasetsDict
+from torchbase import BaseMetricsClass, ValidationDatasetsDict, hookimpl
 from torchbase import hooks as techniques
 from torchbase.checkpoints.storage import newest_whole_checkpoint
 from torchbase.errors import MetricsError, NonFiniteError

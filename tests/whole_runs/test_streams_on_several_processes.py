@@ -14,7 +14,7 @@ from torchbase import ValidationDatasetsDict
 from torchbase.files.bitwise import different_values
 
 PARTS = 4
-EVEN = (6,) * 8  # the lengths of the shards
+EVEN, UNEVEN = (6,) * 8, (2, 6, 0, 6, 2, 8, 4, 6)  # the lengths of the shards; of the latter, part 0 ends first
 
 
 ROWS = list(make_dataset(64))
@@ -79,7 +79,7 @@ def whole(tmp_path_factory):
     return whole
 
 
-@pytest.mark.parametrize("lengths", [EVEN])
+@pytest.mark.parametrize("lengths", [EVEN, UNEVEN])
 @pytest.mark.parametrize(("processes", "workers", "iterations"), [(2, 2, None), (3, 0, 5)])
 def test_a_run_on_streams_has_the_same_bits_on_any_number_of_processes(
     tmp_path, whole, lengths, processes, workers, iterations
@@ -91,7 +91,7 @@ def test_a_run_on_streams_has_the_same_bits_on_any_number_of_processes(
     assert other_averages == averages
 
 
-@pytest.mark.parametrize("lengths", [EVEN])
+@pytest.mark.parametrize("lengths", [EVEN, UNEVEN])
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 1)])
 def test_a_run_on_streams_resumes_on_another_number_of_processes(tmp_path, whole, lengths, before, after):
     weights, averages, _ = whole(lengths, iterations_per_epoch=None)

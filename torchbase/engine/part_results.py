@@ -23,7 +23,7 @@ class LoggedParts:
         losses: The loss of each part; empty for a part without one.
         dtype: The dtype of the losses; None without a part.
         abandoned: Why the iteration is abandoned, or None.
-        note: What the main process tells the others.
+        note: What the process of the first part tells the others.
     """
 
     sizes: list[int] = field(default_factory=list)
@@ -85,7 +85,7 @@ class PartResults:
         Args:
             run: The run.
             sizes: The number of samples of each part of this process.
-            note: What the main process tells the others.
+            note: What the process of the first part tells the others.
         """
         self._logged.sizes, self._logged.note = list(sizes), note
         if run.processes.count > 1:
@@ -93,15 +93,16 @@ class PartResults:
             self._logged.losses = _numbers(self._logged.losses)
         return self._logged
 
-    def join_all(self, run: Run, every: Sequence[LoggedParts]) -> Any:
+    def join_all(self, run: Run, every: Sequence[LoggedParts], source: int = 0) -> Any:
         """As `join`, for the parts of all processes. The outputs are those of this process.
 
         Args:
             run: The run.
             every: What `to_send` returned, by process.
+            source: The index of the process of the first part.
 
         Returns:
-            The note of the main process.
+            The note of this process.
 
         Raises:
             IterationAbandonedError: If a part of any process abandons the iteration.
@@ -113,7 +114,7 @@ class PartResults:
         self._set_values(every, run.device)
         if run.processes.count > 1:
             self._phase.parts = tuple(map(PartOutputs, self._logged.sizes, self._outputs))
-        return every[0].note
+        return every[source].note
 
     def _set_outputs(self) -> None:
         self._phase.outputs = join_outputs(self._outputs, self._logged.sizes) if self._outputs else {}

@@ -51,8 +51,8 @@ def check_alike(processes: Processes, facts: Facts) -> None:
     ]
     listed = "\n".join(f"- {line}" for line in shown)
     raise ProcessesDifferError(
-        f"The processes of this training differ from process 0:\n{listed}\nTo fix, start the same program with the same "
-        "arguments, data and packages on each machine."
+        f"The processes of this training differ from process 0:\n{listed}\nTo fix, start the same program with the "
+        "same arguments, data and packages on each machine."
     )
 
 

@@ -171,15 +171,15 @@ def choose_parts(config: "SessionConfig", source: RunSource, processes: int, all
     parts = config.mini_batch_parts or saved or processes
     if saved is not None and parts != saved and not allow_change:
         raise ConfigError(
-            f"session.mini_batch_parts is {parts}, and the run {source.path_of_run} computes each mini-batch in {saved} "
-            f"parts, so this would be another experiment. To fix, pass {saved}, or None."
+            f"session.mini_batch_parts is {parts}, and the run {source.path_of_run} computes each mini-batch in "
+            f"{saved} parts, so this would be another experiment. To fix, pass {saved}, or None."
         )
     if processes > parts and saved is not None and config.mini_batch_parts is None:
         if allow_change:
             return processes
         raise ConfigError(
-            f"The run {source.path_of_run} computes each mini-batch in {saved} {'part' if saved == 1 else 'parts'}, the "
-            f"number with which it was begun, so {processes} processes can't share them. To fix, resume it on at most "
+            f"The run {source.path_of_run} computes each mini-batch in {saved} {'part' if saved == 1 else 'parts'}, "
+            f"the number with which it was begun, so {processes} processes can't share them. To fix, resume it on at most "
             f"{saved} {'process' if saved == 1 else 'processes'}, or begin a new run with session.mini_batch_parts."
         )
     if processes > parts:

@@ -152,6 +152,6 @@ def _check_is_visible(processes: Processes, directory: RunDirectory) -> None:
     if blind:
         raise RunDirectoryError(
             f"The main process, on {processes.members[0].host}, has opened the run directory {directory.path}, but "
-            f"{', '.join(blind)} can't see it. To fix, pass a runs_parent_dir on a file system that all machines share, "
-            "by the same path."
+            f"{', '.join(blind)} can't see it. To fix, pass a runs_parent_dir on a file system that all machines "
+            "share, by the same path."
         )
