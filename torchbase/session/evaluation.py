@@ -24,8 +24,9 @@ from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.lazy_modules import materialize
+from torchbase.session.likeness import describe_dataset
 from torchbase.session.parts import SessionParts
-from torchbase.session.together import describe_dataset, tell_result
+from torchbase.session.together import tell_result
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

@@ -179,8 +179,9 @@ def choose_parts(config: "SessionConfig", source: RunSource, processes: int, all
             return processes
         raise ConfigError(
             f"The run {source.path_of_run} computes each mini-batch in {saved} {'part' if saved == 1 else 'parts'}, "
-            f"the number with which it was begun, so {processes} processes can't share them. To fix, resume it on at most "
-            f"{saved} {'process' if saved == 1 else 'processes'}, or begin a new run with session.mini_batch_parts."
+            f"the number with which it was begun, so {processes} processes can't share them. To fix, resume it on at "
+            f"most {saved} {'process' if saved == 1 else 'processes'}, or begin a new run with "
+            "session.mini_batch_parts."
         )
     if processes > parts:
         raise ConfigError(
