@@ -338,7 +338,7 @@ def called_alone(index, parent, method, is_ended):
 @pytest.mark.parametrize("method", CALLS)
 def test_a_call_on_one_process_only_is_an_error(tmp_path, method, is_ended):
     first, second = several.run(2, called_alone, tmp_path, method, is_ended)
-    assert "ProcessError: " in first.error
+    assert ("ProcessLostError: " if is_ended else "ProcessError: ") in first.error
     assert f"All processes have to call {method}, with the same dataset" in first.error
     assert (second.error is None) == is_ended
 
