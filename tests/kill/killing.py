@@ -120,6 +120,9 @@ def fork(scenario, parent, life, shared):
 def fork_and_call(parent, function, is_leader=True):
     process = os.fork()
     if process:
+        if is_leader:  # here, too: a kill may come before the child has done it
+            with contextlib.suppress(PermissionError, ProcessLookupError):  # the child has ended
+                os.setpgid(process, process)
         return process
     status = 1
     try:
