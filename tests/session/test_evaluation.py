@@ -298,6 +298,10 @@ def evaluated(index, parent):
         values.append(session.predict_dataset(dataset, ["name"]).to_dict())
         assert values[-1] == {"name": [str(row) for row in range(rows)]}
         assert set(values[-2]) == {"output", "target", "name"} | ({"constant"} if rows == 3 else set())
+        stream = dataset.to_iterable_dataset(num_shards=min(rows, 5))
+        values.append(session.evaluate(stream))
+        values.append(session.predict_dataset(stream).to_dict())
+        assert sorted(values[-1]["name"]) == [str(row) for row in range(rows)]
     with pytest.raises(DataError, match=r"'nothing' of forward_pass .* it is missing\. .*'output', 'target'"):
         session.predict_dataset(make_dataset(2), ["nothing"])
     return values
@@ -339,7 +343,7 @@ def called_alone(index, parent, method, is_ended):
 def test_a_call_on_one_process_only_is_an_error(tmp_path, method, is_ended):
     first, second = several.run(2, called_alone, tmp_path, method, is_ended)
     assert ("ProcessLostError: " if is_ended else "ProcessError: ") in first.error
-    assert f"All processes have to call {method}, with the same dataset" in first.error
+    assert f"All processes have to call {method}, at the same place of the program" in first.error
     assert (second.error is None) == is_ended
 
 

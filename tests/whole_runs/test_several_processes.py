@@ -176,6 +176,15 @@ class Stateful(Session):
         return {"loss": error + 0.1 * self.weight**2, "error": error}
 
 
+class Streamed(Uneven):
+    """Reads a stream, whose shards belong to the parts."""
+
+    def init_datasets(self):
+        training, validation = super().init_datasets()
+        streams = tuple(one.to_iterable_dataset(num_shards=5) for one in validation.datasets)
+        return training.to_iterable_dataset(num_shards=8), replace(validation, datasets=streams)
+
+
 class OwnLoader(Session):
     """Has a loader of its own, of which each process reads whole mini-batches."""
 
@@ -345,6 +354,10 @@ CASES = {
     "augmented": case(kind=Augmented),
     "augmented by workers": case(kind=Augmented, dataloader_num_workers=2, num_epochs=1),
     "validated within": case(kind=Within),
+    "stream": case(kind=Streamed),
+    "stream with techniques": case(
+        lambda: techniques.GradientAccumulation(2), lambda: techniques.MixedPrecision("fp16"), kind=Streamed
+    ),
     "loader of its own": case(kind=OwnLoader),
     "four parts": Case(parts=4),
     "metrics": Case(Measured, metrics=METRICS, settings={"metrics_every_n_iterations": 2, "num_epochs": 1}),

@@ -218,7 +218,7 @@ def _called_on_all(method: str) -> Iterator[None]:
     try:
         yield
     except ProcessError as error:
-        error.add_note(f"All processes have to call {method}, with the same dataset, at the same place of the program.")
+        error.add_note(f"All processes have to call {method}, at the same place of the program.")
         raise
 
 
