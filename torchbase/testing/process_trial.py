@@ -82,6 +82,11 @@ class ProcessesRun:
         return self.records[0]
 
     @property
+    def outcome(self) -> Outcome:
+        """The results of the main process, in memory and on disk."""
+        return {**self.main.outcome, **self.on_disk}
+
+    @property
     def has_failed(self) -> bool:
         """Whether the run ended early on any process."""
         return any(one.failure is not None for one in self.records)
