@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 
 ADDRESS = "127.0.0.1"
 
@@ -51,7 +52,7 @@ def reason_against_forking() -> str | None:
     """Returns why processes that train together can't be forked here; None if they can."""
     if "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
         return f"a process that uses torch can't be forked on {sys.platform}"
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+    if not dist.is_available() or not dist.is_gloo_available():
         return "this build of torch lacks torch.distributed with gloo"
     return None
 
@@ -92,7 +93,8 @@ def wait_for(processes: Sequence[ForkedProcess], seconds: float) -> list[Ended]:
     """
     deadline = time.monotonic() + seconds
     waiting: dict[Any, int] = {one.answer: index for index, one in enumerate(processes)}
-    answers = {index: (None, f"it had not ended after {seconds:.0f} seconds") for index in waiting.values()}
+    late = (None, f"it had not ended after {seconds:.0f} seconds")
+    answers: dict[int, tuple[Any, str | None]] = dict.fromkeys(waiting.values(), late)
     while waiting and (left := deadline - time.monotonic()) > 0:
         for receiver in wait(list(waiting), left):
             index = waiting.pop(receiver)
@@ -123,7 +125,8 @@ def serving_store() -> Iterator[int]:
 
 def _serve_store(sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    store = torch.distributed.TCPStore(ADDRESS, 0, is_master=True, wait_for_workers=False)  # 0: any free port
+    any_port = 0
+    store = dist.TCPStore(ADDRESS, any_port, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     sender.send(store.port)
     signal.pause()
 

@@ -73,12 +73,12 @@ class _Comparison:
         self._unrepeatable = {one for one in found if one[0] not in TRAINED} - torchbase_files
 
     def find_faults(self) -> list[str]:
-        """Explains each fault; those that explain others come first."""
+        """Explains each fault; one that may be the cause of others comes first."""
         failure = explain.failure(self._run) if self._run.has_failed else ""
-        faults = [failure, explain.writes(self._run), self._explain_processes()]
-        found = [fault for fault in faults if fault]
-        # What differs between the processes also differs from the single process.
-        return found if faults[0] or faults[2] else [*found, *self._explain_number()]
+        writes, difference = explain.writes(self._run), self._explain_processes()
+        # What fails, or differs between the processes, also differs from the single process.
+        number = "" if failure or difference else self._explain_number(with_files=not writes)
+        return [fault for fault in (failure, writes, difference, number) if fault]
 
     def describe_not_compared(self) -> str:
         """Lists what differs even between two runs on one process."""
@@ -102,11 +102,11 @@ class _Comparison:
                 return explain.processes_that_end_differently(index, sorted(found))
         return ""
 
-    def _explain_number(self) -> list[str]:
+    def _explain_number(self, with_files: bool) -> str:
         points = {point: sums for record in reversed(self._run.records) for point, sums in record.trace.points.items()}
         divergence = find_divergence(self._tried.alone.main.trace, Trace(points), self._varying)
         if divergence is not None:
-            return [explain.number_that_changes_training(self._tried, divergence)]
-        found = set(find_differences(self._tried.alone.outcome, self._run.outcome))
-        found -= self._unrepeatable | self._files
-        return [explain.number_that_changes_results(self._tried, sorted(found))] if found else []
+            return explain.number_that_changes_training(self._tried, divergence)
+        found = set(find_differences(self._tried.alone.outcome, self._run.outcome)) - self._unrepeatable - self._files
+        found = {one for one in found if with_files or one[0] != "files"}
+        return explain.number_that_changes_results(self._tried, sorted(found)) if found else ""

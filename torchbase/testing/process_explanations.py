@@ -16,13 +16,18 @@ FILES_BY_MAIN = (
     "process only; or, if it has work on each process, write within `if run.processes.is_main:`."
 )
 DRAWS = (
-    "It draws from the global random streams in another way on each process, so later draws (of dropout, for example) "
+    "draws from the global random streams in another way on each process, so later draws (of dropout, for example) "
     "differ. To fix, draw as often on each process; or wrap the draws in `with torchbase.isolate_rng(run.device):`, or "
     "draw from a generator that is seeded with run.randomness.derive('a name')."
 )
-DECISIONS = (
-    "phase.loss, phase.values, averages, gradients and weights are the same on each process; phase.outputs, phase.parts "
-    "and the arguments of run_forward, run_backward and on_loss_computed are those of the parts that a process computes."
+SAME = (
+    "phase.loss, phase.values, averages, gradients and weights are the same on each process; phase.outputs, "
+    "phase.parts, and what run_forward, on_loss_computed and run_backward take, belong to the parts that a process "
+    "computes."
+)
+ADVICE_ON_NUMBER = (
+    f"{SAME} To fix, use run.processes.index and run.processes.count only to share out work, and combine what each "
+    "process has, run.processes.gather(value), in an order that doesn't depend on their number."
 )
 
 
@@ -54,7 +59,7 @@ def failure(run: ProcessesRun) -> str:
     """
     failures = {index: one.failure for index, one in enumerate(run.records) if one.failure is not None}
     for index, one in failures.items():
-        if not one.is_of_communication:
+        if not one.is_of_communication:  # the others only notice that this process is gone
             return _own_error(index, one)
     places = next((one.places for one in failures.values() if one.places), ())
     lines = [f"process {index} {place}" for index, place in enumerate(places)] or [
@@ -77,8 +82,8 @@ def _where(failure: Failure) -> str:
 
 def _own_error(index: int, failure: Failure) -> str:
     where = "" if failure.event is None else f" in {failure.event} of the hook"
-    lines = [f"Process {index} ended{where}: {failure.message}."]
-    if index > 0:
+    lines = [f"Process {index} failed{where}: {failure.message}."]
+    if index > 0 and failure.event is not None:
         lines.append(
             "On other processes than the main one, run.run_directory is None, log_… events do nothing, and a process "
             f"has no outputs if it computes no part. {FILES_BY_MAIN}"
@@ -129,24 +134,26 @@ def processes_that_diverge(trial: HookTrial, index: int, divergence: Divergence)
 
 
 def _advice(trial: HookTrial, divergence: Divergence) -> str:
-    if divergence.is_in(RANDOM_STREAMS):
-        return DRAWS
+    parts = {part for part, _ in divergence.what}
+    draws = f"\nOr it {DRAWS}" if RANDOM_STREAMS in parts else ""
+    if parts <= {RANDOM_STREAMS, "loss"}:
+        return f"It {DRAWS}"
     if is_for_main_process(trial.make_hook()):
         return (
             "Its attribute main_process_only is True, so the other processes don't call it, and it may only write and "
             "show. To fix, remove the attribute, do the same on each process, and write within "
-            "`if run.processes.is_main:`."
+            f"`if run.processes.is_main:`.{draws}"
         )
-    if all(part in ("values", "averages") for part, _ in divergence.what):
+    if parts <= {RANDOM_STREAMS, "values", "averages"}:
         return (
-            f"It logs other values on each process. {DECISIONS} To fix, log what is the same on each process: combine "
-            "the values that run.processes.gather(value) returns, or log what the main process has, "
-            "run.processes.tell(value)."
+            f"It logs other values on each process. {SAME} To fix, log what is the same on each process: combine the "
+            "values that run.processes.gather(value) returns, or log what the main process has, "
+            f"run.processes.tell(value).{draws}"
         )
     return (
-        f"It changes the training in another way on each process. {DECISIONS} To fix, decide on what is the same on "
-        "each process; or decide on the main process, run.processes.tell(decision); or combine the values of all, "
-        "run.processes.gather(value)."
+        f"It changes the training in another way on each process. {SAME} To fix, decide on what is the same on each "
+        "process; or decide on the main process, run.processes.tell(decision); or combine the values of all, "
+        f"run.processes.gather(value).{draws}"
     )
 
 
@@ -163,7 +170,7 @@ def processes_that_end_differently(index: int, differences: Sequence[tuple[str, 
     return (
         f"Process {index} ends differently from the main process; the differences are "
         f"{format_differences(differences)}.\nA checkpoint saves the state of the main process, and all processes "
-        f"resume with it. {DECISIONS} To fix, compute the state from what is the same on each process, or from "
+        f"resume with it. {SAME} To fix, compute the state from what is the same on each process, or from "
         "run.processes.gather(value) or run.processes.tell(value); if only the main process needs the hook, set "
         "main_process_only = True."
     )
@@ -180,7 +187,8 @@ def number_that_changes_training(tried: ProcessTrial, divergence: Divergence) ->
         Lines of a message.
     """
     begin = f"The result depends on the number of processes: a run on {tried.count} diverges from one on 1"
-    advice = DRAWS if divergence.is_in(RANDOM_STREAMS) else _advice_on_number()
+    is_drawn = {part for part, _ in divergence.what} <= {RANDOM_STREAMS, "loss"} and divergence.is_in(RANDOM_STREAMS)
+    advice = f"It {DRAWS}" if is_drawn else ADVICE_ON_NUMBER
     return f"{describe_divergence(tried.trial, divergence, begin)}\n{advice}"
 
 
@@ -196,12 +204,5 @@ def number_that_changes_results(tried: ProcessTrial, differences: Sequence[tuple
     """
     return (
         f"The result depends on the number of processes: a run on {tried.count} trains the same network as one on 1, "
-        f"but the differences are {format_differences(differences)}.\n{_advice_on_number()}"
-    )
-
-
-def _advice_on_number() -> str:
-    return (
-        f"{DECISIONS} To fix, use run.processes.index and run.processes.count only to share out work, and combine what "
-        "each process has, run.processes.gather(value), in an order that doesn't depend on their number."
+        f"but the differences are {format_differences(differences)}.\n{ADVICE_ON_NUMBER}"
     )

@@ -157,6 +157,8 @@ class Divergence:
             events: The events that the hook implements.
         """
         first = 0 if self.before is None else EVENT_NAMES.index(self.before.event)
+        if self.before is not None and None not in (self.before.part, self.at.part):
+            first = EVENT_NAMES.index("run_part")  # from one part to the next
         last = EVENT_NAMES.index(self.at.event)
         between = range(first, last + 1) if first <= last else (*range(first, len(EVENT_NAMES)), *range(last + 1))
         possible = {EVENT_NAMES[number] for number in between}
