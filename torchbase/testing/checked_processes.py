@@ -54,7 +54,8 @@ class CheckedProcesses(Processes):
             processes: The processes, as seen by this one.
             frames: Of the checked hook.
         """
-        self.index, self.count = processes.index, processes.count
+        # Its index, the number of processes, and what else it knows of them.
+        vars(self).update({name: value for name, value in vars(processes).items() if not name.startswith("_")})
         self._processes, self._frames = processes, frames
 
     def gather(self, value: Any, purpose: str = "a value") -> list[Any]:

@@ -1,6 +1,7 @@
 """Finds at which event of a hook a program is, or was when an error occurred."""
 
 import inspect
+import re
 from types import CodeType, FrameType
 
 from torchbase.engine.hook_checks import EVENT_NAMES
@@ -42,6 +43,16 @@ class HookFrames:
                 found = self._events[traceback.tb_frame.f_code]
             traceback = traceback.tb_next
         return found
+
+    def event_in(self, stack: str) -> str | None:
+        """Returns the innermost event in a stack that `faulthandler` wrote; None outside of the hook.
+
+        Args:
+            stack: The stack, with the most recent call first.
+        """
+        events = {(code.co_filename, code.co_name): event for code, event in self._events.items()}
+        calls = re.findall(r'^ *File "(.+)", line \d+ in (\w+)$', stack, re.MULTILINE)
+        return next((events[call] for call in calls if call in events), None)
 
     def _is_of_hook(self, frame: FrameType) -> bool:
         code = frame.f_code

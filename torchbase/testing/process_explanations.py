@@ -63,8 +63,7 @@ def failure(run: ProcessesRun) -> str:
             return _own_error(index, one)
     places = next((one.places for one in failures.values() if one.places), ())
     lines = [f"process {index} {place}" for index, place in enumerate(places)] or [
-        f"process {index} waited {_where(failures[index])}" if index in failures else f"process {index} had ended"
-        for index in range(len(run.records))
+        f"process {index} {_where(record.failure)}" for index, record in enumerate(run.records)
     ]
     return (
         f"The processes are at different places of the program: {'; '.join(lines)}.\nEach process has to call the "
@@ -76,8 +75,11 @@ def failure(run: ProcessesRun) -> str:
     )
 
 
-def _where(failure: Failure) -> str:
-    return "outside of the hook" if failure.event is None else f"in {failure.event} of the hook"
+def _where(failure: Failure | None) -> str:
+    if failure is None:
+        return "had ended"
+    where = "outside of the hook" if failure.event is None else f"in {failure.event} of the hook"
+    return f"was {where}, and took too long" if failure.is_late else f"waited {where}"
 
 
 def _own_error(index: int, failure: Failure) -> str:
@@ -104,6 +106,8 @@ def writes(run: ProcessesRun) -> str:
     found: dict[str, str] = {}
     for index, record in enumerate(run.records[1:], start=1):
         for path, event in record.writes:
+            if event is None and record.failure is not None:  # torchbase writes the error into a file
+                continue
             is_in_runs = os.path.commonpath([path, run.folder]) == run.folder
             # Elsewhere, a path of its own for each process is meant, and libraries have their caches.
             if is_in_runs or (event is not None and path in by_main):

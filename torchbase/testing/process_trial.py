@@ -1,14 +1,14 @@
 """The runs of a hook on several processes, and those on one process with which they are compared."""
 
+import faulthandler
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
-
-import torch
 
 from torchbase.errors import ProcessError
 from torchbase.testing.checked_processes import DifferentPlacesError, Place, with_checked_processes
@@ -21,8 +21,9 @@ from torchbase.testing.traces import ProcessTrace, Trace
 from torchbase.testing.trial import HookTrial
 from torchbase.testing.written_files import Write, WrittenFiles
 
-SECONDS_TO_COMMUNICATE = 60
 SECONDS_ALONE = 600
+SECONDS_TOGETHER = 60  # and the time that one process needs, several times
+SECONDS_TO_END = 60
 SAMPLES_PER_PART = 4
 
 
@@ -34,12 +35,14 @@ class Failure:
         message: The error.
         event: The event of the hook at which it was raised; None outside of the hook.
         is_of_communication: Whether another process was not where it was expected.
+        is_late: Whether the process was ended since it took too long.
         places: Where each process communicates, if they are known.
     """
 
     message: str
     event: str | None = None
     is_of_communication: bool = False
+    is_late: bool = False
     places: tuple[Place, ...] = ()
 
 
@@ -110,7 +113,8 @@ class ProcessTrial:
         """
         self.count = count
         # One more than processes, so that some compute more of them than others.
-        self.parts = max(trial.config["session"].get("mini_batch_parts") or count + 1, count)
+        session = trial.config["session"]
+        self.parts = max(count, session.get("mini_batch_parts") or min(count + 1, session["mini_batch_size"]))
         self.trial = trial.with_keys(device_name="cpu", mini_batch_parts=self.parts)
         if trial.session_class is NoisySession:
             size = SAMPLES_PER_PART * self.parts
@@ -123,44 +127,79 @@ class ProcessTrial:
     @cached_property
     def alone(self) -> ProcessesRun:
         """A run on one process."""
-        return self._run(1, SECONDS_ALONE)
+        return self.run(1, SECONDS_ALONE)
 
     @cached_property
     def again(self) -> ProcessesRun:
         """A second run on one process."""
-        return self._run(1, SECONDS_ALONE)
+        return self.run(1, SECONDS_ALONE)
 
     @cached_property
     def together(self) -> ProcessesRun:
         """A run on several processes."""
-        return self._run(self.count, 2 * SECONDS_TO_COMMUNICATE + 10 * self.count * self.alone.seconds)
+        return self.run(self.count, SECONDS_TOGETHER + 10 * self.count * self.alone.seconds)
 
-    def _run(self, count: int, seconds: float) -> ProcessesRun:
+    def run(self, count: int, seconds: float) -> ProcessesRun:
+        """Runs a session on processes.
+
+        Args:
+            count: The number of processes.
+            seconds: How long they may take.
+
+        Returns:
+            The run.
+        """
         start = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="torchbase-hook-", ignore_cleanup_errors=True) as folder:
-            with forked(count, partial(_record, self.trial, Path(folder), count)) as processes:
-                records = tuple(map(_record_of, wait_for(processes, seconds)))
+        with tempfile.TemporaryDirectory(prefix="torchbase-hook-", ignore_cleanup_errors=True) as name:
+            folder, stacks = Path(name, "runs"), Path(name)
+            with forked(count, partial(_record, self.trial, folder, stacks, seconds)) as processes:
+                ended = wait_for(processes, seconds + SECONDS_TO_END)
+            records = tuple(self._record_of(one, _stack_file(stacks, index)) for index, one in enumerate(ended))
             is_whole = all(one.failure is None for one in records)
-            on_disk = collect_on_disk(next(Path(folder).iterdir())) if is_whole else {}
-        return ProcessesRun(folder, records, on_disk, time.monotonic() - start)
+            on_disk = collect_on_disk(next(folder.iterdir())) if is_whole else {}
+        return ProcessesRun(str(folder), records, on_disk, time.monotonic() - start)
+
+    def _record_of(self, ended: Ended, stack_file: Path) -> ProcessRecord:
+        if isinstance(ended.value, ProcessRecord):
+            return ended.value
+        stack = stack_file.read_text(encoding="utf-8") if stack_file.exists() else ""
+        if stack:
+            event = HookFrames(self.trial.make_hook()).event_in(stack)
+            failure = Failure("it took too long", event, is_of_communication=True, is_late=True)
+        else:
+            failure = Failure(ended.error or f"it ended with exit code {ended.exit_code}")
+        return ProcessRecord(Trace(), {}, (), failure)
 
 
-def _record(trial: HookTrial, folder: Path, count: int, index: int) -> ProcessRecord:
-    """Runs a session in this process, which ends afterwards."""
+def _record(trial: HookTrial, folder: Path, stacks: Path, seconds: float, index: int) -> ProcessRecord:
+    """Runs a session in this process, which ends afterwards, or when it takes too long."""
     sys.dont_write_bytecode = True
-    hook = trial.make_hook()
-    frames, trace, recorder = HookFrames(hook), ProcessTrace(), StateRecorder(hook)
-    written = WrittenFiles(frames)
-    checked = HookTrial(trial.make_hook, with_checked_processes(trial.session_class, frames), trial.config)
-    try:
-        if count > 1:  # before the session does it, with a longer limit
-            limit = timedelta(seconds=SECONDS_TO_COMMUNICATE)
-            torch.distributed.init_process_group("gloo", timeout=limit)
-        session = checked.session(folder, [hook, recorder, trace])
-        summary = session()
-    except Exception as error:  # of the hook, whatever it is
-        return ProcessRecord(_plain(trace), {}, written.writes, _failure_of(error, frames))
-    return ProcessRecord(_plain(trace), collect_in_memory(session, summary, recorder.state_at_end), written.writes)
+    with _stack_after(seconds, _stack_file(stacks, index)):
+        hook = trial.make_hook()
+        frames, trace, recorder = HookFrames(hook), ProcessTrace(), StateRecorder(hook)
+        written = WrittenFiles(frames)
+        checked = HookTrial(trial.make_hook, with_checked_processes(trial.session_class, frames), trial.config)
+        try:
+            session = checked.session(folder, [hook, recorder, trace])
+            summary = session()
+        except Exception as error:  # of the hook, whatever it is
+            return ProcessRecord(_plain(trace), {}, written.writes, _failure_of(error, frames))
+        return ProcessRecord(_plain(trace), collect_in_memory(session, summary, recorder.state_at_end), written.writes)
+
+
+@contextmanager
+def _stack_after(seconds: float, path: Path) -> Iterator[None]:
+    """Ends this process after some time, wherever it waits, and writes its stack into a file."""
+    with path.open("w", encoding="utf-8") as file:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _stack_file(folder: Path, index: int) -> Path:
+    return folder / f"stack-{index}.txt"
 
 
 def _plain(trace: Trace) -> Trace:
@@ -172,13 +211,6 @@ def _failure_of(error: Exception, frames: HookFrames) -> Failure:
     return Failure(
         f"{type(error).__name__}: {error}{notes}",
         frames.event_of(error),
-        isinstance(error, ProcessError),
-        error.places if isinstance(error, DifferentPlacesError) else (),
+        is_of_communication=isinstance(error, ProcessError),
+        places=error.places if isinstance(error, DifferentPlacesError) else (),
     )
-
-
-def _record_of(ended: Ended) -> ProcessRecord:
-    if isinstance(ended.value, ProcessRecord):
-        return ended.value
-    message = ended.error if ended.error is not None else f"the process ended with exit code {ended.exit_code}"
-    return ProcessRecord(Trace(), {}, (), Failure(message))
