@@ -207,6 +207,6 @@ def number_that_changes_results(tried: ProcessTrial, differences: Sequence[tuple
         Lines of a message.
     """
     return (
-        f"The result depends on the number of processes: a run on {tried.count} trains the same network as one on 1, "
-        f"but the differences are {format_differences(differences)}.\n{ADVICE_ON_NUMBER}"
+        f"The result depends on the number of processes: a run on {tried.count} ends differently from one on "
+        f"1; the differences are {format_differences(differences)}.\n{ADVICE_ON_NUMBER}"
     )
