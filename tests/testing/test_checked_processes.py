@@ -76,7 +76,7 @@ PLACES = {
     gather_elsewhere: Place("gather or tell", "the shuffling", None),
     reduce: Place("reduce", "a sum of tensors", None),
     reduce_with_value: Place("gather_and_reduce", "a value and a sum", None),
-    tell_tensors: Place("tell_tensors", "tensors of the main process", None),
+    tell_tensors: Place("tell_tensors", "tensors of process 0", None),
 }
 
 
@@ -104,7 +104,7 @@ def test_different_places_are_an_error_on_each_process_at_once():
         }
         assert found["gather_in_hook", "tell_tensors"][1] == (
             "process 0 calls gather or tell for a value, in on_epoch_end of the hook; process 1 calls tell_tensors for "
-            "tensors of the main process, outside of the hook"
+            "tensors of process 0, outside of the hook"
         )
 
 

@@ -53,7 +53,7 @@ def per_epoch(optimizer):
 
 
 class ReadySession(NoisySession):
-    """Registers each hook of torchbase, except servers and those that replace another one."""
+    """Registers the hooks of torchbase."""
 
     def forward_pass(self, mini_batch):
         return {**super().forward_pass(mini_batch), "picture": mini_batch["x"][:, None, None]}
@@ -65,7 +65,6 @@ class ReadySession(NoisySession):
             ready.GradientAccumulation(2),
             ready.ExponentialMovingAverage(0.8, use_buffers=True),
             ready.GradientClipping(norm=0.5),
-            ready.Compile(backend="eager"),
             ready.EarlyStopping("loss", "training", patience=2, min_delta=0.2),
             ready.MixedPrecision("fp16"),
             ready.Freeze("layers.0.*"),
@@ -76,7 +75,6 @@ class ReadySession(NoisySession):
             ready.HookTimes(),
             ready.Unfreeze("layers.0.weight", at="1ep"),
             ready.LogWeights("3it"),
-            ready.JsonLines(),
             ready.CsvLog(),
             ready.NetworkGraph(),
             ready.Profile(range(2, 4)),
@@ -92,7 +90,9 @@ def test_all_hooks_of_torchbase_follow_the_rules(tmp_path):
         "2 processes end bit for bit like one process with the same 3 parts of each mini-batch, and only the main "
         "process writes files"
     )
-    left_out = {"Console", "MLflow", "Wandb", "NanSkip"}
+    left_out = {"Console", "MLflow", "Wandb"}  # they write to the terminal and to servers
+    left_out |= {"NanSkip", "ProcessErrors"}  # one replaces NanGuard, the other is registered on several processes only
+    left_out |= {"JsonLines", "Compile"}  # one names pictures by the time, NetworkGraph can't record what is compiled
     session = HookTrial(StatesOfAll, ReadySession, config).session(tmp_path, [])
     assert {type(hook).__name__ for hook in session.hooks.values()} == {*ready.__all__} - left_out
 

@@ -85,10 +85,10 @@ class CheckedProcesses(Processes):
         self._meet("gather_and_reduce", purpose)
         return self._processes.gather_and_reduce(value, tensors, like, levels, purpose)
 
-    def tell_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Copies the values of tensors of the main process; see `Processes.tell_tensors`."""
-        self._meet("tell_tensors", "tensors of the main process")
-        self._processes.tell_tensors(tensors)
+    def tell_tensors(self, tensors: Sequence[torch.Tensor], source: int = 0) -> None:
+        """Copies the values of tensors of one process; see `Processes.tell_tensors`."""
+        self._meet("tell_tensors", f"tensors of process {source}")
+        self._processes.tell_tensors(tensors, source)
 
     def now(self) -> float:
         """Returns the seconds of the clock of the main process; see `Processes.now`."""
