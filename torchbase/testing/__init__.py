@@ -1,4 +1,4 @@
-"""Checks for authors of hooks: whether a hook only observes, repeats itself, is resumed exactly, and suits processes.
+"""Checks for authors of hooks: whether a hook only observes, repeats itself, is resumed exactly, and shares processes.
 
 ::
 
