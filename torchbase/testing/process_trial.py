@@ -114,7 +114,9 @@ class ProcessTrial:
         self.count = count
         # One more than processes, so that some compute more of them than others.
         session = trial.config["session"]
-        self.parts = max(count, session.get("mini_batch_parts") or min(count + 1, session["mini_batch_size"]))
+        self.parts = max(
+            count, session.get("mini_batch_parts") or min(count + 1, session.get("mini_batch_size", count))
+        )
         self.trial = trial.with_keys(device_name="cpu", mini_batch_parts=self.parts)
         if trial.session_class is NoisySession:
             size = SAMPLES_PER_PART * self.parts
