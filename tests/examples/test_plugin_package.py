@@ -87,5 +87,5 @@ def test_the_plugin_is_used_if_it_is_named_and_not_imported_otherwise(folder):
 def test_the_plugin_passes_its_own_tests(folder):
     printed = call(python_of(folder), "-m", "pytest", "-rP", "-p", "no:cacheprovider", cwd=folder / "package")
     assert "3 passed" in printed
-    assert "The hook 'weight_norms' in NoisySession: 5 checks passed" in printed
+    assert "The hook 'weight_norms' in NoisySession: 6 checks passed" in printed
     assert "a run was killed in training iteration 9 and ended like the uninterrupted run\n" in printed

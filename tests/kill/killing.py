@@ -28,12 +28,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from kill.scenarios import SCENARIOS
-from several import serving_store
 from tiny import read_scalars
 
 from torchbase import hookimpl
 from torchbase.files.bitwise import different_values
 from torchbase.run_directory.record import read_status
+from torchbase.testing.forked import serving_store
 
 # Imported once before the forks. Otherwise these imports would take most of a life, and a kill would hit no file.
 IMPORTED_LATE = (

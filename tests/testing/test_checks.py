@@ -32,12 +32,12 @@ def message_of(check, make_hook):
 
 def test_a_hook_that_follows_the_rules_gets_a_report(monkeypatch):
     monkeypatch.setattr("torchbase.testing.overhead.ITERATIONS", 20)
-    report = check_hook(functools.partial(hooks.GradientNorms, decay=0.5), observes=True)
+    report = check_hook(functools.partial(hooks.GradientNorms, decay=0.5), observes=True, processes=2)
     assert report.is_good
     header, *lines = str(report).splitlines()
-    assert header == "The hook 'gradient_norms' in NoisySession: 5 checks passed"
+    assert header == "The hook 'gradient_norms' in NoisySession: 6 checks passed"
     names = [line.split()[1] for line in lines if line.startswith("  ok ")]
-    assert names == ["registers", "state", "observes", "stopped", "killed"]
+    assert names == ["registers", "state", "observes", "stopped", "killed", "processes"]
     text = " ".join(" ".join(lines).split())
     assert "it implements on_gradients_ready" in text
     assert "a checkpoint saved and restored mean" in text
@@ -45,6 +45,7 @@ def test_a_hook_that_follows_the_rules_gets_a_report(monkeypatch):
     assert "validation-valid iteration 2 3, validation-demo iteration 2" in text
     assert "a run was killed in training iteration 9 and ended like the uninterrupted run" in text
     assert "with a copy" not in text
+    assert "2 processes end bit for bit like one process with the same 3 parts of each mini-batch" in text
     assert re.search(r"cost [+-]\d+\.\d µs per iteration on top of \d+ µs", text)
 
 
@@ -53,23 +54,31 @@ def report_on_a_count_without_state():
     class Local(hooks.CountsWithoutState):  # another process can't create it, which is faster
         name = "counts_without_state"
 
-    with pytest.raises(AssertionError) as raised:
-        check_hook(Local, observes=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.platform", "darwin")
+        with pytest.raises(AssertionError) as raised:
+            check_hook(Local, observes=True, processes=2)
     assert isinstance(raised.value, TorchbaseError)
     return str(raised.value)
 
 
 def test_all_failed_checks_are_reported_at_once(report_on_a_count_without_state):
     report = report_on_a_count_without_state
-    assert report.startswith("The hook 'counts_without_state' in NoisySession: 3 of 5 checks failed\n")
+    assert report.startswith("The hook 'counts_without_state' in NoisySession: 3 of 5 checks failed, 1 skipped\n")
     assert re.findall(r"^  (\w+) +(\w+) ", report, re.MULTILINE) == [
         ("ok", "registers"),
         ("ok", "state"),
         ("FAILED", "observes"),
         ("FAILED", "stopped"),
         ("FAILED", "killed"),
+        ("skipped", "processes"),
     ]
     assert max(map(len, report.splitlines())) <= 110
+
+
+def test_a_check_that_this_system_can_not_run_is_skipped(report_on_a_count_without_state):
+    last = report_on_a_count_without_state.splitlines()[-1]
+    assert last == "  skipped processes   not checked, since a process that uses torch can't be forked on darwin"
 
 
 def test_an_unsaved_count_that_changes_the_training_is_named(report_on_a_count_without_state):

@@ -1,9 +1,9 @@
 import torch
-from hooks_to_check import CountsWithoutState, DrawsBeforeForward, GradientNorms
+from hooks_to_check import CountsWithoutState, DrawsBeforeForward, GradientNorms, LogsTime
 
 from torchbase import Phase, Run
 from torchbase.testing import HookTrial
-from torchbase.testing.traces import Divergence, Point, Trace, find_divergence
+from torchbase.testing.traces import Divergence, Point, ProcessTrace, Trace, find_all_differences, find_divergence
 
 
 def traces_of(make_hook):
@@ -52,6 +52,31 @@ def test_the_events_between_two_points_are_those_that_may_have_fired():
         "on_values_read",
         "log_scalars",
     ]
+
+
+def test_the_parts_of_a_mini_batch_have_points_of_their_own():
+    trace = Trace()
+    trial = HookTrial(GradientNorms).with_keys(mini_batch_parts=2, mini_batch_size=6)
+    trial.run(watched_by=[trace])
+    parts = [point.part for point in trace.points if point.event == "on_loss_computed"]
+    assert parts == [0, 1] * (len(parts) // 2)
+    assert {point.part for point in trace.points if point.event != "on_loss_computed"} == {None}
+    second = Point("on_loss_computed", "training", 1, part=1)
+    assert str(second) == "on_loss_computed of training iteration 1, part 1"
+    divergence = Divergence(Point("on_loss_computed", "training", 1, part=0), second, ())
+    events = ["on_iteration_start", "run_part", "run_forward", "on_loss_computed", "on_gradients_ready"]
+    assert divergence.events_between(events) == ["run_part", "run_forward", "on_loss_computed"]
+
+
+def test_values_averages_and_draws_between_iterations_are_compared_on_request():
+    traces = [ProcessTrace(), ProcessTrace()]
+    for trace in traces:
+        HookTrial(LogsTime).run(watched_by=[trace])
+    differences = {("values", "seconds"), ("averages", "seconds")}
+    assert find_all_differences(*traces) == differences
+    assert find_divergence(*traces).at == Point("on_iteration_end", "training", 1)
+    assert find_divergence(*traces, ignored=differences) is None
+    assert "random streams" in traces[0].points[Point("on_epoch_end", "training", 5)]
 
 
 def test_tensors_of_any_kind_have_a_checksum():

@@ -1,4 +1,4 @@
-"""Checks for authors of hooks: whether a hook only observes, is deterministic, and is resumed exactly.
+"""Checks for authors of hooks: whether a hook only observes, repeats itself, is resumed exactly, and shares processes.
 
 ::
 
@@ -7,7 +7,8 @@
     def test_the_hook_follows_the_rules():
         print(check_hook(MyHook, observes=True))
 
-For: running a small session with and without a hook, uninterrupted, stopped and killed, and comparing the results.
+For: running a small session with and without a hook, uninterrupted, stopped and killed, on one process and on several,
+and comparing the results.
 
 In: a function that creates a hook. Out: a `HookReport`; a failed check raises `torchbase.errors.HookCheckError`. No
 test framework is needed.
@@ -27,6 +28,7 @@ from torchbase.testing.checks import (
 from torchbase.testing.instruments import StopAt
 from torchbase.testing.outcomes import read_scalars
 from torchbase.testing.overhead import Overhead, measure_overhead
+from torchbase.testing.process_check import check_processes
 from torchbase.testing.report import CheckResult, HookReport
 from torchbase.testing.tiny_session import (
     TINY_CONFIG,
@@ -51,6 +53,7 @@ __all__ = [
     "check_hook",
     "check_kill",
     "check_neutrality",
+    "check_processes",
     "check_registration",
     "check_repetition",
     "check_state",

@@ -1,6 +1,7 @@
 """The checks of a hook, one by one and all together."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -21,11 +22,14 @@ from torchbase.testing.explanations import (
     explain_wrong_resume,
     implemented_events,
 )
+from torchbase.testing.forked import reason_against_forking
 from torchbase.testing.outcomes import TRAINED, find_differences, format_differences, select_names
 from torchbase.testing.overhead import measure_overhead
+from torchbase.testing.process_check import check_processes
 from torchbase.testing.report import CheckResult, HookReport
 from torchbase.testing.trial import HookTrial
 
+PROCESSES = "processes"
 CHECKPOINT_EVERY_N_ITERATIONS = 3
 
 
@@ -35,8 +39,11 @@ def check_hook(
     observes: bool,
     session_class: type[TrainingBaseSession] | None = None,
     config: Mapping[str, Any] | None = None,
+    processes: int = 1,
 ) -> HookReport:
     """Checks that a hook can be registered, saves its state, is resumed exactly and, if it observes, changes nothing.
+
+    With several processes, it also checks that these end like one.
 
     Args:
         make_hook: Creates the hook: a class, a function, or a ``functools.partial``. It is called without arguments,
@@ -46,6 +53,8 @@ def check_hook(
         session_class: The class of the session in which the hook is tried, with the constructor of
             `TrainingBaseSession`; by default a tiny session that needs no data.
         config: The config of the session. Use few epochs: there are about thirty runs.
+        processes: The number of processes on which the hook is tried as well, see `check_processes`; 1 leaves that out.
+            Where processes can't be forked, the report says so.
 
     Returns:
         The results of the checks, and what the hook costs; ``print`` shows them.
@@ -59,6 +68,7 @@ def check_hook(
     results = [_result_of("registers", check_registration, trial)]
     if results[0].passed:  # else the other checks would fail for the same reason
         results += [_result_of(name, check, trial) for name, check in checks]
+        results += [_result_on_processes(trial, processes)] if processes != 1 else []
     is_good = all(result.passed for result in results)
     name = trial.name if results[0].passed else getattr(make_hook, "__name__", repr(make_hook))
     report = HookReport(
@@ -251,6 +261,13 @@ def _iterations(stops: Iterable[tuple[str, int]]) -> str:
     for phase, iteration in stops:
         by_phase.setdefault(phase, []).append(str(iteration))
     return ", ".join(f"{phase} iteration {' '.join(numbers)}" for phase, numbers in by_phase.items())
+
+
+def _result_on_processes(trial: HookTrial, processes: int) -> CheckResult:
+    reason = reason_against_forking()
+    if reason is not None:
+        return CheckResult(PROCESSES, True, f"not checked, since {reason}", was_skipped=True)
+    return _result_of(PROCESSES, partial(check_processes, processes=processes), trial)
 
 
 def _result_of(name: str, check: Callable[[HookTrial], str], trial: HookTrial) -> CheckResult:

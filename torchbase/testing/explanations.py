@@ -6,7 +6,7 @@ from torchbase.checkpoints.run_state import Stateful
 from torchbase.engine.hook_checks import EVENT_NAMES
 from torchbase.files.bitwise import different_values
 from torchbase.testing.outcomes import format_differences
-from torchbase.testing.traces import MODE, RANDOM_STREAMS, Trace, find_divergence
+from torchbase.testing.traces import MODE, RANDOM_STREAMS, Divergence, Trace, find_divergence
 from torchbase.testing.trial import HookTrial
 from torchbase.testing.tried_run import TriedRun
 
@@ -114,13 +114,25 @@ def implemented_events(hook: object) -> list[str]:
 
 def _where(trial: HookTrial, expected: Trace, got: Trace) -> str:
     divergence = find_divergence(expected, got)
-    if divergence is None:
-        return ""
+    return "" if divergence is None else describe_divergence(trial, divergence, "The runs diverge")
+
+
+def describe_divergence(trial: HookTrial, divergence: Divergence, begin: str) -> str:
+    """Describes where two runs diverge, and which events the hook implements there.
+
+    Args:
+        trial: The runs of the hook.
+        divergence: Where they diverge.
+        begin: The begin of the sentence.
+
+    Returns:
+        A line of a message.
+    """
     since = "from the start" if divergence.before is None else f"after {divergence.before}"
     events = divergence.events_between(implemented_events(trial.make_hook()))
     implemented = f" There the hook implements {', '.join(events)}." if events else ""
     differences = format_differences(divergence.what)
-    return f"The runs diverge {since}: at {divergence.at}, the differences are {differences}.{implemented}"
+    return f"{begin} {since}: at {divergence.at}, the differences are {differences}.{implemented}"
 
 
 def _lost_state(trial: HookTrial, hook: object, resumed: TriedRun) -> str:

@@ -32,22 +32,49 @@ def collect_outcome(session: TrainingBaseSession, summary: RunSummary, state: Ma
     Returns:
         The values to compare. They don't depend on the run directory, which may be removed.
     """
-    run_dir = Path(summary.run_dir)
-    network = run_dir / NETWORK_FILE
-    curves = read_scalars(run_dir)
+    return {**collect_in_memory(session, summary, state), **collect_on_disk(summary.run_dir)}
+
+
+def collect_in_memory(session: TrainingBaseSession, summary: RunSummary, state: Mapping[str, Any] | None) -> Outcome:
+    """Collects the results of a run that a process has in memory.
+
+    Args:
+        session: The session, after it was called.
+        summary: What it returned.
+        state: The state of the checked hook, or None.
+
+    Returns:
+        The values to compare.
+    """
     averages = ((phase, name, value) for phase, values in summary.averages.items() for name, value in values.items())
     return {
         "network": dict(session.network.state_dict()),
         "optimizer": dict(session.optimizer.state_dict()),
-        "best network": torch.load(network, map_location="cpu", weights_only=True) if network.exists() else {},
         "best losses": {name: (best.loss, best.epoch) for name, best in summary.best_losses.items()},
         "progress": {"epochs done": summary.epochs_done},
         "averages": {f"{phase}/{name}": value for phase, name, value in averages},
+        "the hook's state": dict(state or {}),
+    }
+
+
+def collect_on_disk(folder: str | Path) -> Outcome:
+    """Collects the results of a run that are in its run directory, except files whose names contain the time.
+
+    Args:
+        folder: The run directory.
+
+    Returns:
+        The values to compare. They don't depend on the run directory, which may be removed.
+    """
+    run_dir = Path(folder)
+    network = run_dir / NETWORK_FILE
+    curves = read_scalars(run_dir)
+    return {
+        "best network": torch.load(network, map_location="cpu", weights_only=True) if network.exists() else {},
         "averages of all epochs": _averages_of_all_epochs(run_dir),
         "scalars": {tag: [value for _, value in curve] for tag, curve in curves.items()},
         "steps": {tag: [step for step, _ in curve] for tag, curve in curves.items()},
         "files": {str(path.relative_to(run_dir)): path.read_bytes() for path in _other_files(run_dir)},
-        "the hook's state": dict(state or {}),
     }
 
 

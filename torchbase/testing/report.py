@@ -15,18 +15,20 @@ class CheckResult:
 
     Attributes:
         name: The name of the check.
-        passed: Whether the hook passed the check.
+        passed: Whether the hook passed the check; True if it was skipped.
         text: What was checked; if the check failed, the differences and how to fix them.
+        was_skipped: Whether the hook wasn't checked, since it can't be on this machine.
     """
 
     name: str
     passed: bool
     text: str
+    was_skipped: bool = False
 
     def __str__(self) -> str:
         """Formats the result as a paragraph with a hanging indent."""
-        header = f"  {'ok    ' if self.passed else 'FAILED'}  {self.name:<12}"
-        return _paragraph(header, self.text)
+        word = "FAILED" if not self.passed else "skipped" if self.was_skipped else "ok"
+        return _paragraph(f"  {word:<7} {self.name:<12}", self.text)
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,16 @@ class HookReport:
 
     @property
     def is_good(self) -> bool:
-        """Whether all checks passed."""
+        """Whether no check failed."""
         return all(result.passed for result in self.results)
 
     def __str__(self) -> str:
         """Formats the report, with a paragraph per check."""
         failed = sum(not result.passed for result in self.results)
-        total = f"{failed} of {len(self.results)} checks failed" if failed else f"{len(self.results)} checks passed"
+        skipped = sum(result.was_skipped for result in self.results)
+        passed = len(self.results) - skipped
+        total = f"{failed} of {passed} checks failed" if failed else f"{passed} checks passed"
+        total += f", {skipped} skipped" if skipped else ""
         cost = [] if self.overhead is None else [_paragraph(f"  cost    {'':<12}", str(self.overhead))]
         return "\n".join([f"The hook '{self.hook}' in {self.session}: {total}", *map(str, self.results), *cost])
 

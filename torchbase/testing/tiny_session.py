@@ -83,13 +83,14 @@ class TinyNetwork(torch.nn.Module):
 class TinySession(TrainingBaseSession):
     """Learns sums: 5 training iterations per epoch, a validation set that votes and one that is only for demo.
 
-    ``config["data"]["training_samples"]`` makes the training set larger.
+    ``config["data"]["training_samples"]`` and ``config["data"]["validation_samples"]`` make the sets larger.
     """
 
     def init_datasets(self) -> "tuple[Dataset, ValidationDatasetsDict]":
         """Returns the training set and two validation sets."""
+        valid = tiny_dataset(self.config_data.get("validation_samples", 10), 0.1)
         return tiny_dataset(self.config_data.get("training_samples", 18)), ValidationDatasetsDict(
-            datasets=(tiny_dataset(10, 0.1), tiny_dataset(6, 5.0)), only_for_demo=(False, True), names=("valid", "demo")
+            datasets=(valid, tiny_dataset(6, 5.0)), only_for_demo=(False, True), names=("valid", "demo")
         )
 
     def init_network(self) -> TinyNetwork:

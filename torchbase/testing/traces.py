@@ -1,7 +1,7 @@
 """Where two runs diverge: checksums of what an iteration uses, at several points of both runs."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,15 +29,20 @@ class Point:
         event: The event at this point.
         phase: The name of the phase.
         iteration: The iteration of the phase, counted over the whole run.
+        part: The number of the part of the mini-batch; None if the point isn't within a part.
     """
 
     event: str
     phase: str
     iteration: int
+    part: int | None = None
 
     def __str__(self) -> str:
         """Formats the point for a message."""
-        return self.event if self.event == "on_run_end" else f"{self.event} of {self.phase} iteration {self.iteration}"
+        if self.event == "on_run_end":
+            return self.event
+        part = "" if self.part is None else f", part {self.part}"
+        return f"{self.event} of {self.phase} iteration {self.iteration}{part}"
 
 
 @dataclass
@@ -50,6 +55,16 @@ class Trace:
 
     name = "trace (of the checks)"
     points: dict[Point, dict[str, Any]] = field(default_factory=dict)
+    _part: int | None = field(default=None, init=False, repr=False)
+
+    @hookimpl(wrapper=True)
+    def run_part(self, part: int) -> Generator[None, Any, Any]:
+        """Notes the part to which the points within it belong."""
+        self._part = part
+        try:
+            return (yield)
+        finally:
+            self._part = None
 
     # All of them last, after the checked hook.
     @hookimpl(trylast=True)
@@ -88,7 +103,29 @@ class Trace:
             "optimizer": optimizer_of(run).state_dict(),
             **(more or {}),
         }
-        self.points[Point(event, phase.name, iteration)] = _checksums(values)
+        self.points[Point(event, phase.name, iteration, self._part)] = _checksums(values)
+
+
+class ProcessTrace(Trace):
+    """Also records what has to be equal on several processes: logged values, averages, and what may be drawn next."""
+
+    @hookimpl(trylast=True)
+    def on_iteration_end(self, run: Run, phase: Phase) -> None:
+        """Records the result of the iteration, and its values."""
+        # As numbers: some are tensors on one process only.
+        more = {"values": {name: float(value) for name, value in phase.values.items()}, RANDOM_STREAMS: _streams(run)}
+        self._add("on_iteration_end", run, phase, phase.progress.iterations, more)
+
+    @hookimpl(trylast=True)
+    def on_phase_end(self, run: Run, phase: Phase) -> None:
+        """Records the averages of the phase."""
+        more = {"averages": dict(phase.averages), RANDOM_STREAMS: _streams(run)}
+        self._add("on_phase_end", run, phase, phase.progress.iterations, more)
+
+    @hookimpl(trylast=True)
+    def on_epoch_end(self, run: Run) -> None:
+        """Records the result of the epoch."""
+        self._add("on_epoch_end", run, run.training, run.progress.iterations, {RANDOM_STREAMS: _streams(run)})
 
 
 @dataclass(frozen=True)
@@ -120,33 +157,52 @@ class Divergence:
             events: The events that the hook implements.
         """
         first = 0 if self.before is None else EVENT_NAMES.index(self.before.event)
+        if self.before is not None and None not in (self.before.part, self.at.part):
+            first = EVENT_NAMES.index("run_part")  # from one part to the next
         last = EVENT_NAMES.index(self.at.event)
         between = range(first, last + 1) if first <= last else (*range(first, len(EVENT_NAMES)), *range(last + 1))
         possible = {EVENT_NAMES[number] for number in between}
         return [event for event in events if event in possible or event.startswith(ANYTIME)]
 
 
-def find_divergence(expected: Trace, got: Trace) -> Divergence | None:
+def find_divergence(expected: Trace, got: Trace, ignored: Collection[tuple[str, str]] = ()) -> Divergence | None:
     """Finds where two runs diverge.
+
+    Args:
+        expected: The first run.
+        got: The second run.
+        ignored: The part and name of what may differ.
+
+    Returns:
+        The first point at which they differ; None if all their common points are equal.
+    """
+    before = None
+    for point, found in _differences(expected, got):
+        what = tuple(one for one in found if one not in ignored)
+        if what:
+            return Divergence(before, point, what)
+        before = point
+    return None
+
+
+def find_all_differences(expected: Trace, got: Trace) -> set[tuple[str, str]]:
+    """Finds what differs between two runs at any point.
 
     Args:
         expected: The first run.
         got: The second run.
 
     Returns:
-        The first point at which they differ; None if all their common points are equal.
+        The part and name of each difference.
     """
-    before = None
+    return {one for _, found in _differences(expected, got) for one in found}
+
+
+def _differences(expected: Trace, got: Trace) -> Iterator[tuple[Point, list[tuple[str, str]]]]:
     for point, sums in expected.points.items():
-        other = got.points.get(point)
-        if other is None:
-            continue
-        names = different_values(sums, other)
-        if names:
-            parts = (name.partition(".") for name in names)
-            return Divergence(before, point, tuple((part, name) for part, _, name in parts))
-        before = point
-    return None
+        if point in got.points:
+            parts = (name.partition(".") for name in different_values(sums, got.points[point]))
+            yield point, [(part, name) for part, _, name in parts]
 
 
 def _streams(run: Run) -> dict[str, str]:

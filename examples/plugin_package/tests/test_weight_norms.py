@@ -8,7 +8,7 @@ from torchbase.testing import HookTrial, TinySession, check_hook, read_scalars, 
 
 
 def test_it_follows_the_rules_of_a_hook():
-    print(check_hook(WeightNorms, observes=True))  # pytest -rP shows the report
+    print(check_hook(WeightNorms, observes=True, processes=2))  # pytest -rP shows the report
 
 
 class ByHand:
