@@ -143,4 +143,4 @@ def test_the_death_of_a_process_is_an_error_on_the_others():
     first, second, third = several.run(3, dying, seconds=60)
     assert second.exit_code == -signal.SIGKILL
     for survivor in (first, third):
-        assert "can't reach another process, while it communicates for the next iteration" in survivor.error
+        assert "has lost the others, since one of them has ended. It was communicating for the next" in survivor.error

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,7 +141,7 @@ def add_process_note(error: BaseException, index: int, count: int) -> None:
 
     Args:
         error: The error.
-        process: The index of the process.
+        index: The index of the process.
         count: The number of processes.
     """
     error.add_note(f"{_NOTE}{index} of {count}, on {socket.gethostname()}")
@@ -171,7 +172,7 @@ def read_errors(folder: Path) -> list[RecordedError]:
 
 def _errors_in(file: Path) -> Iterator[RecordedError]:
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    for line, text in zip(lines, lines[1:], strict=False):
+    for line, text in pairwise(lines):
         head = _HEAD.fullmatch(line)
         if head is not None:
             failed_at = datetime.fromisoformat(head[3]).timestamp()

@@ -45,14 +45,12 @@ def check_alike(processes: Processes, facts: Facts) -> None:
         return
     every = processes.gather(facts, "the comparison of the processes")
     lines = [line for index, other in enumerate(every) for line in _list_differences(every[0], index, other)]
-    shown = [
-        *lines[:DIFFERENCES_SHOWN],
-        *([f"{len(lines) - DIFFERENCES_SHOWN} more"] * (len(lines) > DIFFERENCES_SHOWN)),
-    ]
-    listed = "\n".join(f"- {line}" for line in shown)
+    if len(lines) > DIFFERENCES_SHOWN:
+        lines[DIFFERENCES_SHOWN:] = [f"{len(lines) - DIFFERENCES_SHOWN} more"]
+    listed = "\n".join(f"- {line}" for line in lines)
     raise ProcessesDifferError(
-        f"The processes of this training differ from process 0:\n{listed}\nTo fix, start the same program with the same "
-        "arguments, data and packages on each machine."
+        f"The processes of this training differ from process 0:\n{listed}\nTo fix, start the same program with the "
+        "same arguments, data and packages on each machine."
     )
 
 
