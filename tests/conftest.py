@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 
@@ -17,6 +18,11 @@ settings.register_profile("any load", deadline=None, suppress_health_check=[Heal
 settings.load_profile("any load")
 # A shell ignores SIGINT in what it runs in the background, and the processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()  # otherwise each full collection visits all that is imported and collected, a million objects
 
 
 def pytest_addoption(parser):

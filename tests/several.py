@@ -77,7 +77,8 @@ def serving_store():
 
 
 def _serve_store(sender):
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # it chooses a port that is free
     sender.send(store.port)
     signal.pause()
 

@@ -9,6 +9,7 @@ import typing
 if typing.TYPE_CHECKING:
     from torchbase.data.splitting import split_iterables
     from torchbase.data.validation_datasets import ValidationDatasetsDict
+    from torchbase.distributed.processes import Processes
     from torchbase.engine.hookspecs import hookimpl
     from torchbase.engine.iteration_values import IterationValues
     from torchbase.engine.loop import Engine
@@ -36,6 +37,7 @@ __all__ = [
     "Interval",
     "IterationValues",
     "Phase",
+    "Processes",
     "Progress",
     "Randomness",
     "Run",
@@ -60,6 +62,7 @@ _MODULES = {
     "Interval": "intervals",
     "IterationValues": "engine.iteration_values",
     "Phase": "engine.phase",
+    "Processes": "distributed.processes",
     "Progress": "engine.phase",
     "Randomness": "randomness",
     "Run": "engine.run",

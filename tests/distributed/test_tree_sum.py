@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torchbase.distributed.blocks import share_out
 from torchbase.distributed.tree_sum import TreeSum
 
 
@@ -44,6 +45,31 @@ def test_the_sums_of_aligned_blocks_have_the_bits_of_a_single_sum(level, parts):
     gradients, size = gradients_of(parts), 2**level
     blocks = [summed(gradients[first : first + size]) for first in range(0, parts, size)]
     assert equal(summed(blocks), summed(gradients))
+
+
+def with_places(gradients):
+    """The tree of all places, from the top; an empty list where no part has samples."""
+    if len(gradients) == 1:
+        return gradients[0]
+    half = 2 ** ((len(gradients) - 1).bit_length() - 1)
+    left, right = with_places(gradients[:half]), with_places(gradients[half:])
+    return [one + other for one, other in zip(left, right, strict=True)] if left and right else left or right
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 17), st.data())
+def test_parts_without_samples_keep_the_places_of_the_others(parts, data):
+    empty = data.draw(st.sets(st.integers(0, parts - 1)))
+    gradients = [[] if part in empty else one for part, one in enumerate(gradients_of(parts))]
+    assert len(summed(gradients)) == (0 if len(empty) == parts else 2)
+    assert equal(summed(gradients), with_places(gradients))
+    total = TreeSum()
+    for block in share_out(parts, data.draw(st.integers(1, parts))):
+        total.add(summed(gradients[block.parts.start : block.parts.stop]), block.level)
+    assert equal(total.total(), with_places(gradients))
+    while gradients and not gradients[-1]:  # the last ones may be left out
+        gradients.pop()
+    assert equal(summed(gradients), with_places(gradients or [[]]))
 
 
 def test_the_order_of_additions_matters_for_these_numbers():

@@ -1,9 +1,14 @@
+import io
 import json
+import os
 import re
+import runpy
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import several
 
 from torchbase.checkpoints.storage import newest_whole_checkpoint
 
@@ -126,3 +131,23 @@ def test_engine_only_trains_and_writes_no_file(run_example, tmp_path):
 
 def test_engine_only_is_shorter_than_60_lines():
     assert len((EXAMPLES / "engine_only.py").read_text(encoding="utf-8").splitlines()) < 60
+
+
+def train_several_processes(index, folder):
+    os.chdir(folder)
+    with redirect_stdout(io.StringIO()) as printed:
+        runpy.run_path(str(EXAMPLES / "several_processes.py"), run_name="__main__")
+    return printed.getvalue()
+
+
+def test_several_processes_print_the_checksum_of_one(run_example, tmp_path):
+    alone = run_example("several_processes.py")
+    assert alone.number_after("accuracy:") > 0.9
+    checksum = re.search(r"SHA-256 of the network: \w{64}", alone.printed)[0]
+    for count in (2, 3):
+        main, *others = several.values_of(count, train_several_processes, tmp_path)
+        assert f"processes: {count}\n" in main
+        assert checksum in main
+        assert alone.number_after("accuracy:") == Finished(main, tmp_path).number_after("accuracy:")
+        assert not any(others)
+    assert len(list((tmp_path / "runs").iterdir())) == 3

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from every_technique import final_state_of, loss_of, session_with, train_by_hand, training_differences
@@ -107,6 +109,20 @@ def test_a_single_part_changes_no_bit(tmp_path, kind):
     whole, single = trained(tmp_path / "whole", kind=kind), trained(tmp_path / "single", kind=kind, mini_batch_parts=1)
     assert training_differences(whole, single) == []
     assert whole._run.training.averages == single._run.training.averages
+
+
+class ValidatedWithin(Session):
+    def init_datasets(self):
+        training, valid = super().init_datasets()
+        return training, replace(valid, every="1it")
+
+
+def test_a_validation_within_training_leaves_accumulated_gradients(tmp_path):
+    runs = [
+        trained(tmp_path / str(parts), GradientAccumulation(3), kind=ValidatedWithin, mini_batch_parts=parts)
+        for parts in (None, 1)
+    ]
+    assert training_differences(*runs) == []
 
 
 def test_gradients_of_parts_of_different_sizes_add_up_to_those_of_the_mini_batch(tmp_path):
@@ -268,7 +284,7 @@ def test_an_own_iteration_is_refused(tmp_path):
         def run_iteration(self, run, phase, batch):
             raise AssertionError("never called")
 
-    with pytest.raises(HookError, match="'mini_batch_parts' and 'own_iteration' both implement run_iteration"):
+    with pytest.raises(HookError, match=r"'mini_batch_parts' and 'own_iteration' both implement .* run_part instead"):
         trained(tmp_path, OwnIteration(), mini_batch_parts=2)
 
 

@@ -71,7 +71,7 @@ def test_checking_a_lock_never_stops_a_session_from_locking(directory):
     for thread in threads:
         thread.start()
     try:
-        for _ in range(200):
+        for _ in range(50):
             directory.lock()
             directory.unlock()
     finally:

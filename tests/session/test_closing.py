@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+import several
 import torch
-from tiny import CONFIG, StopAt, TinySession
+from tiny import CONFIG, StopAt, TinySession, config_with
 
 from torchbase import hookimpl
+from torchbase import hooks as standard
 from torchbase.errors import HookError, RunDirectoryError, RunDirectoryLockedError
 
 
@@ -104,3 +106,18 @@ def test_a_session_cannot_be_closed_while_it_trains(tmp_path):
     session.register(Closes())
     assert session().epochs_done == 2
     session.close()
+
+
+def mended(index, parent):
+    session = TinySession(config_with(mini_batch_size=9), parent)
+    with pytest.raises(HookError, match="is already registered"):
+        session.register(standard.Metrics())  # removes the directory
+    session()
+    session.processes.tell(None, "the end of the test")
+    return sorted(path.name for path in Path(session.run_dir).rglob("*.json"))
+
+
+def test_several_processes_train_after_a_slip_that_one_has_mended(tmp_path):
+    first, second = several.values_of(2, mended, tmp_path)
+    assert first == second
+    assert {"config.json", "environment.json", "seeds.json"} <= set(first)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import several
 import torch
 from tiny import CONFIG, KeepNetworks, TinySession, config_with, make_dataset, read_scalars
 
@@ -253,3 +254,112 @@ def test_validation_may_have_mini_batches_of_another_size(tmp_path):
     usual = TinySession(CONFIG, tmp_path)
     assert usual().averages["validation-valid"] == pytest.approx(summary.averages["validation-valid"])
     assert different_values(usual.network.state_dict(), session.network.state_dict()) == []
+
+
+class InParts(Measured):
+    def forward_pass(self, mini_batch):
+        outputs = super().forward_pass(mini_batch)
+        self.log("mean_output", outputs["output"].mean())
+        return {**outputs, "name": mini_batch["name"], "constant": torch.ones(3)}
+
+    def init_datasets(self):
+        return make_dataset(16), ValidationDatasetsDict(
+            datasets=(make_dataset(7, 0.1),), only_for_demo=(False,), names=("valid",)
+        )
+
+
+class EvaluateWithin:
+    def __init__(self, session):
+        self.session, self.values = session, []
+
+    @hookimpl
+    def on_iteration_end(self, run, phase):
+        if phase.is_training and run.progress.iterations == 1:
+            self.values.append(self.session.evaluate(make_dataset(5), "five"))
+            self.values.append(list(self.session.predict(make_dataset(3))))
+
+    @hookimpl
+    def on_best_epoch(self):
+        self.values.append(self.session.evaluate(self.session.datasets_valid_dict["valid"], "valid"))
+
+
+def evaluated(index, parent):
+    """What a process gets in and after a training with sets of 1 to 7 rows in mini-batches of 4 parts."""
+    session = InParts(configured(mini_batch_size=8, validation_mini_batch_size=4, mini_batch_parts=4), parent)
+    session.register(within := EvaluateWithin(session))
+    summary = session()
+    session.load_best_network()
+    values = [within.values, dict(summary.averages["validation-valid"]), session.network.state_dict()]
+    for rows in (1, 4, 7):
+        dataset = make_dataset(rows, 0.3)
+        values.append(session.evaluate(dataset))
+        values.append(list(session.predict(dataset)))
+        values.append(session.predict_dataset(dataset).to_dict())
+        values.append(session.predict_dataset(dataset, ["name"]).to_dict())
+        assert values[-1] == {"name": [str(row) for row in range(rows)]}
+        assert set(values[-2]) == {"output", "target", "name"} | ({"constant"} if rows == 3 else set())
+    with pytest.raises(DataError, match=r"'nothing' of forward_pass .* it is missing\. .*'output', 'target'"):
+        session.predict_dataset(make_dataset(2), ["nothing"])
+    return values
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_evaluate_and_predict_as_one(tmp_path, count):
+    expected = evaluated(0, tmp_path / "one")
+    for index, values in enumerate(several.values_of(count, evaluated, tmp_path / "several")):
+        assert different_values(values, expected) == [], f"process {index}"
+
+
+CALLS = {
+    "evaluate": lambda session: session.evaluate(make_dataset(4)),
+    "predict": lambda session: list(session.predict(make_dataset(4))),
+    "predict_dataset": lambda session: session.predict_dataset(make_dataset(4)),
+    "load_best_network": lambda session: session.load_best_network(),
+}
+
+
+def called_alone(index, parent, method, is_ended):
+    session = InParts(config_with(mini_batch_size=8), parent)
+
+    class Call:
+        @hookimpl
+        def on_epoch_end(self):
+            if index == 0:
+                CALLS[method](session)
+
+    if not is_ended:
+        session.register(Call())
+    session()
+    if index == 0:
+        CALLS[method](session)
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+@pytest.mark.parametrize("method", CALLS)
+def test_a_call_on_one_process_only_is_an_error(tmp_path, method, is_ended):
+    first, second = several.run(2, called_alone, tmp_path, method, is_ended)
+    assert "ProcessError: " in first.error
+    assert f"All processes have to call {method}, with the same dataset" in first.error
+    assert (second.error is None) == is_ended
+
+
+def stopped_early(index, parent):
+    session = InParts(config_with(mini_batch_size=8), parent)
+    for _ in session.predict(make_dataset(24)):
+        if index == 0:
+            break
+    session.evaluate(make_dataset(4))
+
+
+def test_a_prediction_that_one_process_leaves_is_an_error(tmp_path):
+    for ended in several.run(2, stopped_early, tmp_path):
+        assert "process 0 communicates for the comparison of the dataset of evaluate, and process 1 for" in ended.error
+
+
+def of_other_data(index, parent):
+    InParts(config_with(mini_batch_size=8), parent).evaluate(make_dataset(4 + index))
+
+
+def test_a_dataset_that_differs_between_processes_is_an_error(tmp_path):
+    for ended in several.run(2, of_other_data, tmp_path):
+        assert "the dataset of evaluate differs between processes" in ended.error

@@ -1,9 +1,13 @@
 """A training on several processes equals that of one process with the same parts, in every bit."""
 
+import json
+import os
 import random
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +18,14 @@ import torchmetrics
 from every_technique import PlainSession, Recorder, session_with
 from hooks.test_metrics import LargestSum
 from matplotlib.figure import Figure
-from tiny import TinySession, make_dataset, read_scalars
+from tiny import TinyNetwork, TinySession, make_dataset, read_scalars
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader
 
-from torchbase import BaseMetricsClass, ValidationDatasetsDict
+from torchbase import BaseMetricsClass, ValidationDatasetsDict, hookimpl
 from torchbase import hooks as techniques
 from torchbase.checkpoints.storage import newest_whole_checkpoint
+from torchbase.errors import MetricsError, NonFiniteError
 from torchbase.files.bitwise import different_values
 from torchbase.metrics import (
     BinaryClassificationMetrics,
@@ -55,9 +61,139 @@ class Uneven(Session, PlainSession):
     architecture = PlainSession.architecture
 
 
-class Picture(Session):
+class Even(Uneven):
+    rows = 40
+
+
+class Few(Uneven):
+    """A process may have no part at all."""
+
+    rows = 5
+
+
+class Queue:
+    """A hook whose state the forward passes change."""
+
+    def __init__(self):
+        self.means = []
+
+    @hookimpl(wrapper=True)
+    def run_forward(self, phase):
+        loss = yield
+        self.means = [*self.means, phase.outputs["output"].mean().detach()][-3:]
+        return loss
+
+    def state_dict(self):
+        return {"means": self.means}
+
+    def load_state_dict(self, state):
+        self.means = state["means"]
+
+
+class Draws:
+    """Draws a random number after each iteration, also after one that is skipped."""
+
+    def __init__(self):
+        self.numbers = []
+
+    @hookimpl
+    def on_iteration_end(self):
+        self.numbers.append(torch.rand(()).item())
+
+    def state_dict(self):
+        return {"numbers": self.numbers}
+
+    def load_state_dict(self, state):
+        self.numbers = state["numbers"]
+
+
+class NotePart:
+    def __init__(self, session):
+        self.session = session
+
+    @hookimpl(wrapper=True)
+    def run_part(self, part):
+        self.session.part = part
+        return (yield)
+
+
+class OutOfMemoryInLastPart(NotePart):
+    """Runs out of memory in the last part of the second iteration, unless a part of it is passed."""
+
+    def __init__(self):
+        self.session = self
+
+    @hookimpl(wrapper=True)
+    def run_forward(self, run, phase, batch):
+        loss = yield
+        if phase.is_training and run.progress.iterations == 1 and self.part == 7 and len(batch["x"]) > 1:
+            raise torch.OutOfMemoryError("as on a GPU")
+        return loss
+
+
+class StatefulNetwork(TinyNetwork):
+    """Its forward pass changes a buffer, a frozen parameter and the extra state."""
+
+    def __init__(self, dropout):
+        super().__init__(dropout)
+        self.register_buffer("largest", torch.zeros(()))
+        self.mean = torch.nn.Parameter(torch.zeros(3), requires_grad=False)
+        self.passes = 0
+
+    def forward(self, x):
+        self.largest = torch.maximum(self.largest, x.max())
+        self.mean.mul_(0.9).add_(x.mean(dim=0), alpha=0.1)
+        self.passes += len(x)
+        return super().forward(x) + self.mean.sum()
+
+    def get_extra_state(self):
+        return {"passes": self.passes}
+
+    def set_extra_state(self, state):
+        self.passes = state["passes"]
+
+
+class Stateful(Session):
+    """Changes state in forward passes, logs in some parts only, and trains a parameter outside of the network."""
+
+    architecture = "StatefulNetwork"
+
+    def init_network(self):
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        return StatefulNetwork(self.config_network["dropout"])
+
+    def init_optimizer(self):
+        return torch.optim.SGD([*self.network.parameters(), self.weight], lr=0.05, momentum=0.9)
+
     def forward_pass(self, mini_batch):
-        return {**super().forward_pass(mini_batch), "picture": mini_batch["x"][:, None]}
+        outputs = super().forward_pass(mini_batch)
+        if outputs["output"].mean() > 0:
+            self.log("positive", outputs["output"].mean())
+        return outputs
+
+    def loss_function(self, *, output, target):
+        error = torch.nn.functional.mse_loss(output * self.weight, target)
+        return {"loss": error + 0.1 * self.weight**2, "error": error}
+
+
+class OwnLoader(Session):
+    """Has a loader of its own, of which each process reads whole mini-batches."""
+
+    def init_dataloaders(self):
+        _, validation = super().init_dataloaders()
+        return DataLoader(self.dataset_train.with_format("torch"), batch_size=20, shuffle=True), validation
+
+
+class Picture(Session):
+    """Has a picture in its mini-batches, and returns one."""
+
+    def dataloader_collate_function(self, samples):
+        x, y = (torch.stack([sample[name] for sample in samples]) for name in ("x", "y"))
+        return {"x": x, "y": y, "column": x[:, None, None]}
+
+    def forward_pass(self, mini_batch):
+        outputs = super().forward_pass(mini_batch)
+        return {**outputs, "picture": outputs["output"][:, None, None].sigmoid()}
 
 
 class Within(Picture):
@@ -148,16 +284,18 @@ METRICS = {
 }
 
 
-class NanInOnePart(Session):
-    """A sample that another process than the main one computes makes the second loss NaN."""
+class NanInLastPart(Session):
+    """The loss of the second iteration is NaN in the last of 8 parts, which the last process computes."""
 
-    row = 39
+    part = None
+
+    def default_hooks(self):
+        return [*super().default_hooks(), NotePart(self)]
 
     def forward_pass(self, mini_batch):
         outputs = super().forward_pass(mini_batch)
-        is_bad = torch.tensor([name == str(self.row) for name in mini_batch["name"]])
-        if self.network.training and is_bad.any() and self._run.progress.iterations == self._run.epoch * 2 - 1:
-            outputs["output"] = torch.where(is_bad, torch.nan, outputs["output"])
+        if self.network.training and self._run.progress.iterations == 1 and self.part == 7:
+            outputs["output"] = outputs["output"] * torch.nan
         return outputs
 
 
@@ -205,46 +343,39 @@ CASES = {
     "fewer samples than parts": case(kind=Uneven),
     "sizes of its own": case(kind=OwnSizes),
     "augmented": case(kind=Augmented),
-    "augmented by workers": case(kind=Augmented, dataloader_num_workers=2),
+    "augmented by workers": case(kind=Augmented, dataloader_num_workers=2, num_epochs=1),
     "validated within": case(kind=Within),
+    "loader of its own": case(kind=OwnLoader),
     "four parts": Case(parts=4),
-    "metrics": Case(Measured, metrics=METRICS, settings={"metrics_every_n_iterations": 2}),
-    "clipping": case(lambda: techniques.GradientClipping(norm=0.5)),
+    "metrics": Case(Measured, metrics=METRICS, settings={"metrics_every_n_iterations": 2, "num_epochs": 1}),
     "clipping by value": case(lambda: techniques.GradientClipping(value=0.1)),
     "accumulation": case(lambda: techniques.GradientAccumulation(2), kind=Uneven, num_epochs=3),
+    "accumulation of few rows": case(lambda: techniques.GradientAccumulation(2), kind=Few, num_epochs=3),
+    "state of forward passes": case(Queue, kind=Stateful),
     "accumulation validated within": case(lambda: techniques.GradientAccumulation(2), kind=Within),
     "schedule by epochs": case(lambda: techniques.LearningRateSchedule(per_epoch)),
-    "schedule by steps": case(lambda: techniques.LearningRateSchedule(per_epoch, "1it")),
     "plateau": case(lambda: techniques.LearningRateSchedule(on_plateau, monitor="loss", phase="validation-valid")),
     "bf16": case(lambda: techniques.MixedPrecision("bf16")),
-    "fp16": case(lambda: techniques.MixedPrecision("fp16"), kind=Uneven),
-    "average": case(lambda: techniques.ExponentialMovingAverage(0.8, use_buffers=True)),
+    "fp16": case(lambda: techniques.MixedPrecision("fp16"), kind=Few, num_epochs=6),
     "early stopping": case(lambda: techniques.EarlyStopping("loss", "validation-valid", patience=1, min_delta=5.0)),
-    "freeze": case(lambda: techniques.Freeze("layers.0.*"), lambda: techniques.Unfreeze("layers.0.bias", "1ep")),
-    "compile": case(lambda: techniques.Compile(backend="eager")),
-    "retry": case(techniques.RetryOnOutOfMemory),
-    "time limit": case(lambda: techniques.TimeLimit("1000s")),
-    "no time": case(lambda: techniques.TimeLimit("0.000001s")),
-    "samples": case(lambda: techniques.LogSamples(6, ["x", "picture"]), kind=Picture),
-    "histograms": case(lambda: techniques.LogGradients("1it"), lambda: techniques.LogWeights("1ep")),
+    "retry": case(OutOfMemoryInLastPart, techniques.RetryOnOutOfMemory, kind=Even),
+    "samples": case(lambda: techniques.LogSamples(6, ["picture", "column"]), kind=Picture),
     "graph": case(techniques.NetworkGraph),
-    "times": case(techniques.HookTimes),
     "profile": case(lambda: techniques.Profile(range(2, 3))),
-    "logs": case(techniques.JsonLines, techniques.CsvLog),
-    "NaN is skipped": case(kind=NanInOnePart, nan_policy="skip"),
-    "NaN stops": case(kind=NanInOnePart, nan_policy="stop"),
-    "everything": Case(Picture, lambda: [make() for make in EVERYTHING], settings={"num_epochs": 4}),
+    "NaN is skipped": case(Draws, kind=NanInLastPart, nan_policy="skip"),
+    "NaN stops": case(kind=NanInLastPart, nan_policy="stop"),
+    "everything": Case(Picture, lambda: [make() for make in EVERYTHING], settings={"num_epochs": 3}),
     "everything validated within": Case(Within, lambda: [make() for make in EVERYTHING]),
 }
 
 
 WITH_TIMES = ("tensorboard", "time_limit", "json_lines", "csv_log")
-NOTHING = {"histograms": {}, "images": {}}
+NOTHING = {"histograms": {}, "images": {}, "files": []}
 
 
 def train(index, parent, case):
     """Trains, and returns what each process has in memory at the end."""
-    recorder = Recorder()
+    recorder, written = Recorder(), [] if index == 0 else note_files_written_in(parent)
     settings = {"mini_batch_size": 20, "mini_batch_parts": case.parts, **case.settings}
     session = session_with(
         parent, *case.hooks(), recorder, kind=case.kind, dropout=0.3, metrics=case.metrics, **settings
@@ -259,7 +390,21 @@ def train(index, parent, case):
         "best losses": {phase: (best.loss, best.epoch) for phase, best in summary.best_losses.items()},
         "stop": summary.stop_reason,
     }
-    return state, {"histograms": recorder.histograms, "images": recorder.images}
+    return state, {"histograms": recorder.histograms, "images": recorder.images, "files": written}
+
+
+def note_files_written_in(folder):
+    """Returns a list, to which each file is added that this process opens for writing."""
+    files = []
+
+    def note(event, arguments):
+        if event == "open" and isinstance(arguments[0], str | Path) and str(arguments[0]).startswith(str(folder)):
+            path, mode, flags = arguments
+            if set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR):
+                files.append(str(path))
+
+    sys.addaudithook(note)  # for as long as the process lives
+    return files
 
 
 def on_disk(parent):
@@ -274,12 +419,22 @@ def on_disk(parent):
         "hooks": {name: state for name, state in hooks.items() if name not in WITH_TIMES},
         "best network": torch.load(best, weights_only=True) if best.exists() else None,
         "scalars": read_scalars(folder),
-        "votes": (folder / "votes.jsonl").read_text(),
-        "epochs": (folder / "epochs.jsonl").read_text(),
-        "files": sorted(
-            re.sub(r"events\.out.*", "events", str(path.relative_to(folder))) for path in folder.rglob("*")
-        ),
+        "files": {name_of(path, folder): content_of(path) for path in folder.rglob("*")},
     }
+
+
+def name_of(path, folder):
+    return re.sub(r"(events\.).*|\d{12}_", r"\1", str(path.relative_to(folder)))
+
+
+def content_of(path):
+    if path.parent.name == "bad_mini_batches":
+        return torch.load(path, weights_only=True)
+    if path.suffix == ".jsonl":
+        return [{**json.loads(line), "time": None, "file": None} for line in path.read_text().splitlines()]
+    if path.suffix == ".csv":
+        return path.read_text()
+    return path.read_bytes() if path.suffix == ".png" else None
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -292,3 +447,56 @@ def test_several_processes_train_as_one(tmp_path, name):
             assert different_values(state, expected) == [], f"process {index} of {count}"
             assert different_values(recorded, logged if index == 0 else NOTHING) == []
         assert different_values(on_disk(tmp_path / str(count)), on_disk(tmp_path / "1")) == []
+
+
+def raised(index, parent):
+    with pytest.raises(NonFiniteError, match="The loss is nan in training: epoch 1, iteration 2"):
+        train(index, parent, case(kind=NanInLastPart))
+    return "raised"
+
+
+def test_a_loss_that_is_not_finite_on_one_process_ends_all(tmp_path):
+    assert several.values_of(2, raised, tmp_path / "2") == ["raised"] * 2
+    assert raised(0, tmp_path / "1")
+    for first, second in zip(*(sorted((tmp_path / count).glob("*/bad_mini_batches/*")) for count in "12"), strict=True):
+        assert different_values(content_of(first), content_of(second)) == []
+        assert len(content_of(first)["values"][0]) == 8  # the parts of all processes
+
+
+def stopped_by_the_clock(index, parent):
+    state, _ = train(index, parent, case(lambda: techniques.TimeLimit("0.000001s"), num_epochs=1000))
+    return state["stop"], state["optimizer"]
+
+
+def test_the_clock_of_one_process_stops_all(tmp_path):
+    first, second = several.values_of(2, stopped_by_the_clock, tmp_path)
+    assert different_values(first, second) == []
+    assert first[0] == "the time limit of 1e-06s is reached"
+
+
+def without_keys(index, parent):
+    def measured(unregistered):
+        session = session_with(parent, kind=Lacking, metrics={"Distances": ["median"]}, mini_batch_size=20)
+        for name in unregistered:
+            session.unregister(name)
+        with pytest.raises(MetricsError, match="need keys that forward_pass did not return"):
+            session()
+
+    measured([])
+    measured(["rehearsal"])
+
+
+class Lacking(Session):
+    def forward_pass(self, mini_batch):
+        outputs = super().forward_pass(mini_batch)
+        return {"output": outputs["output"], "expected": outputs["target"]}
+
+    def loss_function(self, *, output, expected):
+        return torch.nn.functional.mse_loss(output, expected)
+
+    def init_metrics(self):
+        return [Distances()]
+
+
+def test_outputs_that_a_metric_lacks_are_an_error_on_each_process(tmp_path):
+    several.values_of(2, without_keys, tmp_path)

@@ -97,19 +97,35 @@ def test_two_techniques_train_the_same_in_either_order_and_when_resumed(tmp_path
     assert different_values(end_without_times(whole), end_without_times(resumed)) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("precision", ALL)
-@pytest.mark.parametrize("kind", [PictureSession, ValidatedWithin])
-def test_all_techniques_at_once_resume_exactly_from_any_iteration_and_in_any_order(tmp_path, kind, precision, seed):
-    draw = random.Random(seed)
-    whole = session_with(tmp_path / "whole", *make(ALL[precision]), kind=kind, dropout=0.3, num_epochs=4)
+@pytest.fixture(scope="module", params=[PictureSession, ValidatedWithin])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=ALL)
+def precision(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(kind, precision, tmp_path_factory):
+    """The end of a run with all techniques."""
+    parent = tmp_path_factory.mktemp("whole")
+    whole = session_with(parent, *make(ALL[precision]), kind=kind, dropout=0.3, num_epochs=4)
     whole()
+    return end_without_times(whole)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_techniques_at_once_resume_exactly_from_any_iteration_and_in_any_order(
+    tmp_path, uninterrupted, kind, precision, seed
+):
+    draw = random.Random(seed)
     names, stops = draw.sample(ALL[precision], len(ALL[precision])), sorted(draw.sample(range(1, 20), 4))
-    resumed = run_in_parts(tmp_path / "resumed", names, stops, kind, num_epochs=4)
-    assert different_values(end_without_times(whole), end_without_times(resumed)) == []
+    resumed = run_in_parts(tmp_path, names, stops, kind, num_epochs=4)
+    assert different_values(uninterrupted, end_without_times(resumed)) == []
 
 
-@pytest.mark.parametrize("kind", [PictureSession, ValidatedWithin])
 def test_techniques_compiled_ahead_of_time_resume_exactly(tmp_path, kind):
     def hooks():
         torch.compiler.reset()  # as in a new process
@@ -119,7 +135,7 @@ def test_techniques_compiled_ahead_of_time_resume_exactly(tmp_path, kind):
         ]
 
     def run(parent, stops):
-        session = session_with(parent, *hooks(), kind=kind, dropout=0.3, num_epochs=3)
+        session = session_with(parent, *hooks(), kind=kind, dropout=0.3)
         for stop in stops:
             session.register(StopAt(stop))
             session()
@@ -129,7 +145,7 @@ def test_techniques_compiled_ahead_of_time_resume_exactly(tmp_path, kind):
         session()
         return session
 
-    whole, resumed = run(tmp_path / "whole", []), run(tmp_path / "resumed", [3, 7, 14])
+    whole, resumed = run(tmp_path / "whole", []), run(tmp_path / "resumed", [3, 7])
     assert different_values(final_state_of(whole), final_state_of(resumed)) == []
 
 

@@ -75,7 +75,10 @@ class NetworkCopier:
         """
         self._network = network
         self._empty_buffers = frozenset(
-            (module, name) for module in network.modules() for name in dir(module) if is_empty_buffer(module, name)
+            (module, name)
+            for module in network.modules()
+            for name in set(dir(module)).difference(dir(type(module)))
+            if is_empty_buffer(module, name)
         )
         self._lazy_buffers = frozenset(
             (module, name)

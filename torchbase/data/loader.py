@@ -97,6 +97,8 @@ class MiniBatchLoader:
     def read(self, epoch: int, position: int) -> tuple[list[int], Any]:
         """Reads a single mini-batch in the current process. It equals the mini-batch of an iteration over the epoch.
 
+        If mini-batches are read in parts, it has the parts of all processes.
+
         Args:
             epoch: The epoch; the first is 1.
             position: The position of the mini-batch in the epoch; the first is 0.
@@ -105,7 +107,7 @@ class MiniBatchLoader:
             The positions of the samples in the dataset, and the mini-batch.
         """
         indices = next(self._order.mini_batches(epoch, position))
-        return indices.rows, self._dataset[indices]
+        return indices.rows, self._dataset.read_parts(indices, range(self._dataset.number_of_parts))
 
     def describe_none(self, rows: list[int]) -> list[str]:
         """Describes columns that contain None.
@@ -171,6 +173,7 @@ class _MiniBatches(IndexedDataset[Any]):
 
     def __init__(self, dataset: "Dataset", order: EpochOrder, parts: PartsToRead, collate: Collate | None) -> None:
         self._parts = parts
+        self.number_of_parts = parts.number
         self._name = f"the data of {order.phase}"
         self._reader = ColumnReader(dataset, self._name)
         self._order = order
@@ -183,13 +186,16 @@ class _MiniBatches(IndexedDataset[Any]):
             self._reader.warn_of_none()
 
     def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any] | SplitMiniBatch:
+        return self.read_parts(indices, self._parts.own)
+
+    def read_parts(self, indices: MiniBatchIndices, parts: range) -> Mapping[str, Any] | SplitMiniBatch:
         try:
             if self._parts.number == 1:
                 return self._read_part(indices, 0, indices.rows)
             rows = self._rows_of_parts(indices)
-            own = [part for part in self._parts.own if part < len(rows)]
+            with_samples = [part for part in parts if part < len(rows)]
             return SplitMiniBatch(
-                tuple(MiniBatchPart(part, self._read_part(indices, part, rows[part])) for part in own),
+                tuple(MiniBatchPart(part, self._read_part(indices, part, rows[part])) for part in with_samples),
                 sizes=tuple(map(len, rows)) if self._collate is None else None,
             )
         except Exception as error:

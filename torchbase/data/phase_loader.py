@@ -12,6 +12,7 @@ from torchbase.data.order import EpochOrder
 from torchbase.data.parts import WHOLE, PartsToRead
 from torchbase.data.reading import Collate
 from torchbase.data.streaming import StreamLoader
+from torchbase.distributed.processes import ALONE, Processes
 from torchbase.errors import ConfigError, DataError
 from torchbase.randomness import Randomness
 
@@ -49,6 +50,7 @@ def phase_loader(
     *,
     is_training: bool,
     parts: PartsToRead = WHOLE,
+    processes: Processes = ALONE,
     collate: Collate | None = None,
     device: torch.device | None = None,
 ) -> MiniBatchLoader | StreamLoader:
@@ -61,6 +63,7 @@ def phase_loader(
         settings: The sizes of mini-batches, the number of workers and, for training, the iterations per epoch.
         is_training: Whether this is the training phase. In validation, an epoch is always one pass.
         parts: In how many parts each mini-batch is read, and which of them this process reads.
+        processes: The processes that read the parts together. The loader of a stream communicates for each mini-batch.
         collate: Collates a list of samples into a mini-batch.
         device: The device of the run. For a GPU, tensors are copied to pinned memory. Those of a dataset are then
             copied to the GPU while the previous mini-batch is in use; those of a stream are not.
@@ -79,12 +82,15 @@ def phase_loader(
         size = settings.validation_mini_batch_size
     iterations = settings.iterations_per_epoch if is_training else None
     is_gpu = device is not None and device.type == "cuda"
+    _check_parts(parts.number, size, phase, is_training)
     if isinstance(dataset, IterableDataset):
         return StreamLoader(
             dataset,
             size,
             phase,
             randomness,
+            parts=parts,
+            processes=processes,
             iterations_per_epoch=iterations,
             collate=collate,
             num_workers=workers,
@@ -102,7 +108,6 @@ def phase_loader(
             len(dataset),
             size,
         )
-    _check_parts(parts.number, size, phase, is_training)
     order = EpochOrder(len(dataset), size, is_training, phase, randomness)
     # Not for a stream: its position counts the returned mini-batches, so prefetching would advance it.
     mover = StreamMover(device) if device is not None and has_streams(device) else None

@@ -1,7 +1,8 @@
-"""The position in a stream, and the order in which mini-batches are read from its shards."""
+"""The position in a stream: how far its shards have been read, for each part of its mini-batches."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 
@@ -27,83 +28,108 @@ class ShardResult(NamedTuple):
     Attributes:
         shard: The index of the shard, from 0.
         mini_batch: The mini-batch; None at the end of the shard.
+        examples: The number of examples that were read for it.
         state: The state from which the shard resumes exactly after this mini-batch; None if it has no such state.
         has_ended: Whether this mini-batch is known to be the last mini-batch of the shard.
     """
 
     shard: int
     mini_batch: Mapping[str, Any] | None
+    examples: int
     state: dict[str, Any] | None
     has_ended: bool
 
 
 @dataclass
-class StreamPosition:
-    """The position in a stream. Checkpoints save its attributes.
+class PartPosition:
+    """The position in the shards of one part of the mini-batches.
 
     Attributes:
-        mini_batch_size: The number of examples in a mini-batch.
         given: The number of mini-batches of this pass that were returned from each shard.
         has_ended: Whether each shard is known to have ended.
         states: The state from which each shard resumes; None if it has to be read again from its start.
+        turn: The index, among the shards of the part, of the shard of the next mini-batch.
+    """
+
+    given: list[int]
+    has_ended: list[bool]
+    states: list[dict[str, Any] | None]
+    turn: int = 0
+
+    @classmethod
+    def at_start(cls, shards: int) -> "PartPosition":
+        """Returns the position at the start of a pass.
+
+        Args:
+            shards: The number of shards of the part.
+        """
+        return cls([0] * shards, [False] * shards, [None] * shards)
+
+    @property
+    def read_again(self) -> int:
+        """The number of mini-batches that are read again before the part can resume."""
+        shards = zip(self.given, self.has_ended, self.states, strict=True)
+        return sum(given for given, has_ended, state in shards if state is None and not has_ended)
+
+    def advance(self, index: int, result: ShardResult) -> None:
+        """Moves the position after the mini-batch of a result, or to the end of its shard.
+
+        Args:
+            index: The index of the shard among the shards of the part.
+            result: The result.
+        """
+        self.has_ended[index] = result.has_ended
+        if result.mini_batch is None:
+            return
+        self.given[index] += 1
+        self.states[index] = result.state
+        self.turn = (index + 1) % len(self.given)
+
+
+@dataclass
+class StreamPosition:
+    """The position in a stream.
+
+    Attributes:
+        mini_batch_size: The number of examples in a mini-batch.
+        parts: The position of each part of the mini-batches. Those of other processes are as they were loaded.
         pass_number: The pass over the stream, from 1.
-        turn: The index of the shard of the next mini-batch.
         epoch: The epoch, from 1.
         mini_batches: The number of mini-batches of this epoch that were returned.
     """
 
     mini_batch_size: int
-    given: list[int]
-    has_ended: list[bool]
-    states: list[dict[str, Any] | None]
+    parts: list[PartPosition]
     pass_number: int = 1
-    turn: int = 0
     epoch: int = 1
     mini_batches: int = 0
 
-    def advance(self, result: ShardResult) -> None:
-        """Moves the position after the mini-batch of a result, or to the end of its shard."""
-        self.has_ended[result.shard] = result.has_ended
-        if result.mini_batch is None:
-            return
-        self.given[result.shard] += 1
-        self.states[result.shard] = result.state
-        self.turn = (result.shard + 1) % len(self.given)
-        self.mini_batches += 1
+    @property
+    def number_of_shards(self) -> int:
+        """The number of shards of all parts."""
+        return sum(len(part.given) for part in self.parts)
 
     def begin_pass(self, pass_number: int) -> None:
         """Moves the position to the start of a pass."""
-        shards = len(self.given)
-        self.given, self.has_ended, self.states = [0] * shards, [False] * shards, [None] * shards
-        self.pass_number, self.turn = pass_number, 0
+        self.parts = [PartPosition.at_start(len(part.given)) for part in self.parts]
+        self.pass_number = pass_number
 
+    def to_state(self) -> dict[str, Any]:
+        """Returns the attributes as plain values, for a checkpoint. A single part has no level of its own."""
+        state = asdict(self)
+        if len(self.parts) == 1:
+            state.update(state.pop("parts")[0])
+        return state
 
-class ShardRequests:
-    """An iterable of requests to all shards in turn. Each shard is always read by the same worker."""
-
-    def __init__(self, position: StreamPosition, workers: int) -> None:
-        """Sets the start of the requests.
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "StreamPosition":
+        """Returns the position of a state.
 
         Args:
-            position: The position at which an iteration starts. The results of the requests have to advance it.
-            workers: The number of workers. The number of shards is a multiple of it.
+            state: The return value of `to_state`.
         """
-        self.position = position
-        self._group = max(workers, 1)  # the number of shards that are requested together, one per worker
-
-    def __iter__(self) -> Iterator[ShardRequest | None]:
-        """Yields requests until all shards have ended. None skips the turn of a worker."""
-        position = self.position  # the requests run ahead of it
-        numbers, states, turn = list(position.given), list(position.states), position.turn
-        while not all(position.has_ended):
-            for first in range(0, len(numbers), self._group):
-                group = range(first, first + self._group)
-                if group.stop <= turn or all(position.has_ended[shard] for shard in group):
-                    continue
-                for shard in group:
-                    if shard < turn or position.has_ended[shard]:
-                        yield None  # so that the next shard is requested from its worker
-                        continue
-                    yield ShardRequest(position.pass_number, shard, numbers[shard], states[shard])
-                    numbers[shard], states[shard] = numbers[shard] + 1, None
-            turn = 0
+        values = deepcopy(dict(state))
+        parts = values.pop("parts", None)
+        if parts is None:
+            parts = [{name: values.pop(name) for name in ("given", "has_ended", "states", "turn")}]
+        return cls(parts=[PartPosition(**part) for part in parts], **values)

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset as IndexedDataset
 
 from torchbase.data.arrow_columns import as_tensor
 from torchbase.data.columns import collate_rows
+from torchbase.data.parts import samples_of_parts
 from torchbase.data.reading import Collate, call_collate
 from torchbase.data.stream_position import ShardRequest, ShardResult
 from torchbase.errors import DataError
@@ -26,7 +27,8 @@ SHARDS_AT_ONCE = 64  # each of them has an open file, and a shuffle buffer if th
 class StreamSource:
     """A stream and the settings for reading it.
 
-    Of a stream with many shards, several are combined, so that at most `SHARDS_AT_ONCE` are read.
+    Each shard belongs to one part of the mini-batches: of P parts, part p has the shards p, p + P, p + 2P and so on. Of
+    a stream with many shards, several are combined, so that at most `SHARDS_AT_ONCE` are read, or one per part.
 
     Attributes:
         dataset: The stream.
@@ -34,6 +36,7 @@ class StreamSource:
         phase: The name of the phase.
         randomness: The seed of the run.
         collate: Collates a list of examples into a mini-batch. None stacks the columns.
+        parts: The number of parts of a mini-batch, at most its size.
     """
 
     dataset: "IterableDataset"
@@ -41,11 +44,21 @@ class StreamSource:
     phase: str
     randomness: Randomness
     collate: Collate | None = None
+    parts: int = 1
 
     @property
     def shards(self) -> int:
-        """The number of shards that are read concurrently."""
-        return int(min(self.dataset.num_shards, SHARDS_AT_ONCE))
+        """The number of shards that are read concurrently. If shards are combined, each part has the same number."""
+        per_part = max(SHARDS_AT_ONCE // self.parts, 1)
+        return int(min(self.dataset.num_shards, per_part * self.parts))
+
+    def shards_of(self, part: int) -> range:
+        """Returns the shards of a part."""
+        return range(part, self.shards, self.parts)
+
+    def size_of(self, shard: int) -> int:
+        """Returns the number of examples that a shard yields at a time: the size of its part of a mini-batch."""
+        return len(samples_of_parts(self.mini_batch_size, self.parts)[shard % self.parts])
 
     def open(self, shard: int) -> "IterableDataset":
         """Returns a shard as a stream, at its start."""
@@ -98,6 +111,7 @@ class _ShardReader:
     def __init__(self, source: StreamSource, request: ShardRequest) -> None:
         self._source = source
         self._pass_number, self._shard, self._number, state = request
+        self._size = source.size_of(request.shard)
         self._has_ended = False
         self._stream = source.open(request.shard)
         self._stream.set_epoch(request.pass_number)
@@ -115,22 +129,22 @@ class _ShardReader:
 
     def read(self) -> ShardResult:
         examples = [] if self._has_ended else self._next_examples(self._number)
-        self._has_ended = len(examples) < self._source.mini_batch_size
+        self._has_ended = len(examples) < self._size
         if not examples:
-            return ShardResult(self._shard, None, None, has_ended=True)
+            return ShardResult(self._shard, None, 0, None, has_ended=True)
         rows = [to_row(example) for example in examples]
         collate = self._source.collate
         batch = collate_rows(rows) if collate is None else call_collate(collate, rows)
         self._number += 1
         state = self._stream.state_dict()
-        is_exact = resumes_exactly(state, self._number * self._source.mini_batch_size)
-        return ShardResult(self._shard, batch, state if is_exact else None, self._has_ended)
+        is_exact = resumes_exactly(state, self._number * self._size)
+        return ShardResult(self._shard, batch, len(examples), state if is_exact else None, self._has_ended)
 
     def _next_examples(self, number: int) -> list[Any]:
         # Also seeded for skipped mini-batches: a map of the user can draw ahead, for examples of later mini-batches.
         source = self._source
         seed_host_streams(source.randomness.derive("reading", source.phase, self._pass_number, self._shard, number))
-        return list(islice(self._examples, source.mini_batch_size))
+        return list(islice(self._examples, self._size))
 
 
 def resumes_exactly(state: Mapping[str, Any], examples: int) -> bool:

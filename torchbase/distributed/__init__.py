@@ -1,9 +1,10 @@
-"""What makes several computations give the bits of one: gradients are added in a fixed order.
+"""What the processes of a training send to each other, so that they give the bits of one.
 
-For: the parts of a mini-batch. Each part has gradients of its own. The order in which they are added depends on the
-numbers of the parts alone.
+For: the parts of a mini-batch, which processes share out. Gradients are added in an order that depends on the numbers
+of the parts alone. Values, decisions and the state of the network are sent to all.
 
-In: the gradients of parts, one part after the other. Out: their sum. Nothing here knows of runs or hooks.
+In: values and tensors of one process. Out: those of all processes, or their sums. `SingleProcess` sends nothing, and
+`torch.distributed` isn't imported then. Nothing here knows of runs or hooks.
 
-Begin with `torchbase.distributed.tree_sum`.
+Begin with `torchbase.distributed.processes`, then `torchbase.distributed.tree_sum`.
 """

@@ -85,14 +85,14 @@ class ProcessGroup(Processes):
             sums, sparse = self._sums.add(tensors, like, add)
         return values, self._with_sparse(sums, sparse, tensors, levels)
 
-    def tell_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Copies the values of tensors of the main process; see `Processes.tell_tensors`."""
+    def tell_tensors(self, tensors: Sequence[torch.Tensor], source: int = 0) -> None:
+        """Copies the values of tensors of one process; see `Processes.tell_tensors`."""
         with self._errors_explained("the state of the network"), torch.no_grad():
             for device in dict.fromkeys(tensor.device for tensor in tensors):
                 own = [tensor for tensor in tensors if tensor.device == device]
                 flat = torch.cat([as_bytes(tensor) for tensor in own])
-                dist.broadcast(flat, src=0, group=self._group_of(flat))
-                if not self.is_main:
+                dist.broadcast(flat, src=source, group=self._group_of(flat))
+                if self.index != source:
                     for tensor, content in zip(own, torch.split(flat, [one.nbytes for one in own]), strict=True):
                         # A copy, since a view of other bytes may not be aligned.
                         tensor.copy_(content.clone().view(tensor.dtype).view(tensor.shape))

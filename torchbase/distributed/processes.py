@@ -95,11 +95,12 @@ class Processes(ABC):
         return self.gather(value, purpose), self.reduce(tensors, like, levels)
 
     @abstractmethod
-    def tell_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Copies the values of tensors of the main process into those of each other process.
+    def tell_tensors(self, tensors: Sequence[torch.Tensor], source: int = 0) -> None:
+        """Copies the values of tensors of one process into those of each other process.
 
         Args:
             tensors: Dense tensors, of the same shapes and dtypes on each process.
+            source: The index of the process that has the values; the main process by default.
 
         Raises:
             ProcessError: If another process has ended or doesn't answer.
@@ -175,9 +176,12 @@ class SingleProcess(Processes):
         """Returns the tensors."""
         return list(tensors)
 
-    def tell_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
+    def tell_tensors(self, tensors: Sequence[torch.Tensor], source: int = 0) -> None:
         """Does nothing."""
 
     def now(self) -> float:
         """Returns the seconds of the monotonic clock."""
         return time.monotonic()
+
+
+ALONE = SingleProcess()

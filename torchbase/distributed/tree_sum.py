@@ -23,6 +23,7 @@ class TreeSum:
 
         Args:
             tensors: One entry per parameter; None if the part has no gradient for it. The sum may be computed in them.
+                An empty list if the part has no samples. It adds nothing, but the parts after it keep their places.
             level: The level of the block in the tree: it has 2**level parts, or it is the last one and has fewer.
         """
         block = list(tensors)
@@ -34,16 +35,18 @@ class TreeSum:
         """Returns the sum of all parts, and begins anew.
 
         Returns:
-            One entry per parameter; None if no part had a gradient for it.
+            One entry per parameter; None if no part had a gradient for it. An empty list if no part had samples.
         """
         total: list[torch.Tensor | None] = []
         while self._sums:
             block = self._sums.pop()[1]
-            total = _add(block, total) if total else block
+            total = _add(block, total)
         return total
 
 
 def _add(left: Gradients, right: Gradients) -> list[torch.Tensor | None]:
+    if not left or not right:
+        return list(left or right)
     return [_add_tensors(one, other) for one, other in zip(left, right, strict=True)]
 
 

@@ -50,7 +50,8 @@ def checked_call(function: Callable[..., Any], where: str) -> Callable[..., Any]
     Returns:
         The function, or one that raises a `HookError` if the body didn't run.
     """
-    if _kind_of(function) is not None or _kind_of(inspect.unwrap(function)) is None:
+    original = inspect.unwrap(function)
+    if original is function or _kind_of(function) is not None or _kind_of(original) is None:
         return function
 
     @wraps(function)

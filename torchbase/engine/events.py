@@ -20,6 +20,7 @@ from torchbase.errors import HookError
 from torchbase.listeners import Listener
 
 NOTE = "in the hook"
+PARTS = "mini_batch_parts"  # the hook that runs an iteration in parts
 
 
 class Event:
@@ -91,9 +92,11 @@ class Event:
         chosen = [one for one in candidates if one.plugin_name not in self._defaults] or candidates[-1:]
         if len(chosen) > 1:
             names = " and ".join(f"'{one.plugin_name}'" for one in reversed(chosen))
+            in_parts = self.name == "run_iteration" and any(one.plugin_name == PARTS for one in chosen)
+            instead = " Or implement run_part instead, which is called for each part of a mini-batch." * in_parts
             raise HookError(
                 f"{names} both implement {self.name}, and only one hook can. To fix, unregister one of them, or make "
-                "one a wrapper around the other: @hookimpl(wrapper=True)."
+                f"one a wrapper around the other: @hookimpl(wrapper=True).{instead}"
             )
         replaced = {one.plugin_name for one in candidates if one is not chosen[0]}
         self.listeners = tuple(one for one in self.listeners if one.is_wrapper or one.name not in replaced)

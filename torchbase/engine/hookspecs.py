@@ -169,7 +169,9 @@ def run_iteration(run: Run, phase: Phase, batch: Any) -> None:
     `TrainingStep` implements it by firing the next six events; in validation it fires the first two, without
     gradients. Wrap it to retry or profile an iteration. Replace it for another kind of step, such as one with two
     optimizers; then fire those of the six events that other hooks wait for. `UncalledHooks` warns of hooks that are
-    never called.
+    never called. With several processes, `MiniBatchParts` implements it, and hooks implement `run_part` instead; or the
+    hook adds the gradients of all processes with ``run.processes.reduce``, and has an attribute
+    ``shares_gradients = True``.
 
     Args:
         run: The run.

@@ -15,6 +15,7 @@ from torchbase.engine.mini_batch_notes import add_faults, add_note, rows_of
 from torchbase.engine.phase import Phase
 from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
+from torchbase.engine.shared_gradients import check_gradients_are_shared
 from torchbase.errors import DataError
 from torchbase.listeners import Listener
 from torchbase.randomness import one_thread_at_a_time, restore_streams
@@ -130,6 +131,7 @@ class Engine:
         """
         self.call_hooks_of(run.processes)
         run.hooks, run.listeners, run.call = self.hooks, self.listeners, self.call
+        check_gradients_are_shared(run)
         run.fired_events = self._registry.fired_events
         run.is_between_iterations, run.logging_errors = False, self._logging_errors
         run.logging_errors.forget()
@@ -288,6 +290,7 @@ class _IterationFunction:
         where = "The function run_iteration of the engine"
         check_body_runs(function, where)
         self._function = checked_call(function, where)
+        self.shares_gradients = getattr(function, "shares_gradients", False)
 
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:

@@ -66,6 +66,8 @@ def describe(batch: Any) -> str:
         A text with the name, type and shape of each column.
     """
     if isinstance(batch, SplitMiniBatch):
+        if not batch.parts:
+            return "no samples for this process"
         return f"{len(batch.parts)} parts; the first has {describe(batch.parts[0].mini_batch)}"
     if not isinstance(batch, Mapping):
         return _describe_column(batch)

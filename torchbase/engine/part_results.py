@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from torchbase.data.parts import average_values, join_outputs
+from torchbase.data.parts import average_values, count_samples, join_outputs
 from torchbase.distributed.processes import Processes
 from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.phase import PartOutputs, Phase
@@ -23,7 +23,7 @@ class LoggedParts:
         losses: The loss of each part; empty for a part without one.
         dtype: The dtype of the losses; None without a part.
         abandoned: Why the iteration is abandoned, or None.
-        note: What the main process tells the others.
+        note: What the process of the first part tells the others.
     """
 
     sizes: list[int] = field(default_factory=list)
@@ -85,7 +85,7 @@ class PartResults:
         Args:
             run: The run.
             sizes: The number of samples of each part of this process.
-            note: What the main process tells the others.
+            note: What the process of the first part tells the others.
         """
         self._logged.sizes, self._logged.note = list(sizes), note
         if run.processes.count > 1:
@@ -93,15 +93,16 @@ class PartResults:
             self._logged.losses = _numbers(self._logged.losses)
         return self._logged
 
-    def join_all(self, run: Run, every: Sequence[LoggedParts]) -> Any:
+    def join_all(self, run: Run, every: Sequence[LoggedParts], source: int = 0) -> Any:
         """As `join`, for the parts of all processes. The outputs are those of this process.
 
         Args:
             run: The run.
             every: What `to_send` returned, by process.
+            source: The index of the process of the first part.
 
         Returns:
-            The note of the main process.
+            The note of this process.
 
         Raises:
             IterationAbandonedError: If a part of any process abandons the iteration.
@@ -113,7 +114,7 @@ class PartResults:
         self._set_values(every, run.device)
         if run.processes.count > 1:
             self._phase.parts = tuple(map(PartOutputs, self._logged.sizes, self._outputs))
-        return every[0].note
+        return every[source].note
 
     def _set_outputs(self) -> None:
         self._phase.outputs = join_outputs(self._outputs, self._logged.sizes) if self._outputs else {}
@@ -143,10 +144,11 @@ def outputs_of_all_parts(run: Run, phase: Phase, names: Iterable[str]) -> Mappin
     """
     if run.processes.count == 1:
         return phase.outputs or {}
-    wanted = list(names)
+    wanted, outputs = list(names), phase.outputs or {}
+    # A hook that runs the iterations in place of MiniBatchParts sets the outputs of its process alone.
+    parts = phase.parts or ([PartOutputs(count_samples(outputs), outputs)] if outputs else [])
     own = [
-        PartOutputs(part.size, {name: part.outputs[name] for name in wanted if name in part.outputs})
-        for part in phase.parts
+        PartOutputs(part.size, {name: part.outputs[name] for name in wanted if name in part.outputs}) for part in parts
     ]
     return gather_outputs(run.processes, own, run.device, f"the outputs of a mini-batch of {phase.name}")[1]
 
@@ -172,7 +174,7 @@ def gather_outputs(
     gathered = processes.gather((list(own), on_device), purpose)
     every = [part for parts, _ in gathered for part in parts]
     sizes = [part.size for part in every]
-    joined = join_outputs([part.outputs for part in every], sizes)
+    joined = join_outputs([part.outputs for part in every], sizes) if every else {}
     for name in joined.keys() & set().union(*(names for _, names in gathered)):
         joined[name] = torch.as_tensor(joined[name], device=device)
     return sum(sizes), joined

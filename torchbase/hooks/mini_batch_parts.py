@@ -48,6 +48,8 @@ class MiniBatchParts:
     parts.
     """
 
+    shares_gradients = True
+
     def __init__(self, parts: int, infer_mini_batch_size: Callable[[Any], int] | None = None) -> None:
         """Sets the number of parts.
 
@@ -112,16 +114,23 @@ class MiniBatchParts:
             use_gradients(run)
 
     def _compute(self, run: Run, phase: Phase, batch: Any) -> list[torch.Tensor | None]:
+        blocks = share_out(self._parts, run.processes.count)
         parts = self._own_parts(run, phase, batch)
         sizes = {number: self._infer_mini_batch_size(part) for number, part in parts.items()}
         samples = self._samples_of_all(run, batch, sizes)
-        state = StateToShare(run, self._copier or copier_of(run), is_needed=len(parts) > 1 or run.processes.count > 1)
+        first = batch.first if isinstance(batch, SplitMiniBatch) else 0
+        source = next(index for index, block in enumerate(blocks) if first in block.parts)
+        is_needed = len(parts) > 1 or run.processes.count > 1
+        state = StateToShare(run, self._copier or copier_of(run), first, source, is_needed)
         results, gradients = PartResults(phase), TreeSum()
         try:
-            for number, part in parts.items():
+            for number in blocks[run.processes.index].parts:
+                if number not in parts:
+                    gradients.add([])  # so that the next ones keep their places in the tree
+                    continue
                 state.before_part(number)
                 share = sizes[number] / samples
-                run.call.run_part(run=run, phase=phase, batch=part, part=number, share=share)
+                run.call.run_part(run=run, phase=phase, batch=parts[number], part=number, share=share)
                 state.after_part(number)
                 results.take()
                 gradients.add(self._take_gradients(phase))
@@ -129,7 +138,7 @@ class MiniBatchParts:
             results.abandon(error)
         logged = results.to_send(run, list(sizes.values()), note=state.changes)
         every, total = self._exchange(run, phase, logged, gradients.total() or [None] * len(self._parameters))
-        state.share(results.join_all(run, every))
+        state.share(results.join_all(run, every, source))
         phase.samples = samples
         return total
 

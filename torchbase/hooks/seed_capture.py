@@ -27,6 +27,8 @@ class SeedCapture:
     @hookimpl
     def on_setup_start(self, run_directory: RunDirectory, randomness: Randomness) -> None:
         """Saves the seed in ``states/seeds.json``."""
+        if run_directory.is_followed:
+            return
         file, seed = run_directory.file(SEEDS_FILE), {"seed": randomness.seed}
         if not file.exists() or read_json(file) != seed:
             write_json(file, seed)

@@ -8,7 +8,7 @@ from torchbase.engine.run import Run
 
 
 class Changes(NamedTuple):
-    """What the first part of a mini-batch changed on the main process.
+    """What the first part of a mini-batch changed, on the process that computed it.
 
     Attributes:
         tensors: The positions of the tensors that it changed, among those of `NetworkCopier.tensors`.
@@ -22,15 +22,18 @@ class Changes(NamedTuple):
 class StateToShare:
     """Gives each part the state from before the iteration, and the network that of the first part afterwards."""
 
-    def __init__(self, run: Run, copier: NetworkCopier, is_needed: bool) -> None:
+    def __init__(self, run: Run, copier: NetworkCopier, first: int, source: int, is_needed: bool) -> None:
         """Copies the state before the first part of this process.
 
         Args:
             run: The run.
             copier: Of the run's network.
+            first: The number of the first part that has samples, over all processes.
+            source: The index of the process that computes it.
             is_needed: Whether there is another part, here or on another process.
         """
         self._run, self._copier = run, copier
+        self._first, self._source = first, source
         self._before = ForwardState(run, copier) if is_needed else None
         self._after: ForwardState | None = None
         self._has_computed = False
@@ -53,7 +56,7 @@ class StateToShare:
         Args:
             number: The number of the part.
         """
-        if number != 0 or self._before is None:
+        if number != self._first or self._before is None:
             return
         self._after = ForwardState(self._run, self._copier)
         if self._run.processes.count > 1:
@@ -65,7 +68,7 @@ class StateToShare:
         """Sets the state after the first part of the mini-batch, on each process.
 
         Args:
-            changes: The changes of the main process.
+            changes: The changes of the first part.
         """
         if self._after is not None:
             self._after.restore()
@@ -75,6 +78,6 @@ class StateToShare:
             return
         if changes.tensors:
             tensors = self._copier.tensors()
-            self._run.processes.tell_tensors([tensors[position] for position in changes.tensors])
-        if changes.others is not None and not self._run.processes.is_main:
+            self._run.processes.tell_tensors([tensors[position] for position in changes.tensors], self._source)
+        if changes.others is not None and self._run.processes.index != self._source:
             ForwardState(self._run, self._copier).restore_others(changes.others)

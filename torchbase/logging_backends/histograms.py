@@ -18,6 +18,8 @@ def log_histograms(run: Run, kind: str, tensors: Mapping[str, torch.Tensor], uni
         unit: What the steps count, ``iterations`` or ``epochs``.
         step: The iteration or epoch; the first is 1.
     """
+    if not run.processes.is_main:  # nothing is logged there
+        return
     for name, tensor in tensors.items():
         values = tensor.detach()
         values = values.coalesce().values() if values.is_sparse else values

@@ -56,8 +56,9 @@ class SessionConfig(BaseModel):
         default=None,
         ge=1,
         title=f"{_COUNT}, or None",
-        description="Parts in which each mini-batch is computed, one after the other, before the optimizer steps. "
-        "Memory is needed for the activations of one part. With None, mini-batches are computed as a whole.",
+        description="Parts in which each mini-batch is computed before the optimizer steps, one after the other or "
+        "by several processes. The bits of the result don't depend on the number of processes, which is at most that "
+        "of parts. None for one part per process.",
     )
     iterations_per_epoch: int | None = Field(
         default=None,

@@ -13,24 +13,31 @@ from torchbase.data.phase_loader import end_workers
 from torchbase.engine.loop import Engine
 from torchbase.engine.mini_batch_notes import add_faults, add_note, rows_of
 from torchbase.engine.modes import modes_restored
-from torchbase.engine.phase import Phase
+from torchbase.engine.part_results import gather_outputs
+from torchbase.engine.phase import PartOutputs, Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.errors import DataError, RunDirectoryError
+from torchbase.errors import DataError, ProcessError, RunDirectoryError
 from torchbase.files.tensors import check_tensors, read_tensors
 from torchbase.randomness import isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.lazy_modules import materialize
+from torchbase.session.likeness import describe_dataset
 from torchbase.session.parts import SessionParts
+from torchbase.session.together import tell_result
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 
 class SessionEvaluation(SessionParts):
-    """Evaluation and prediction, for a session that has trained or has only opened a run directory."""
+    """Evaluation and prediction, for a session that has trained or has only opened a run directory.
+
+    With several processes, all of them call these methods, with the same dataset. They share out the samples, and each
+    gets the whole result.
+    """
 
     engine: Engine = set_by_constructor()
     _run_directory: RunDirectory = set_by_constructor()
@@ -42,7 +49,8 @@ class SessionEvaluation(SessionParts):
         Raises:
             RunDirectoryError: If the run hasn't saved the file, or the file is damaged.
         """
-        self._run_directory.writes.wait()
+        with _called_on_all("load_best_network"):
+            tell_result(self.processes, self._run_directory.writes.wait, "the best network")
         file = self._run_directory.path / NETWORK_FILE
         if not file.exists():
             raise RunDirectoryError(
@@ -67,6 +75,7 @@ class SessionEvaluation(SessionParts):
         Raises:
             Exception: Any error of the user's methods.
         """
+        self._check_dataset(dataset, "evaluate")
         phase = Phase(f"{VALIDATION_PREFIX}{name}", self._loader_of(dataset, name))
         run = Run(
             training=Phase("training", (), is_training=True),
@@ -76,6 +85,7 @@ class SessionEvaluation(SessionParts):
             metrics=self._metrics if self._metrics.names else None,
             device=self.device,
             randomness=self._randomness,
+            processes=self.processes,
             epoch=self._current_epoch(),
         )
         step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
@@ -95,12 +105,12 @@ class SessionEvaluation(SessionParts):
             dataset: The dataset. It needs the columns that ``forward_pass`` reads.
 
         Yields:
-            The outputs of ``forward_pass`` for each mini-batch.
+            The outputs of ``forward_pass`` for each mini-batch. With several processes, each has to take them all.
 
         Raises:
             Exception: Any error of ``forward_pass``.
         """
-        for _, outputs in self._predict(dataset):
+        for _, outputs in self._predict(dataset, "predict"):
             yield outputs
 
     def predict_dataset(self, dataset: "Dataset | IterableDataset", keys: Sequence[str] | None = None) -> "Dataset":
@@ -121,7 +131,8 @@ class SessionEvaluation(SessionParts):
         """
         if isinstance(keys, str):
             raise DataError(f"keys has to be a list of names of outputs, but got {keys!r}. To fix, pass [{keys!r}].")
-        parts = [_columns_of(outputs, samples, keys) for samples, outputs in self._predict(dataset)]
+        predicted = self._predict(dataset, "predict_dataset", keys)
+        parts = [_columns_of(outputs, samples, keys) for samples, outputs in predicted]
         if not parts:
             raise DataError(
                 "The dataset to predict is empty, so the columns of the result are unknown. To fix, check what "
@@ -130,7 +141,10 @@ class SessionEvaluation(SessionParts):
         in_each = [name for name in parts[0] if all(name in part for part in parts)]
         return _concatenate([{name: part[name] for name in in_each} for part in parts])
 
-    def _predict(self, dataset: "Dataset | IterableDataset") -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def _predict(
+        self, dataset: "Dataset | IterableDataset", caller: str, keys: Sequence[str] | None = None
+    ) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        self._check_dataset(dataset, caller)
         loader = self._loader_of(dataset, "prediction")
         phase = Phase(
             f"{VALIDATION_PREFIX}prediction", loader
@@ -141,21 +155,36 @@ class SessionEvaluation(SessionParts):
                 # Left before the yield, so the caller finds the modes of the network and the random streams restored.
                 with self._evaluating(run), torch.no_grad():
                     try:
-                        samples, outputs = self._forward_all_parts(batch)
+                        parts = self._forward_parts(batch)
                     except Exception as error:
                         place = f"with mini-batch {position + 1} of the prediction"
                         add_note(error, place, batch, rows_of(loader, 1, position))
                         add_faults(error, loader, 1, position)
                         raise
-                yield samples, outputs
+                yield self._join_parts(parts, isinstance(batch, SplitMiniBatch), keys)
         finally:
             end_workers([loader])
 
-    def _forward_all_parts(self, batch: Any) -> tuple[int, Mapping[str, Any]]:
-        if not isinstance(batch, SplitMiniBatch):
-            return self.infer_mini_batch_size(batch), self.forward_pass(batch)
-        sizes = [self.infer_mini_batch_size(part.mini_batch) for part in batch.parts]
-        return sum(sizes), join_outputs([self.forward_pass(part.mini_batch) for part in batch.parts], sizes)
+    def _forward_parts(self, batch: Any) -> list[PartOutputs]:
+        parts = [part.mini_batch for part in batch.parts] if isinstance(batch, SplitMiniBatch) else [batch]
+        return [PartOutputs(self.infer_mini_batch_size(part), self.forward_pass(part)) for part in parts]
+
+    def _join_parts(
+        self, parts: list[PartOutputs], is_split: bool, keys: Sequence[str] | None
+    ) -> tuple[int, Mapping[str, Any]]:
+        if not is_split:
+            return parts[0]
+        if self.processes.count == 1:
+            sizes = [part.size for part in parts]
+            return sum(sizes), join_outputs([part.outputs for part in parts], sizes)
+        if keys is not None and all(key in part.outputs for part in parts for key in keys):
+            parts = [PartOutputs(part.size, {key: part.outputs[key] for key in keys}) for part in parts]
+        with _called_on_all("predict"):
+            return gather_outputs(self.processes, parts, self.device, "the outputs of a mini-batch of a prediction")
+
+    def _check_dataset(self, dataset: "Dataset | IterableDataset", caller: str) -> None:
+        with _called_on_all(caller):
+            self.processes.agree(describe_dataset(dataset), f"the dataset of {caller}")
 
     def _loader_of(self, dataset: "Dataset | IterableDataset", name: str) -> Any:
         return self._loader(dataset, f"{VALIDATION_PREFIX}{name}", is_training=False)
@@ -182,6 +211,15 @@ class SessionEvaluation(SessionParts):
                 yield
             finally:
                 self._evaluated = run_before
+
+
+@contextmanager
+def _called_on_all(method: str) -> Iterator[None]:
+    try:
+        yield
+    except ProcessError as error:
+        error.add_note(f"All processes have to call {method}, with the same dataset, at the same place of the program.")
+        raise
 
 
 def _runs_part_of_iteration(hook: object) -> bool:

@@ -140,6 +140,7 @@ class SessionParts(UserMethods):
             self.config_session,
             is_training=is_training,
             parts=self._parts_to_read,
+            processes=self.processes,
             collate=self.dataloader_collate_function if overridden else None,
             device=self.device,
         )

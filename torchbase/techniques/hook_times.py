@@ -20,11 +20,13 @@ class HookTimes:
     For finding the cause of slow training. The time of a call excludes calls of other hooks within it.
     ``training_step`` at ``run_forward`` is the time of the network. With a GPU, times are those of the host, which
     doesn't wait for the device. The table is also written to ``hook_times.txt`` in the run directory. For a resumed
-    run, the table covers the time since it was resumed.
+    run, the table covers the time since it was resumed. With several processes, times are those of the main process.
 
     Example:
         >>> hook = HookTimes()
     """
+
+    main_process_only = True
 
     def __init__(self) -> None:
         self._times: dict[tuple[str, str], list[float]] = {}  # calls, seconds

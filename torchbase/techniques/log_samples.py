@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from torchbase.data.parts import SplitMiniBatch
+from torchbase.data.parts import SplitMiniBatch, count_samples
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.monitoring import phase_to_monitor
-from torchbase.engine.phase import Phase
+from torchbase.engine.part_results import gather_outputs, outputs_of_all_parts
+from torchbase.engine.phase import PartOutputs, Phase
 from torchbase.engine.run import Run
 from torchbase.errors import HookError, did_you_mean
 from torchbase.intervals import Interval
@@ -61,7 +62,6 @@ class LogSamples:
     def on_iteration_start(self, run: Run, phase: Phase, batch: Any) -> None:
         """Stores the first mini-batch of the phase until its outputs are computed."""
         is_first = phase.name == self._phase_name and phase.progress.mini_batches == 0
-        batch = batch.parts[0].mini_batch if isinstance(batch, SplitMiniBatch) else batch
         self._batch = batch if is_first and self._every.is_due_after(epochs=run.epoch) else None
 
     @hookimpl
@@ -69,8 +69,8 @@ class LogSamples:
         """Logs the samples."""
         if self._batch is None or phase.outputs is None:
             return
-        columns = self._batch if isinstance(self._batch, Mapping) else {}
-        self._batch, values = None, {**columns, **phase.outputs}
+        columns = _columns_of_all_parts(run, phase, self._batch, self._names)
+        self._batch, values = None, {**columns, **outputs_of_all_parts(run, phase, self._names)}
         for name in self._names:
             if name not in values:
                 raise HookError(
@@ -80,6 +80,17 @@ class LogSamples:
             image = _side_by_side(name, values[name], self._samples)
             tag, step = phase.tag(name, "iterations"), phase.progress.iterations
             run.call.log_image(run=run, tag=tag, image=image, step=step)
+
+
+def _columns_of_all_parts(run: Run, phase: Phase, batch: Any, names: Sequence[str]) -> Mapping[str, Any]:
+    if not isinstance(batch, SplitMiniBatch):
+        return batch if isinstance(batch, Mapping) else {}
+    own = [
+        PartOutputs(count_samples(part), {name: part[name] for name in names if name in part})
+        for part in (one.mini_batch for one in batch.parts)
+        if isinstance(part, Mapping)
+    ]
+    return gather_outputs(run.processes, own, run.device, f"the samples of a mini-batch of {phase.name}")[1]
 
 
 def _side_by_side(name: str, value: Any, samples: int) -> torch.Tensor:

@@ -67,6 +67,8 @@ class MixedPrecision:
         if self._loaded_state:
             self._scaler.load_state_dict(dict(self._loaded_state))
             self._loaded_state = {}
+        # PyTorch makes the scale at the first use, and a process may have no part of the first mini-batch.
+        self._scaler.scale(torch.zeros((), device=run.device))
 
     @hookimpl(wrapper=True)
     def run_forward(self, run: Run) -> Generator[None, Any, Any]:

@@ -25,6 +25,8 @@ class NetworkGraph:
     weights don't change.
     """
 
+    main_process_only = True
+
     def __init__(self) -> None:
         self._handle: RemovableHandle | None = None
         self._inputs: tuple[tuple[Any, ...], dict[str, Any]] | None = None

@@ -22,13 +22,16 @@ class Profile:
     For finding out when the host and the device do what. A Chrome trace and a table of operations are written to
     ``profile/`` in the run directory. View the trace in ``chrome://tracing`` or https://ui.perfetto.dev. The profile
     includes the loading of mini-batches, and any validation between the iterations. Profiling is slow: choose about ten
-    iterations, after the first iterations, which include one-time work.
+    iterations, after the first iterations, which include one-time work. With several processes, the main process is
+    profiled.
 
     Source: https://docs.pytorch.org/docs/stable/profiler.html
 
     Example:
         >>> hook = Profile(range(100, 110))
     """
+
+    main_process_only = True
 
     def __init__(self, iterations: range, **options: Any) -> None:
         """Sets the iterations and the options of the profiler.

@@ -1,9 +1,9 @@
 """Stops a run after a time limit."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
+from torchbase.distributed.processes import Processes
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.run import Run
 from torchbase.intervals import Interval
@@ -14,7 +14,8 @@ class TimeLimit:
 
     For a job with limited time, or for comparing methods with the same training time. The state is saved as at any
     other stop. For a resumed run, the time of all its parts counts. The time of a killed run after its last checkpoint
-    doesn't count, because that part is repeated. A stopped run continues when it is resumed with a higher limit.
+    doesn't count, because that part is repeated. A stopped run continues when it is resumed with a higher limit. With
+    several processes, the clock of the main process counts.
 
     Example:
         >>> hook = TimeLimit("3600s")
@@ -31,12 +32,13 @@ class TimeLimit:
         """
         self._limit = Interval.parse(limit, units=("s",))
         self._seconds_before = 0.0
-        self._started_at: float | None = None
+        self._started_at = 0.0
+        self._processes: Processes | None = None  # of the run that is going on
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Starts the clock, and requests a stop at once if no time is left."""
-        self._started_at = time.monotonic()
+        self._processes, self._started_at = run.processes, run.processes.now()
         self._check_limit(run)
 
     @hookimpl
@@ -47,7 +49,7 @@ class TimeLimit:
     @hookimpl
     def on_run_end(self) -> None:
         """Stops the clock."""
-        self._seconds_before, self._started_at = self._seconds(), None
+        self._seconds_before, self._processes = self._seconds(), None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the seconds that the run has taken."""
@@ -62,8 +64,8 @@ class TimeLimit:
         self._seconds_before = state["seconds"]
 
     def _seconds(self) -> float:
-        now = 0.0 if self._started_at is None else time.monotonic() - self._started_at
-        return self._seconds_before + now
+        seconds = 0.0 if self._processes is None else self._processes.now() - self._started_at
+        return self._seconds_before + seconds
 
     def _check_limit(self, run: Run) -> None:
         if self._seconds() >= self._limit.count:

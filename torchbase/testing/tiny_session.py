@@ -46,10 +46,13 @@ def tiny_dataset(number_of_rows: int = 18, offset: float = 0.0) -> "Dataset":
         The same dataset for the same arguments.
     """
     from datasets import Dataset  # here, since its import is slow
+    from datasets.table import InMemoryTable
 
     generator = torch.Generator("cpu").manual_seed(3)
     x = torch.randn(number_of_rows, 3, generator=generator, device="cpu") + offset
-    return Dataset.from_dict({"x": x.tolist(), "y": x.sum(dim=1).tolist(), "name": [str(n) for n in range(len(x))]})
+    columns = {"x": x.tolist(), "y": x.sum(dim=1).tolist(), "name": [str(n) for n in range(len(x))]}
+    # Without a fingerprint, datasets hashes the content, which takes most of the time to create such a session.
+    return Dataset(InMemoryTable.from_pydict(columns), fingerprint=f"tiny-{number_of_rows}-{offset}")
 
 
 class TinyNetwork(torch.nn.Module):
