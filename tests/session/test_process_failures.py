@@ -12,9 +12,12 @@ import several
 import torch
 from every_technique import PlainSession, session_with
 from tiny import TinySession, config_with
+from whole_runs.test_several_processes import EVERYTHING, Within
 
 from torchbase import hookimpl
+from torchbase import hooks as techniques
 from torchbase.distributed import joining
+from torchbase.distributed.process_group import ProcessGroup
 from torchbase.errors import ProcessLostError, RunDirectoryError
 from torchbase.files import durable
 from torchbase.run_directory import error_files
@@ -300,3 +303,29 @@ def test_a_process_that_has_lost_the_others_cannot_begin_another_session(tmp_pat
     first, _ = several.run(2, goes_on_alone, tmp_path)
     assert "has left the others after an earlier error" in first.error
     assert not (tmp_path / "another").exists()
+
+
+class NotesExchanges:
+    """Notes what the processes exchange while an error is handled."""
+
+    def __init__(self):
+        self.exchanges = []
+
+    @hookimpl(tryfirst=True)
+    def on_exception(self):
+        for name in ("gather", "reduce", "gather_and_reduce", "tell_tensors"):
+            setattr(ProcessGroup, name, lambda *arguments, name=name, **settings: self.exchanges.append(name))
+
+
+def fail_with_everything(index, parent, event):
+    notes = NotesExchanges()
+    hooks = [*(make() for make in EVERYTHING), techniques.Profile(range(2, 3)), techniques.NetworkGraph(), notes]
+    session = session_with(parent, *hooks, Fails(event, index, raise_error), kind=Within, mini_batch_size=20)
+    with pytest.raises(KeyError):
+        session()
+    return notes.exchanges
+
+
+@pytest.mark.parametrize("event", ["on_run_start", "on_iteration_end", "on_phase_end", "on_epoch_end", "on_run_end"])
+def test_no_hook_waits_for_another_process_after_an_error(tmp_path, event):
+    assert several.values_of(2, fail_with_everything, tmp_path, event) == [[], []]
