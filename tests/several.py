@@ -99,6 +99,7 @@ def _call(sender, index, count, port, function, arguments):
         RANK=str(index),
         LOCAL_RANK=str(index),
         WORLD_SIZE=str(count),
+        LOCAL_WORLD_SIZE=str(count),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
         TORCHELASTIC_USE_AGENT_STORE="True",

@@ -49,9 +49,7 @@ def test_a_process_that_is_launched_alone_joins_nobody(launched, count):
 @pytest.mark.parametrize("missing", ["RANK", "MASTER_ADDR", "MASTER_PORT"])
 def test_a_variable_that_the_launcher_has_not_set_is_named(launched, missing):
     launched(**{missing: None})
-    with pytest.raises(
-        ProcessError, match=rf"WORLD_SIZE is 2, .* but {missing} is not set\. To fix, start .* torchrun"
-    ):
+    with pytest.raises(ProcessError, match=rf"WORLD_SIZE is 2, .* but {missing} is not set\. To fix, .* torchrun"):
         join()
 
 
@@ -107,7 +105,7 @@ def joins_within(index, backend, file):
     if file is None:
         dist.init_process_group(backend)
     else:
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
             del os.environ[name]
         dist.init_process_group(backend, init_method=f"file://{file}", rank=index, world_size=2)
     processes = join()
@@ -123,7 +121,6 @@ def joins_within(index, backend, file):
 @pytest.mark.parametrize("is_launched", [True, False])
 def test_a_group_of_the_program_is_joined(tmp_path, backend, is_launched):
     joined = several.values_of(2, joins_within, backend, None if is_launched else tmp_path / "rendezvous")
-    # The launcher of the tests doesn't set LOCAL_WORLD_SIZE.
     assert joined == [((index, 2, index, 2), [0, 1], [2.0, 2.0, 2.0], [0, 0], True) for index in range(2)]
 
 
