@@ -8,9 +8,11 @@ import several
 from every_technique import PlainSession, session_with
 from tiny import TinySession, config_with
 
-from torchbase import hookimpl
+from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.checkpoints.storage import newest_progress
+from torchbase.distributed.processes import SingleProcess
 from torchbase.files.bitwise import different_values
+from torchbase.hooks import Interruption
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -143,6 +145,33 @@ def resume_with_signals(index, parent, resumes, *arguments):
     session = PlainSession.resume(parent)
     session.register(Signals(*arguments))
     return session()
+
+
+class LateSignal(SingleProcess):
+    """Two processes, of which this one receives a signal after it has sent that it had none."""
+
+    count = 2
+
+    def gather(self, value, purpose="a value"):
+        if purpose == "the end of the run":
+            os.kill(os.getpid(), signal.SIGINT)
+        elif not purpose.startswith("the decision "):
+            pytest.fail(f"the other process doesn't gather {purpose}")
+        return [value, None]
+
+
+def test_a_signal_after_the_last_decision_ends_its_process_alone():
+    run = Run(training=Phase("training", [1], is_training=True), max_epochs=1, processes=LateSignal())
+    with pytest.raises(KeyboardInterrupt, match="SIGINT ended the run"):
+        Engine(hooks=[Interruption(), DoesNothing()]).run(run)
+
+
+class DoesNothing:
+    shares_gradients = True
+
+    @hookimpl
+    def run_iteration(self):
+        pass
 
 
 class StoppedInSetup(PlainSession):
