@@ -21,6 +21,7 @@ from torchbase.run_directory.config_snapshot import (
 from torchbase.run_directory.session_config import SessionConfig
 
 ALLOWED = {
+    "mini_batch_parts": 2,
     "num_epochs": 3,
     "device_name": "auto",
     "dataloader_num_workers": 2,
@@ -37,7 +38,6 @@ REFUSED = {
     "mini_batch_size": 5,
     "learning_rate": 0.06,
     "validation_mini_batch_size": 8,
-    "mini_batch_parts": 2,
     "weight_decay": 0.1,
     "iterations_per_epoch": 3,
     "loss_function_params": {"weight": 2.0},

@@ -35,6 +35,9 @@ def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
         accelerators = ", ".join(map(str, _list(devices, "accelerators"))) or "none"
         cores, threads = devices.get("cpu_count"), devices.get("thread_count")
         yield "devices", plain(f"CPU cores: {cores}; threads of torch: {threads}; accelerators: {accelerators}")
+    is_shared = any(map(_has_several, (environment, *details.resumes)))
+    if is_shared:
+        yield "processes", _processes(environment)
     command_line = _list(environment, "command_line")
     if command_line:
         yield "command", plain(shlex.join(map(str, command_line)))
@@ -46,7 +49,11 @@ def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
         yield "commit", plain(f"{commit.get('commit')}{', with changes' if commit.get('dirty') else ''}")
     for resumed in details.resumes:
         changes = _list(resumed, "config_changes") or ["the same config"]
-        yield "resumed", plain(f"{resumed.get('time', 'at an unknown time')}: {', '.join(map(str, changes))}")
+        before = resumed.get("iterations_before")
+        after = [f"after {before:,} iterations"] if isinstance(before, int) else []
+        on = [f"on {_processes(resumed)}"] if is_shared else []
+        time = str(resumed.get("time", "at an unknown time"))
+        yield "resumed", plain(f"{', '.join([time, *after, *on])}: {', '.join(map(str, changes))}")
 
 
 def _mapping(environment: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -57,6 +64,21 @@ def _mapping(environment: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _list(environment: Mapping[str, Any], name: str) -> list[Any]:
     value = environment.get(name)
     return value if isinstance(value, list) else []
+
+
+def _has_several(environment: Mapping[str, Any]) -> bool:
+    machines = _list(environment, "processes")
+    return len(machines) > 1 or any(isinstance(one, Mapping) and one.get("count") != 1 for one in machines)
+
+
+def _processes(environment: Mapping[str, Any]) -> str:
+    machines = [one for one in _list(environment, "processes") if isinstance(one, Mapping)]
+    described = [
+        f"{one.get('count')} on {one.get('host')} ({', '.join(map(str, _list(one, 'devices')))}; threads of each: "
+        f"{one.get('thread_count')})"
+        for one in machines
+    ]
+    return plain(", ".join(described)) or "an unknown number"
 
 
 def _plugin(name: str, plugins: Mapping[str, Any]) -> str:

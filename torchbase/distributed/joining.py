@@ -3,9 +3,11 @@
 import atexit
 import os
 import sys
+import threading
+from collections.abc import Callable
 from datetime import timedelta
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -14,6 +16,8 @@ from torchbase.errors import ProcessError
 
 if TYPE_CHECKING:
     from torchbase.distributed.process_group import ProcessGroup
+
+Result = TypeVar("Result")
 
 TIME_LIMIT = timedelta(minutes=10)
 # What torchrun sets, and torch.distributed needs.
@@ -69,23 +73,45 @@ def _joined() -> "ProcessGroup":
 
     if not dist.is_available():
         raise ProcessError("This build of torch lacks torch.distributed, so it can't train on several processes.")
-    is_of_program = dist.is_initialized()
-    if not is_of_program:
+    if dist.is_initialized():
+        # A group of torchbase's own, since that of the program may be unable to send what is on the CPU.
+        where = f"Process {dist.get_rank()} of {dist.get_world_size()} can't reach the others in the program's group"
+        make_group = partial(dist.new_group, backend="gloo", timeout=TIME_LIMIT)
+    else:
         _check_variables()
+        index, count, address, port = (os.environ[name] for name in _VARIABLES)
+        where = f"Process {index} of {count} can't reach the others at {address}:{port}"
+        make_group = partial(dist.init_process_group, _backend(), timeout=TIME_LIMIT)
+        atexit.register(_leave)
     try:
-        if is_of_program:
-            # A group of torchbase's own, since that of the program may be unable to send what is on the CPU.
-            return ProcessGroup(dist.new_group(backend="gloo", timeout=TIME_LIMIT))
-        dist.init_process_group(_backend(), timeout=TIME_LIMIT)
-    except (RuntimeError, ValueError) as error:
-        index, count, *address = (os.environ.get(name, "?") for name in _VARIABLES)
+        return ProcessGroup(_within_limit(make_group))
+    except (RuntimeError, ValueError, TimeoutError) as error:
         raise ProcessError(
-            f"Process {index} of {count} can't reach the others at {':'.join(address)}. It waits for at most "
-            f"{TIME_LIMIT.total_seconds():g} seconds. Each of them has to make the session, and the port has to be "
-            f"free. To fix, start all of them with torchrun, which chooses a free port. torch reports: {error}"
+            f"{where}. It waits for {TIME_LIMIT.total_seconds():g} seconds. Each of them has to make the session, and "
+            "the port has to be free. To fix, start all of them with torchrun, which chooses a free port. torch "
+            f"reports: {error}"
         ) from error
-    atexit.register(_leave)
-    return ProcessGroup()
+
+
+def _within_limit(function: Callable[[], Result]) -> Result:
+    """Calls a function in a thread: torch waits without a limit for the answer of another server at its port."""
+    results: list[Result] = []
+    errors: list[Exception] = []
+
+    def call() -> None:
+        try:
+            results.append(function())
+        except Exception as error:  # raised below
+            errors.append(error)
+
+    thread = threading.Thread(target=call, name="torchbase joins", daemon=True)
+    thread.start()
+    thread.join(2 * TIME_LIMIT.total_seconds())  # torch waits for several things in turn, and says for which
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError("no answer")
+    return results[0]
 
 
 def _group_of_program() -> Any:

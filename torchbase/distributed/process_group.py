@@ -31,7 +31,7 @@ class ProcessGroup(Processes):
         """
         self.index, self.count = dist.get_rank(), dist.get_world_size()
         self._host_group, self._has_left = host_group, False
-        self._host = socket.gethostname()
+        self._name = f"Process {self.index} of {self.count}, on {socket.gethostname()},"
         self._now = time.monotonic()
         self._messages, self._sums = Messages(), FlatSums(self.count)
 
@@ -155,25 +155,21 @@ class ProcessGroup(Processes):
 
     @contextmanager
     def _errors_explained(self, purpose: str) -> Iterator[None]:
-        me = f"Process {self.index} of {self.count}, on {self._host},"
         if self._has_left:
             raise ProcessLostError(
-                f"{me} has left the others after an earlier error, so it can't communicate for {purpose}. To fix, end "
-                "the program after such an error, and resume the run."
+                f"{self._name} has left the others after an earlier error, so it can't communicate for {purpose}. To "
+                "fix, end the program after such an error, and resume the run."
             )
         try:
             yield
-        except (
-            RuntimeError,
-            ValueError,
-        ) as error:  # what torch.distributed raises for lost connections and time limits
+        except (RuntimeError, ValueError) as error:
             if not _is_of_torch_distributed(error):
                 raise
             self._leave(error)
             what = "doesn't answer" if "timed out" in str(error).lower() else "has ended"
             raise ProcessLostError(
-                f"{me} has lost the others, since one of them {what}. It was communicating for {purpose}. torch "
-                f"reports: {error}"
+                f"{self._name} has lost the others, since one of them {what}. It was communicating for {purpose}. "
+                f"torch reports: {error}"
             ) from error
 
     def _leave(self, error: BaseException) -> None:

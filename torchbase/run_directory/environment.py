@@ -6,15 +6,18 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from torchbase.distributed.members import Member
 
 _PACKAGES = ("torchbase", "torch", "datasets", "numpy", "tensorboard", "scikit-learn", "pluggy")
 _GIT_SECONDS = 10
@@ -32,8 +35,8 @@ def describe_environment() -> dict[str, Any]:
         - ``packages``: the installed version by package name; None for a package that isn't installed.
         - ``torch``: the build of PyTorch: its ``version`` (``"2.13.0+cu130"``), and the versions of ``cuda``
           (``"13.0"``) and ``cudnn`` (``92000``), None for a build without.
-        - ``devices``: ``cpu_count``, ``thread_count`` (the threads that PyTorch uses) and ``accelerators``
-          (their names).
+        - ``devices``: ``cpu_count``, ``cpu_capability`` (the instructions that PyTorch uses, such as ``"AVX2"``),
+          ``thread_count`` (the threads that it uses) and ``accelerators`` (their names).
         - ``command_line``: the list of arguments, the program first.
         - ``time``: the current time, in ISO 8601 with the time zone.
     """
@@ -45,12 +48,52 @@ def describe_environment() -> dict[str, Any]:
         "torch": {"version": str(torch.__version__), "cuda": torch.version.cuda, "cudnn": _cudnn_version()},
         "devices": {
             "cpu_count": os.cpu_count(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "thread_count": torch.get_num_threads(),
             "accelerators": _accelerator_names(),
         },
         "command_line": list(sys.argv),
         "time": datetime.now().astimezone().isoformat(),
     }
+
+
+def describe_processes(members: Sequence[Member]) -> list[dict[str, Any]]:
+    """Describes the processes that train together, those of one machine in a row as one entry.
+
+    Args:
+        members: The processes, by index.
+
+    Returns:
+        Plain values, ready for JSON, by machine: its ``host``, the ``first`` process and the ``count`` of its
+        processes, their ``devices``, and the ``thread_count`` of each.
+    """
+    described = []
+    numbered = enumerate(members)
+    for (host, thread_count), group in groupby(numbered, key=lambda one: (one[1].host, one[1].thread_count)):
+        own = list(group)
+        devices = [*dict.fromkeys(member.device for _, member in own)]
+        one = {"host": host, "first": own[0][0], "count": len(own), "devices": devices, "thread_count": thread_count}
+        described.append(one)
+    return described
+
+
+def differences_for_bits(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Lists what differs between two environments, and can change the last bits of results.
+
+    Args:
+        saved: The environment in which a run was trained; see `describe_environment`.
+        now: The current one.
+
+    Returns:
+        Texts such as ``"1 thread of torch in place of 8"``.
+    """
+    before, after = saved["devices"], now["devices"]
+    names = {"thread_count": "number of threads of torch", "cpu_capability": "kind of CPU"}
+    return [
+        f"another {name}, {after[key]} in place of {before[key]}"
+        for key, name in names.items()
+        if key in before and before[key] != after[key]
+    ]
 
 
 @contextmanager

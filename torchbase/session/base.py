@@ -22,7 +22,7 @@ from torchbase.randomness import isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.error_files import errors_for_torchrun
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
-from torchbase.session.likeness import check_alike, facts_of_run
+from torchbase.session.likeness import check_alike, facts_of_call, facts_of_run
 from torchbase.session.misspelt import warn_of_misspelt_methods
 from torchbase.session.opening import SessionOpening
 from torchbase.session.run_source import RunSource, choose_parts, find_run, saved_config
@@ -139,6 +139,8 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
     def verify(self, replay: int | None = None) -> Verification:
         """Checks the files of the run directory. It changes nothing.
 
+        It needs no other process: with several, each that calls it checks and trains by itself.
+
         Args:
             replay: Number of training iterations to run twice from the newest whole checkpoint, to check whether both
                 agree bit for bit; None runs none. Both run with the hooks of `default_hooks` and the config's plugins,
@@ -214,6 +216,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
         try:
             with one_thread_at_a_time(), self._holding_directory(), isolate_rng(self.device):
                 self._run.stop_reason = self._run.stop_request = None
+                check_alike(self.processes, lambda: facts_of_call(self.hooks))
                 try:
                     self.engine.run(self._run)
                 finally:
@@ -266,5 +269,5 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
         schedule = self._schedule()
         if schedule is not None:
             self.engine.register(schedule)
-        check_alike(self.processes, facts_of_run(run, self._datasets_by_phase))
+        check_alike(self.processes, lambda: facts_of_run(run, self._datasets_by_phase))
         return run

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,27 +29,28 @@ _MOST_BYTES_COMPARED = 2**24
 _PACKAGES = ("torchbase", "datasets", "numpy")
 
 
-def check_alike(processes: Processes, facts: Facts) -> None:
+def check_alike(processes: Processes, collect: Callable[[], Facts]) -> None:
     """Checks that facts are the same on each process. All processes have to call it.
 
     Args:
         processes: The processes.
-        facts: Values in JSON form by what they describe and by name.
+        collect: Returns values in JSON form by what they describe and by name. A process alone doesn't call it.
 
     Raises:
         ProcessesDifferError: If some differ. It is raised on each process, and names them.
         ProcessError: If another process has ended or doesn't answer.
     """
+    if processes.count == 1:
+        return
+    facts = collect()
     checksums = processes.gather(checksum_of(json.dumps(facts, sort_keys=True).encode()), "the comparison of checksums")
     if len({*checksums}) == 1:
         return
     every = processes.gather(facts, "the comparison of the processes")
     lines = [line for index, other in enumerate(every) for line in _list_differences(every[0], index, other)]
-    shown = [
-        *lines[:DIFFERENCES_SHOWN],
-        *([f"{len(lines) - DIFFERENCES_SHOWN} more"] * (len(lines) > DIFFERENCES_SHOWN)),
-    ]
-    listed = "\n".join(f"- {line}" for line in shown)
+    if len(lines) > DIFFERENCES_SHOWN:
+        lines[DIFFERENCES_SHOWN:] = [f"{len(lines) - DIFFERENCES_SHOWN} more"]
+    listed = "\n".join(f"- {line}" for line in lines)
     raise ProcessesDifferError(
         f"The processes of this training differ from process 0:\n{listed}\nTo fix, start the same program with the "
         "same arguments, data and packages on each machine."
@@ -78,8 +79,9 @@ def facts_of_program(
     return {
         "the config": config.as_given,
         "the versions": versions,
-        "the code": code_of([session_class, *map(type, hooks.values())]),
-        "the session": {"class": session_class.__qualname__, "hooks": names_of(hooks), "device": device.type},
+        "the code": code_of([session_class]),
+        "the session": {"class": session_class.__qualname__, "device": device.type},
+        **facts_of_call(hooks),
     }
 
 
@@ -93,7 +95,7 @@ def facts_of_run(run: Run, datasets: Mapping[str, object]) -> dict[str, dict[str
     facts = {f"the data of {name}": describe_dataset(dataset) for name, dataset in datasets.items()}
     for phase in run.phases:
         facts[f"the loader of {phase.name}"] = _describe_type_and_length(phase.loader)
-    facts["the run"] = {"hooks": names_of(run.hooks), "epochs": run.max_epochs}
+    facts["the run"] = {"epochs": run.max_epochs}
     if run.network is not None:
         facts["the network"] = {name: _describe_tensor(value) for name, value in run.network.state_dict().items()}
         facts["the code of the network"] = code_of(type(module) for module in run.network.modules())
@@ -103,13 +105,17 @@ def facts_of_run(run: Run, datasets: Mapping[str, object]) -> dict[str, dict[str
     return facts
 
 
-def names_of(hooks: Mapping[str, object]) -> list[str]:
-    """Lists hooks by their names and classes.
+def facts_of_call(hooks: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """Returns what has to be the same on each process whenever the session is called.
 
     Args:
-        hooks: The hooks by name.
+        hooks: The registered hooks by name.
     """
-    return [f"{name} ({type(hook).__qualname__})" for name, hook in hooks.items()]
+    return {
+        "the hooks": {name: type(hook).__qualname__ for name, hook in hooks.items()},
+        "the order of the hooks": {"names": " ".join(hooks)},
+        "the code of the hooks": code_of(map(type, hooks.values())),
+    }
 
 
 def code_of(classes: Iterable[type]) -> dict[str, str]:

@@ -30,8 +30,7 @@ class SessionOpening(SessionClosing):
 
     def _open(self, source: RunSource, allow_config_changes: bool) -> None:
         self._source = source
-        facts = facts_of_program(self._config, self.engine.hooks, type(self), self.device)
-        check_alike(self.processes, facts)
+        check_alike(self.processes, lambda: facts_of_program(self._config, self.engine.hooks, type(self), self.device))
         self._run_directory = open_together(self.processes, source.open)
         self._run_directory.writes.on_error = self._config.session.on_checkpoint_error
         self.run_dir = str(self._run_directory.path)

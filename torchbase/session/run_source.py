@@ -172,16 +172,15 @@ def choose_parts(config: "SessionConfig", source: RunSource, processes: int, all
     if saved is not None and parts != saved and not allow_change:
         raise ConfigError(
             f"session.mini_batch_parts is {parts}, and the run {source.path_of_run} computes each mini-batch in "
-            f"{saved} parts, so this would be another experiment. To fix, pass {saved}, or None."
+            f"{_counted(saved, 'part')}, so this would be another experiment. To fix, pass {saved}, or None."
         )
     if processes > parts and saved is not None and config.mini_batch_parts is None:
         if allow_change:
             return processes
         raise ConfigError(
-            f"The run {source.path_of_run} computes each mini-batch in {saved} {'part' if saved == 1 else 'parts'}, "
-            f"the number with which it was begun, so {processes} processes can't share them. To fix, resume it on at "
-            f"most {saved} {'process' if saved == 1 else 'processes'}, or begin a new run with "
-            "session.mini_batch_parts."
+            f"The run {source.path_of_run} computes each mini-batch in {_counted(saved, 'part')}, as it was begun, so "
+            f"{processes} processes can't share them. To fix, resume it on at most {_counted(saved, 'process')}, or "
+            "begin a new run, with session.mini_batch_parts."
         )
     if processes > parts:
         raise ConfigError(
@@ -197,6 +196,10 @@ def choose_parts(config: "SessionConfig", source: RunSource, processes: int, all
                 "choose larger mini-batches."
             )
     return parts
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def _saved_parts(run_directory: Path) -> int | None:

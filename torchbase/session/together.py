@@ -38,11 +38,9 @@ def join_with_device(device_name: str) -> tuple[Processes, torch.device]:
         ConfigError: If this machine lacks the device, or several processes would share one that is named by its index.
         ProcessError: If the other processes can't be reached.
     """
-    if not has_others():
-        return join(), choose_device(device_name)
     check_is_not_shared(device_name, local_count())
     device = choose_device(device_name, local_index())
-    if device.type == "cuda":
+    if has_others() and device.type == "cuda":
         torch.cuda.set_device(device)  # NCCL and libraries use the current device
     processes = join()
     processes.introduce(Member(socket.gethostname(), str(device), model_of(device), torch.get_num_threads()))
