@@ -35,7 +35,9 @@ def test_the_process_that_fails_and_the_one_that_has_lost_it_each_write_a_file(t
 
 
 def test_a_process_alone_writes_no_file_of_errors(tmp_path):
-    session = TinySession(config_with(mini_batch_parts=2, mini_batch_size=10, checkpoint_every_n_iterations=1), tmp_path)
+    session = TinySession(
+        config_with(mini_batch_parts=2, mini_batch_size=10, checkpoint_every_n_iterations=1), tmp_path
+    )
     session.register(Broken(0))
     try:
         session()

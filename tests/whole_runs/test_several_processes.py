@@ -462,6 +462,15 @@ def test_several_processes_train_as_one(tmp_path, name):
         assert different_values(on_disk(tmp_path / str(count)), on_disk(tmp_path / "1")) == []
 
 
+@pytest.mark.parametrize("count", [4, 8])
+def test_as_many_processes_as_parts_train_as_one(tmp_path, count):
+    shared = case(lambda: techniques.GradientClipping(norm=0.5), kind=Augmented)
+    expected, _ = train(0, tmp_path / "1", shared)
+    for state, _ in several.values_of(count, train, tmp_path / str(count), shared):
+        assert different_values(state, expected) == []
+    assert different_values(on_disk(tmp_path / str(count)), on_disk(tmp_path / "1")) == []
+
+
 def raised(index, parent):
     with pytest.raises(NonFiniteError, match="The loss is nan in training: epoch 1, iteration 2"):
         train(index, parent, case(kind=NanInLastPart))
