@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from data_path import HEAD, Contender, compare_ratios, describe_turns
 from measuring import Outcome, TimedBatches, is_installed
+from preset_overhead import SmallSession
 from torch.distributed import TCPStore
 from torch.nn.functional import cross_entropy
-
-from torchbase import TrainingBaseSession, ValidationDatasetsDict
 
 PROCESSES = 2
 WARM_UP = 30
@@ -148,35 +147,12 @@ def train_by_hand(batches: TimedBatches, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-class Session(TrainingBaseSession):
-    """The preset with its defaults, except for the ready-made mini-batches."""
-
-    ready_made: TimedBatches
-
-    def init_datasets(self) -> Any:
-        """Returns a training set that isn't read, and no validation set."""
-        from datasets import Dataset
-
-        return Dataset.from_dict({"label": [0]}), ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
-
-    def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
-        """Returns the ready-made mini-batches."""
-        return self.ready_made, {}
+class Session(SmallSession):
+    """The same with the network of this benchmark."""
 
     def init_network(self) -> torch.nn.Module:
         """Returns the network."""
         return new_network()
-
-    def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
-        """Passes a mini-batch through the network."""
-        return {"logits": self.network(mini_batch["features"]), "label": mini_batch["label"]}
-
-    def loss_function(self, *, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """Computes the loss."""
-        return cross_entropy(logits, label)
-
-    def init_metrics(self) -> None:
-        """Returns no metrics."""
 
 
 def session_with(parts: int) -> Train:
