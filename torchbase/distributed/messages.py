@@ -32,9 +32,9 @@ class Messages:
             The message, bytes on the CPU whose number is a multiple of 16, and the whole value as bytes.
         """
         content = _pickled(value)
-        return _message(content, self._capacity), content
+        return message_of(content, self._capacity), content
 
-    def longest(self, messages: torch.Tensor) -> int:
+    def capacity_of_second_step(self, messages: torch.Tensor) -> int:
         """Returns the capacity of the second step that is needed, or 0 if no value is too large for its message.
 
         Args:
@@ -49,16 +49,19 @@ class Messages:
 
 
 def message_of(content: bytes, capacity: int) -> torch.Tensor:
-    """Packs bytes for the second step.
+    """Packs bytes into a message; those beyond the capacity are left out.
 
     Args:
         content: The value as bytes.
-        capacity: The length that all processes use.
+        capacity: The number of bytes of a value in a message, the same on all processes.
 
     Returns:
         The message.
     """
-    return _message(content, capacity)
+    # Twice the length's bytes, so that numbers of any dtype are aligned after the message.
+    size = capacity + 2 * _LENGTH_BYTES
+    packed = (len(content).to_bytes(_LENGTH_BYTES, "little") + content[:capacity]).ljust(size, b"\0")
+    return torch.frombuffer(bytearray(packed), dtype=torch.uint8)
 
 
 def unpack(messages: torch.Tensor) -> list[Any]:
@@ -69,13 +72,6 @@ def unpack(messages: torch.Tensor) -> list[Any]:
     """
     rows: Sequence[bytes] = [row.tobytes() for row in messages.numpy()]
     return [pickle.loads(row[_LENGTH_BYTES : _LENGTH_BYTES + _length_of(row)]) for row in rows]
-
-
-def _message(content: bytes, capacity: int) -> torch.Tensor:
-    # Twice the length's bytes, so that numbers of any dtype are aligned behind the message.
-    size = capacity + 2 * _LENGTH_BYTES
-    packed = (len(content).to_bytes(_LENGTH_BYTES, "little") + content[:capacity]).ljust(size, b"\0")
-    return torch.frombuffer(bytearray(packed), dtype=torch.uint8)
 
 
 def _length_of(row: bytes) -> int:

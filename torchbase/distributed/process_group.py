@@ -103,7 +103,7 @@ class ProcessGroup(Processes):
         return received
 
     def _values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:
-        capacity = self._messages.longest(messages)
+        capacity = self._messages.capacity_of_second_step(messages)
         if capacity:
             messages = self._gather_rows(message_of(content, capacity))
         received = unpack(messages)

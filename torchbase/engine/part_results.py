@@ -23,7 +23,7 @@ class LoggedParts:
         losses: The loss of each part; empty for a part without one.
         dtype: The dtype of the losses; None without a part.
         abandoned: Why the iteration is abandoned, or None.
-        note: What the process of the first part tells the others.
+        note: What the process of the first part sends to the others.
     """
 
     sizes: list[int] = field(default_factory=list)
@@ -85,7 +85,7 @@ class PartResults:
         Args:
             run: The run.
             sizes: The number of samples of each part of this process.
-            note: What the process of the first part tells the others.
+            note: What the process of the first part sends to the others.
         """
         self._logged.sizes, self._logged.note = list(sizes), note
         if run.processes.count > 1:
@@ -102,7 +102,7 @@ class PartResults:
             source: The index of the process of the first part.
 
         Returns:
-            The note of this process.
+            The note of the process of the first part.
 
         Raises:
             IterationAbandonedError: If a part of any process abandons the iteration.

@@ -8,7 +8,7 @@ import torch
 from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.data.parts import SplitMiniBatch, count_samples, split_mini_batch
-from torchbase.distributed.blocks import share_out
+from torchbase.distributed.blocks import Block, share_out
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.engine.abandoned import IterationAbandonedError
@@ -68,6 +68,7 @@ class MiniBatchParts:
         self._infer_mini_batch_size = infer_mini_batch_size or count_samples
         self._copier: NetworkCopier | None = None
         self._parameters: list[torch.Tensor] = []
+        self._blocks: list[Block] = []
 
     @hookimpl
     def on_setup_start(self, run_directory: RunDirectory, processes: Processes) -> None:
@@ -90,6 +91,7 @@ class MiniBatchParts:
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Looks up what each iteration needs."""
         self._copier = copier_of(run)
+        self._blocks = share_out(self._parts, run.processes.count)
         if phase.is_training:  # an evaluation within the phase leaves them as they are
             held = held_parameters(run.optimizer) if run.optimizer is not None else {}
             of_network = {id(parameter): parameter for parameter in network_of(run).parameters()}
@@ -114,21 +116,20 @@ class MiniBatchParts:
             use_gradients(run)
 
     def _compute(self, run: Run, phase: Phase, batch: Any) -> list[torch.Tensor | None]:
-        blocks = share_out(self._parts, run.processes.count)
         parts = self._own_parts(run, phase, batch)
         sizes = {number: self._infer_mini_batch_size(part) for number, part in parts.items()}
         samples = self._samples_of_all(run, batch, sizes)
         first = batch.first if isinstance(batch, SplitMiniBatch) else 0
-        source = next(index for index, block in enumerate(blocks) if first in block.parts)
+        source = next(index for index, block in enumerate(self._blocks) if first in block.parts)
         is_needed = len(parts) > 1 or run.processes.count > 1
         state = StateToShare(run, self._copier or copier_of(run), first, source, is_needed)
         results, gradients = PartResults(phase), TreeSum()
         try:
-            for number in blocks[run.processes.index].parts:
+            for number in self._blocks[run.processes.index].parts:
                 if number not in parts:
                     gradients.add([])  # so that the next ones keep their places in the tree
                     continue
-                state.before_part(number)
+                state.before_part()
                 share = sizes[number] / samples
                 run.call.run_part(run=run, phase=phase, batch=parts[number], part=number, share=share)
                 state.after_part(number)
@@ -148,7 +149,7 @@ class MiniBatchParts:
         purpose = f"an iteration of {phase.name}"
         if not phase.is_training:
             return run.processes.gather(logged, purpose), gradients
-        levels = [block.level for block in share_out(self._parts, run.processes.count)]
+        levels = [block.level for block in self._blocks]
         return run.processes.gather_and_reduce(logged, gradients, self._parameters, levels, purpose)
 
     def _own_parts(self, run: Run, phase: Phase, batch: Any) -> dict[int, Any]:
@@ -161,7 +162,7 @@ class MiniBatchParts:
                 "a dimension of samples. To fix, return a dictionary of tensors, arrays or lists with one entry per "
                 "sample, or remove session.mini_batch_parts."
             )
-        own = share_out(self._parts, run.processes.count)[run.processes.index].parts
+        own = self._blocks[run.processes.index].parts
         return {number: part for number, part in enumerate(parts) if number in own}
 
     def _samples_of_all(self, run: Run, batch: Any, own_sizes: Mapping[int, int]) -> int:

@@ -40,12 +40,8 @@ class StateToShare:
         self._versions = copier.versions() if run.processes.count > 1 else []
         self.changes = Changes()
 
-    def before_part(self, number: int) -> None:
-        """Restores the state from before the iteration, unless it is still there.
-
-        Args:
-            number: The number of the part.
-        """
+    def before_part(self) -> None:
+        """Restores the state from before the iteration, unless it is still there."""
         if self._before is not None and self._has_computed:
             self._before.restore()
         self._has_computed = True

@@ -32,7 +32,7 @@ class RecordedError(NamedTuple):
 
     Attributes:
         file: The file.
-        index: The index of the process.
+        process: The index of the process.
         host: Its machine.
         time: When it failed, in seconds since 1970.
         attempt: The attempt to train, see `ErrorFiles.share`.
