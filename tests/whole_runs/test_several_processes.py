@@ -17,6 +17,7 @@ import torch
 import torchmetrics
 from every_technique import PlainSession, Recorder, session_with
 from hooks.test_metrics import LargestSum
+from hooks.test_mini_batch_parts import NotePart
 from matplotlib.figure import Figure
 from tiny import TinyNetwork, TinySession, make_dataset, read_scalars
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
@@ -105,16 +106,6 @@ class Draws:
 
     def load_state_dict(self, state):
         self.numbers = state["numbers"]
-
-
-class NotePart:
-    def __init__(self, session):
-        self.session = session
-
-    @hookimpl(wrapper=True)
-    def run_part(self, part):
-        self.session.part = part
-        return (yield)
 
 
 class OutOfMemoryInLastPart(NotePart):
