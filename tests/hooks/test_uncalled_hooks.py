@@ -4,6 +4,7 @@ import re
 import pytest
 import torch
 from every_technique import session_with
+from tiny import StopAt, TinySession
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.hooks import (
@@ -184,4 +185,25 @@ def test_a_second_call_of_a_session_compares_again(tmp_path, caplog):
     session._run.max_epochs = 2
     with caplog.at_level(logging.WARNING, "torchbase"):
         session()
+    assert len(warnings_of(caplog)) == 1
+
+
+@pytest.mark.parametrize("stopped_at", range(1, 7))
+def test_a_resumed_run_waits_for_an_iteration(tmp_path, caplog, stopped_at):
+    session_with(tmp_path, GradientClipping(1.0), StopAt(stopped_at), num_epochs=2)()
+    resumed = TinySession.resume(tmp_path)
+    resumed.register(GradientClipping(1.0))
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        resumed()
+    assert warnings_of(caplog) == []
+
+
+def test_a_resumed_run_compares_in_its_next_epoch(tmp_path, caplog):
+    iterations = len(session_with(tmp_path / "other").dataloader_train)
+    session_with(tmp_path, StopAt(iterations), num_epochs=2)()
+    resumed = TinySession.resume(tmp_path)
+    resumed.register(StepsByItself())
+    resumed.register(GradientClipping(1.0))
+    with caplog.at_level(logging.WARNING, "torchbase"):
+        resumed()
     assert len(warnings_of(caplog)) == 1

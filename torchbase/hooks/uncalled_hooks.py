@@ -47,11 +47,13 @@ class UncalledHooks:
 
     def __init__(self) -> None:
         self._expected: set[str] = set()
+        self._resumed_at: int | None = None
 
     @hookimpl
-    def on_run_start(self) -> None:
+    def on_run_start(self, run: Run) -> None:
         """Expects all events."""
         self._expected = set(EVENTS_OF_A_TRAINING_ITERATION)
+        self._resumed_at = run.progress.iterations or None
 
     @hookimpl
     def on_values_read(self, run: Run, phase: Phase) -> None:
@@ -63,14 +65,18 @@ class UncalledHooks:
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
         """Compares the events after the first training phase."""
-        if self._expected and phase.is_training:
+        if self._expected and phase.is_training and not self._has_only_resumed(run):
             self._compare(run)
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
         """Compares the events after an epoch of which another hook runs the phases."""
-        if self._expected:
+        if self._expected and not self._has_only_resumed(run):
             self._compare(run)
+
+    def _has_only_resumed(self, run: Run) -> bool:
+        # A run that resumes after the last iteration of an epoch ends this epoch without another one.
+        return run.progress.iterations == self._resumed_at
 
     def _compare(self, run: Run, expected: set[str] | None = None) -> None:
         expected = self._expected if expected is None else expected
