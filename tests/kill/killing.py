@@ -3,7 +3,8 @@
 ``python tests/kill/killing.py --kills 60`` does so for every scenario; ``nox -s kill`` calls it. Each life of a run
 is a process that is forked from this one, so the instants fall on the run and not on imports. A life of several
 processes has a launcher, which is forked from this one and forks them. Either one of them is killed, and the others
-have to end on their own, or all are killed at once.
+have to end on their own, or all are killed at once. Until all have joined, they can't notice that one is gone: the
+launcher ends them, as torchrun does.
 """
 
 import argparse
@@ -51,6 +52,7 @@ SECONDS_TO_END = 30  # of the other processes, after one was killed
 HANGS = 3  # the exit code of a launcher whose processes don't end
 MOST_PROCESSES = 8
 PLACE_OF_PROCESSES = 8  # in the shared memory, after the stage
+PLACE_OF_JOINED = PLACE_OF_PROCESSES + 4 * MOST_PROCESSES  # a byte each: whether the process has joined the others
 STAGES = ("start-up", "training", "validation", "between phases", "end")
 
 
@@ -79,6 +81,7 @@ class NoteStage:
 def live(scenario, parent, life, tag, shared):
     """The whole life of one process: starts or resumes the run, and saves the result if it gets that far."""
     session = scenario.session(parent, life, tag)
+    shared[PLACE_OF_JOINED + session.processes.index] = True
     session.register(NoteStage(shared))
     summary = session()
     if not session.processes.is_main:
@@ -152,24 +155,34 @@ def launch(count, scenario, parent, life, tag, shared):
             os.environ.update(RANK=str(index), LOCAL_RANK=str(index))
             processes.append(fork_and_call(parent, lambda: live(scenario, parent, life, tag, shared), is_leader=False))
             struct.pack_into("i", shared, PLACE_OF_PROCESSES + 4 * index, processes[-1])
-        return wait_for_all(processes)
+        return wait_for_all(processes, shared)
 
 
-def wait_for_all(processes):
+def wait_for_all(processes, shared):
     """Waits until all processes have ended, for a limited time after the first that failed."""
     statuses, deadline = {}, None
     while len(statuses) < len(processes):
         for process in processes:
             if process not in statuses and has_ended(process):
                 statuses[process] = exit_code_of(process)
+        rest = set(processes) - set(statuses)
         if deadline is None and any(statuses.values()):
             deadline = time.monotonic() + SECONDS_TO_END
+            if not all(shared[PLACE_OF_JOINED : PLACE_OF_JOINED + len(processes)]):
+                kill_and_wait(rest)
+                return 1
         if deadline is not None and time.monotonic() > deadline:
-            for process in set(processes) - set(statuses):
-                os.kill(process, signal.SIGKILL)
+            kill_and_wait(rest)
             return HANGS
         time.sleep(0.002)
     return int(any(statuses.values()))
+
+
+def kill_and_wait(processes):
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    for process in processes:
+        exit_code_of(process)
 
 
 def kill(process, draw, shared):
@@ -275,7 +288,7 @@ def main():
     torch.set_num_threads(1)
     for name in IMPORTED_LATE:
         importlib.import_module(name)
-    shared = mmap.mmap(-1, PLACE_OF_PROCESSES + 4 * MOST_PROCESSES)
+    shared = mmap.mmap(-1, PLACE_OF_JOINED + MOST_PROCESSES)
     failed = False
     for name in arguments.scenarios or SCENARIOS:
         started = time.monotonic()
