@@ -8,6 +8,7 @@ from tiny import CONFIG, StopAt, TinyNetwork, TinySession, config_with
 
 from torchbase import Phase, Run, hookimpl
 from torchbase.checkpoints.forward_state import ForwardState, copier_of, forward_undone, hooks_undone
+from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.files.bitwise import different_values
 from torchbase.hooks import RetryOnOutOfMemory
 
@@ -210,7 +211,7 @@ def test_a_network_is_restored_module_by_module():
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
     network[1].eval()
     before = copy.deepcopy(network.state_dict())
-    with forward_undone(network):
+    with forward_undone(NetworkCopier(network)):
         network.train()
         network(torch.randn(4, 2))
         network.eval()

@@ -131,6 +131,40 @@ def test_a_network_goes_on_from_the_restored_state_as_from_the_first():
     assert different_values(*outputs) == []
 
 
+class FillsLater(nn.Module):
+    """Sets a buffer that is None, from the second pass on."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("largest", None)
+        self.passes = 0
+
+    def forward(self, x):
+        if self.passes > 0:
+            self.largest = x.max() if self.largest is None else torch.maximum(self.largest, x.max())
+        self.passes += 1
+        return x
+
+
+class BuildsLater(nn.Module):
+    """Builds a module in its first pass."""
+
+    def forward(self, x):
+        if not hasattr(self, "part"):
+            self.part = FillsLater()
+        return self.part(x)
+
+
+def test_one_copier_serves_a_network_that_a_forward_pass_extends():
+    network = BuildsLater()
+    copier = NetworkCopier(network)
+    for _ in range(3):
+        saved = copier.copy()
+        network(torch.randn(4, 3))
+        saved.restore()
+    assert network.part.largest is None
+
+
 class MergesInEvaluation(nn.Module):
     """Adds a product to its weights in evaluation mode, as LoRA does."""
 

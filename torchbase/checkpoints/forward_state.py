@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from torchbase.checkpoints.network_copy import NetworkCopier, NetworkCopy
 from torchbase.checkpoints.run_state import Stateful
 from torchbase.engine.run import Run
@@ -55,16 +53,16 @@ class ForwardState:
 
 
 @contextmanager
-def forward_undone(network: torch.nn.Module) -> Iterator[NetworkCopy]:
+def forward_undone(copier: NetworkCopier) -> Iterator[NetworkCopy]:
     """Restores the whole state of a network at the end.
 
     Args:
-        network: The network.
+        copier: Of the network.
 
     Yields:
         The copy that will be restored.
     """
-    saved = NetworkCopier(network).copy(with_trained_parameters=True)
+    saved = copier.copy(with_trained_parameters=True)
     try:
         yield saved
     finally:

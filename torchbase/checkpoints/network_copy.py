@@ -1,6 +1,7 @@
 """Copies of a network's state in memory, to undo what a forward pass changes."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,10 @@ class NetworkCopy:
         modes: By module, whether it was in training mode.
         buffers: The module, the name, the buffer and a copy of its values.
         lazy_buffers: The module and the name of each buffer of a lazy module that had no values when `NetworkCopier`
-            was made.
+            saw it first.
         parameters: By name, the parameter and a copy of its values.
         extra_states: Each module that has an extra state, and a copy of it.
-        empty_buffers: The module and the name of each buffer that was None when `NetworkCopier` was made.
+        empty_buffers: The module and the name of each buffer that was None when `NetworkCopier` saw it first.
     """
 
     modes: dict[torch.nn.Module, bool]
@@ -68,23 +69,29 @@ class NetworkCopier:
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
-        """Looks up once what every copy needs.
+        """Looks up once what every copy needs, which takes ten times as long as a copy.
 
         Args:
             network: The network.
         """
         self._network = network
-        self._empty_buffers = frozenset(
+        self._known: set[torch.nn.Module] = set()
+        self._empty_buffers: frozenset[tuple[torch.nn.Module, str]] = frozenset()
+        self._lazy_buffers: frozenset[tuple[torch.nn.Module, str]] = frozenset()
+        self._look_up(list(network.modules()))
+
+    def _look_up(self, modules: Sequence[torch.nn.Module]) -> None:
+        """Looks up what is empty in modules that are new: also those that a forward pass has added since."""
+        new = [module for module in modules if module not in self._known]
+        self._known.update(new)
+        self._empty_buffers = self._empty_buffers.union(
             (module, name)
-            for module in network.modules()
+            for module in new
             for name in set(dir(module)).difference(dir(type(module)))
             if is_empty_buffer(module, name)
         )
-        self._lazy_buffers = frozenset(
-            (module, name)
-            for module in network.modules()
-            for name, buffer in module.named_buffers(recurse=False)
-            if is_lazy(buffer)
+        self._lazy_buffers = self._lazy_buffers.union(
+            (module, name) for module in new for name, buffer in module.named_buffers(recurse=False) if is_lazy(buffer)
         )
 
     def copy(self, with_trained_parameters: bool = False) -> NetworkCopy:
@@ -98,6 +105,8 @@ class NetworkCopier:
         """
         modes = modes_of(self._network)
         modules = list(modes)
+        if not self._known.issuperset(modules):
+            self._look_up(modules)
         return NetworkCopy(
             modes=modes,
             buffers=[

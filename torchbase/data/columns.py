@@ -196,6 +196,6 @@ def _has_users_format(dataset: "Dataset", columns: Sequence[str]) -> bool:
 
 
 def _find_slow_columns(dataset: "Dataset", columns: Sequence[str]) -> dict[str, str]:
-    schema = dataset.data.table.schema
-    found = {column: reason_for_slow_reading(dataset.features[column], schema.field(column).type) for column in columns}
+    schema, features = dataset.data.table.schema, dataset.features  # which is a copy at each access
+    found = {column: reason_for_slow_reading(features[column], schema.field(column).type) for column in columns}
     return {column: reason for column, reason in found.items() if reason is not None}

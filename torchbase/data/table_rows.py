@@ -34,9 +34,10 @@ class TableRows:
         table = dataset.data.table
         found = {name: array_column(table.column(name)) for name in columns}
         arrays = {name: array for name, array in found.items() if array is not None}
-        self._arrays = arrays if self._match_datasets(arrays) else {}
+        in_arrow = _arrow(dataset, columns)
+        self._arrays = arrays if self._match_datasets(arrays, in_arrow) else {}
         others = [name for name in columns if name not in self._arrays]
-        self._others = _arrow(dataset, others) if others else None
+        self._others = _select(in_arrow, others) if others else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A dataset in files is pickled as file names, but the arrays would be pickled with all their numbers.
@@ -63,19 +64,27 @@ class TableRows:
             positions = self._rows_in_table[positions]
         return {name: array.take(positions) for name, array in arrays.items()}
 
-    def _match_datasets(self, arrays: Mapping[str, ArrayColumn]) -> bool:
+    def _match_datasets(self, arrays: Mapping[str, ArrayColumn], in_arrow: "Dataset") -> bool:
         """Compares some rows with `datasets`, since the positions of rows in the table are not part of its API."""
         if not arrays or len(self._dataset) == 0:
             return False
         some = np.unique(np.linspace(0, len(self._dataset) - 1, ROWS_COMPARED, dtype=np.int64)).tolist()
-        expected = _arrow(self._dataset, list(arrays))[some]
+        expected = in_arrow[some]
         pairs = [(values, to_column(expected.column(name))) for name, values in self._take(arrays, some).items()]
         return any(values is not None for values, _ in pairs) and all(_are_equal(*pair) for pair in pairs)
 
 
 def _arrow(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
+    selected = _select(dataset, columns)
+    if selected is dataset:
+        return dataset.with_format("arrow")
+    selected.set_format("arrow")  # in place, since the copy of with_format takes a millisecond
+    return selected
+
+
+def _select(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
     has_others = set(dataset.column_names) != set(columns)  # without them, the slow selection is not needed
-    return (dataset.select_columns(list(columns)) if has_others else dataset).with_format("arrow")
+    return dataset.select_columns(list(columns)) if has_others else dataset
 
 
 def _are_equal(first: torch.Tensor | list[Any] | None, second: torch.Tensor | list[Any] | None) -> bool:

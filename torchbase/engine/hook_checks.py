@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import partialmethod
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from torchbase.engine import hookspecs
@@ -21,6 +21,7 @@ ARGUMENTS_OF_EVENTS: Mapping[str, tuple[str, ...]] = {
 }
 _ALL_ARGUMENTS = frozenset(argument for arguments in ARGUMENTS_OF_EVENTS.values() for argument in arguments)
 _MARK = f"{hookspecs.PROJECT_NAME}_impl"
+_VALUES = (str, int, float, dict, list, tuple, type(None))
 _STATE_METHODS = ("state_dict", "load_state_dict")
 
 
@@ -161,4 +162,9 @@ def _members_of(hook: object) -> dict[str, Any]:
 
 
 def _routines(members: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
-    return {name: member for name, member in members.items() if inspect.isroutine(member)}
+    # First the type of most members, since inspect.isroutine takes ten times as long.
+    return {
+        name: member
+        for name, member in members.items()
+        if isinstance(member, FunctionType) or (not isinstance(member, _VALUES) and inspect.isroutine(member))
+    }

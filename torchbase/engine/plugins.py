@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Set
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pluggy
 
@@ -55,6 +55,7 @@ class HookRegistry:
         self._logging_errors = LoggingErrors("raise") if logging_errors is None else logging_errors
         self._is_main = True
         self._hooks: dict[str, object] = {}
+        self._kinds: dict[str, _Kind] = {}
         self._listeners: dict[str, tuple[Listener, ...]] = {}
         self._defaults: frozenset[str] = frozenset()
         named: dict[str, object] = {}
@@ -115,7 +116,7 @@ class HookRegistry:
         name = name if name is not None else name_of(hook)
         hooks = dict(self._hooks)
         _add(hook, name, hooks)
-        self._rebuild(hooks, self._defaults, _events_of(hook))
+        self._rebuild(hooks, self._defaults, _events_of(_kind_of(hook)))
         return name
 
     def unregister(self, name: str) -> object:
@@ -134,23 +135,28 @@ class HookRegistry:
             raise HookError(f"No hook is named '{name}'.{nearest_or_all(name, self._hooks)}")
         others = {other: hook for other, hook in self._hooks.items() if other != name}
         hook = self._hooks[name]
-        self._rebuild(others, self._defaults - {name}, _events_of(hook))
+        self._rebuild(others, self._defaults - {name}, _events_of(self._kinds[name]))
         return hook
 
     def _rebuild(
         self, hooks: Mapping[str, object], defaults: frozenset[str], changed: Collection[str] = EVENT_NAMES
     ) -> None:
         manager = _Manager(changed)
+        kinds = {name: self._kinds[name] if name in self._kinds else _kind_of(hook) for name, hook in hooks.items()}
         called = {name: hook for name, hook in hooks.items() if self._is_main or not is_for_main_process(hook)}
         for name, hook in reversed(list(called.items())):
+            methods = [one for one in kinds[name].events if one in changed and (self._is_main or not _logs(one))]
+            if not methods:
+                continue
             try:
-                manager.register(_Implementations(hook, changed, with_logging=self._is_main), name=name)
+                manager.register(_Implementations(hook, methods), name=name)
             except pluggy.PluginValidationError as error:
                 raise HookError(f"The hook '{name}' can't be registered: {error}") from error
-        observers = {name: hook for name, hook in called.items() if isinstance(hook, CallObserver)}
+        observers = {name: one for name in called if (one := kinds[name].observer) is not None}
         events = {name: Event(name, manager, defaults, self._logging_errors, observers) for name in changed}
         self._hooks.clear()  # both are changed in place, since a run has a view of them
         self._hooks.update(hooks)
+        self._kinds = kinds
         self._listeners.update({name: event.listeners for name, event in events.items()})
         self._defaults = defaults
         self._fired.replace({name: event.call for name, event in events.items()})
@@ -187,15 +193,30 @@ class _Implementations:
     milliseconds for the hooks of a session.
     """
 
-    def __init__(self, hook: object, events: Collection[str], with_logging: bool) -> None:
-        for name in methods_of(hook).keys() & set(events):
-            if with_logging or not name.startswith("log_"):
-                setattr(self, name, getattr(hook, name))
+    def __init__(self, hook: object, methods: Iterable[str]) -> None:
+        for name in methods:
+            setattr(self, name, getattr(hook, name))
 
 
-def _events_of(hook: object) -> Collection[str]:
+class _Kind(NamedTuple):
+    """What is found out about a hook once, since a search of its members takes longer than a change of one event."""
+
+    events: frozenset[str]
+    observer: CallObserver | None  # the hook itself, if it observes the calls of others
+
+
+def _kind_of(hook: object) -> _Kind:
+    events = frozenset(methods_of(hook).keys() & ARGUMENTS_OF_EVENTS.keys())
+    return _Kind(events, hook if isinstance(hook, CallObserver) else None)
+
+
+def _events_of(kind: _Kind) -> Collection[str]:
     """The events whose calls depend on a hook; an observer of calls changes all."""
-    return EVENT_NAMES if isinstance(hook, CallObserver) else methods_of(hook).keys() & ARGUMENTS_OF_EVENTS.keys()
+    return kind.events if kind.observer is None else EVENT_NAMES
+
+
+def _logs(event: str) -> bool:
+    return event.startswith("log_")
 
 
 def _add(hook: object, name: str, hooks: dict[str, object]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from torchbase.checkpoints.forward_state import forward_undone, hooks_undone
+from torchbase.checkpoints.forward_state import copier_of, forward_undone, hooks_undone
+from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import check_is_number
 from torchbase.engine.mini_batch_notes import add_faults, add_note
@@ -59,6 +60,7 @@ class Rehearsal:
             return
         seen: dict[str, set[str]] = {}
         changed: dict[str, None] = {}  # in the order of the network
+        copier: NetworkCopier | None = None
         # The state of a backend says what is written, and to ask for it waits until all is.
         hooks = [name for name, hook in run.hooks.items() if not isinstance(hook, LoggingBackend)]
         with isolate_rng(run.device), hooks_undone(run, hooks):
@@ -68,7 +70,8 @@ class Rehearsal:
                 for position, batch in mini_batches_to_try(phase.loader):
                     seen[phase.name] = set(batch) if isinstance(batch, Mapping) else set()
                     missing = seen.get("training", set()) - seen[phase.name]  # an iterator isn't tried
-                    with forward_undone(network_of(run)) as before:
+                    copier = copier or copier_of(run)
+                    with forward_undone(copier) as before:
                         self._rehearse(run, phase, position, batch, missing)
                         changed.update(dict.fromkeys(before.changed_parameters()))
         _warn_of_changed_parameters(run, changed)

@@ -186,7 +186,8 @@ def write_hooks(folder: Path, order: HookOrder) -> None:
         event: [{"hook": one.name, "is_wrapper": one.is_wrapper} for one in listeners]
         for event, listeners in order.events.items()
     }
-    _replace(folder / HOOKS_FILE, {"hooks": dict(order.classes), "events": events})
+    # Without indentation, which the encoder of Python writes in ten times the time.
+    _replace(folder / HOOKS_FILE, {"hooks": dict(order.classes), "events": events}, indent=None)
 
 
 def read_hooks(folder: Path) -> HookOrder | None:
@@ -204,8 +205,8 @@ def read_hooks(folder: Path) -> HookOrder | None:
     return _read(folder / HOOKS_FILE, _parse_hooks)
 
 
-def _replace(file: Path, value: Mapping[str, Any]) -> None:
-    replace_file(file, json.dumps(value, indent=2, allow_nan=False).encode() + b"\n")
+def _replace(file: Path, value: Mapping[str, Any], indent: int | None = 2) -> None:
+    replace_file(file, json.dumps(value, indent=indent, allow_nan=False).encode() + b"\n")
 
 
 def _read(file: Path, parse: Callable[[Any], Content]) -> Content | None:

@@ -8,6 +8,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from torchbase.checkpoints.forward_state import forward_undone
+from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.engine.mini_batch_notes import add_note
 from torchbase.engine.preview import first_mini_batch
 from torchbase.errors import StepError, list_first
@@ -41,7 +42,7 @@ def materialize(network: torch.nn.Module, forward_pass: Callable[[Any], object],
     names, batch = _names_without_shape(network), None
     for batch in first_mini_batch(loader):
         for is_training in (False, True):
-            with forward_undone(network), torch.no_grad():
+            with forward_undone(NetworkCopier(network)), torch.no_grad():
                 network.train(is_training)
                 for module in network.modules():
                     if _is_lazy_module(module):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from torchbase.checkpoints.forward_state import forward_undone
+from torchbase.checkpoints.forward_state import copier_of, forward_undone
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -53,7 +53,7 @@ class NetworkGraph:
             )
             return
         values = dict(phase.values)
-        with isolate_rng(run.device), forward_undone(run.network), torch.no_grad():
+        with isolate_rng(run.device), forward_undone(copier_of(run)), torch.no_grad():
             run.call.log_graph(run=run, network=run.network, inputs=inputs)
         phase.values = values
 
