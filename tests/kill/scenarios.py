@@ -38,7 +38,7 @@ CONFIG = {
     },
     "network": {"architecture": "TinyNetwork", "dropout": 0.3},
 }
-ROWS = 56
+ROWS = 40
 
 
 def augment(batch):
