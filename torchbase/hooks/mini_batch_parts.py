@@ -121,8 +121,7 @@ class MiniBatchParts:
         samples = self._samples_of_all(run, batch, sizes)
         first = batch.first if isinstance(batch, SplitMiniBatch) else 0
         source = next(index for index, block in enumerate(self._blocks) if first in block.parts)
-        is_needed = len(parts) > 1 or run.processes.count > 1
-        state = StateToShare(run, self._copier or copier_of(run), first, source, is_needed)
+        state = StateToShare(run, self._copier or copier_of(run), first, source, len(parts))
         results, gradients = PartResults(phase), TreeSum()
         try:
             for number in self._blocks[run.processes.index].parts:
