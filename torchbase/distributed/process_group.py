@@ -18,7 +18,7 @@ from torchbase.distributed.tree_sum import TreeSum
 from torchbase.errors import ProcessError, ProcessLostError
 
 # torch 2.13 has renamed it.
-_all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
+all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
 
 
 class ProcessGroup(Processes):
@@ -103,7 +103,7 @@ class ProcessGroup(Processes):
         return self._gather_into(row.new_empty(self.count, len(row)), row)
 
     def _gather_into(self, rows: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        _all_gather(rows.view(-1), row, group=self._group_of(row))
+        all_gather(rows.view(-1), row, group=self._group_of(row))
         return rows
 
     def _values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:
