@@ -121,11 +121,17 @@ class NetworkCopier:
                 for name, parameter in self._network.named_parameters()
                 if not is_lazy(parameter) and (with_trained_parameters or not parameter.requires_grad)
             },
-            extra_states=[
-                (module, copy.deepcopy(module.get_extra_state())) for module in modules if _has_extra_state(module)
-            ],
+            extra_states=self.extra_states(),
             empty_buffers=self._empty_buffers,
         )
+
+    def extra_states(self) -> list[tuple[torch.nn.Module, Any]]:
+        """Returns each module that has an extra state, and a copy of it."""
+        return [
+            (module, copy.deepcopy(module.get_extra_state()))
+            for module in self._network.modules()
+            if _has_extra_state(module)
+        ]
 
     def tensors(self) -> list[torch.Tensor]:
         """Returns the tensors that a forward pass may change: buffers, and parameters that require no gradient."""

@@ -25,14 +25,14 @@ class SplitMiniBatch(NamedTuple):
 
     Attributes:
         parts: The parts that have samples, in order. With several processes, those of this process.
-        sizes: The number of samples of each part of the mini-batch that has samples, over all processes. None if the
-            loader doesn't know them, since a collate function decides on them.
+        samples: The number of samples of the mini-batch, over all processes. None if the loader doesn't know it, since
+            a collate function decides on it.
         first: The number of the first part that has samples, over all processes. It isn't 0 if all shards of part 0 of
             a stream have ended.
     """
 
     parts: tuple[MiniBatchPart, ...]
-    sizes: tuple[int, ...] | None = None
+    samples: int | None = None
     first: int = 0
 
 
@@ -52,6 +52,14 @@ class PartsToRead(NamedTuple):
         """Whether this process computes all parts."""
         return len(self.own) == self.number
 
+    def samples_of(self, size: int) -> range:
+        """Returns which samples of a mini-batch this process reads.
+
+        Args:
+            size: The number of samples of the mini-batch.
+        """
+        return range(*(start_of_part(size, self.number, part) for part in (self.own.start, self.own.stop)))
+
 
 WHOLE = PartsToRead()
 
@@ -67,10 +75,19 @@ def samples_of_parts(samples: int, number: int) -> list[range]:
         The positions of the samples of each part that has samples. The sizes of the parts differ by at most 1, and
         larger parts come first. If there are fewer samples than parts, the last parts have none and are left out.
     """
-    ends = [0]
-    for part in range(min(number, samples)):
-        ends.append(ends[-1] + samples // number + (part < samples % number))
-    return [range(*bounds) for bounds in pairwise(ends)]
+    starts = (start_of_part(samples, number, part) for part in range(min(number, samples) + 1))
+    return [range(*bounds) for bounds in pairwise(starts)]
+
+
+def start_of_part(samples: int, number: int, part: int) -> int:
+    """Returns the position of the first sample of a part of a mini-batch; see `samples_of_parts`.
+
+    Args:
+        samples: The number of samples of the mini-batch.
+        number: The number of parts.
+        part: The number of the part; ``number`` returns the end of the mini-batch.
+    """
+    return part * (samples // number) + min(part, samples % number)
 
 
 def count_samples(mini_batch: Any) -> int:

@@ -69,6 +69,7 @@ class MiniBatchParts:
         self._copier: NetworkCopier | None = None
         self._parameters: list[torch.Tensor] = []
         self._blocks: list[Block] = []
+        self._levels: list[int] = []
 
     @hookimpl
     def on_setup_start(self, run_directory: RunDirectory, processes: Processes) -> None:
@@ -92,6 +93,7 @@ class MiniBatchParts:
         """Looks up what each iteration needs."""
         self._copier = copier_of(run)
         self._blocks = share_out(self._parts, run.processes.count)
+        self._levels = [block.level for block in self._blocks]
         if phase.is_training:  # an evaluation within the phase leaves them as they are
             held = held_parameters(run.optimizer) if run.optimizer is not None else {}
             of_network = {id(parameter): parameter for parameter in network_of(run).parameters()}
@@ -121,8 +123,7 @@ class MiniBatchParts:
         samples = self._samples_of_all(run, batch, sizes)
         first = batch.first if isinstance(batch, SplitMiniBatch) else 0
         source = next(index for index, block in enumerate(self._blocks) if first in block.parts)
-        is_needed = len(parts) > 1 or run.processes.count > 1
-        state = StateToShare(run, self._copier or copier_of(run), first, source, is_needed)
+        state = StateToShare(run, self._copier or copier_of(run), first, source, len(parts))
         results, gradients = PartResults(phase), TreeSum()
         try:
             for number in self._blocks[run.processes.index].parts:
@@ -149,8 +150,7 @@ class MiniBatchParts:
         purpose = f"an iteration of {phase.name}"
         if not phase.is_training:
             return run.processes.gather(logged, purpose), gradients
-        levels = [block.level for block in self._blocks]
-        return run.processes.gather_and_reduce(logged, gradients, self._parameters, levels, purpose)
+        return run.processes.gather_and_reduce(logged, gradients, self._parameters, self._levels, purpose)
 
     def _own_parts(self, run: Run, phase: Phase, batch: Any) -> dict[int, Any]:
         if isinstance(batch, SplitMiniBatch):
@@ -170,8 +170,8 @@ class MiniBatchParts:
             return sum(own_sizes.values())
         if self._counts_samples and not isinstance(batch, SplitMiniBatch):
             return count_samples(batch)
-        if self._counts_samples and batch.sizes is not None:
-            return sum(batch.sizes)
+        if self._counts_samples and batch.samples is not None:
+            return int(batch.samples)
         return sum(run.processes.gather(sum(own_sizes.values()), "the number of samples of a mini-batch"))
 
     def _take_gradients(self, phase: Phase) -> list[torch.Tensor | None]:
