@@ -112,19 +112,22 @@ def count_samples(mini_batch: Any) -> int:
     return next((len(value) for value in values if isinstance(value, list)), 0)
 
 
-def split_mini_batch(mini_batch: Any, number: int) -> list[Any]:
+def split_mini_batch(mini_batch: Any, number: int, needed: range | None = None) -> list[Any]:
     """Splits a mini-batch by its samples.
 
     Args:
         mini_batch: A mini-batch as for `count_samples`. Values without a dimension of samples are in each part,
             unchanged.
         number: The number of parts.
+        needed: Which parts are needed; all by default.
 
     Returns:
-        The parts that have samples; see `samples_of_parts`.
+        The needed parts that have samples; see `samples_of_parts`.
     """
     samples = count_samples(mini_batch)
-    return [_take(mini_batch, samples, slice(one.start, one.stop)) for one in samples_of_parts(samples, number)]
+    parts = range(number) if needed is None else needed
+    starts = [start_of_part(samples, number, part) for part in range(parts.start, min(parts.stop, samples) + 1)]
+    return [_take(mini_batch, samples, slice(*bounds)) for bounds in pairwise(starts)]
 
 
 def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
@@ -136,8 +139,11 @@ def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> di
 
     Returns:
         The values of the whole mini-batch by name. Tensors, arrays and lists with one entry per sample are
-        concatenated, numbers are averaged over the samples, and any other value is that of the last part.
+        concatenated, numbers are averaged over the samples, and any other value is that of the last part. Those of a
+        single part are its own, without a copy.
     """
+    if len(parts) == 1:
+        return dict(parts[0])
     return {name: _join([part[name] for part in parts if name in part], sizes) for name in parts[-1]}
 
 

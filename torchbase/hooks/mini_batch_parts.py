@@ -155,15 +155,14 @@ class MiniBatchParts:
     def _own_parts(self, run: Run, phase: Phase, batch: Any) -> dict[int, Any]:
         if isinstance(batch, SplitMiniBatch):
             return {part.number: part.mini_batch for part in batch.parts}
-        parts = split_mini_batch(batch, self._parts)
-        if not parts:
+        if count_samples(batch) == 0:
             raise HookError(
                 f"A mini-batch of {phase.name} can't be split into {self._parts} parts, since none of its columns has "
                 "a dimension of samples. To fix, return a dictionary of tensors, arrays or lists with one entry per "
                 "sample, or remove session.mini_batch_parts."
             )
         own = self._blocks[run.processes.index].parts
-        return {number: part for number, part in enumerate(parts) if number in own}
+        return dict(zip(own, split_mini_batch(batch, self._parts, own), strict=False))  # the last ones may be empty
 
     def _samples_of_all(self, run: Run, batch: Any, own_sizes: Mapping[int, int]) -> int:
         if run.processes.count == 1:
