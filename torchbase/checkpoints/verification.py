@@ -196,6 +196,7 @@ class _Replaying:
     @hookimpl(tryfirst=True)
     def on_run_start(self, run: Run) -> None:
         run.max_epochs += self._left  # so a finished run trains, too
+        run.max_iterations = None
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:

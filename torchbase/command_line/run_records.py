@@ -33,7 +33,8 @@ class SavedRun:
         status: The latest status of the run, or None if it can't be read.
         config: The config with which the run started, or was last resumed; empty if it can't be read.
         epochs_done: The number of completed epochs.
-        max_epochs: The number of epochs of the run.
+        max_epochs: The number of epochs of the run, at most.
+        max_iterations: The number of training iterations of the run, at most; None if it isn't limited.
         iterations: The number of completed training iterations.
         notes: What a reader should know about the run.
         damages: What can't be read, and why.
@@ -45,6 +46,7 @@ class SavedRun:
     config: Mapping[str, Any]
     epochs_done: int | None
     max_epochs: int | None
+    max_iterations: int | None
     iterations: int | None
     notes: tuple[str, ...]
     damages: tuple[str, ...]
@@ -146,14 +148,14 @@ def read_run(path: Path) -> SavedRun:
     if config is not None and not isinstance(config, Mapping):
         damages.append(f"{path / CONFIG_FILE} isn't a config: it contains no dictionary")
         config = None
-    epochs_done, max_epochs, iterations = _progress_of(path, status, config or {}, damages)
+    progress = _progress_of(path, status, config or {}, damages)
     if status is not None:
         state = _state_of(status, locked)
     else:
-        is_blank = not damages and epochs_done is None
+        is_blank = not damages and progress[0] is None
         state = "running" if locked else NOT_BEGUN if is_blank else UNKNOWN
     notes = _notes_of(state, status, has_config=config is not None) if not damages else ()
-    return SavedRun(path, state, status, config or {}, epochs_done, max_epochs, iterations, notes, tuple(damages))
+    return SavedRun(path, state, status, config or {}, *progress, notes, tuple(damages))
 
 
 def attempt(read: Callable[[], Content], damages: list[str]) -> Content | None:
@@ -226,14 +228,15 @@ def _state_of(status: Status, locked: bool | None) -> str:
 
 def _progress_of(
     path: Path, status: Status | None, config: Mapping[str, Any], damages: list[str]
-) -> tuple[int | None, int | None, int | None]:
+) -> tuple[int | None, int | None, int | None, int | None]:
     if status is not None:
-        return status.epochs_done, status.max_epochs, status.iterations
+        return status.epochs_done, status.max_epochs, status.max_iterations, status.iterations
     progress = attempt(lambda: newest_progress(path / STATES_FOLDER), damages)
     epochs_done, iterations = progress if progress is not None else (None, None)
     session = config.get("session")
-    max_epochs = session.get("num_epochs") if isinstance(session, Mapping) else None
-    return epochs_done, max_epochs if isinstance(max_epochs, int) else None, iterations
+    bounds = [session.get(key) if isinstance(session, Mapping) else None for key in ("num_epochs", "num_iterations")]
+    max_epochs, max_iterations = (bound if isinstance(bound, int) else None for bound in bounds)
+    return epochs_done, max_epochs, max_iterations, iterations
 
 
 def _notes_of(state: str, status: Status | None, *, has_config: bool) -> tuple[str, ...]:

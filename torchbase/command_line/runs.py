@@ -98,6 +98,7 @@ def _columns_of_runs(runs: Sequence[SavedRun], max_tag_width: int) -> list[Colum
     return [
         Column("run", [crop(plain(run.tag), max_tag_width) for run in runs]),
         Column("state", [run.state for run in runs], rank=1, styles=[STYLES[run.state] for run in runs]),
+        *([] if all(run.max_iterations is None for run in runs) else [_iterations_column(runs)]),
         Column("epochs", [_epochs_of(run) for run in runs], is_right=True, rank=2),
         *(
             Column(
@@ -130,7 +131,13 @@ def _header_of(path: str, paths: Sequence[str]) -> str:
 
 def _epochs_of(run: SavedRun) -> str:
     done, total = ("?" if count is None else str(count) for count in (run.epochs_done, run.max_epochs))
-    return f"{done}/{total}"
+    return f"{done}/{total}" if run.max_iterations is None else done
+
+
+def _iterations_column(runs: Sequence[SavedRun]) -> Column:
+    counts = [(run.iterations, run.max_iterations) for run in runs]
+    cells = ["/".join("?" if count is None else str(count) for count in one) for one in counts]
+    return Column("iterations", cells, is_right=True, rank=2)
 
 
 def _losses(bests: Sequence[Best | None]) -> list[str]:
@@ -200,6 +207,7 @@ def _as_json(run: SavedRun, config: Mapping[str, Any], paths: Sequence[str]) -> 
         "reason": status.reason if status is not None else None,
         "epochs_done": run.epochs_done,
         "max_epochs": run.max_epochs,
+        "max_iterations": run.max_iterations,
         "iterations": run.iterations,
         "best_losses": {
             phase: {"loss": finite_or_text(best.loss), "epoch": best.epoch} for phase, best in run.best_losses.items()

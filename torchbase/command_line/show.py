@@ -115,8 +115,10 @@ def _summary(run: SavedRun, details: Details) -> Table:
     pairs: list[tuple[str, str | Text]] = [
         ("folder", plain(run.path)),
         ("state", Text(run.state, style=STYLES[run.state])),
-        ("epochs", f"{done} of {total}, {iterations} iterations"),
+        ("epochs", f"{done} of {total}, {iterations} iterations" if run.max_iterations is None else done),
     ]
+    if run.max_iterations is not None:
+        pairs.append(("iterations", f"{iterations} of {run.max_iterations:,}"))
     if status is not None:
         if status.reason is not None:
             pairs.insert(2, ("reason", plain(status.reason)))

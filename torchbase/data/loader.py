@@ -13,6 +13,7 @@ from torchbase.data.faults import LENGTH_ERROR, describe_labels, describe_length
 from torchbase.data.order import EpochOrder, MiniBatchIndices
 from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch
 from torchbase.data.reading import Collate, call_collate, data_loader
+from torchbase.data.spanning_order import SpanningOrder
 from torchbase.randomness import isolate_rng, seed_host_streams
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class MiniBatchLoader:
     def __init__(
         self,
         dataset: "Dataset",
-        order: EpochOrder,
+        order: EpochOrder | SpanningOrder,
         *,
         parts: PartsToRead = WHOLE,
         collate: Collate | None = None,
@@ -80,9 +81,9 @@ class MiniBatchLoader:
         Returns:
             Its position in the epoch, and the mini-batch or its last part; None if it isn't shorter.
         """
-        if not self._order.has_shorter_last:
+        position = self._order.shortest()
+        if position is None:
             return None
-        position = len(self) - 1
         return position, self._dataset.read_last_part(next(self._order.mini_batches(1, position)))
 
     def rows_of(self, epoch: int, position: int) -> list[int]:
@@ -154,7 +155,7 @@ class MiniBatchLoader:
 
 
 class _EpochSampler(Sampler[MiniBatchIndices]):
-    def __init__(self, order: EpochOrder, parts: PartsToRead) -> None:
+    def __init__(self, order: EpochOrder | SpanningOrder, parts: PartsToRead) -> None:
         self._order, self._parts = order, parts
         self._epoch, self._start = 1, 0
 
@@ -171,7 +172,9 @@ class _EpochSampler(Sampler[MiniBatchIndices]):
 class _MiniBatches(IndexedDataset[Any]):
     """A dataset of whole mini-batches. Reading in the main process doesn't change the global random streams."""
 
-    def __init__(self, dataset: "Dataset", order: EpochOrder, parts: PartsToRead, collate: Collate | None) -> None:
+    def __init__(
+        self, dataset: "Dataset", order: EpochOrder | SpanningOrder, parts: PartsToRead, collate: Collate | None
+    ) -> None:
         self._parts = parts
         self.number_of_parts = parts.number
         self._name = f"the data of {order.phase}"

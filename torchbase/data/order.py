@@ -61,10 +61,14 @@ class EpochOrder:
         """The number of mini-batches in an epoch."""
         return -(-self.number_of_rows // self.mini_batch_size)
 
-    @property
-    def has_shorter_last(self) -> bool:
-        """Whether the last of several mini-batches of an epoch has fewer samples than the others."""
-        return len(self) > 1 and self.number_of_rows % self.mini_batch_size > 0
+    def count_mini_batches(self, epoch: int) -> int:
+        """Returns the number of mini-batches in an epoch, the same for each epoch."""
+        return len(self)
+
+    def shortest(self) -> int | None:
+        """Returns the position of the last mini-batch if it has fewer samples than the others; None otherwise."""
+        is_shorter = len(self) > 1 and self.number_of_rows % self.mini_batch_size > 0
+        return len(self) - 1 if is_shorter else None
 
     def mini_batches(
         self, epoch: int, start: int = 0, needed: Callable[[int], range] = range

@@ -11,9 +11,10 @@ from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.data.parts import WHOLE, PartsToRead
 from torchbase.data.reading import Collate
+from torchbase.data.spanning_order import SpanningOrder
 from torchbase.data.streaming import StreamLoader
 from torchbase.distributed.processes import ALONE, Processes
-from torchbase.errors import ConfigError, DataError
+from torchbase.errors import DataError
 from torchbase.randomness import Randomness
 
 logger = logging.getLogger("torchbase")
@@ -35,7 +36,7 @@ class LoaderSettings(Protocol):
 
     @property
     def iterations_per_epoch(self) -> int | None:
-        """The number of iterations in an epoch of a stream; None for one pass."""
+        """The number of iterations in an epoch of training; None for one pass."""
 
     @property
     def dataloader_num_workers(self) -> int:
@@ -72,7 +73,6 @@ def phase_loader(
         The loader.
 
     Raises:
-        ConfigError: The config has ``iterations_per_epoch``, but the training set is not a stream.
         DataError: There are more parts than samples in a mini-batch of training.
     """
     from datasets import IterableDataset
@@ -96,19 +96,15 @@ def phase_loader(
             num_workers=workers,
             pin_memory=is_gpu,
         )
-    if iterations is not None:
-        raise ConfigError(
-            f"session.iterations_per_epoch is {iterations}, but the training set is a datasets.Dataset, so an epoch is "
-            "one pass. To fix, remove the key, or return a stream: dataset.to_iterable_dataset()."
-        )
     if is_training and len(dataset) < size:
         logger.warning(
-            "The training set has %d samples, fewer than a mini-batch of %d, so each epoch has one iteration. To fix, "
+            "The training set has %d samples, fewer than a mini-batch of %d, so each pass has one iteration. To fix, "
             "lower session.mini_batch_size.",
             len(dataset),
             size,
         )
-    order = EpochOrder(len(dataset), size, is_training, phase, randomness)
+    passes = EpochOrder(len(dataset), size, is_training, phase, randomness)
+    order = passes if iterations is None else SpanningOrder(passes, iterations)
     # Not for a stream: its position counts the returned mini-batches, so prefetching would advance it.
     mover = StreamMover(device) if device is not None and has_streams(device) else None
     return MiniBatchLoader(

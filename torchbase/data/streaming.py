@@ -34,7 +34,8 @@ class StreamLoader:
     The shards are read separately. They yield mini-batches in turn, until all shards have ended; this is one pass. The
     random numbers for a mini-batch depend only on the seed, the phase, the pass, the shard and the number of the
     mini-batch in the shard. So the mini-batches are the same for any number of workers, and reading can resume at any
-    mini-batch. The loader has no length, since the number of mini-batches is unknown until the stream has been read.
+    mini-batch. Without ``iterations_per_epoch`` the loader has no length, since the number of mini-batches is unknown
+    until the stream has been read.
 
     If mini-batches are read in parts, the shards are shared out among the parts: of P parts, part p has the shards p,
     p + P, p + 2P and so on, and a mini-batch consists of the next samples of each part. A part whose shards have ended
@@ -93,6 +94,12 @@ class StreamLoader:
             prepare_worker=_prepare_worker,
         )
         self._loader = self._new_loader()
+
+    def __len__(self) -> int:
+        """The number of mini-batches in an epoch; TypeError if it isn't known."""
+        if self._iterations_per_epoch is None:
+            raise TypeError("the number of mini-batches of a stream isn't known")
+        return self._iterations_per_epoch
 
     def __iter__(self) -> Iterator[Any]:
         """The mini-batches of the first epoch."""

@@ -3,6 +3,7 @@
 An engine needs no session, no file and no network. It needs a function for one iteration, and a run.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -156,7 +157,7 @@ class Engine:
         try:
             run.call.on_run_start(run=run)
             self._registry.forget_fired_events()  # a rehearsal is no training
-            while run.epochs_done < run.max_epochs and not self._should_stop(run):
+            while not run.is_finished and not self._should_stop(run):
                 self._run_epoch(run)
             run.should_stop_now()  # a stop that was requested in the last epoch is recorded
             run.call.on_run_end(run=run)
@@ -177,8 +178,8 @@ class Engine:
             for phase in run.phases:
                 phase.progress.mini_batches, phase.progress.is_done = 0, False
         run.call.on_epoch_start(run=run)
-        for phase in run.phases_due:
-            if not run.has_done(phase) and not run.should_stop_now():
+        for phase in run.phases:
+            if run.is_due(phase) and not run.has_done(phase) and not run.should_stop_now():
                 _run_from_start_if_done(run, phase)
         if all(run.has_done(phase) for phase in run.phases_due):
             _decide_whether_best(run)
@@ -210,13 +211,26 @@ class _PhaseLoop:
             run.call.on_phase_end(run=run, phase=phase)
 
     def _iterate(self, run: Run, phase: Phase) -> None:
+        progress = phase.progress
+        run.is_between_iterations = True
+        # A run may resume right before a validation within training, or after its last iteration.
+        if phase.is_training and progress.mini_batches > 0 and self._ends_within_epoch(run, phase):
+            return
+        has_iterations = not (phase.is_training and run.has_done_all_iterations)
+        if has_iterations and not self._run_iterations(run, phase):
+            return
+        if progress.mini_batches == 0:
+            raise DataError(
+                f"The loader of {phase.name} returned no mini-batch in epoch {run.epoch}. To fix, check whether its "
+                "data is empty, or pass an iterable for every epoch: a list or a DataLoader, not a generator."
+            )
+        progress.is_done, progress.done_after = True, run.progress.iterations
+
+    def _run_iterations(self, run: Run, phase: Phase) -> bool:
+        """Returns whether the phase is done; else the run ends within it."""
         call, progress, block = run.call, phase.progress, phase.block
         has_validation_within = phase.is_training and any(one.is_within_training for one in run.validation)
-        run.is_between_iterations = True
-        if has_validation_within and progress.mini_batches > 0:  # a run may resume right before a validation
-            self._validate_within(run, phase)
-            if run.should_stop_now():
-                return
+        last = math.inf if run.max_iterations is None or not phase.is_training else run.max_iterations
         for batch in phase.mini_batches(run.epoch):
             # An interrupted validation restarts, so any point of it is fine.
             run.is_between_iterations = not phase.is_training
@@ -242,17 +256,27 @@ class _PhaseLoop:
                 run.read_values()
             run.is_between_iterations = True
             if run.should_stop_now():
-                return
-            if has_validation_within:
-                self._validate_within(run, phase)
-                if run.should_stop_now():
-                    return
-        if progress.mini_batches == 0:
-            raise DataError(
-                f"The loader of {phase.name} returned no mini-batch in epoch {run.epoch}. To fix, check whether its "
-                "data is empty, or pass an iterable for every epoch: a list or a DataLoader, not a generator."
-            )
-        progress.is_done, progress.done_after = True, run.progress.iterations
+                return False
+            is_last = progress.iterations >= last
+            if (has_validation_within or is_last) and self._ends_within_epoch(run, phase):
+                return False
+            if is_last:
+                return True
+        return True
+
+    def _ends_within_epoch(self, run: Run, training: Phase) -> bool:
+        """Validates after an iteration where this is due, and returns whether the run ends after this iteration."""
+        self._validate_within(run, training)
+        if run.should_stop_now():
+            return True
+        if not run.has_done_all_iterations or training.is_at_end_of(run.epoch):
+            return False
+        if not run.validation:
+            run.read_values()
+            run.current_phase = None
+            _decide_whether_best(run)
+        training.progress.done_after = run.progress.iterations
+        return True
 
     def _validate_within(self, run: Run, training: Phase) -> None:
         due = run.phases_due_within_training

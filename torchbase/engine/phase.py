@@ -34,7 +34,8 @@ class Progress:
         iterations: The number of finished iterations in the whole run.
         mini_batches: The number of finished mini-batches in this epoch.
         is_done: Whether all mini-batches of this epoch are finished.
-        done_after: The number of finished training iterations when the phase was last done.
+        done_after: The number of finished training iterations when the phase was last done, or, in training, when it
+            was cut short by the last iteration of the run.
     """
 
     iterations: int = 0
@@ -118,6 +119,26 @@ class Phase:
         if isinstance(self.loader, SeekableLoader):
             return self.loader.mini_batches(epoch, self.progress.mini_batches)
         return islice(iter(self.loader), self.progress.mini_batches, None)
+
+    def count_mini_batches(self, epoch: int) -> int | None:
+        """Returns the number of mini-batches in an epoch; None if the loader doesn't know it.
+
+        Args:
+            epoch: The epoch; the first is 1.
+        """
+        try:
+            return len(self.loader)  # type: ignore[arg-type]
+        except TypeError:  # a stream, or another iterable without a length
+            return None
+
+    def is_at_end_of(self, epoch: int) -> bool:
+        """Whether all mini-batches of the current epoch are finished. False if the loader doesn't know their number.
+
+        Args:
+            epoch: The current epoch.
+        """
+        count = self.count_mini_batches(epoch)
+        return count is not None and self.progress.mini_batches >= count
 
     @property
     def is_within_training(self) -> bool:

@@ -60,7 +60,10 @@ class Run:
 
     Attributes:
         training: The training phase.
-        max_epochs: The number of epochs. The run ends earlier if a hook requests it.
+        max_epochs: The number of epochs. The run ends earlier if a hook requests it, or after ``max_iterations``. If
+            the config has only ``num_iterations``, this is at least the number of epochs that these take.
+        max_iterations: The number of training iterations after which the run ends, also within an epoch; None for whole
+            epochs.
         validation: The validation phases, in the order in which they run after training.
         network: The network, without any wrapper; None if the engine is used without a network.
         optimizer: The optimizer of the network, or None.
@@ -104,6 +107,7 @@ class Run:
     run_directory: RunDirectory | None = None
     randomness: Randomness | None = None
     processes: Processes = field(default_factory=SingleProcess)
+    max_iterations: int | None = None
     epoch: int = 0
     epochs_done: int = 0
     best_losses: dict[str, BestLoss] = field(default_factory=dict)
@@ -135,16 +139,41 @@ class Run:
     @property
     def phases_due(self) -> tuple[Phase, ...]:
         """The phases of this epoch: training, and the validation phases that are due at its end."""
-        is_last = self.epoch == self.max_epochs
-        due = [phase for phase in self.validation if is_last or phase.every.is_due_after(epochs=self.epoch)]
-        return (self.training, *due)
+        return tuple(phase for phase in self.phases if self.is_due(phase))
 
     @property
     def phases_due_within_training(self) -> tuple[Phase, ...]:
-        """The validation phases that run before the next training iteration."""
+        """The validation phases that run before the next training iteration.
+
+        After the last iteration of the run, all of them, unless it ends an epoch.
+        """
         done = self.progress.iterations
-        due = [phase for phase in self.validation if phase.every.is_due_after(iterations=done)]
+        is_cut = self.has_done_all_iterations and not self.training.is_at_end_of(self.epoch)
+        due = [phase for phase in self.validation if is_cut or phase.every.is_due_after(iterations=done)]
         return tuple(phase for phase in due if phase.progress.done_after != done)
+
+    @property
+    def has_done_all_iterations(self) -> bool:
+        """Whether the last training iteration is finished. False if their number isn't limited."""
+        return self.max_iterations is not None and self.progress.iterations >= self.max_iterations
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to train or to validate."""
+        if self.epochs_done >= self.max_epochs:
+            return True
+        progress, is_between_epochs = self.progress, self.epoch == self.epochs_done
+        has_ended = progress.done_after == progress.iterations and (is_between_epochs or not progress.is_done)
+        return self.has_done_all_iterations and has_ended
+
+    def is_due(self, phase: Phase) -> bool:
+        """Whether a phase runs in this epoch: training, or a validation at its end.
+
+        Args:
+            phase: One of the phases.
+        """
+        is_last = self.epoch == self.max_epochs or self.has_done_all_iterations
+        return phase.is_training or is_last or phase.every.is_due_after(epochs=self.epoch)
 
     def has_done(self, phase: Phase) -> bool:
         """Whether a phase is finished in this epoch.
@@ -152,7 +181,7 @@ class Run:
         Args:
             phase: One of the phases that are due.
         """
-        is_current = not phase.is_within_training or phase.progress.done_after == self.progress.iterations
+        is_current = phase.is_training or phase.progress.done_after == self.progress.iterations
         return phase.progress.is_done and is_current
 
     def curve(self, phase: Phase) -> tuple[str, int]:

@@ -80,7 +80,9 @@ class Checkpoint:
         if run.run_directory is not None:
             run.run_directory.writes.check()
         if phase.is_training and self._is_due(run, phase.progress.iterations):
-            self._write(run)
+            # After the last one, the checkpoint at the end of the run has the last validation, too.
+            if not run.has_done_all_iterations:
+                self._write(run)
         elif run.run_directory is not None and not self._has_reserved_memory:
             self._has_reserved_memory = True
             self._reserve_memory(run, run.run_directory)

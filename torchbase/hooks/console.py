@@ -39,13 +39,16 @@ class Console:
     # First, so that the messages of other hooks are shown.
     @hookimpl(tryfirst=True)
     def on_run_start(self, run: Run) -> None:
-        """Shows lines, and logs the epochs, the device, the parameters and the run directory."""
+        """Shows lines, and logs the length of the run, the device, the parameters and the run directory."""
         self._show_lines()
         where = f" in {run.run_directory.path}" if run.run_directory is not None else ""
         parameters = sum(parameter.numel() for parameter in run.network.parameters()) if run.network is not None else 0
         count = run.processes.count
         on = f"{count} processes ({run.device.type})" if count > 1 else str(run.device)
-        logger.info("%s epochs on %s, %s parameters%s", f"{run.max_epochs:,}", on, f"{parameters:,}", where)
+        bound = f"{run.max_epochs:,} epochs"
+        if run.max_iterations is not None:
+            bound = f"at most {run.max_iterations:,} iterations and {bound}"
+        logger.info("%s on %s, %s parameters%s", bound, on, f"{parameters:,}", where)
 
     @hookimpl
     def on_epoch_start(self) -> None:
@@ -56,7 +59,7 @@ class Console:
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Resets the bar to the position of the phase, which a resumed run starts in the middle."""
         self._line_written_at = time.monotonic()
-        description, total = f"epoch {run.epoch}/{run.max_epochs} {phase.name}", _length(phase)
+        description, total = f"{_position(run)} {phase.name}", _mini_batches(run, phase)
         if self._bar is None:
             disable = None if _is_open(sys.stderr) else True  # None disables it outside of a terminal
             self._bar = tqdm(desc=description, total=total, unit="batch", leave=False, disable=disable)
@@ -77,11 +80,10 @@ class Console:
         now = time.monotonic()
         if self._bar.disable and now - self._line_written_at >= SECONDS_BETWEEN_PLAIN_LINES:
             self._line_written_at = now
-            length = _length(phase)
+            length = phase.count_mini_batches(run.epoch)
             logger.info(
-                "epoch %d/%d %s: mini-batch %s%s%s",
-                run.epoch,
-                run.max_epochs,
+                "%s %s: mini-batch %s%s%s",
+                _position(run),
                 phase.name,
                 f"{rows[-1].mini_batch:,}",
                 f" of {length:,}" if length is not None else "",
@@ -92,7 +94,7 @@ class Console:
     def on_phase_end(self, run: Run, phase: Phase) -> None:
         """Logs a line with the averages of a validation within an epoch."""
         if not run.training.progress.is_done:
-            logger.info("%s  %s: %s", _position(run), _short_name(phase), _describe(phase.averages))
+            logger.info("%s  %s: %s", _position_within(run), _short_name(phase), _describe(phase.averages))
 
     @hookimpl
     def on_best_epoch(self, run: Run) -> None:
@@ -100,7 +102,7 @@ class Console:
         if run.training.progress.is_done:
             self._is_best = True
         else:
-            logger.info("%s  best so far", _position(run))
+            logger.info("%s  best so far", _position_within(run))
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
@@ -108,7 +110,7 @@ class Console:
         averages = " | ".join(f"{_short_name(phase)}: {_describe(phase.averages)}" for phase in run.phases_due)
         best = "  (best so far)" if self._is_best else ""
         seconds = time.monotonic() - self._epoch_started_at
-        logger.info("epoch %d/%d  %s  %.1f s%s", run.epoch, run.max_epochs, averages, seconds, best)
+        logger.info("%s  %s  %.1f s%s", _position(run), averages, seconds, best)
 
     @hookimpl(trylast=True)
     def on_run_end(self, run: Run) -> None:
@@ -175,15 +177,24 @@ def _is_notebook() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
-def _length(phase: Phase) -> int | None:
-    try:
-        return len(phase.loader)  # type: ignore[arg-type]
-    except TypeError:  # an iterable without a length
-        return None
+def _mini_batches(run: Run, phase: Phase) -> int | None:
+    """Returns how many mini-batches of the phase run in this epoch; None if it isn't known."""
+    count = phase.count_mini_batches(run.epoch)
+    if not phase.is_training or run.max_iterations is None:
+        return count
+    left = phase.progress.mini_batches + max(0, run.max_iterations - phase.progress.iterations)
+    return left if count is None else min(left, count)
 
 
 def _position(run: Run) -> str:
-    return f"epoch {run.epoch}/{run.max_epochs}, iteration {run.progress.iterations:,}"
+    if run.max_iterations is not None:
+        return f"epoch {run.epoch}, iteration {run.progress.iterations:,}/{run.max_iterations:,}"
+    return f"epoch {run.epoch}/{run.max_epochs}"
+
+
+def _position_within(run: Run) -> str:
+    position = _position(run)
+    return position if run.max_iterations is not None else f"{position}, iteration {run.progress.iterations:,}"
 
 
 def _short_name(phase: Phase) -> str:

@@ -109,7 +109,8 @@ class Interruption:
             return f"There is no whole checkpoint in {path}."
         is_current = newest == (run.epochs_done, run.progress.iterations)
         saved = "" if is_current else f" after {newest[1]:,} iterations"
-        if is_current and run.epochs_done >= run.max_epochs:
-            return f"All its epochs are done and saved in {path}."
+        if is_current and run.is_finished:
+            parts = "iterations" if run.has_done_all_iterations else "epochs"
+            return f"All its {parts} are done and saved in {path}."
         resume = f"{self._session_class.__name__ if self._session_class is not None else 'MySession'}.resume"
         return f"Its state{saved} is saved in {path}. To continue: {resume}({str(path.parent)!r}, {path.name!r})()"

@@ -56,7 +56,7 @@ class Rehearsal:
     def on_run_start(self, run: Run) -> None:
         """Tries each phase, unless the run is complete."""
         self._checked_epoch = 0
-        if run.epochs_done >= run.max_epochs:
+        if run.is_finished:
             return
         seen: dict[str, set[str]] = {}
         changed: dict[str, None] = {}  # in the order of the network

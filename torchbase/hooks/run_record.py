@@ -85,7 +85,7 @@ class RunRecord:
     @hookimpl(trylast=True)
     def on_run_end(self, run: Run) -> None:
         """Writes whether the run finished or stopped, and why it stopped."""
-        self._write_status(run, "finished" if run.epochs_done >= run.max_epochs else "stopped", run.stop_reason)
+        self._write_status(run, "finished" if run.is_finished else "stopped", run.stop_reason)
         self._folder = None
 
     @hookimpl
@@ -130,6 +130,7 @@ class RunRecord:
             reason=reason,
             epochs_done=run.epochs_done,
             max_epochs=run.max_epochs,
+            max_iterations=run.max_iterations,
             iterations=run.progress.iterations,
             best_losses={phase: Best(float(best.loss), best.epoch) for phase, best in run.best_losses.items()},
             started_at=self._started_at,

@@ -13,7 +13,7 @@ from torchbase.run_directory.devices import available_devices
 from torchbase.run_directory.session_config import SessionConfig
 
 _SECTIONS = {
-    "session": "a dict with at least device_name, num_epochs, mini_batch_size and learning_rate",
+    "session": "a dict with at least device_name, num_epochs or num_iterations, mini_batch_size and learning_rate",
     "data": "a dict, or no such section",
     "metrics": "a dict of class name to a list of metric names, or no such section",
     "network": "a dict with at least architecture",
@@ -94,9 +94,17 @@ def _session_errors(section: dict[str, Any]) -> dict[str, str]:
     fields = SessionConfig.model_fields
     errors = _field_errors({key: value for key, value in section.items() if key in fields})
     errors |= {key: _unknown("key", key, fields) for key in section if isinstance(key, str) and key not in fields}
+    errors |= _bound_errors(section)
     errors |= _parts_errors({key: value for key, value in section.items() if key not in errors})
     others = {key: value for key, value in section.items() if key not in errors}
     return json_errors(others, "session") | {child_path("session", key): text for key, text in errors.items()}
+
+
+def _bound_errors(section: dict[str, Any]) -> dict[str, str]:
+    if section.get("num_epochs") is None and section.get("num_iterations") is None:
+        expected = SessionConfig.model_fields["num_epochs"].title
+        return {"num_epochs": f"missing; expected {expected}, here or in num_iterations"}
+    return {}
 
 
 def _parts_errors(section: dict[str, Any]) -> dict[str, str]:

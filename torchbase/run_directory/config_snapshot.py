@@ -22,6 +22,7 @@ MAY_CHANGE = frozenset(
     f"session.{name}"
     for name in (
         "num_epochs",
+        "num_iterations",
         "device_name",
         "dataloader_num_workers",
         "checkpoint_every_n_iterations",

@@ -47,7 +47,7 @@ class Status:
         state: ``"running"``, also for a run whose process was killed; ``"finished"``, ``"stopped"`` or ``"failed"``.
         reason: Why the run was stopped, or the error that ended it, in one line; None if there is no reason.
         epochs_done: Number of completed epochs.
-        max_epochs: Number of epochs of the run.
+        max_epochs: Number of epochs of the run, at most.
         iterations: Number of completed training iterations.
         best_losses: The lowest loss of each validation set, by the phase's name.
         started_at: When the run was first started, in ISO 8601 with the time zone.
@@ -58,6 +58,7 @@ class Status:
         order: Orders the runs of a folder by when they were begun, even if the clock was set back; see
             `torchbase.run_directory.newest.next_order`. It is 0 if it isn't known.
         tag: The name of the run directory when this was written. A copy of the directory has another name.
+        max_iterations: Number of training iterations of the run, at most; None if it isn't limited.
     """
 
     state: State
@@ -73,6 +74,7 @@ class Status:
     host: str
     order: int = 0
     tag: str = ""
+    max_iterations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,7 @@ def _parse_status(value: Any) -> Status:
         host=str(value["host"]),
         order=int(value.get("order", 0)),
         tag=str(value.get("tag", "")),
+        max_iterations=None if value.get("max_iterations") is None else int(value["max_iterations"]),
     )
 
 

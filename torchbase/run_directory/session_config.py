@@ -26,10 +26,12 @@ class SessionConfig(BaseModel):
         description='The device that trains the network. `"auto"` is the current accelerator of torch, or the CPU on a '
         "machine without one. Any other name must be that of a device of this machine.",
     )
-    num_epochs: int = Field(
+    num_epochs: int | None = Field(
+        default=None,
         ge=1,
         title=_COUNT,
-        description="Passes over the training set. In a resumed run, the epochs before it count.",
+        description="Epochs of the run: passes over the training set, or `iterations_per_epoch`. In a resumed run, the "
+        "epochs before it count. Required without `num_iterations`.",
     )
     mini_batch_size: int = Field(
         ge=1,
@@ -41,6 +43,14 @@ class SessionConfig(BaseModel):
         gt=0,
         title="a number greater than 0",
         description="Step size of the default optimizer, Adam. A custom `init_optimizer` may read it.",
+    )
+    num_iterations: int | None = Field(
+        default=None,
+        ge=1,
+        title=f"{_COUNT}, or None",
+        description="Training iterations of the run. In a resumed run, those before it count. The run ends after "
+        "exactly this number, also within an epoch: then it validates and votes on the best network. With `num_epochs`, "
+        "it ends at whichever comes first.",
     )
     validation_mini_batch_size: int | None = Field(
         default=None,
@@ -64,8 +74,8 @@ class SessionConfig(BaseModel):
         default=None,
         ge=1,
         title=f"{_COUNT}, or None",
-        description="Training iterations per epoch, for a training set that is a stream. With None, an epoch is one "
-        "pass over the training set.",
+        description="Training iterations per epoch. The next epoch continues where the last one ended, and a pass over "
+        "the training set that ends is followed by the next. With None, an epoch is one pass over the training set.",
     )
     dataloader_num_workers: int = Field(
         default=0,

@@ -22,6 +22,7 @@ from torchbase.randomness import isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.error_files import errors_for_torchrun
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
+from torchbase.session.length import maximum_of_epochs
 from torchbase.session.likeness import check_alike, facts_of_call, facts_of_run
 from torchbase.session.misspelt import warn_of_misspelt_methods
 from torchbase.session.opening import SessionOpening
@@ -204,7 +205,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
         run.log_as("the session", name, value)
 
     def __call__(self) -> RunSummary:
-        """Trains from the current progress of the run to its last epoch.
+        """Trains from the current progress of the run to its last epoch or iteration.
 
         Returns:
             How the run ended.
@@ -252,10 +253,11 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
     @cached_property
     def _run(self) -> Run:
         # The datasets first, then the network: in this order, their errors are the easiest to understand.
-        validation = self._validation_phases()
+        validation, session = self._validation_phases(), self.config_session
         run = Run(
             training=Phase("training", self._training_loader, is_training=True),
-            max_epochs=self.config_session.num_epochs,
+            max_epochs=maximum_of_epochs(session.num_epochs, session.num_iterations, self._training_loader),
+            max_iterations=session.num_iterations,
             validation=validation,
             network=self.network,
             optimizer=self.optimizer,

@@ -95,7 +95,7 @@ def facts_of_run(run: Run, datasets: Mapping[str, object]) -> dict[str, dict[str
     facts = {f"the data of {name}": describe_dataset(dataset) for name, dataset in datasets.items()}
     for phase in run.phases:
         facts[f"the loader of {phase.name}"] = _describe_type_and_length(phase.loader)
-    facts["the run"] = {"epochs": run.max_epochs}
+    facts["the run"] = {"epochs": run.max_epochs, "iterations": run.max_iterations}
     if run.network is not None:
         facts["the network"] = {name: _describe_tensor(value) for name, value in run.network.state_dict().items()}
         facts["the code of the network"] = code_of(type(module) for module in run.network.modules())

@@ -20,6 +20,7 @@ from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session import building
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.lazy_modules import is_lazily_built
+from torchbase.session.length import warn_of_unused_iterations_per_epoch
 from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
 
@@ -117,7 +118,11 @@ class SessionParts(UserMethods):
     def _dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         with self._building("dataloaders"):
             loaders = self.init_dataloaders()
-            return building.check_dataloaders(loaders, self.datasets_valid_dict, self.config_session.num_epochs)
+            # An iterator without an end is one epoch, of which num_iterations are trained.
+            num_epochs = self.config_session.num_epochs or 1
+            checked = building.check_dataloaders(loaders, self.datasets_valid_dict, num_epochs)
+            warn_of_unused_iterations_per_epoch(self.config_session.iterations_per_epoch, checked[0])
+            return checked
 
     @cached_property
     def _metrics(self) -> SelectedMetrics:

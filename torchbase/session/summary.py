@@ -14,6 +14,7 @@ class RunSummary:
     Attributes:
         run_dir: The path of the run directory.
         epochs_done: Number of completed epochs, including those before a resume.
+        iterations: Number of completed training iterations, including those before a resume.
         best_losses: The lowest loss of each validation set and its epoch, by phase (``validation-NAME``).
         averages: The averages of the last completed epoch, by phase and by name.
         stop_reason: Why the run stopped.
@@ -21,6 +22,7 @@ class RunSummary:
 
     run_dir: str
     epochs_done: int
+    iterations: int
     best_losses: Mapping[str, BestLoss]
     averages: Mapping[str, Mapping[str, float]]
     stop_reason: str
@@ -30,7 +32,7 @@ class RunSummary:
         names = list(dict.fromkeys(name for averages in self.averages.values() for name in averages))
         head = _row("th", ["", *names, "lowest loss", "in epoch"])
         rows = [_row("td", [phase, *self._cells(phase, names)]) for phase in self.averages]
-        ending = f"{self.epochs_done} epochs, {self.stop_reason}: {self.run_dir}"
+        ending = f"{self.epochs_done} epochs, {self.iterations} iterations, {self.stop_reason}: {self.run_dir}"
         return f"<table>{head}{''.join(rows)}</table><p>{escape(ending)}</p>"
 
     def _cells(self, phase: str, names: Sequence[str]) -> list[str]:
@@ -52,10 +54,15 @@ def summarize(run: Run, run_dir: str) -> RunSummary:
     return RunSummary(
         run_dir=run_dir,
         epochs_done=run.epochs_done,
+        iterations=run.progress.iterations,
         best_losses=dict(run.best_losses),
         averages={phase.name: dict(phase.averages) for phase in run.phases},
-        stop_reason=run.stop_reason or f"all {run.max_epochs} epochs are done",
+        stop_reason=run.stop_reason or f"all {_everything(run)} are done",
     )
+
+
+def _everything(run: Run) -> str:
+    return f"{run.max_iterations} iterations" if run.has_done_all_iterations else f"{run.max_epochs} epochs"
 
 
 def _row(kind: str, cells: Sequence[str]) -> str:
