@@ -81,8 +81,9 @@ def test_defaults_are_filled_in() -> None:
     assert config.data == {}
     assert config.metrics == {}
     assert str(config.session) == (
-        "device_name='cpu' num_epochs=3 mini_batch_size=4 learning_rate=0.1 validation_mini_batch_size=None "
-        "weight_decay=0.0 mini_batch_parts=None iterations_per_epoch=None dataloader_num_workers=0 "
+        "device_name='cpu' num_epochs=3 mini_batch_size=4 learning_rate=0.1 "
+        "num_iterations=None validation_mini_batch_size=None weight_decay=0.0 mini_batch_parts=None "
+        "iterations_per_epoch=None dataloader_num_workers=0 "
         "loss_function_params=None seed=None "
         "checkpoint_every_n_iterations=None checkpoint_every_seconds=60.0 on_checkpoint_error='raise' "
         "on_logging_error='warn' nan_policy='raise' log_every_n_iterations=1 metrics_every_n_iterations=10 "
@@ -159,9 +160,16 @@ def test_all_errors_are_reported_at_once_in_order() -> None:
         "  network.architecture: missing; expected the name of a network architecture (a str that is not empty)",
         "  session.learning_rate: expected a number greater than 0, got -0.1 (float)",
         "  session.num_epoch: unknown key; did you mean 'num_epochs'?",
-        "  session.num_epochs: missing; expected a whole number of at least 1",
+        "  session.num_epochs: missing; expected a whole number of at least 1, or num_iterations in its place",
         "To fix, correct each of these in the config dictionary. SessionConfig documents the keys of 'session'.",
     ]
+
+
+@pytest.mark.parametrize("bounds", [{"num_iterations": 5}, {"num_epochs": None, "num_iterations": 5}])
+def test_the_number_of_epochs_or_that_of_iterations_is_enough(bounds: dict[str, Any]) -> None:
+    without = {name: value for name, value in SESSION.items() if name != "num_epochs"}
+    session = validate_config(config_with(session=without | bounds)).session
+    assert (session.num_epochs, session.num_iterations) == (None, 5)
 
 
 def test_missing_sections_and_keys_are_named() -> None:
@@ -190,6 +198,7 @@ def test_a_section_that_is_not_a_dict_is_refused(name: str, section: Any) -> Non
         *(("dataloader_num_workers", value) for value in (-1, 1.0)),
         *(("mini_batch_parts", value) for value in (0, 1.5, True, "2")),
         *(("iterations_per_epoch", value) for value in (0, 1.5, True, "10")),
+        *(("num_iterations", value) for value in (0, 1.5, True, "10")),
         *(("validation_mini_batch_size", value) for value in (0, 1.5, True, "10")),
         *((name, value) for name in ("on_checkpoint_error", "on_logging_error") for value in ("ignore", None, True)),
         *(("nan_policy", value) for value in ("ignore", None, 1)),

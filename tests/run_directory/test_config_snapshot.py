@@ -23,6 +23,7 @@ from torchbase.run_directory.session_config import SessionConfig
 ALLOWED = {
     "mini_batch_parts": 2,
     "num_epochs": 3,
+    "num_iterations": 7,
     "device_name": "auto",
     "dataloader_num_workers": 2,
     "checkpoint_every_n_iterations": 5,

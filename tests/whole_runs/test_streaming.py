@@ -11,7 +11,7 @@ from tiny import StopAt, TinySession, config_with, make_dataset
 
 from torchbase import ValidationDatasetsDict, hookimpl
 from torchbase.checkpoints.storage import newest_whole_checkpoint
-from torchbase.errors import ConfigError, DataError
+from torchbase.errors import DataError
 
 
 def weights_of(session):
@@ -191,12 +191,6 @@ def test_resuming_with_a_dataset_instead_of_a_stream_is_logged(tmp_path, caplog)
     tag = Path(stopped.run_dir).name
     TinySession(config_with(), tmp_path, create_run_dir_afresh=False, source_run_dir_tag=tag)()
     assert "has a state of the training loader, but this session's loader can't restore one" in caplog.text
-
-
-def test_iterations_per_epoch_are_refused_if_the_training_set_is_not_a_stream(tmp_path):
-    with pytest.raises(ConfigError, match=r"session\.iterations_per_epoch is 3, .*to_iterable_dataset"):
-        TinySession(config_with(iterations_per_epoch=3), tmp_path)()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_stream_is_refused_before_training(tmp_path):

@@ -1,5 +1,6 @@
 """The order of epochs of a given number of mini-batches, which continue each other's passes over the dataset."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -67,5 +68,5 @@ class SpanningOrder:
         begins = self._begins
         while mini_batch >= begins[-1]:
             begins.append(begins[-1] + self._passes.count_mini_batches(len(begins)))
-        number = next(number for number in range(len(begins), 0, -1) if begins[number - 1] <= mini_batch)
+        number = bisect_right(begins, mini_batch)
         return number, mini_batch - begins[number - 1]

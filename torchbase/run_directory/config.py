@@ -102,8 +102,8 @@ def _session_errors(section: dict[str, Any]) -> dict[str, str]:
 
 def _bound_errors(section: dict[str, Any]) -> dict[str, str]:
     if section.get("num_epochs") is None and section.get("num_iterations") is None:
-        expected = SessionConfig.model_fields["num_epochs"].title
-        return {"num_epochs": f"missing; expected {expected}, here or in num_iterations"}
+        expected = f"{SessionConfig.model_fields['num_epochs'].title}, or num_iterations in its place"
+        return {"num_epochs": _unexpected(section, "num_epochs", expected)}
     return {}
 
 

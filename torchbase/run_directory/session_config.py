@@ -49,8 +49,8 @@ class SessionConfig(BaseModel):
         ge=1,
         title=f"{_COUNT}, or None",
         description="Training iterations of the run. In a resumed run, those before it count. The run ends after "
-        "exactly this number, also within an epoch: then it validates and votes on the best network. With `num_epochs`, "
-        "it ends at whichever comes first.",
+        "exactly this number. If that is within an epoch, it validates there and votes on the best network. With "
+        "`num_epochs`, it ends at whichever comes first.",
     )
     validation_mini_batch_size: int | None = Field(
         default=None,

@@ -14,18 +14,18 @@ class RunSummary:
     Attributes:
         run_dir: The path of the run directory.
         epochs_done: Number of completed epochs, including those before a resume.
-        iterations: Number of completed training iterations, including those before a resume.
         best_losses: The lowest loss of each validation set and its epoch, by phase (``validation-NAME``).
         averages: The averages of the last completed epoch, by phase and by name.
         stop_reason: Why the run stopped.
+        iterations: Number of completed training iterations, including those before a resume.
     """
 
     run_dir: str
     epochs_done: int
-    iterations: int
     best_losses: Mapping[str, BestLoss]
     averages: Mapping[str, Mapping[str, float]]
     stop_reason: str
+    iterations: int = 0
 
     def _repr_html_(self) -> str:
         """Returns an HTML table for notebooks: https://ipython.readthedocs.io/en/stable/config/integrating.html."""
