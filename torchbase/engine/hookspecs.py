@@ -197,7 +197,7 @@ def run_part(run: Run, phase: Phase, batch: Any, part: int, share: float) -> Non
 
 
 @hookspec(firstresult=True)
-def run_forward(run: Run, phase: Phase, batch: Any) -> torch.Tensor:  # type: ignore[empty-body]
+def run_forward(run: Run, phase: Phase, batch: Any) -> torch.Tensor | None:
     """Computes the loss of a mini-batch.
 
     `TrainingStep` implements it by calling ``forward_pass`` and ``loss_function`` of the session. Wrap it for autocast.
@@ -209,7 +209,7 @@ def run_forward(run: Run, phase: Phase, batch: Any) -> torch.Tensor:  # type: ig
         batch: The mini-batch.
 
     Returns:
-        The loss, shape (), with its graph if the phase trains.
+        The loss, shape (), with its graph if the phase trains; None in a validation without a loss.
     """
 
 
@@ -217,7 +217,7 @@ def run_forward(run: Run, phase: Phase, batch: Any) -> torch.Tensor:  # type: ig
 def on_loss_computed(run: Run, phase: Phase, loss: torch.Tensor) -> None:
     """Called when the loss of a mini-batch is computed, before the backward pass.
 
-    Implement it to inspect the loss, or to call ``loss.register_hook``.
+    Implement it to inspect the loss, or to call ``loss.register_hook``. Not called in a validation without a loss.
 
     Args:
         run: The run.

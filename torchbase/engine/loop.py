@@ -17,6 +17,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
 from torchbase.engine.shared_gradients import check_gradients_are_shared
+from torchbase.engine.within_epoch import decide_whether_best, ends_within_epoch, run_from_start_if_done
 from torchbase.errors import DataError
 from torchbase.listeners import Listener
 from torchbase.randomness import one_thread_at_a_time, restore_streams
@@ -180,9 +181,9 @@ class Engine:
         run.call.on_epoch_start(run=run)
         for phase in run.phases:
             if run.is_due(phase) and not run.has_done(phase) and not run.should_stop_now():
-                _run_from_start_if_done(run, phase)
+                run_from_start_if_done(run, phase)
         if all(run.has_done(phase) for phase in run.phases_due):
-            _decide_whether_best(run)
+            decide_whether_best(run)
             run.epochs_done += 1
             run.call.on_epoch_end(run=run)
 
@@ -214,7 +215,7 @@ class _PhaseLoop:
         progress = phase.progress
         run.is_between_iterations = True
         # A run may resume right before a validation within training, or after its last iteration.
-        if phase.is_training and progress.mini_batches > 0 and self._ends_within_epoch(run, phase):
+        if phase.is_training and progress.mini_batches > 0 and ends_within_epoch(run, phase):
             return
         has_iterations = not (phase.is_training and run.has_done_all_iterations)
         if has_iterations and not self._run_iterations(run, phase):
@@ -258,51 +259,11 @@ class _PhaseLoop:
             if run.should_stop_now():
                 return False
             is_last = progress.iterations >= last
-            if (has_validation_within or is_last) and self._ends_within_epoch(run, phase):
+            if (has_validation_within or is_last) and ends_within_epoch(run, phase):
                 return False
             if is_last:
                 return True
         return True
-
-    def _ends_within_epoch(self, run: Run, training: Phase) -> bool:
-        """Validates after an iteration where this is due, and returns whether the run ends after this iteration."""
-        self._validate_within(run, training)
-        if run.should_stop_now():
-            return True
-        if not run.has_done_all_iterations or training.is_at_end_of(run.epoch):
-            return False
-        if not run.validation:
-            run.read_values()
-            run.current_phase = None
-            _decide_whether_best(run)
-        training.progress.done_after = run.progress.iterations
-        return True
-
-    def _validate_within(self, run: Run, training: Phase) -> None:
-        due = run.phases_due_within_training
-        if not due:
-            return
-        run.read_values()
-        for phase in due:
-            if not run.should_stop_now():
-                _run_from_start_if_done(run, phase)
-        if run.stop_reason is None or not run.phases_due_within_training:
-            _decide_whether_best(run)
-        run.current_phase = training
-        run.call.on_phase_start(run=run, phase=training)
-        run.is_between_iterations = True
-
-
-def _run_from_start_if_done(run: Run, phase: Phase) -> None:
-    if phase.progress.is_done:  # some iterations ago, in this epoch
-        phase.progress.mini_batches, phase.progress.is_done = 0, False
-    run.call.run_phase(run=run, phase=phase)
-
-
-def _decide_whether_best(run: Run) -> None:
-    is_best = run.call.is_best_epoch(run=run)
-    if run.processes.tell(is_best, "the decision on the best network"):
-        run.call.on_best_epoch(run=run)
 
 
 class _IterationFunction:

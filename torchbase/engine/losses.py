@@ -66,7 +66,7 @@ def split_loss(returned: Any) -> tuple[Any, dict[str, torch.Tensor | float]]:
         returned: The loss, or a dictionary of the loss, under ``"loss"``, and its parts by name.
 
     Returns:
-        The loss, and the parts, detached.
+        The loss, which may be None in validation, and the parts, detached.
 
     Raises:
         StepError: If a dictionary lacks the loss, or a part is not a number.
@@ -110,7 +110,7 @@ def check_loss(loss: object, is_training: bool) -> torch.Tensor:
     if not isinstance(loss, torch.Tensor):
         raise StepError(
             f"loss_function has to return a tensor of shape (), but returned {describe_returned(loss)}. To fix, return "
-            "the loss, and don't call .item() or float() on it."
+            "the loss, and don't call .item() or float() on it. Only in validation it may return None, for no loss."
         )
     if loss.dim() != 0 or not loss.is_floating_point():
         raise StepError(
@@ -130,5 +130,6 @@ def _describe_missing(missing: list[str], returned: list[str]) -> str:
     return (
         f"loss_function requires {', '.join(map(repr, missing))}, but forward_pass returned "
         f"{', '.join(map(repr, returned)) or 'nothing'}.{did_you_mean(missing[0], returned)} "
-        "To fix, use the same name in both."
+        "To fix, use the same name in both. If validation has no loss, give the parameter the default None, and return "
+        "None where it is."
     )

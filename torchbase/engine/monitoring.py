@@ -111,6 +111,13 @@ class Monitor:
         return average_of(phase, self.name, self._hook)
 
     def _report_missing_name(self, phase: Phase, names: Iterable[str], *, is_complete: bool) -> None:
+        if self.name == NAME_OF_THE_LOSS:
+            raise HookError(
+                f"{self._hook} monitors the loss, and {phase.name} has none: loss_function returned None for its first "
+                f"mini-batch. To fix, let it monitor another value, such as {self._hook}('accuracy', mode='max'), with "
+                f"a metric of config['metrics'], or a mode for a value of your own. Available: "
+                f"{', '.join(names) or 'none'}."
+            )
         misspelt = nearest_name(self.name, names, SIMILARITY_OF_A_MISSPELLING)
         problem = (
             f"{self._hook} monitors '{self.name}', and the first mini-batch of {phase.name} has no value of that name."

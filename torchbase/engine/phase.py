@@ -85,7 +85,8 @@ class Phase:
         outputs: The outputs that ``forward_pass`` returned for the current mini-batch; None between iterations.
             With several processes, those of the parts of this process; `outputs_of_all_parts` has the others.
         parts: With several processes, the parts of the current mini-batch that this process has computed.
-        loss: The loss of the current mini-batch, detached, shape (); None between iterations.
+        loss: The loss of the current mini-batch, detached, shape (); None between iterations, and in a validation
+            without a loss.
         samples: The number of samples in the current mini-batch.
         values: The logged values of the current iteration, by name: numbers, or tensors of shape () on their device.
         averages: The averages of the last finished pass, by name.

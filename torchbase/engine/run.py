@@ -160,11 +160,10 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to train or to validate."""
-        if self.epochs_done >= self.max_epochs:
-            return True
+        if not self.has_done_all_iterations:
+            return self.epochs_done >= self.max_epochs
         progress, is_between_epochs = self.progress, self.epoch == self.epochs_done
-        has_ended = progress.done_after == progress.iterations and (is_between_epochs or not progress.is_done)
-        return self.has_done_all_iterations and has_ended
+        return progress.done_after == progress.iterations and (is_between_epochs or not progress.is_done)
 
     def is_due(self, phase: Phase) -> bool:
         """Whether a phase runs in this epoch: training, or a validation at its end.

@@ -64,7 +64,7 @@ class TrainingStep:
             with torch.no_grad():
                 compute_loss(run, phase, batch)
             return
-        run.call.run_backward(run=run, loss=compute_loss(run, phase, batch))
+        run.call.run_backward(run=run, loss=loss_to_train_on(compute_loss(run, phase, batch)))
         use_gradients(run)
 
     @hookimpl
@@ -74,12 +74,12 @@ class TrainingStep:
             with torch.no_grad():
                 compute_loss(run, phase, batch)
             return
-        loss = compute_loss(run, phase, batch)
+        loss = loss_to_train_on(compute_loss(run, phase, batch))
         backward_of_part(run, phase, loss, share)
 
     @hookimpl
-    def run_forward(self, run: Run, phase: Phase, batch: Any) -> torch.Tensor:
-        """Computes the outputs and the loss of a mini-batch."""
+    def run_forward(self, run: Run, phase: Phase, batch: Any) -> torch.Tensor | None:
+        """Computes the outputs and the loss of a mini-batch; in validation, there may be no loss."""
         outputs = self._forward_pass(batch)
         if not isinstance(outputs, Mapping):
             raise StepError(
@@ -87,6 +87,10 @@ class TrainingStep:
                 f'{describe_returned(outputs)}. To fix, return e.g. {{"output": output, "target": target}}.'
             )
         whole, parts = split_loss(self._compute_loss(outputs))
+        if whole is None and not phase.is_training:
+            phase.outputs, phase.loss, phase.samples = outputs, None, self._infer_mini_batch_size(batch)
+            self._set_parts(run, phase, parts)
+            return None
         loss = check_loss(whole, phase.is_training)
         phase.outputs = outputs
         phase.loss = loss.detach()
@@ -94,10 +98,14 @@ class TrainingStep:
         if NAME_OF_THE_LOSS in phase.values:  # the usual case is that it isn't
             run.logged_names.check_set(NAME_OF_THE_LOSS, phase.values)
         phase.values[NAME_OF_THE_LOSS] = self._get_loss_value(loss_tensor=phase.loss)
+        self._set_parts(run, phase, parts)
+        return loss
+
+    @staticmethod
+    def _set_parts(run: Run, phase: Phase, parts: Mapping[str, torch.Tensor | float]) -> None:
         if parts:
             _check_names(parts, run, phase)
             phase.values.update(parts)
-        return loss
 
     @hookimpl
     def run_backward(self, run: Run, loss: torch.Tensor) -> None:
@@ -112,8 +120,8 @@ class TrainingStep:
         optimizer.zero_grad(set_to_none=True)
 
 
-def compute_loss(run: Run, phase: Phase, batch: Any) -> torch.Tensor:
-    """Runs the first part of an iteration: fires `run_forward` and `on_loss_computed`.
+def compute_loss(run: Run, phase: Phase, batch: Any) -> torch.Tensor | None:
+    """Runs the first part of an iteration: fires `run_forward` and, if there is a loss, `on_loss_computed`.
 
     Args:
         run: The run.
@@ -121,10 +129,28 @@ def compute_loss(run: Run, phase: Phase, batch: Any) -> torch.Tensor:
         batch: The mini-batch, or a part of it.
 
     Returns:
-        The loss, shape ().
+        The loss, shape (); None in a validation without a loss.
     """
-    loss: torch.Tensor = run.call.run_forward(run=run, phase=phase, batch=batch)
-    run.call.on_loss_computed(run=run, phase=phase, loss=loss)
+    loss: torch.Tensor | None = run.call.run_forward(run=run, phase=phase, batch=batch)
+    if loss is not None:
+        run.call.on_loss_computed(run=run, phase=phase, loss=loss)
+    return loss
+
+
+def loss_to_train_on(loss: torch.Tensor | None) -> torch.Tensor:
+    """Returns a loss that has to be there.
+
+    Args:
+        loss: What `compute_loss` returned in training.
+
+    Raises:
+        StepError: If a hook that replaces or wraps `run_forward` returned None.
+    """
+    if loss is None:
+        raise StepError(
+            "No hook that implements or wraps run_forward returned a loss in training. To fix, return the loss in "
+            "each of them: a wrapper returns the result of its yield."
+        )
     return loss
 
 

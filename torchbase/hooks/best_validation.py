@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
-from torchbase.engine.monitoring import Monitor, average_of
+from torchbase.engine.monitoring import Monitor
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import BestLoss, Run
 from torchbase.engine.training_step import network_of
@@ -89,9 +89,10 @@ class BestValidation:
         """Records the lowest loss of a validation set, and its vote."""
         if phase.is_training:
             return
-        loss = average_of(phase, NAME_OF_THE_LOSS, "BestValidation")
-        best = run.best_losses.get(phase.name)
-        if best is None or loss < best.loss or math.isnan(best.loss):
+        loss, best = phase.averages.get(NAME_OF_THE_LOSS), run.best_losses.get(phase.name)
+        if loss is None:  # a validation without a loss
+            pass
+        elif best is None or loss < best.loss or math.isnan(best.loss):
             run.best_losses[phase.name] = BestLoss(loss, run.epoch, run.progress.iterations)
         if phase.votes:
             value, best_before = self._monitor.value_of(phase), self._best.get(phase.name)

@@ -53,25 +53,29 @@ class Metrics:
         """Starts or resumes an epoch."""
         if run.metrics is None or (phase.name in self._epochs and phase.progress.mini_batches > 0):
             return
-        self._epochs[phase.name] = run.metrics.begin_epoch()
+        metrics = run.metrics.of(is_training=phase.is_training)
+        if not metrics.names:
+            return
+        self._epochs[phase.name] = metrics.begin_epoch()
         if phase.progress.mini_batches > 0 and phase.name in self._loaded_state:
             self._epochs[phase.name].load_state_dict(self._loaded_state[phase.name])
 
     @hookimpl
     def on_iteration_end(self, run: Run, phase: Phase) -> None:
         """Collects the outputs for the epoch, and adds the metrics to the values of the iteration."""
-        if run.metrics is None or phase.outputs is None:
+        if run.metrics is None or phase.outputs is None or phase.name not in self._epochs:
             return
         is_measured = (phase.progress.mini_batches - 1) % self._every == 0
         if not is_measured and phase.is_training:
             return
-        outputs = outputs_of_all_parts(run, phase, run.metrics.keys)
-        run.metrics.check_outputs(outputs)
+        metrics = run.metrics.of(is_training=phase.is_training)
+        outputs = outputs_of_all_parts(run, phase, metrics.keys)
+        metrics.check_outputs(outputs)
         if not is_measured:
             if run.processes.is_main:
-                self._epochs[phase.name].add(outputs, run.metrics.on_host(outputs), phase.samples)
+                self._epochs[phase.name].add(outputs, metrics.on_host(outputs), phase.samples)
             return
-        values = self._measure(run.metrics, phase, outputs) if run.processes.is_main else None
+        values = self._measure(metrics, phase, outputs) if run.processes.is_main else None
         values = run.processes.tell(values, f"the metrics of a mini-batch of {phase.name}")
         taken = sorted(values.keys() & phase.values.keys())
         if taken:

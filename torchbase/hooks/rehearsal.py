@@ -94,8 +94,9 @@ class Rehearsal:
                 run.call.run_forward(run=run, phase=phase, batch=batch)
             _check_values(phase)
             of_iteration = of_epoch = tuple(phase.values)
-            if run.metrics is not None and phase.outputs is not None:
-                iteration_metrics, epoch_metrics = _rehearse_metrics(run.metrics, phase)
+            metrics = None if run.metrics is None else run.metrics.of(is_training=phase.is_training)
+            if metrics is not None and metrics.names and phase.outputs is not None:
+                iteration_metrics, epoch_metrics = _rehearse_metrics(metrics, phase)
                 of_iteration, of_epoch = (*of_iteration, *iteration_metrics), (*of_epoch, *epoch_metrics)
             if position == 0:
                 phase.value_names = ValueNames(of_iteration, of_epoch)

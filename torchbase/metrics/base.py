@@ -3,15 +3,24 @@
 import functools
 import inspect
 import keyword
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from torchbase.errors import MetricsError, did_you_mean
 from torchbase.metrics.epoch_kinds import copy_declaration
+from torchbase.metrics.phases import declare_validation_only
+
+
+class CommonOptions(TypedDict, total=False):
+    """The options that every family of metrics has; see `BaseMetricsClass`."""
+
+    prefix: str | None
+    validation_only: bool
 
 
 class BaseMetricsClass:
@@ -30,19 +39,38 @@ class BaseMetricsClass:
     Args:
         keyword_maps: Maps keys that ``forward_pass`` returns to arguments of the metrics. An argument without a
             mapping uses the key of the same name.
+        prefix: A name that precedes those of the metrics, also in the config: with ``"head1"``, the metric ``accuracy``
+            is named ``head1_accuracy``. ``init_metrics`` may return several instances of a class with different
+            prefixes.
+        validation_only: Whether the metrics are computed in validation only. ``forward_pass`` then need not return
+            their keys in training.
 
     Raises:
-        TypeError: ``keyword_maps`` is not a mapping of strings to strings.
+        TypeError: ``keyword_maps`` is not a mapping of strings to strings, ``prefix`` is not a string, or
+            ``validation_only`` is not True or False.
         MetricsError: ``keyword_maps`` contains an argument that no metric has, maps two keys to the same argument or
-            one key to two arguments of a metric, or contains a key that is not a valid argument name.
+            one key to two arguments of a metric, or contains a key that is not a valid argument name; or ``prefix``
+            has other characters than letters, digits and underscores.
     """
 
-    # So that a subclass without keyword_maps need not call this __init__.
+    # So that a subclass without options need not call this __init__.
     _key_of_argument: Mapping[str, str] = MappingProxyType({})
+    _prefix: str | None = None
+    _validation_only = False
 
-    def __init__(self, keyword_maps: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        keyword_maps: Mapping[str, str] | None = None,
+        *,
+        prefix: str | None = None,
+        validation_only: bool = False,
+    ) -> None:
         class_name = type(self).__name__
         methods = _public_methods(self)
+        self._prefix = _check_prefix(class_name, prefix)
+        if not isinstance(validation_only, bool):
+            raise TypeError(f"validation_only of {class_name} has to be True or False, but got {validation_only!r}.")
+        self._validation_only = validation_only
         self._key_of_argument = _invert_keyword_maps(class_name, {} if keyword_maps is None else keyword_maps)
         _check_arguments_exist(class_name, self._key_of_argument, methods)
         _check_keys_are_distinct(class_name, self._key_of_argument, methods)
@@ -51,17 +79,26 @@ class BaseMetricsClass:
         """Returns all metrics as functions of keys of ``forward_pass``.
 
         Returns:
-            A dictionary from metric names, in the order of definition, to functions. The functions take the mapped
-            keys as keyword arguments; their signatures list them.
+            A dictionary from metric names, with the prefix, in the order of definition, to functions. The functions
+            take the mapped keys as keyword arguments; their signatures list them.
 
         Raises:
             TypeError: A public method has a parameter that is not keyword-only.
         """
         class_name = type(self).__name__
-        return {
-            name: _with_mapped_keywords(f"{class_name}.{name}", method, self._key_of_argument)
+        before = "" if self._prefix is None else f"{self._prefix}_"
+        functionals = {
+            f"{before}{name}": _with_mapped_keywords(f"{class_name}.{name}", method, self._key_of_argument)
             for name, method in _public_methods(self).items()
         }
+        if self._validation_only:
+            for functional in functionals.values():
+                declare_validation_only(functional)
+        return functionals
+
+    def get_prefix(self) -> str | None:
+        """Returns the name that precedes those of the metrics, or None."""
+        return self._prefix
 
     def get_metrics(self, names: Sequence[str]) -> dict[str, Callable[..., float]]:
         """Returns the named metrics as functions of keys of ``forward_pass``.
@@ -159,6 +196,19 @@ def _public_methods(metrics: BaseMetricsClass) -> dict[str, Callable[..., float]
         if not name.startswith(("_", "get_"))
         and isinstance(inspect.getattr_static(metrics_class, name), FunctionType | staticmethod | classmethod)
     }
+
+
+def _check_prefix(class_name: str, prefix: object) -> str | None:
+    if prefix is None:
+        return None
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix of {class_name} has to be a string or None, but got {prefix!r:.80}.")
+    if not re.fullmatch(r"\w+", prefix):
+        raise MetricsError(
+            f"The prefix of {class_name} is {prefix!r}, but it has to consist of letters, digits and underscores, "
+            "since it is part of the names of metrics. To fix, choose one such as 'head1'."
+        )
+    return prefix
 
 
 def _invert_keyword_maps(class_name: str, keyword_maps: Mapping[str, str]) -> dict[str, str]:

@@ -2,13 +2,13 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors, describe_tensor
+from torchbase.metrics.base import BaseMetricsClass, CommonOptions, check_finite, check_tensors, describe_tensor
 from torchbase.metrics.directions import higher_is_better, lower_is_better
 from torchbase.metrics.states import check_count, check_number
 
@@ -39,6 +39,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         keyword_maps: Maps keys that ``forward_pass`` returns to arguments of the metrics.
         threshold: The lowest probability that predicts 1, from 0 to 1.
         calibration_bins: The number of bins of equal width in calibration_error, at least 1.
+        **options: ``prefix`` and ``validation_only``; see `BaseMetricsClass`.
 
     Raises:
         TypeError: ``threshold`` is not a number, ``calibration_bins`` is not an integer, or ``keyword_maps`` is not
@@ -52,8 +53,9 @@ class BinaryClassificationMetrics(BaseMetricsClass):
         keyword_maps: Mapping[str, str] | None = None,
         threshold: float = 0.5,
         calibration_bins: int = 15,
+        **options: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(keyword_maps)
+        super().__init__(keyword_maps, **options)
         self._threshold = check_number("threshold", threshold, "a number from 0 to 1")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold has to be a probability from 0 to 1, but got {threshold!r}.")

@@ -20,6 +20,7 @@ from torchbase.metrics.epoch_kinds import (
     prepare_of,
     state_key_of,
 )
+from torchbase.metrics.phases import is_validation_only
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Metric:
     def mode(self) -> Mode | None:
         """``"max"`` if higher is better, ``"min"`` if lower is better, None if the metric doesn't declare it."""
         return mode_of(self.functional)
+
+    @property
+    def is_validation_only(self) -> bool:
+        """Whether the metric is computed in validation, and not in training."""
+        return is_validation_only(self.functional)
 
     @property
     def is_over_samples(self) -> bool:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors
+from torchbase.metrics.base import BaseMetricsClass, CommonOptions, check_finite, check_tensors
 from torchbase.metrics.directions import higher_is_better, lower_is_better
 from torchbase.metrics.epoch_kinds import EpochState, accumulated, mean_over_samples
 from torchbase.metrics.states import check_number, compute_mini_batch
@@ -52,6 +53,7 @@ class ImageReconstructionMetrics(BaseMetricsClass):
     Args:
         keyword_maps: Maps keys that ``forward_pass`` returns to arguments of the metrics.
         maximum_pixel_value: The highest possible value of a pixel, such as 1 or 255; the lowest is 0.
+        **options: ``prefix`` and ``validation_only``; see `BaseMetricsClass`.
 
     Raises:
         TypeError: ``maximum_pixel_value`` is not a number, or ``keyword_maps`` is not a mapping of strings to strings.
@@ -59,8 +61,13 @@ class ImageReconstructionMetrics(BaseMetricsClass):
         MetricsError: ``keyword_maps`` doesn't fit the metrics.
     """
 
-    def __init__(self, keyword_maps: Mapping[str, str] | None = None, maximum_pixel_value: float = 1.0) -> None:
-        super().__init__(keyword_maps)
+    def __init__(
+        self,
+        keyword_maps: Mapping[str, str] | None = None,
+        maximum_pixel_value: float = 1.0,
+        **options: Unpack[CommonOptions],
+    ) -> None:
+        super().__init__(keyword_maps, **options)
         self._maximum_pixel_value = check_number("maximum_pixel_value", maximum_pixel_value, "a number above 0")
         if not (math.isfinite(self._maximum_pixel_value) and self._maximum_pixel_value > 0):
             raise ValueError(f"maximum_pixel_value has to be finite and above 0, but got {maximum_pixel_value!r}.")

@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from torchbase.metrics.base import BaseMetricsClass, check_finite, check_tensors, describe_tensor
+from torchbase.metrics.base import BaseMetricsClass, CommonOptions, check_finite, check_tensors, describe_tensor
 from torchbase.metrics.directions import higher_is_better
 from torchbase.metrics.epoch_kinds import EpochState, accumulated
 from torchbase.metrics.states import check_count, check_number, compute_mini_batch, nan_with_warning
@@ -90,6 +90,7 @@ class ImageSegmentationMetrics(BaseMetricsClass):
         keyword_maps: Maps keys that ``forward_pass`` returns to arguments of the metrics.
         threshold: The lowest probability that predicts 1, from 0 to 1.
         num_classes: The number of classes, at least 2; None for masks of zeros and ones.
+        **options: ``prefix`` and ``validation_only``; see `BaseMetricsClass`.
 
     Raises:
         TypeError: ``threshold`` is not a number, ``num_classes`` is not an integer, or ``keyword_maps`` is not a
@@ -103,8 +104,9 @@ class ImageSegmentationMetrics(BaseMetricsClass):
         keyword_maps: Mapping[str, str] | None = None,
         threshold: float = 0.5,
         num_classes: int | None = None,
+        **options: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(keyword_maps)
+        super().__init__(keyword_maps, **options)
         self._threshold = check_number("threshold", threshold, "a number from 0 to 1")
         if not 0 <= self._threshold <= 1:
             raise ValueError(f"threshold has to be a probability from 0 to 1, but got {threshold!r}.")

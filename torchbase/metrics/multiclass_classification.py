@@ -1,14 +1,14 @@
 """Metrics of multiclass classification, as scikit-learn defines them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from torch import Tensor
 
 from torchbase.metrics import class_counts
 from torchbase.metrics.areas import areas_one_vs_rest
-from torchbase.metrics.base import BaseMetricsClass
+from torchbase.metrics.base import BaseMetricsClass, CommonOptions
 from torchbase.metrics.class_counts import ClassCounts, LogLoss, TopHits, prepare_classes, to_probabilities
 from torchbase.metrics.confusion_figure import draw_confusion_matrix
 from torchbase.metrics.directions import higher_is_better, lower_is_better
@@ -52,6 +52,7 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         scores_are_logits: Whether ``class_scores`` are logits; otherwise they are probabilities.
         class_names: The names of all classes in the figure; None for class indices.
         normalize_confusion_rows: Whether a row of the figure contains shares of its class instead of counts.
+        **options: ``prefix`` and ``validation_only``; see `BaseMetricsClass`.
 
     Raises:
         TypeError: ``top_k`` is not an integer, ``class_names`` are not strings, or ``keyword_maps`` is not a mapping
@@ -67,8 +68,9 @@ class MulticlassClassificationMetrics(BaseMetricsClass):
         scores_are_logits: bool = False,
         class_names: Sequence[str] | None = None,
         normalize_confusion_rows: bool = False,
+        **options: Unpack[CommonOptions],
     ) -> None:
-        super().__init__(keyword_maps)
+        super().__init__(keyword_maps, **options)
         self._top_k = check_count("top_k", top_k, lowest=1)
         self._scores_are_logits = scores_are_logits
         if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names or ()):

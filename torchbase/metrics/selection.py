@@ -11,6 +11,7 @@ from torchbase.metrics.base import BaseMetricsClass, describe_unknown, list_name
 from torchbase.metrics.chosen import Metric
 from torchbase.metrics.directions import Mode
 from torchbase.metrics.epoch_values import EpochValues
+from torchbase.metrics.phases import is_validation_only
 
 NAME_OF_THE_LOSS = "loss"
 
@@ -33,6 +34,17 @@ class SelectedMetrics:
         problems = _find_name_problems(self._metrics)
         if problems:
             raise _to_error(problems)
+        self._of_training = self
+        if any(metric.is_validation_only for metric in self._metrics):
+            self._of_training = SelectedMetrics(_without_validation_only(functionals))
+
+    def of(self, *, is_training: bool) -> "SelectedMetrics":
+        """Returns the metrics of a phase.
+
+        Args:
+            is_training: Whether it is training. Otherwise all metrics are computed.
+        """
+        return self._of_training if is_training else self
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,7 +129,8 @@ def select_metrics(
         The chosen metrics, in the order of the config.
 
     Raises:
-        MetricsError: ``init_metrics`` doesn't return instances of different metrics classes; or the config chooses
+        MetricsError: ``init_metrics`` doesn't return instances of metrics classes, or returns a class twice with the
+            same prefix; or the config chooses
             metrics that don't exist, two metrics of the same name, or a metric named "loss". The message lists all
             problems.
         TypeError: A chosen class has a public method that is not a valid metric.
@@ -143,16 +156,23 @@ def _list_metrics(functionals: Functionals) -> list[Metric]:
     return metrics
 
 
+def _without_validation_only(functionals: Functionals) -> Functionals:
+    return {
+        class_name: {name: one for name, one in of_class.items() if not is_validation_only(one)}
+        for class_name, of_class in functionals.items()
+    }
+
+
 def _instances_by_class_name(
     metrics_classes: Sequence[BaseMetricsClass] | None, problems: list[str]
-) -> dict[str, BaseMetricsClass | None]:
-    """Returns the instances by class name, with None for a class without an instance."""
+) -> dict[str, list[BaseMetricsClass]]:
+    """Returns the instances by class name, with an empty list for a class without an instance."""
     if metrics_classes is not None and not isinstance(metrics_classes, list | tuple):
         problems.append(
             f"init_metrics has to return a list of instances of metrics classes, but returned {metrics_classes!r}."
         )
         return {}
-    instances: dict[str, BaseMetricsClass | None] = {}
+    instances: dict[str, list[BaseMetricsClass]] = {}
     for entry in metrics_classes or ():
         is_class = isinstance(entry, type) and issubclass(entry, BaseMetricsClass)
         if not is_class and not isinstance(entry, BaseMetricsClass):
@@ -163,19 +183,24 @@ def _instances_by_class_name(
             problems.append(
                 f"init_metrics returned the class {class_name} instead of an instance. To fix, return {class_name}()."
             )
-        if class_name in instances:
+        of_class = instances.setdefault(class_name, [])
+        if isinstance(entry, type):
+            continue
+        if any(entry.get_prefix() == other.get_prefix() for other in of_class):
+            prefix = f" with the prefix {entry.get_prefix()!r}" if entry.get_prefix() is not None else ""
             problems.append(
-                f"init_metrics returned {class_name} twice, so its name in the config is ambiguous. To fix, return one "
-                "instance, or a subclass with another name."
+                f"init_metrics returned {class_name} twice{prefix}, so the names of its metrics are ambiguous. To fix, "
+                f"return one instance, or pass each a prefix of its own, such as {class_name}(…, prefix='head1')."
             )
-        instances[class_name] = None if isinstance(entry, type) else entry
+            continue
+        of_class.append(entry)
     return instances
 
 
 def _select_of_class(
     class_name: str,
     names: Sequence[str],
-    instances: Mapping[str, BaseMetricsClass | None],
+    instances: Mapping[str, Sequence[BaseMetricsClass]],
     problems: list[str],
 ) -> dict[str, Callable[..., float]]:
     if class_name not in instances:
@@ -183,10 +208,18 @@ def _select_of_class(
             f"The config chooses metrics of {class_name!r}, but init_metrics doesn't return it."
             f"{did_you_mean(class_name, instances)} It returns {list_names(instances)}."
         )
-    instance = instances.get(class_name)
-    if instance is None:
+    if not instances.get(class_name):
         return {}
-    known = instance.get_all_metric_functionals_dict()
+    known: dict[str, Callable[..., float]] = {}
+    for instance in instances[class_name]:
+        functionals = instance.get_all_metric_functionals_dict()
+        problems.extend(
+            f"Two instances of {class_name} that init_metrics returned have the metric {name!r}. To fix, pass another "
+            "prefix to one of them."
+            for name in names
+            if name in functionals and name in known
+        )
+        known |= functionals
     problems.extend(describe_unknown(class_name, name, known) for name in names if name not in known)
     return {name: known[name] for name in names if name in known}
 

@@ -3,13 +3,13 @@
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from torchbase.errors import MetricsError
-from torchbase.metrics.base import BaseMetricsClass
+from torchbase.metrics.base import BaseMetricsClass, CommonOptions
 from torchbase.metrics.directions import higher_is_better, lower_is_better
 from torchbase.metrics.epoch_kinds import EpochState, accumulated
 from torchbase.metrics.states import compute_mini_batch
@@ -29,14 +29,15 @@ class TorchMetrics(BaseMetricsClass):
             keyword_maps={"scores": "preds", "label": "target"},
         )
 
-    The config chooses these metrics under ``"TorchMetrics"``. For several instances with different keys, create a
-    subclass with another name for each.
+    The config chooses these metrics under ``"TorchMetrics"``. Several instances with different keys need different
+    prefixes.
 
     Source: https://lightning.ai/docs/torchmetrics
 
     Args:
         metrics: A dictionary from metric names to metrics of torchmetrics.
         keyword_maps: Maps keys that ``forward_pass`` returns to arguments of the metrics.
+        **options: ``prefix`` and ``validation_only``; see `BaseMetricsClass`.
 
     Raises:
         TypeError: ``metrics`` is not a mapping of strings to metrics of torchmetrics, ``update`` of a metric has no
@@ -45,14 +46,19 @@ class TorchMetrics(BaseMetricsClass):
             fit the metrics.
     """
 
-    def __init__(self, metrics: Mapping[str, Any], keyword_maps: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Mapping[str, Any],
+        keyword_maps: Mapping[str, str] | None = None,
+        **options: Unpack[CommonOptions],
+    ) -> None:
         metric_class = _import_metric_class()
         _check_metrics(metrics, metric_class)
         methods = {name: _as_method(name, metric, metric_class) for name, metric in metrics.items()}
         # The base class finds metrics in the class of an object. So each object needs a class for its own metrics.
         base = type(self)
         self.__class__ = type(base.__name__, (base,), {"__doc__": base.__doc__, **methods})
-        super().__init__(keyword_maps)
+        super().__init__(keyword_maps, **options)
 
 
 class _TorchMetricState(EpochState):

@@ -3,7 +3,7 @@
 import logging
 import traceback
 from collections.abc import Generator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -17,6 +17,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import (
     backward_of_part,
     compute_loss,
+    loss_to_train_on,
     other_hooks_that_run_iterations,
     use_gradients,
 )
@@ -128,7 +129,7 @@ def _free_memory(error: torch.OutOfMemoryError, run: Run) -> None:
 
 def _compute_in_parts(
     run: Run, phase: Phase, batch: Any, before: StateBeforeIteration, *, share: float | None
-) -> torch.Tensor:
+) -> torch.Tensor | None:
     samples, number = count_samples(batch), 1
     while number < samples:
         number = min(2 * number, samples)
@@ -145,7 +146,7 @@ def _compute_in_parts(
     )
 
 
-def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], share_of_all: float | None) -> torch.Tensor:
+def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], share_of_all: float | None) -> torch.Tensor | None:
     sizes = [count_samples(part) for part in parts]
     results, samples = PartResults(phase), 0
     for part, size in zip(parts, sizes, strict=True):
@@ -153,8 +154,8 @@ def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], share_of_all: f
             loss = compute_loss(run, phase, part)
         samples += phase.samples
         if share_of_all is not None:
-            backward_of_part(run, phase, loss, share_of_all * size / sum(sizes))
-        phase.loss = loss.detach()
+            backward_of_part(run, phase, loss_to_train_on(loss), share_of_all * size / sum(sizes))
+        phase.loss = None if loss is None else loss.detach()
         results.take()
     phase.samples = samples
-    return cast(torch.Tensor, results.join(sizes))
+    return results.join(sizes)
