@@ -9,6 +9,7 @@ from torchbase.metrics import (
     ImageReconstructionMetrics,
     ImageSegmentationMetrics,
     MulticlassClassificationMetrics,
+    MultilabelClassificationMetrics,
     RegressionMetrics,
     TorchMetrics,
     accumulated,
@@ -24,6 +25,7 @@ FAMILIES = [
     ImageReconstructionMetrics,
     ImageSegmentationMetrics,
     MulticlassClassificationMetrics,
+    MultilabelClassificationMetrics,
     RegressionMetrics,
 ]
 ARROWS = {"↑": "max", "↓": "min", "": None}

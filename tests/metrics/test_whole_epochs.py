@@ -24,6 +24,7 @@ WITHOUT_STORED_SAMPLES = [
     (family, metric)
     for family, metric in METRICS
     if family != "binary" and metric not in ("roc_auc_one_vs_rest", "median_absolute_error")
+    if not metric.startswith(("average_precision_", "roc_auc_"))
 ]
 ONE_CLASS = {
     "binary_ground_truth": torch.zeros(5),

@@ -13,6 +13,7 @@ from torchbase.metrics import (
     ImageReconstructionMetrics,
     ImageSegmentationMetrics,
     MulticlassClassificationMetrics,
+    MultilabelClassificationMetrics,
     RegressionMetrics,
 )
 from torchbase.metrics.selection import select_metrics
@@ -161,6 +162,33 @@ MULTICLASS_LOGITS = Family(
 )
 
 
+def draw_labels_of_samples(random, samples):
+    truth = torch.stack([all_classes(random, samples, 2) for _ in range(3)], dim=1)
+    probabilities = torch.randint(0, 41, (samples, 3), generator=random) / 40  # with ties, zeros and ones
+    return {"label_ground_truth": truth, "label_probabilities": probabilities}
+
+
+def averaged(function):
+    return {average: at_threshold(function, average=average, zero_division=0) for average in ("micro", "macro")}
+
+
+MULTILABEL = Family(
+    MultilabelClassificationMetrics,
+    draw_labels_of_samples,
+    {
+        "subset_accuracy": at_threshold(sklearn.metrics.accuracy_score),
+        "hamming_loss": at_threshold(sklearn.metrics.hamming_loss),
+        **{f"precision_{name}": one for name, one in averaged(sklearn.metrics.precision_score).items()},
+        **{f"recall_{name}": one for name, one in averaged(sklearn.metrics.recall_score).items()},
+        **{f"f1_score_{name}": one for name, one in averaged(sklearn.metrics.f1_score).items()},
+        "average_precision_micro": lambda t, p: sklearn.metrics.average_precision_score(t, p, average="micro"),
+        "average_precision_macro": lambda t, p: sklearn.metrics.average_precision_score(t, p, average="macro"),
+        "roc_auc_micro": lambda t, p: sklearn.metrics.roc_auc_score(t, p, average="micro"),
+        "roc_auc_macro": lambda t, p: sklearn.metrics.roc_auc_score(t, p, average="macro"),
+    },
+)
+
+
 def draw_numbers(random, samples):
     # The mean is much larger than the standard deviation, so plain sums of squares lose the variance.
     target = 1e6 + torch.randn(samples, generator=random, dtype=torch.float64)
@@ -257,6 +285,7 @@ FAMILIES = {
     "binary": BINARY,
     "multiclass": MULTICLASS,
     "multiclass logits": MULTICLASS_LOGITS,
+    "multilabel": MULTILABEL,
     "regression": REGRESSION,
     "images": IMAGES,
     "segmentation": SEGMENTATION,

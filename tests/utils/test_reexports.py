@@ -21,6 +21,7 @@ METRICS = [
     "ImageReconstructionMetrics",
     "ImageSegmentationMetrics",
     "MulticlassClassificationMetrics",
+    "MultilabelClassificationMetrics",
     "RegressionMetrics",
     "TorchMetrics",
 ]

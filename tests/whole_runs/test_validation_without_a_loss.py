@@ -49,10 +49,14 @@ def session_with(kind, path, *hooks, monitor="closeness", **session):
     return made
 
 
-@pytest.mark.parametrize("hooks", [(), (MixedPrecision("bf16"), RetryOnOutOfMemory(), EarlyStopping("closeness"))])
+def more_hooks():
+    return MixedPrecision("bf16"), RetryOnOutOfMemory(), EarlyStopping("closeness")
+
+
+@pytest.mark.parametrize("hooks", [tuple, more_hooks])
 @pytest.mark.parametrize("options", [{}, {"mini_batch_parts": 2}, {"nan_policy": "skip"}])
 def test_the_vote_goes_by_a_metric(tmp_path, options, hooks):
-    session = session_with(Detector, tmp_path, *hooks, num_epochs=3, **options)
+    session = session_with(Detector, tmp_path, *hooks(), num_epochs=3, **options)
     summary = session()
     assert summary.best_losses == {}
     assert summary.averages["training"].keys() == {"loss"}

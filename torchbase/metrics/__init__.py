@@ -17,6 +17,7 @@ from torchbase.metrics.epoch_kinds import EpochState, accumulated, figure_over_s
 from torchbase.metrics.image_reconstruction import ImageReconstructionMetrics
 from torchbase.metrics.image_segmentation import ImageSegmentationMetrics
 from torchbase.metrics.multiclass_classification import MulticlassClassificationMetrics
+from torchbase.metrics.multilabel_classification import MultilabelClassificationMetrics
 from torchbase.metrics.regression import RegressionMetrics
 from torchbase.metrics.torch_metrics import TorchMetrics
 
@@ -27,6 +28,7 @@ __all__ = [
     "ImageReconstructionMetrics",
     "ImageSegmentationMetrics",
     "MulticlassClassificationMetrics",
+    "MultilabelClassificationMetrics",
     "RegressionMetrics",
     "TorchMetrics",
     "accumulated",

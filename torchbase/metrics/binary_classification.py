@@ -25,8 +25,7 @@ class BinaryClassificationMetrics(BaseMetricsClass):
     another type or dtype, and a ValueError for empty tensors, different shapes and values out of range.
 
     Two dimensions are refused if the second is above 1: (samples, labels) is a problem of several labels, whose macro
-    and micro averages are over the labels. `TorchMetrics` takes the metrics of torchmetrics for it, such as
-    ``MultilabelF1Score``.
+    and micro averages are over the labels. `MultilabelClassificationMetrics` is for it.
 
     Micro averages count the predictions of both classes together. With one label per prediction, micro precision,
     recall and F1 score all equal the accuracy. Macro averages are the unweighted mean over the classes that occur in
@@ -254,9 +253,7 @@ def _check_labels(binary_ground_truth: Tensor) -> None:
             f"{described} has {binary_ground_truth.shape[1]} labels for each of {len(binary_ground_truth)} samples, "
             "but these metrics need one label for each prediction: a shape of (samples,), (samples, 1), or at least "
             "three dimensions, such as images. To fix, flatten both tensors in forward_pass if each value is a "
-            "prediction of its own; for the values of several labels, use TorchMetrics with metrics such as "
-            f"torchmetrics.classification.MultilabelF1Score(num_labels={binary_ground_truth.shape[1]}), or a subclass "
-            "of BinaryClassificationMetrics for each label."
+            "prediction of its own; for the values of several labels, use MultilabelClassificationMetrics."
         )
 
 

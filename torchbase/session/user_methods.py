@@ -40,7 +40,7 @@ class UserMethods(ABC):
         """
 
     @abstractmethod
-    def loss_function(self, **outputs: Any) -> torch.Tensor | Mapping[str, torch.Tensor]:
+    def loss_function(self, **outputs: Any) -> torch.Tensor | Mapping[str, torch.Tensor] | None:
         """Computes the loss. Its keyword arguments name the outputs that it needs: ``(self, *, output, target)``.
 
         Args:
@@ -48,7 +48,8 @@ class UserMethods(ABC):
 
         Returns:
             The loss, averaged over the samples of the mini-batch, shape (). Or a dictionary with the loss under
-            ``"loss"`` and its parts by name, which are recorded and averaged like the loss.
+            ``"loss"`` and its parts by name, which are recorded and averaged like the loss. In validation, None for
+            no loss.
         """
 
     @abstractmethod

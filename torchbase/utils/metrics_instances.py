@@ -5,6 +5,7 @@ from torchbase.metrics import (
     ImageReconstructionMetrics,
     ImageSegmentationMetrics,
     MulticlassClassificationMetrics,
+    MultilabelClassificationMetrics,
     RegressionMetrics,
     TorchMetrics,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "ImageReconstructionMetrics",
     "ImageSegmentationMetrics",
     "MulticlassClassificationMetrics",
+    "MultilabelClassificationMetrics",
     "RegressionMetrics",
     "TorchMetrics",
 ]
