@@ -243,3 +243,15 @@ def test_a_run_without_permission_to_read_is_reported(tmp_path):
 @given(name=st.sampled_from(FILES), content=st.binary(max_size=20))
 def test_a_file_with_any_content_makes_no_command_fail(command, tmp_path_factory, name, content):
     check_that_no_command_fails(command, tmp_path_factory.mktemp("runs"), name, content)
+
+
+def test_runs_of_a_number_of_iterations_have_a_column_of_them(command, tmp_path):
+    limited = status_with(max_iterations=5000, iterations=1200, epochs_done=2, max_epochs=5000)
+    make_run(tmp_path, "2026-01-01_00-00-00_host", status=limited)
+    make_run(tmp_path, "2026-01-02_00-00-00_host", status=status_with(iterations=30))
+    header, first, second, *_ = rows_of(command("runs", tmp_path)[1])
+    assert header[:4] == ["run", "state", "iterations", "epochs"]
+    assert first[1:4] == ["finished", "1200/5000", "2"]
+    assert second[1:4] == ["finished", "30", "3/3"]
+    found = {run["run"]: run["max_iterations"] for run in json.loads(command("runs", tmp_path, "--json")[1])}
+    assert found == {"2026-01-01_00-00-00_host": 5000, "2026-01-02_00-00-00_host": None}

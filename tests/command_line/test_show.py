@@ -185,3 +185,10 @@ def test_an_unknown_run_suggests_a_name(command, tmp_path):
     assert status == 2
     assert err.startswith("torchbase: There is no run '2026-11-22_14-03-56_host' in ")
     assert "Did you mean '2026-11-22_14-03-55_host'?" in err
+
+
+def test_a_run_of_a_number_of_iterations_shows_them(command, tmp_path):
+    session = TinySession(config_with(num_epochs=None, num_iterations=7), tmp_path)
+    session()
+    pairs = pairs_of(sections_of(command("show", session.run_dir)[1])[""])
+    assert (pairs["epochs"], pairs["iterations"], pairs["state"]) == ("1", "7 of 7", "finished")

@@ -226,7 +226,7 @@ def test_a_key_mapped_to_two_arguments_of_a_metric_is_refused():
 def test_the_package_exports_the_metrics_classes_and_all_that_declares_a_metric():
     assert torchbase.metrics.__all__ == sorted(torchbase.metrics.__all__)
     others = {"EpochState", "accumulated", "figure_over_samples", "mean_over_samples"}
-    others |= {"higher_is_better", "lower_is_better"}
+    others |= {"higher_is_better", "lower_is_better", "several_values"}
     classes = [getattr(torchbase.metrics, name) for name in torchbase.metrics.__all__ if name not in others]
     assert others < set(torchbase.metrics.__all__)
     assert all(issubclass(metrics_class, BaseMetricsClass) for metrics_class in classes)

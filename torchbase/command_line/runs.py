@@ -135,8 +135,9 @@ def _epochs_of(run: SavedRun) -> str:
 
 
 def _iterations_column(runs: Sequence[SavedRun]) -> Column:
-    counts = [(run.iterations, run.max_iterations) for run in runs]
-    cells = ["/".join("?" if count is None else str(count) for count in one) for one in counts]
+    done = ["?" if run.iterations is None else str(run.iterations) for run in runs]
+    totals = ["" if run.max_iterations is None else f"/{run.max_iterations}" for run in runs]
+    cells = [f"{one}{total}" for one, total in zip(done, totals, strict=True)]
     return Column("iterations", cells, is_right=True, rank=2)
 
 

@@ -35,11 +35,12 @@ class KeywordFunction:
         self._required = [one.name for one in named if one.default is one.empty]
         self._optional = [one.name for one in named if one.default is not one.empty]
 
-    def __call__(self, outputs: Mapping[str, Any]) -> Any:
+    def __call__(self, outputs: Mapping[str, Any], is_training: bool = True) -> Any:
         """Calls the function.
 
         Args:
             outputs: The outputs that ``forward_pass`` returned.
+            is_training: Whether the phase trains. In validation, the loss may be missing.
 
         Returns:
             The return value of the function.
@@ -49,7 +50,7 @@ class KeywordFunction:
         """
         missing = [name for name in self._required if name not in outputs]
         if missing:
-            raise StepError(_describe_missing(missing, list(outputs)))
+            raise StepError(_describe_missing(missing, list(outputs), is_training))
         if self._takes_all:
             return self._function(**outputs)
         arguments = {name: outputs[name] for name in self._required}
@@ -126,10 +127,10 @@ def check_loss(loss: object, is_training: bool) -> torch.Tensor:
     return loss
 
 
-def _describe_missing(missing: list[str], returned: list[str]) -> str:
+def _describe_missing(missing: list[str], returned: list[str], is_training: bool) -> str:
+    without = " If validation has no loss, give the parameter the default None, and return None where it is."
     return (
         f"loss_function requires {', '.join(map(repr, missing))}, but forward_pass returned "
         f"{', '.join(map(repr, returned)) or 'nothing'}.{did_you_mean(missing[0], returned)} "
-        "To fix, use the same name in both. If validation has no loss, give the parameter the default None, and return "
-        "None where it is."
+        f"To fix, use the same name in both.{'' if is_training else without}"
     )

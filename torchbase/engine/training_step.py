@@ -86,7 +86,7 @@ class TrainingStep:
                 "forward_pass has to return a dictionary of outputs by name, but returned "
                 f'{describe_returned(outputs)}. To fix, return e.g. {{"output": output, "target": target}}.'
             )
-        whole, parts = split_loss(self._compute_loss(outputs))
+        whole, parts = split_loss(self._compute_loss(outputs, phase.is_training))
         if whole is None and not phase.is_training:
             phase.outputs, phase.loss, phase.samples = outputs, None, self._infer_mini_batch_size(batch)
             self._set_parts(run, phase, parts)

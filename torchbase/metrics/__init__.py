@@ -20,6 +20,7 @@ from torchbase.metrics.multiclass_classification import MulticlassClassification
 from torchbase.metrics.multilabel_classification import MultilabelClassificationMetrics
 from torchbase.metrics.regression import RegressionMetrics
 from torchbase.metrics.torch_metrics import TorchMetrics
+from torchbase.metrics.values_at_once import several_values
 
 __all__ = [
     "BaseMetricsClass",
@@ -36,4 +37,5 @@ __all__ = [
     "higher_is_better",
     "lower_is_better",
     "mean_over_samples",
+    "several_values",
 ]

@@ -1,19 +1,19 @@
 """The base class of metrics. It finds the metric methods and maps keys of ``forward_pass`` to their arguments."""
 
-import functools
 import inspect
 import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from torchbase.errors import MetricsError, did_you_mean
-from torchbase.metrics.epoch_kinds import copy_declaration
+from torchbase.metrics.mapped_keywords import with_mapped_keywords
 from torchbase.metrics.phases import declare_validation_only
+from torchbase.metrics.values_at_once import functionals_of
 
 
 class CommonOptions(TypedDict, total=False):
@@ -84,13 +84,18 @@ class BaseMetricsClass:
 
         Raises:
             TypeError: A public method has a parameter that is not keyword-only.
+            MetricsError: Two metrics have the same name, or a method is declared to return several values and a figure.
         """
         class_name = type(self).__name__
         before = "" if self._prefix is None else f"{self._prefix}_"
-        functionals = {
-            f"{before}{name}": _with_mapped_keywords(f"{class_name}.{name}", method, self._key_of_argument)
-            for name, method in _public_methods(self).items()
-        }
+        functionals: dict[str, Callable[..., float]] = {}
+        for method_name, method in _public_methods(self).items():
+            label = f"{class_name}.{method_name}"
+            whole = with_mapped_keywords(label, method, self._key_of_argument)
+            for name, functional in functionals_of(method_name, label, whole).items():
+                if f"{before}{name}" in functionals:
+                    raise MetricsError(f"{class_name} has two metrics {name!r}. To fix, rename one of them.")
+                functionals[f"{before}{name}"] = functional
         if self._validation_only:
             for functional in functionals.values():
                 declare_validation_only(functional)
@@ -262,31 +267,3 @@ def _check_keys_are_distinct(
                     f"{argument_of_key[key]!r} and {argument!r}. To fix, map another key to {key!r} in keyword_maps."
                 )
             argument_of_key[key] = argument
-
-
-def _with_mapped_keywords(
-    label: str, method: Callable[..., float], key_of_argument: Mapping[str, str]
-) -> Callable[..., float]:
-    signature = inspect.signature(method)
-    for parameter in signature.parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            raise TypeError(
-                f"The parameter {str(parameter)!r} of {label} has to be keyword-only, since the method is a metric. To "
-                "fix, put a '*' before the parameters, or start the name of the method with '_' if it is not a metric."
-            )
-    argument_of_key = {key_of_argument.get(argument, argument): argument for argument in signature.parameters}
-    mapped = signature.replace(
-        parameters=[signature.parameters[argument].replace(name=key) for key, argument in argument_of_key.items()]
-    )
-
-    # Without the annotations: they use the names of the arguments, not the keys.
-    @functools.wraps(method, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
-    def functional(**outputs: Any) -> float:
-        try:
-            bound = mapped.bind(**outputs)
-        except TypeError as error:
-            raise TypeError(f"{label}{mapped}: {error}.") from error
-        return method(**{argument_of_key[key]: value for key, value in bound.arguments.items()})
-
-    functional.__signature__ = mapped  # type: ignore[attr-defined]
-    return copy_declaration(method, functional, argument_of_key)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -21,6 +21,10 @@ from torchbase.metrics.epoch_kinds import (
     state_key_of,
 )
 from torchbase.metrics.phases import is_validation_only
+from torchbase.metrics.values_at_once import source_of
+
+# The results of methods that compute several values, by function.
+Computed: TypeAlias = dict[Callable[..., Any], Any]
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,12 @@ class Metric:
         """Whether the value of an epoch is computed over all samples, which are stored on the host."""
         return self.kind in (OVER_SAMPLES, FIGURE)
 
-    def evaluate(self, outputs: Mapping[str, Any]) -> float:
+    def evaluate(self, outputs: Mapping[str, Any], computed: Computed) -> float:
         """Computes the metric.
 
         Args:
             outputs: The outputs of ``forward_pass``, of one or several mini-batches.
+            computed: What is already computed from these outputs. New results are added.
 
         Returns:
             The value.
@@ -74,7 +79,7 @@ class Metric:
             MetricsError: The metric does not return a number.
             Exception: Any error that the metric raises, with a note that contains the name of the metric.
         """
-        return self.to_number(self._call(self.functional, outputs))
+        return self._value_of(lambda function: self._call(function, outputs), computed)
 
     def draw(self, outputs: Mapping[str, Any]) -> Any:
         """Draws the figure of the metric.
@@ -99,11 +104,12 @@ class Metric:
         """A key that is equal for metrics that share a state."""
         return state_key_of(self.functional)
 
-    def compute_from(self, state: EpochState) -> float:
+    def compute_from(self, state: EpochState, computed: Computed) -> float:
         """Computes the metric from its state.
 
         Args:
             state: A state from `make_state`, updated with mini-batches.
+            computed: What is already computed from the states. New results are added.
 
         Returns:
             The value.
@@ -113,7 +119,7 @@ class Metric:
             Exception: Any error that the state raises, with a note that contains the name of the metric.
         """
         with self._named_in_errors():
-            return self.to_number(compute_from(self.functional, state))
+            return self._value_of(lambda function: compute_from(function, state), computed)
 
     def update(self, state: EpochState, outputs: Mapping[str, Any], prepared: dict[object, Any]) -> None:
         """Updates the state with a mini-batch.
@@ -158,6 +164,16 @@ class Metric:
             f"shape ()), but returned {_describe_value(value)}."
         )
 
+    def _value_of(self, compute: Callable[[Callable[..., Any]], Any], computed: Computed) -> float:
+        source = source_of(self.functional)
+        if source is None:
+            return self.to_number(compute(self.functional))
+        whole, take = source
+        if whole not in computed:
+            computed[whole] = compute(whole)
+        with self._named_in_errors():
+            return self.to_number(take(computed[whole]))
+
     def _call(self, function: Callable[..., Any], outputs: Mapping[str, Any]) -> Any:
         with self._named_in_errors():
             return function(**{keyword: outputs[keyword] for keyword in self.keywords if keyword in outputs})
@@ -167,7 +183,9 @@ class Metric:
         try:
             yield
         except Exception as error:
-            error.add_note(f"in metric {self.name!r} of {self.class_name}")
+            note = f"in metric {self.name!r} of {self.class_name}"
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
             raise
 
 

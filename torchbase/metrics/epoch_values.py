@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from torchbase.errors import MetricsError
-from torchbase.metrics.chosen import Metric
+from torchbase.metrics.chosen import Computed, Metric
 from torchbase.metrics.epoch_kinds import ACCUMULATED, FIGURE, MEAN, OVER_SAMPLES
 from torchbase.metrics.shared_states import SharedStates
 from torchbase.metrics.states import nan_with_warning
@@ -51,7 +51,8 @@ class EpochValues:
             Exception: Any error that a metric raises.
         """
         self._states.update(outputs)
-        means = {metric.name: metric.evaluate(outputs) for metric in self._metrics if metric.kind == MEAN}
+        computed: Computed = {}
+        means = {metric.name: metric.evaluate(outputs, computed) for metric in self._metrics if metric.kind == MEAN}
         self._add(means, on_host, samples)
 
     def measure(self, outputs: Mapping[str, Any], on_host: Mapping[str, Any], samples: int) -> dict[str, float]:
@@ -71,12 +72,13 @@ class EpochValues:
             Exception: Any error of a metric that can't be computed for all mini-batches so far either.
         """
         values, errors = self._states.measure(outputs)
+        computed: Computed = {}
         for metric in self._metrics:
             if metric.kind == MEAN:
-                values[metric.name] = metric.evaluate(outputs)
+                values[metric.name] = metric.evaluate(outputs, computed)
             elif metric.kind == OVER_SAMPLES:
                 try:
-                    values[metric.name] = metric.evaluate(on_host)
+                    values[metric.name] = metric.evaluate(on_host, computed)
                 except Exception as error:
                     errors[metric.name] = error
         self._add(
@@ -104,7 +106,8 @@ class EpochValues:
         if self._samples == 0:
             return {}, {}
         outputs = self._all_outputs(self._stored)
-        values = {metric.name: self._compute_or_nan(metric, outputs) for metric in self._metrics}
+        computed: Computed = {}
+        values = {metric.name: self._compute_or_nan(metric, outputs, computed) for metric in self._metrics}
         figures = {metric.name: values.pop(metric.name) for metric in self._metrics if metric.kind == FIGURE}
         return values, figures
 
@@ -137,12 +140,12 @@ class EpochValues:
             if key in on_host:
                 parts.append(self._to_stored(key, on_host[key]))
 
-    def _compute(self, metric: Metric, outputs: Mapping[str, Any]) -> Any:
+    def _compute(self, metric: Metric, outputs: Mapping[str, Any], computed: Computed) -> Any:
         if metric.kind == ACCUMULATED:
-            return self._states.compute(metric)
+            return self._states.compute(metric, computed)
         if metric.kind == MEAN:
             return self._mean(metric)
-        return metric.draw(outputs) if metric.kind == FIGURE else metric.evaluate(outputs)
+        return metric.draw(outputs) if metric.kind == FIGURE else metric.evaluate(outputs, computed)
 
     def _mean(self, metric: Metric) -> float:
         total = self._sums[metric.name]
@@ -150,9 +153,9 @@ class EpochValues:
             return nan_with_warning(f"{metric.name} of {metric.class_name}", "it is NaN for a mini-batch")
         return total / self._samples
 
-    def _compute_or_nan(self, metric: Metric, outputs: Mapping[str, Any]) -> Any:
+    def _compute_or_nan(self, metric: Metric, outputs: Mapping[str, Any], computed: Computed) -> Any:
         try:
-            return self._compute(metric, outputs)
+            return self._compute(metric, outputs, computed)
         except Exception as error:
             if self._samples != 1 or metric.kind == FIGURE:
                 raise
@@ -163,7 +166,7 @@ class EpochValues:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                self._compute(metric, self._all_outputs(metric.keywords))
+                self._compute(metric, self._all_outputs(metric.keywords), {})
             except Exception:  # the caller raises the error of the mini-batch, which has the same cause
                 return False
         return True

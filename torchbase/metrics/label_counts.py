@@ -93,7 +93,7 @@ class LabelCounts(EpochState):
         truth, probabilities = prepared
         self._number_of_labels = check_label_count(self._number_of_labels, truth.shape[1])
         # In the dtype of the probabilities, so that 0.7 in float32 reaches the threshold 0.7.
-        predicted = probabilities >= torch.tensor(self._threshold, dtype=probabilities.dtype)
+        predicted = probabilities >= probabilities.new_full((), self._threshold)
         exact = (predicted == truth).all(dim=1).sum().expand(truth.shape[1])
         # In one copy, since each copy from an accelerator synchronizes.
         counted = [(predicted & truth).sum(dim=0), truth.sum(dim=0), predicted.sum(dim=0), exact]

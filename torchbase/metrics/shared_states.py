@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torchbase.metrics.chosen import Metric
+from torchbase.metrics.chosen import Computed, Metric
 from torchbase.metrics.epoch_kinds import ACCUMULATED, EpochState
 
 
@@ -48,11 +48,12 @@ class SharedStates:
                 metric.update(self._states[key], outputs, prepared)
         return values, errors
 
-    def compute(self, metric: Metric) -> float:
+    def compute(self, metric: Metric, computed: Computed) -> float:
         """Computes the value of a metric over all mini-batches.
 
         Args:
             metric: One of the metrics that have a state.
+            computed: What is already computed over all mini-batches. New results are added.
 
         Returns:
             The value.
@@ -60,14 +61,15 @@ class SharedStates:
         Raises:
             Exception: Any error that the state raises.
         """
-        return metric.compute_from(self._states[metric.state_key])
+        return metric.compute_from(self._states[metric.state_key], computed)
 
     def _try_compute(self) -> tuple[dict[str, float], dict[str, Exception]]:
         values: dict[str, float] = {}
         errors: dict[str, Exception] = {}
+        computed: Computed = {}
         for metric in self._metrics:
             try:
-                values[metric.name] = self.compute(metric)
+                values[metric.name] = self.compute(metric, computed)
             except Exception as error:
                 errors[metric.name] = error
         return values, errors
