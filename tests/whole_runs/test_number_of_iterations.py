@@ -296,3 +296,9 @@ def test_the_console_and_the_status_show_the_number_of_iterations(tmp_path, capl
     assert "epoch 2, iteration 7/7  valid: loss " in lines
     status = json.loads(Path(session.run_dir, "status.json").read_text())
     assert (status["max_iterations"], status["iterations"], status["epochs_done"]) == (7, 7, 1)
+
+
+def test_a_finished_run_can_be_verified_by_a_replay(tmp_path):
+    session = TinySession(limited(7), tmp_path)
+    session()
+    assert session.verify(replay=3).is_good
