@@ -197,6 +197,7 @@ class _MiniBatches(IndexedDataset[Any]):
             return SplitMiniBatch(
                 tuple(MiniBatchPart(part, self._read_part(indices, part, rows[part])) for part in with_samples),
                 sizes=tuple(map(len, rows)) if self._collate is None else None,
+                with_samples=tuple(range(len(rows))),
             )
         except Exception as error:
             error.add_note(

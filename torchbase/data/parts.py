@@ -27,13 +27,13 @@ class SplitMiniBatch(NamedTuple):
         parts: The parts that have samples, in order. With several processes, those of this process.
         sizes: The number of samples of each part of the mini-batch that has samples, over all processes. None if the
             loader doesn't know them, since a collate function decides on them.
-        first: The number of the first part that has samples, over all processes. It isn't 0 if all shards of part 0 of
-            a stream have ended.
+        with_samples: The numbers of the parts that have samples, in order, over all processes. Part 0 isn't among them
+            if all of its shards of a stream have ended.
     """
 
     parts: tuple[MiniBatchPart, ...]
     sizes: tuple[int, ...] | None = None
-    first: int = 0
+    with_samples: tuple[int, ...] = (0,)
 
 
 class PartsToRead(NamedTuple):

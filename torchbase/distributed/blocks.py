@@ -1,4 +1,4 @@
-"""Which parts of a mini-batch each process computes: one block of the tree of `TreeSum` each."""
+"""Which parts of a mini-batch each process computes: a block of the tree of `TreeSum`, or one part in each round."""
 
 from typing import NamedTuple
 
@@ -34,6 +34,22 @@ def share_out(parts: int, processes: int) -> list[Block]:
         largest = max(range(len(blocks)), key=lambda index: (len(blocks[index].parts), index))
         blocks[largest : largest + 1] = _halves(blocks[largest])
     return blocks
+
+
+def take_turns(parts: int, processes: int) -> list[range]:
+    """Deals out the parts of a mini-batch in turn, as for a network that is sharded over the processes.
+
+    In each round the processes compute consecutive parts, one each. With a power of two of processes, the parts of a
+    round are one block of the tree.
+
+    Args:
+        parts: The number of parts of each mini-batch.
+        processes: The number of processes, at most ``parts``.
+
+    Returns:
+        The parts of each process, in order.
+    """
+    return [range(index, parts, processes) for index in range(processes)]
 
 
 def _halves(block: Block) -> list[Block]:

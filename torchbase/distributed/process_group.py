@@ -1,10 +1,11 @@
 """The processes of a training, which communicate through `torch.distributed`."""
 
+import math
 import socket
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -97,6 +98,34 @@ class ProcessGroup(Processes):
                         # A copy, since a view of other bytes may not be aligned.
                         tensor.copy_(content.clone().view(tensor.dtype).view(tensor.shape))
 
+    def explaining(self, purpose: str) -> AbstractContextManager[None]:
+        """Explains errors of `torch.distributed` in code that communicates itself.
+
+        Args:
+            purpose: What it communicates for.
+        """
+        return self._errors_explained(purpose)
+
+    def deal(self, rows: torch.Tensor | None, own: torch.Tensor, rows_of_one: int) -> None:
+        """Sends each process its rows of a tensor of the main process.
+
+        Args:
+            rows: The whole tensor, on the main process.
+            own: Receives the rows of this process.
+            rows_of_one: The number of rows of each process; the last ones can have fewer, or none.
+        """
+        size = rows_of_one * _numbers_of_row(own)
+        received = torch.zeros(size * own.element_size(), dtype=torch.uint8)
+        pieces: list[torch.Tensor] | None = None
+        if rows is not None:
+            flat = as_bytes(rows.cpu())
+            padded = torch.zeros(len(received) * self.count, dtype=torch.uint8)
+            padded[: len(flat)] = flat
+            pieces = list(padded.view(self.count, -1))
+        with self._errors_explained("the first values of the network"):
+            dist.scatter(received, pieces, src=0, group=self._host_group)
+        own.copy_(received[: own.nbytes].view(own.dtype).view(own.shape))
+
     def _gather_rows(self, row: torch.Tensor) -> torch.Tensor:
         received = torch.empty(self.count, len(row), dtype=row.dtype, device=row.device)
         _all_gather(received.view(-1), row, group=self._group_of(row))
@@ -179,6 +208,10 @@ class ProcessGroup(Processes):
         if dist.is_initialized():
             group, self._host_group = self._host_group, None
             dist.destroy_process_group(group)
+
+
+def _numbers_of_row(tensor: torch.Tensor) -> int:
+    return math.prod(tensor.shape[1:])
 
 
 def _is_of_torch_distributed(error: BaseException) -> bool:

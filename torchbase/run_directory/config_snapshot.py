@@ -24,6 +24,7 @@ MAY_CHANGE = frozenset(
         "num_epochs",
         "device_name",
         "dataloader_num_workers",
+        "distributed",
         "checkpoint_every_n_iterations",
         "checkpoint_every_seconds",
         "on_checkpoint_error",

@@ -60,6 +60,12 @@ class SessionConfig(BaseModel):
         "by several processes. The bits of the result don't depend on the number of processes, which is at most that "
         "of parts. None for one part per process.",
     )
+    distributed: Literal["replicate", "shard"] = Field(
+        default="replicate",
+        title="'replicate' or 'shard'",
+        description='How several processes hold the network. With `"replicate"` each has all of it. With `"shard"` each '
+        "has some rows of each parameter, of its gradient and of its state in the optimizer. One process alone has all.",
+    )
     iterations_per_epoch: int | None = Field(
         default=None,
         ge=1,

@@ -14,6 +14,7 @@ from torchbase.data.phase_loader import end_workers
 from torchbase.distributed.joining import join
 from torchbase.distributed.processes import SingleProcess
 from torchbase.engine.entry_points import load_plugin
+from torchbase.engine.held_network import ReplicatedNetwork
 from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -27,7 +28,7 @@ from torchbase.session.misspelt import warn_of_misspelt_methods
 from torchbase.session.opening import SessionOpening
 from torchbase.session.run_source import RunSource, choose_parts, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
-from torchbase.session.together import join_with_device, tell_result
+from torchbase.session.together import join_with_device, sharded_network, tell_result
 
 if TYPE_CHECKING:
     pass
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
 _OVERRIDABLE = (
     *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_dataloaders", "init_metrics"),
     *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "dataloader_collate_function"),
-    "default_hooks",
+    *("sharded_units", "default_hooks"),
 )
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "processes", "dataloader_train", "dataloader_valid_dict"}
     | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
-    | {"_was_called", "_is_training"}
+    | {"_was_called", "_is_training", "_held", "_sharded"}
 )
 
 
@@ -167,7 +168,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before the hooks that write
-            *([standard.MiniBatchParts(self._number_of_parts, self._size_function)] if has_parts else []),
+            *([standard.MiniBatchParts(self._number_of_parts, self._size_function, self._held)] if has_parts else []),
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After LogValues, so the curve shows the NaN.
@@ -235,6 +236,8 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
     def _set_up(self, source: RunSource, allow_config_changes: bool) -> None:
         choose = partial(choose_parts, self.config_session, source, self.processes.count, allow_config_changes)
         self._number_of_parts = tell_result(self.processes, choose, "the number of parts")
+        self._sharded = sharded_network(self.processes, self.device, self.config_session.distributed)
+        self._held = ReplicatedNetwork() if self._sharded is None else self._sharded
         step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
         on_logging_error = self.config_session.on_logging_error
         self.engine = Engine(hooks=self.default_hooks(), defaults=[step], on_logging_error=on_logging_error)
