@@ -84,9 +84,7 @@ def count_usable_workers(source: StreamSource, own: range, num_workers: int) -> 
     return workers
 
 
-def gather_sizes(
-    processes: Processes, own: Mapping[int, ShardResult | None], has_begun: bool, phase: str
-) -> list[int]:
+def gather_sizes(processes: Processes, own: Mapping[int, ShardResult | None], has_begun: bool, phase: str) -> list[int]:
     """Returns the sizes of all parts of the next mini-batch, on each process.
 
     Args:

@@ -98,23 +98,18 @@ class ProcessGroup(Processes):
                         # A copy, since a view of other bytes may not be aligned.
                         tensor.copy_(content.clone().view(tensor.dtype).view(tensor.shape))
 
-    def explaining(self, purpose: str) -> AbstractContextManager[None]:
-        """Explains errors of `torch.distributed` in code that communicates itself.
+    def gather_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the tensors of all processes; see `Processes.gather_tensor`."""
+        with self._errors_explained("tensors of all processes"):
+            return self._gather_rows(tensor)
 
-        Args:
-            purpose: What it communicates for.
-        """
+    def explaining(self, purpose: str) -> AbstractContextManager[None]:
+        """Explains errors of `torch.distributed`; see `Processes.explaining`."""
         return self._errors_explained(purpose)
 
     def deal(self, rows: torch.Tensor | None, own: torch.Tensor, rows_of_one: int) -> None:
-        """Sends each process its rows of a tensor of the main process.
-
-        Args:
-            rows: The whole tensor, on the main process.
-            own: Receives the rows of this process.
-            rows_of_one: The number of rows of each process; the last ones can have fewer, or none.
-        """
-        size = rows_of_one * _numbers_of_row(own)
+        """Sends each process its rows of a tensor; see `Processes.deal`."""
+        size = rows_of_one * math.prod(own.shape[1:])
         received = torch.zeros(size * own.element_size(), dtype=torch.uint8)
         pieces: list[torch.Tensor] | None = None
         if rows is not None:
@@ -208,10 +203,6 @@ class ProcessGroup(Processes):
         if dist.is_initialized():
             group, self._host_group = self._host_group, None
             dist.destroy_process_group(group)
-
-
-def _numbers_of_row(tensor: torch.Tensor) -> int:
-    return math.prod(tensor.shape[1:])
 
 
 def _is_of_torch_distributed(error: BaseException) -> bool:

@@ -1,7 +1,7 @@
 """Shards: the parts that processes have of a tensor that none of them holds as a whole.
 
-The network of a sharded run has `torch.distributed.tensor.DTensor` in place of tensors. Nothing here imports them, since
-most runs have none.
+The network of a sharded run has `torch.distributed.tensor.DTensor` in place of tensors. Nothing here imports them,
+since most runs have none.
 """
 
 from typing import Any

@@ -63,8 +63,9 @@ class SessionConfig(BaseModel):
     distributed: Literal["replicate", "shard"] = Field(
         default="replicate",
         title="'replicate' or 'shard'",
-        description='How several processes hold the network. With `"replicate"` each has all of it. With `"shard"` each '
-        "has some rows of each parameter, of its gradient and of its state in the optimizer. One process alone has all.",
+        description='How several processes hold the network. With `"replicate"` each has all of it. With `"shard"` '
+        "each has some rows of each parameter, of its gradient and of its state in the optimizer. One process alone "
+        "has all.",
     )
     iterations_per_epoch: int | None = Field(
         default=None,

@@ -169,6 +169,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before the hooks that write
             *([standard.MiniBatchParts(self._number_of_parts, self._size_function, self._held)] if has_parts else []),
+            *([standard.ShardedTraining()] if self._sharded is not None else []),
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After LogValues, so the curve shows the NaN.

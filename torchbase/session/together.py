@@ -86,10 +86,9 @@ def sharded_network(processes: Processes, device: torch.device, distributed: str
     """
     if distributed != "shard" or processes.count == 1:
         return None
-    from torchbase.distributed.process_group import ProcessGroup
     from torchbase.sharding.network import ShardedNetwork  # imports FSDP2, which most runs don't need
 
-    return ShardedNetwork(cast(ProcessGroup, processes), device)
+    return ShardedNetwork(processes, device)
 
 
 def tell_result(processes: Processes, function: Callable[[], Result], purpose: str) -> Result:

@@ -7,7 +7,7 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from torchbase.distributed.process_group import ProcessGroup
+from torchbase.distributed.processes import Processes
 from torchbase.distributed.shards import is_shard, local_of
 from torchbase.errors import ProcessesDifferError
 from torchbase.sharding.checks import check_can_be_sharded, check_units
@@ -27,7 +27,7 @@ class _Described(NamedTuple):
 class NetworkBuilder:
     """Builds the whole network on the main process only, and sends each process its rows."""
 
-    def __init__(self, processes: ProcessGroup, device: torch.device, reduction: TreeReduceScatter) -> None:
+    def __init__(self, processes: Processes, device: torch.device, reduction: TreeReduceScatter) -> None:
         """Sets who holds the network.
 
         Args:

@@ -25,9 +25,7 @@ def check_can_be_sharded(network: torch.nn.Module) -> None:
             "given sizes, such as Linear in place of LazyLinear."
         )
     for name, module in network.named_modules():
-        if getattr(module, "sparse", False) is True and isinstance(
-            module, torch.nn.Embedding | torch.nn.EmbeddingBag
-        ):
+        if getattr(module, "sparse", False) is True and isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag):
             raise StepError(
                 f"The gradient of the {type(module).__name__} '{name}' is sparse, and that of a sharded network "
                 "(session.distributed is 'shard') has to be dense. To fix, create it with sparse=False."

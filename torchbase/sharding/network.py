@@ -8,7 +8,6 @@ import torch
 
 from torchbase.data.device_copies import map_tensors
 from torchbase.distributed.blocks import take_turns
-from torchbase.distributed.process_group import ProcessGroup
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.shards import is_shard, local_of
 from torchbase.engine.held_network import Gradients, PartToCompute
@@ -25,7 +24,7 @@ class ShardedNetwork:
     that of another, since all of them have to gather the parameters, and its results are dropped.
     """
 
-    def __init__(self, processes: ProcessGroup, device: torch.device) -> None:
+    def __init__(self, processes: Processes, device: torch.device) -> None:
         """Sets who holds the network.
 
         Args:
