@@ -1,7 +1,7 @@
 """The norm of gradients, with the same bits whatever number of processes holds them.
 
 A reduction of a library adds in an order that depends on the length of a tensor and its place in memory. Here, halves
-are added to each other element by element, first within each row of a tensor, then over the rows. Shards are whole rows.
+are added to each other element by element, first within each row, then over the rows. Shards are whole rows.
 """
 
 from collections.abc import Sequence

@@ -97,14 +97,15 @@ class HeldNetwork(Protocol):
         """
 
     def exchange(
-        self, run: Run, logged: LoggedParts, gradients: Gradients, purpose: str
+        self, run: Run, logged: LoggedParts, gradients: Gradients | None, purpose: str
     ) -> tuple[list[LoggedParts], Gradients]:
         """Sends what this process logged, and adds the gradients of all processes.
 
         Args:
             run: The run.
             logged: What the parts of this process logged.
-            gradients: The sum of the gradients of the parts of this process; empty if it had none.
+            gradients: The sum of the gradients of the parts of this process; empty if it had none, and None in
+                validation.
             purpose: What they are for, for the error if another process is elsewhere.
 
         Returns:
@@ -162,9 +163,11 @@ class ReplicatedNetwork:
             parameter.grad = gradient
 
     def exchange(
-        self, run: Run, logged: LoggedParts, gradients: Gradients, purpose: str
+        self, run: Run, logged: LoggedParts, gradients: Gradients | None, purpose: str
     ) -> tuple[list[LoggedParts], Gradients]:
         """Adds the gradients of all processes; see `HeldNetwork`."""
+        if gradients is None:
+            return run.processes.gather(logged, purpose), []
         own = gradients or [None] * len(self._parameters)
         levels = [block.level for block in self._blocks]
         return run.processes.gather_and_reduce(logged, own, self._parameters, levels, purpose)

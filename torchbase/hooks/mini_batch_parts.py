@@ -149,11 +149,8 @@ class MiniBatchParts:
         except IterationAbandonedError as error:
             results.abandon(error)
         logged = results.to_send(run, sizes, note=state.changes)
-        total = gradients.total()
-        if phase.is_training:
-            every, total = self._held.exchange(run, logged, total, purpose)
-        else:
-            every = run.processes.gather(logged, purpose)
+        of_process = gradients.total() if phase.is_training else None
+        every, total = self._held.exchange(run, logged, of_process, purpose)
         state.share(results.join_all(run, every, source))
         phase.samples = samples
         return total

@@ -87,7 +87,7 @@ class SessionParts(UserMethods):
         with self._building("network"):
             if self._sharded is not None:
                 load = self._source.load_source_network
-                return self._sharded.build(self._init_network, load, self.sharded_units)
+                return self._sharded.build(self._init_network, load, self.sharded_units, vars(self))
             network = self._init_network()
             if is_lazily_built(network):
                 self._materialize(network.to(self.device))

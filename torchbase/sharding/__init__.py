@@ -7,5 +7,5 @@ them. The order in which gradients are added is that of `torchbase.distributed`,
 In: a network as the user builds it, and the parts of mini-batches. Out: the network with shards as its parameters, and
 their gradients. A run that isn't sharded, or has one process, doesn't import this package.
 
-Begin with `torchbase.sharding.network`, then `torchbase.sharding.reduction`.
+Begin with `torchbase.sharding.network`, then `torchbase.sharding.collectives`.
 """

@@ -1,6 +1,6 @@
 """Builds a network of which each process holds some rows only, from the start."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,8 +11,8 @@ from torchbase.distributed.processes import Processes
 from torchbase.distributed.shards import is_shard, local_of
 from torchbase.errors import ProcessesDifferError
 from torchbase.sharding.checks import check_can_be_sharded, check_units
+from torchbase.sharding.collectives import Sent, communicate_by
 from torchbase.sharding.meta_device import build_without_memory
-from torchbase.sharding.reduction import TreeReduceScatter, reduce_by
 
 
 class _Described(NamedTuple):
@@ -27,21 +27,22 @@ class _Described(NamedTuple):
 class NetworkBuilder:
     """Builds the whole network on the main process only, and sends each process its rows."""
 
-    def __init__(self, processes: Processes, device: torch.device, reduction: TreeReduceScatter) -> None:
+    def __init__(self, processes: Processes, device: torch.device, sent: Sent) -> None:
         """Sets who holds the network.
 
         Args:
             processes: The processes.
             device: The device of this process.
-            reduction: Adds the gradients of the processes.
+            sent: Notes what is sent.
         """
-        self._processes, self._device, self._reduction = processes, device, reduction
+        self._processes, self._device, self._sent = processes, device, sent
 
     def build(
         self,
         init: Callable[[], torch.nn.Module],
         load: Callable[[torch.nn.Module], None],
         units_of: Callable[[torch.nn.Module], Sequence[torch.nn.Module]],
+        attributes: Mapping[str, object],
     ) -> torch.nn.Module:
         """Builds the network, and shards it.
 
@@ -49,6 +50,7 @@ class NetworkBuilder:
             init: Builds the whole network.
             load: Loads the values with which the run starts, on the main process only.
             units_of: Returns the units of the network.
+            attributes: Those of the session, to which ``init`` may add.
 
         Returns:
             The network, with the values of the main process.
@@ -61,7 +63,7 @@ class NetworkBuilder:
             network = init()
             load(network)
         else:
-            network = build_without_memory(init)
+            network = build_without_memory(init, attributes, self._device)
         check_can_be_sharded(network)
         units = check_units(network, units_of(network))
         self._make_alike(network)
@@ -118,7 +120,7 @@ class NetworkBuilder:
             moved = self._give_memory(network, unit)
             whole = {moved.get(one, one) for one in whole}
             fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
-        reduce_by(network, self._reduction)
+        communicate_by(network, self._sent)
 
     def _give_memory(
         self, network: torch.nn.Module, unit: torch.nn.Module
