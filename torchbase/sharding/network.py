@@ -153,8 +153,8 @@ class ShardedNetwork:
                     position = (first ^ other).bit_length() - 1
                     has_it, lacks_it = (0, index) if first >> position & 1 else (index, 0)
                     raise StepError(
-                        f"The parameter {self._name_of(run, position)} gets a gradient in the part of a mini-batch that "
-                        f"process {has_it} computes, but not in that of process {lacks_it}. A sharded network "
+                        f"The parameter {self._name_of(run, position)} gets a gradient in the part of a mini-batch "
+                        f"that process {has_it} computes, but not in that of process {lacks_it}. A sharded network "
                         "(session.distributed is 'shard') has to use the same parameters for each part. To fix, add "
                         "0 * parameter.sum() to an output where it isn't used, or train with 'replicate'."
                     )
