@@ -11,7 +11,7 @@ from torchbase.distributed.processes import Processes
 from torchbase.distributed.shards import is_shard, local_of
 from torchbase.errors import ProcessesDifferError
 from torchbase.sharding.checks import check_can_be_sharded, check_units
-from torchbase.sharding.collectives import Sent, communicate_by
+from torchbase.sharding.collectives import Sent, communicate_by, give_outputs_their_own_memory
 from torchbase.sharding.meta_device import build_without_memory
 
 
@@ -121,6 +121,7 @@ class NetworkBuilder:
             whole = {moved.get(one, one) for one in whole}
             fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
         communicate_by(network, self._sent)
+        give_outputs_their_own_memory(network)
 
     def _give_memory(
         self, network: torch.nn.Module, unit: torch.nn.Module

@@ -139,3 +139,31 @@ def communicate_by(network: torch.nn.Module, sent: Sent) -> None:
         unit.set_custom_reduce_scatter(TreeReduceScatter(number, sent))  # type: ignore[arg-type]
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)
+
+
+def give_outputs_their_own_memory(network: torch.nn.Module) -> None:
+    """Copies outputs of units that are views, before FSDP2 sees them.
+
+    FSDP2 attaches what it does in the backward pass to an output. A later change in place of a view would drop that
+    silently, and the gradients would be wrong.
+
+    Args:
+        network: The network, after `fully_shard`.
+    """
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.register_forward_hook(_copy_views, prepend=True)  # type: ignore[attr-defined]
+
+
+def _copy_views(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
+    return _without_views(output) if torch.is_grad_enabled() else output
+
+
+def _without_views(output: Any) -> Any:
+    if isinstance(output, torch.Tensor):
+        return output.clone() if output.requires_grad and output._is_view() else output
+    if type(output) in (list, tuple):
+        return type(output)(map(_without_views, output))
+    if type(output) is dict:
+        return {name: _without_views(one) for name, one in output.items()}
+    return output
