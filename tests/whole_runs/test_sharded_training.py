@@ -330,7 +330,7 @@ class PartSession(BlocksSession):
 
 
 def notes_of_mixed_tensors(index, parent):
-    with pytest.raises(RuntimeError, match="mixed torch.Tensor and DTensor") as caught:
+    with pytest.raises(RuntimeError, match=r"mixed torch\.Tensor and DTensor") as caught:
         trained(parent, Case(PartSession))
     return caught.value.__notes__
 
@@ -371,9 +371,29 @@ class Lines(logging.Handler):
         self.lines.append(record.getMessage())
 
 
+class Own(torch.optim.SGD):
+    """An optimizer of which nothing is known."""
+
+
+class OwnOptimizerSession(Session):
+    def init_optimizer(self):
+        return Own(self.network.parameters(), lr=0.01)
+
+
 class AdafactorSession(Session):
     def init_optimizer(self):
         return torch.optim.Adafactor(self.network.parameters(), lr=0.01)
+
+
+def notes_of_optimizer(index, parent):
+    with pytest.raises(RuntimeError, match="Sharding propagation") as caught:
+        trained(parent, Case(AdafactorSession))
+    return caught.value.__notes__
+
+
+def test_an_optimizer_that_can_not_compute_with_shards_is_explained(tmp_path):
+    for notes in several.values_of(2, notes_of_optimizer, tmp_path):
+        assert any("The optimizer Adafactor can't compute with the shards" in note for note in notes)
 
 
 class FusedSession(Session):
@@ -409,7 +429,7 @@ def warnings_of(index, parent, kind):
 @pytest.mark.parametrize(
     ("kind", "count", "text"),
     [
-        (AdafactorSession, 2, "the optimizer Adafactor isn't known to compute each element by itself"),
+        (OwnOptimizerSession, 2, "the optimizer Own isn't known to compute each element by itself"),
         (FusedSession, 2, "the fused Adam rounds the last elements of a shard otherwise on CPUs"),
         (Session, 3, "3 processes aren't a power of two"),
         (TwiceSession, 2, "The unit 'second' of the sharded network is called several times"),

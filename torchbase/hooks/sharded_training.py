@@ -9,7 +9,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, optimizer_of
 from torchbase.errors import HookError
-from torchbase.sharding.exactness import warn_of_rounding
+from torchbase.sharding.exactness import mixed_tensors_explained, optimizer_explained, warn_of_rounding
 
 if TYPE_CHECKING:
     from torchbase.sharding.trial import TrialOfUnits
@@ -78,6 +78,18 @@ class ShardedTraining:
             if one is not None:
                 raise IterationAbandonedError(one)
         return result
+
+    @hookimpl(wrapper=True)
+    def run_forward(self) -> Generator[None, Any, Any]:
+        """Explains an error of a forward pass that uses a parameter outside of a call of the network."""
+        with mixed_tensors_explained():
+            return (yield)
+
+    @hookimpl(wrapper=True)
+    def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
+        """Explains an error of an optimizer that can't compute with shards."""
+        with optimizer_explained(optimizer_of(run)):
+            return (yield)
 
     def _end_trial(self) -> None:
         if self._trial is not None:

@@ -150,9 +150,11 @@ def give_outputs_their_own_memory(network: torch.nn.Module) -> None:
     Args:
         network: The network, after `fully_shard`.
     """
+    # As the hooks of FSDP2, which come after it.
+    hook = torch.compiler.disable(_copy_views)  # type: ignore[no-untyped-call]
     for module in network.modules():
         if isinstance(module, FSDPModule):
-            module.register_forward_hook(_copy_views, prepend=True)  # type: ignore[attr-defined]
+            module.register_forward_hook(hook, prepend=True)
 
 
 def _copy_views(module: torch.nn.Module, arguments: Any, output: Any) -> Any:

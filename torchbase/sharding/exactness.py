@@ -1,12 +1,17 @@
-"""What keeps a sharded run from having the bits of a run of one process, said before training."""
+"""What keeps a sharded run from having the bits of a run of one process, and errors that shards cause, explained."""
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 logger = logging.getLogger("torchbase")
 
+_NOTE = (
+    "The parameters of a sharded network are whole only while the network is called. To fix, call self.network(…) in "
+    "forward_pass, not its parts or other methods, and don't use its parameters in the loss."
+)
 # They compute each element of a parameter by itself. Each form of them was compared: see tests/sharding.
 ELEMENT_WISE = (
     *(torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam),
@@ -29,6 +34,36 @@ def warn_of_rounding(optimizer: torch.optim.Optimizer, processes: int, device: t
             "%s. Samples, random numbers and their order are the same.",
             "; and ".join(reasons),
         )
+
+
+@contextmanager
+def mixed_tensors_explained() -> Iterator[None]:
+    """Explains the error of torch for a computation with a parameter that isn't whole."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "mixed torch.Tensor and DTensor" in str(error) and _NOTE not in getattr(error, "__notes__", ()):
+            error.add_note(_NOTE)
+        raise
+
+
+@contextmanager
+def optimizer_explained(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Explains an error of torch for an optimizer that can't compute with shards.
+
+    Args:
+        optimizer: The optimizer.
+    """
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        if "DTensor" in str(error) or "Sharding propagation" in str(error):
+            error.add_note(
+                f"The optimizer {type(optimizer).__name__} can't compute with the shards of a network "
+                "(session.distributed is 'shard'). To fix, use one that computes each element by itself, such as "
+                "Adam, AdamW or SGD."
+            )
+        raise
 
 
 def _reasons(optimizer: torch.optim.Optimizer, processes: int, device: torch.device) -> Iterator[str]:

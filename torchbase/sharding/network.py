@@ -17,6 +17,7 @@ from torchbase.engine.training_step import network_of
 from torchbase.errors import StepError
 from torchbase.sharding.building import NetworkBuilder
 from torchbase.sharding.collectives import Sent
+from torchbase.sharding.exactness import mixed_tensors_explained
 
 
 class ShardedNetwork:
@@ -97,17 +98,8 @@ class ShardedNetwork:
     @contextmanager
     def computing(self, what: str) -> Iterator[None]:
         """Explains errors of communication while the network computes; see `HeldNetwork`."""
-        try:
-            with self._processes.explaining(what):
-                yield
-        except RuntimeError as error:
-            if "mixed torch.Tensor and DTensor" in str(error):
-                error.add_note(
-                    "The parameters of a sharded network are whole only while the network is called. To fix, call "
-                    "self.network(…) in forward_pass, not its parts or other methods, and don't use its parameters "
-                    "in the loss."
-                )
-            raise
+        with self._processes.explaining(what), mixed_tensors_explained():
+            yield
 
     def take(self) -> Gradients:
         """Takes the gradients from the parameters; see `HeldNetwork`."""

@@ -30,12 +30,14 @@ class TrialOfUnits:
         self._calls: dict[torch.nn.Module, int] = {}
         self._has_warned = False
         self._handles = []
+        before = torch.compiler.disable(self._before)  # type: ignore[no-untyped-call]
         for name, module in network.named_modules():
             if isinstance(module, FSDPModule):
                 unit: torch.nn.Module = module  # type: ignore[assignment]
                 # After FSDP2 has gathered the parameters, and before it frees them.
-                self._handles.append(unit.register_forward_pre_hook(self._before))
-                self._handles.append(unit.register_forward_hook(self._checker(name), prepend=True))
+                self._handles.append(unit.register_forward_pre_hook(before))
+                check = torch.compiler.disable(self._checker(name))  # type: ignore[no-untyped-call]
+                self._handles.append(unit.register_forward_hook(check, prepend=True))
 
     def end(self) -> None:
         """Ends the watch."""
