@@ -23,11 +23,10 @@ def measure() -> Outcome:
     """Measures both loops on 2 and on 4 processes."""
     rows = []
     for count in (2, 4):
+        by_hand, with_torchbase = clock(train_by_hand, count, ITERATIONS), clock(train_with_session, count, ITERATIONS)
         sides = [
-            Contender(f"a loop by hand with FSDP2, {count} processes", clock(train_by_hand, count, ITERATIONS)),
-            Contender(
-                f"torchbase, sharded, {count} processes", clock(train_with_session, count, ITERATIONS), most=BOUND
-            ),
+            Contender(f"a loop by hand with FSDP2, {count} processes", by_hand),
+            Contender(f"torchbase, sharded, {count} processes", with_torchbase, most=BOUND),
         ]
         rows += compare_ratios(sides, REPETITIONS)
     return Outcome(

@@ -35,7 +35,7 @@ def test_it_is_computed_in_float32_at_least(dtype):
 
 
 def test_complex_and_sparse_gradients_count():
-    sparse = torch.sparse_coo_tensor([[0, 0, 2]], [1.0, 2.0, 4.0], (3,))
+    sparse = torch.sparse_coo_tensor([[0, 0, 2]], [1.0, 2.0, 4.0], (3,), check_invariants=True)
     assert exact_norm([torch.tensor([3 + 4j])], ALONE) == 5
     assert exact_norm([sparse], ALONE) == 5
 

@@ -28,11 +28,15 @@ def names_of(network):
     return [names[one] for one in repeated_blocks(network)]
 
 
-@pytest.mark.parametrize("container", [ModuleList, Sequential, lambda blocks: ModuleDict(dict(zip("012", blocks)))])
-def test_the_layers_of_a_transformer_are_units_whatever_holds_them(container):
-    blocks = (
-        container([Block() for _ in range(3)]) if container is not Sequential else Sequential(*map(Block, [16] * 3))
-    )
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        ModuleList([Block(), Block(), Block()]),
+        Sequential(Block(), Block(), Block()),
+        ModuleDict({"0": Block(), "1": Block(), "2": Block()}),
+    ],
+)
+def test_the_layers_of_a_transformer_are_units_whatever_holds_them(blocks):
     assert names_of(Transformer(blocks)) == ["blocks.0", "blocks.1", "blocks.2"]
     assert names_of(Wrapped(Transformer(blocks))) == ["model.blocks.0", "model.blocks.1", "model.blocks.2"]
 
