@@ -45,7 +45,7 @@ class ShardedTraining:
             if name in run.hooks:
                 raise HookError(f"The hook '{name}' can't be used with session.distributed = 'shard': {reason}.")
         self._can_be_abandoned = "nan_skip" in run.hooks
-        warn_of_rounding(optimizer_of(run), run.processes.count, run.device)
+        warn_of_rounding(optimizer_of(run), run.processes.count, run.device, is_mixed="mixed_precision" in run.hooks)
         self._trial = TrialOfUnits(network_of(run))
 
     @hookimpl

@@ -13,7 +13,9 @@ from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.distributed.processes import Processes
 from torchbase.engine.held_network import HeldNetwork
+from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
+from torchbase.hooks import MixedPrecision
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, one_thread_at_a_time
 from torchbase.run_directory.names import VALIDATION_PREFIX
@@ -43,6 +45,7 @@ class SessionParts(UserMethods):
     config_metrics: dict[str, list[str]] = set_by_constructor()
     config_network: dict[str, Any] = set_by_constructor()
     device: torch.device = set_by_constructor()
+    engine: Engine = set_by_constructor()
     processes: Processes = set_by_constructor()
     _randomness: Randomness = set_by_constructor()
     _source: RunSource = set_by_constructor()
@@ -87,7 +90,12 @@ class SessionParts(UserMethods):
         with self._building("network"):
             if self._sharded is not None:
                 load = self._source.load_source_network
-                return self._sharded.build(self._init_network, load, self.sharded_units, vars(self))
+                hook = next((one for one in self.engine.hooks.values() if isinstance(one, MixedPrecision)), None)
+                dtype = None if hook is None else hook.dtype
+                network = self._sharded.build(self._init_network, load, self.sharded_units, vars(self), dtype)
+                if hook is not None:
+                    hook.leave_to_units(network)
+                return network
             network = self._init_network()
             if is_lazily_built(network):
                 self._materialize(network.to(self.device))

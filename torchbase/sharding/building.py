@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.shards import is_shard, local_of
@@ -13,6 +13,8 @@ from torchbase.errors import ProcessesDifferError
 from torchbase.sharding.checks import check_can_be_sharded, check_units
 from torchbase.sharding.collectives import Sent, communicate_by, give_outputs_their_own_memory
 from torchbase.sharding.meta_device import build_without_memory
+
+_WITH_STATISTICS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d, torch.nn.SyncBatchNorm)
 
 
 class _Described(NamedTuple):
@@ -43,6 +45,7 @@ class NetworkBuilder:
         load: Callable[[torch.nn.Module], None],
         units_of: Callable[[torch.nn.Module], Sequence[torch.nn.Module]],
         attributes: Mapping[str, object],
+        dtype: torch.dtype | None,
     ) -> torch.nn.Module:
         """Builds the network, and shards it.
 
@@ -51,6 +54,7 @@ class NetworkBuilder:
             load: Loads the values with which the run starts, on the main process only.
             units_of: Returns the units of the network.
             attributes: Those of the session, to which ``init`` may add.
+            dtype: The type in which the units compute; None for that of their parameters.
 
         Returns:
             The network, with the values of the main process.
@@ -69,7 +73,7 @@ class NetworkBuilder:
         self._make_alike(network)
         values = {id(one): one.detach() for one in network.parameters()} if self._processes.is_main else {}
         origins = [id(one) for one in network.parameters()]
-        self._shard(network, units)
+        self._shard(network, units, dtype)
         with torch.no_grad():
             self._deal(list(network.parameters()), [values.get(origin) for origin in origins])
         whole = [one for one in (*network.parameters(), *network.buffers()) if not is_shard(one)]
@@ -112,14 +116,23 @@ class NetworkBuilder:
                     moved = made.setdefault(id(buffer), buffer.to(self._device))
                     setattr(module, name, moved)
 
-    def _shard(self, network: torch.nn.Module, units: Sequence[torch.nn.Module]) -> None:
+    def _shard(self, network: torch.nn.Module, units: Sequence[torch.nn.Module], dtype: torch.dtype | None) -> None:
         mesh = init_device_mesh(self._device.type, (self._processes.count,))
         # FSDP2 needs a first dimension with elements.
         whole = {one for one in network.parameters() if one.dim() == 0 or one.numel() == 0}
-        for unit in (*reversed(units), network):  # from the inside to the outside
+        # Batch normalization of CPUs has one type for its statistics and parameters.
+        in_float32 = [] if dtype is None else [one for one in network.modules() if isinstance(one, _WITH_STATISTICS)]
+        others = [one for one in units if one not in in_float32]
+        for unit in dict.fromkeys((*in_float32, *reversed(others), network)):  # from the inside to the outside
             moved = self._give_memory(network, unit)
             whole = {moved.get(one, one) for one in whole}
-            fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+            fully_shard(
+                unit,
+                mesh=mesh,
+                reshard_after_forward=True,
+                mp_policy=_policy(dtype, unit is network, unit in in_float32),
+                ignored_params=whole,
+            )
         communicate_by(network, self._sent)
         give_outputs_their_own_memory(network)
 
@@ -150,6 +163,16 @@ class NetworkBuilder:
                 self._processes.deal(value, local, rows)
             elif value is not None:
                 parameter.copy_(value)
+
+
+def _policy(dtype: torch.dtype | None, is_network: bool, is_in_float32: bool) -> MixedPrecisionPolicy:
+    if dtype is None:
+        return MixedPrecisionPolicy()
+    if is_in_float32:
+        return MixedPrecisionPolicy(param_dtype=torch.float32, output_dtype=torch.float32 if is_network else dtype)
+    # The sum of gradients keeps its bits, and the loss is computed in float32.
+    output = torch.float32 if is_network else None
+    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, output_dtype=output)
 
 
 def _describe(named: object) -> list[_Described]:

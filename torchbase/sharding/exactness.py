@@ -19,15 +19,20 @@ ELEMENT_WISE = (
 )
 
 
-def warn_of_rounding(optimizer: torch.optim.Optimizer, processes: int, device: torch.device) -> None:
+def warn_of_rounding(optimizer: torch.optim.Optimizer, processes: int, device: torch.device, is_mixed: bool) -> None:
     """Warns if the last bits of a sharded run depend on the number of processes.
 
     Args:
         optimizer: The optimizer.
         processes: The number of processes.
         device: The device of the network.
+        is_mixed: Whether the network computes in mixed precision.
     """
     reasons = list(_reasons(optimizer, processes, device))
+    if is_mixed:
+        reasons.append(
+            "in mixed precision one process, or a replicated run, converts for each operation, not for units"
+        )
     if reasons:
         logger.warning(
             "The result of this sharded run equals that of another number of processes to rounding, not in each bit: "

@@ -48,6 +48,7 @@ class ShardedNetwork:
         load: Callable[[torch.nn.Module], None],
         units: Callable[[torch.nn.Module], Sequence[torch.nn.Module]],
         attributes: Mapping[str, object],
+        dtype: torch.dtype | None = None,
     ) -> torch.nn.Module:
         """Builds the network, and shards it.
 
@@ -56,11 +57,12 @@ class ShardedNetwork:
             load: Loads the values with which the run starts, on the main process only.
             units: Returns the units of the network.
             attributes: Those of the session, to which ``init`` may add.
+            dtype: The type in which the units compute; None for that of their parameters.
 
         Returns:
             The network. Its parameters are shards.
         """
-        return NetworkBuilder(self._processes, self._device, self._sent).build(init, load, units, attributes)
+        return NetworkBuilder(self._processes, self._device, self._sent).build(init, load, units, attributes, dtype)
 
     def own_parts(self, parts: int, processes: Processes) -> range:
         """Returns the numbers of the parts that this process computes; see `HeldNetwork`."""
