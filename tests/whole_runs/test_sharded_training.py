@@ -12,6 +12,7 @@ from whole_runs.test_several_processes import (
     Case,
     Few,
     NanInLastPart,
+    Picture,
     Queue,
     Session,
     Stateful,
@@ -106,14 +107,52 @@ def test_any_number_of_processes_and_either_way_to_hold_the_network_give_the_sam
 
 CHOSEN = [
     *("fewer samples than parts", "sizes of its own", "augmented", "validated within", "stream", "loader of its own"),
-    *("metrics", "clipping by value", "accumulation of few rows", "accumulation validated within", "plateau", "fp16"),
-    *("early stopping", "samples", "profile", "NaN is skipped", "NaN stops", "everything"),
+    *("metrics", "clipping by value", "accumulation of few rows", "accumulation validated within", "plateau"),
+    *("early stopping", "samples", "profile", "NaN is skipped", "NaN stops"),
 ]
 
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_each_technique_and_kind_of_data_gives_the_bits_of_one_process(tmp_path, name):
     check_equals_one_process(tmp_path, CASES[name])
+
+
+MANY_MORE = [
+    *MANY,
+    lambda: techniques.Compile(backend="eager"),
+    lambda: techniques.Freeze("layers.0.*"),
+    lambda: techniques.Unfreeze("layers.0.weight", at="1ep"),
+    lambda: techniques.LogGradients("2it"),
+    lambda: techniques.LogWeights("3it"),
+    lambda: techniques.LogSamples(6, ["picture"]),
+    lambda: techniques.EarlyStopping("loss", "training", patience=2, min_delta=0.2),
+    lambda: techniques.TimeLimit("1000s"),
+    techniques.HookTimes,
+]
+
+
+def test_many_techniques_together_give_the_bits_of_one_process(tmp_path):
+    check_equals_one_process(
+        tmp_path, Case(Picture, lambda: [make() for make in MANY_MORE], settings={"num_epochs": 3})
+    )
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("kind", [Session, "BlocksSession"])
+def test_mixed_precision_has_the_same_bits_on_each_number_of_processes_and_is_near_to_one(tmp_path, precision, kind):
+    shared = case(
+        lambda: techniques.MixedPrecision(precision),
+        lambda: techniques.GradientClipping(norm=0.5),
+        kind=BlocksSession if kind == "BlocksSession" else kind,
+        learning_rate=0.001,
+    )
+    first, *states = [
+        state for count in (2, 4) for state in several.values_of(count, train, tmp_path / str(count), shared)[1:]
+    ]
+    for state in states:
+        assert different_values(state, first) == []
+    of_one = train(0, tmp_path / "1", shared)["averages"]["training"]["loss"]
+    assert first["averages"]["training"]["loss"] == pytest.approx(of_one, rel=0.02)
 
 
 def test_a_hook_whose_state_forward_passes_change_gives_the_bits_of_one_process(tmp_path):

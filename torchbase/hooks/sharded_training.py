@@ -35,6 +35,11 @@ class ShardedTraining:
         self._can_be_abandoned = False
         self._trial: TrialOfUnits | None = None
 
+    @property
+    def unused_events(self) -> frozenset[str]:
+        """The events that may not fire: it explains their errors only."""
+        return frozenset({"on_loss_computed", "run_forward", "run_optimizer_step"})
+
     # Before the rehearsal, whose forward passes are watched.
     @hookimpl(tryfirst=True)
     def on_run_start(self, run: Run) -> None:
