@@ -23,7 +23,7 @@ def exact_norm(tensors: Sequence[torch.Tensor], processes: Processes) -> torch.T
         The norm, shape (), in float32, or in float64 if a tensor is.
     """
     if not tensors:
-        return torch.zeros(())
+        return torch.zeros((), device="cpu")
     device = local_of(tensors[0]).device
     rows = [_sum_of_squares_by_row(local_of(one)).to(device) for one in tensors]
     dtype = torch.float64 if any(one.dtype == torch.float64 for one in rows) else torch.float32

@@ -110,11 +110,11 @@ class ProcessGroup(Processes):
     def deal(self, rows: torch.Tensor | None, own: torch.Tensor, rows_of_one: int) -> None:
         """Sends each process its rows of a tensor; see `Processes.deal`."""
         size = rows_of_one * math.prod(own.shape[1:])
-        received = torch.zeros(size * own.element_size(), dtype=torch.uint8)
+        received = torch.zeros(size * own.element_size(), dtype=torch.uint8, device="cpu")
         pieces: list[torch.Tensor] | None = None
         if rows is not None:
             flat = as_bytes(rows.cpu())
-            padded = torch.zeros(len(received) * self.count, dtype=torch.uint8)
+            padded = torch.zeros(len(received) * self.count, dtype=torch.uint8, device="cpu")
             padded[: len(flat)] = flat
             pieces = list(padded.view(self.count, -1))
         with self._errors_explained("the first values of the network"):

@@ -140,6 +140,9 @@ class Processes(ABC):
 
         Args:
             purpose: What it communicates for.
+
+        Returns:
+            A context manager.
         """
         return nullcontext()
 
