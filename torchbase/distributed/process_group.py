@@ -13,7 +13,6 @@ import torch.distributed as dist
 from torchbase.distributed.flat_sums import FlatSums
 from torchbase.distributed.messages import Messages, as_bytes, message_of, unpack
 from torchbase.distributed.processes import Processes
-from torchbase.distributed.reused_memory import ReusedMemory
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.errors import ProcessError, ProcessLostError
 
@@ -34,7 +33,7 @@ class ProcessGroup(Processes):
         self._host_group, self._has_left = host_group, False
         self._name = f"Process {self.index} of {self.count}, on {socket.gethostname()},"
         self._now = time.monotonic()
-        self._messages, self._sums, self._memory = Messages(), FlatSums(self.count), ReusedMemory()
+        self._messages, self._sums = Messages(), FlatSums(self.count)
 
     def gather(self, value: Any, purpose: str = "a value") -> list[Any]:
         """Returns the values of all processes; see `Processes.gather`."""
@@ -77,11 +76,10 @@ class ProcessGroup(Processes):
             if values:
                 return self._add_rows(rows, levels)
             head = message.view(rows.dtype).expand(self.count, -1)
-            length = head.shape[1]
-            sent = self._memory.tensor("sent", rows, self.count, length + rows.shape[1])
-            received = self._exchange_rows(torch.cat([head, rows], dim=1, out=sent))
-            values.extend(self._values_of(received[:, :length].contiguous().view(torch.uint8), content))
-            return self._join_rows(received[:, length:], levels, rows)
+            received = self._exchange_rows(torch.cat([head, rows], dim=1))
+            messages = received[:, : head.shape[1]].contiguous().view(torch.uint8)
+            values.extend(self._values_of(messages, content))
+            return self._join_rows(received[:, head.shape[1] :], levels)
 
         with self._errors_explained(purpose):
             sums, sparse = self._sums.add(tensors, like, add)
@@ -100,11 +98,9 @@ class ProcessGroup(Processes):
                         tensor.copy_(content.clone().view(tensor.dtype).view(tensor.shape))
 
     def _gather_rows(self, row: torch.Tensor) -> torch.Tensor:
-        return self._gather_into(row.new_empty(self.count, len(row)), row)
-
-    def _gather_into(self, rows: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        all_gather(rows.view(-1), row, group=self._group_of(row))
-        return rows
+        received = torch.empty(self.count, len(row), dtype=row.dtype, device=row.device)
+        all_gather(received.view(-1), row, group=self._group_of(row))
+        return received
 
     def _values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:
         capacity = self._messages.capacity_of_second_step(messages)
@@ -122,20 +118,20 @@ class ProcessGroup(Processes):
         return [value for _, _, value in received]
 
     def _add_rows(self, rows: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
-        return self._join_rows(self._exchange_rows(rows), levels, rows)
+        return self._join_rows(self._exchange_rows(rows), levels)
 
     def _exchange_rows(self, rows: torch.Tensor) -> torch.Tensor:
         # Each process receives one row of each, so 2(W-1)/W of the data are sent, as in a ring of all-reduce.
-        received = self._memory.tensor("received", rows, *rows.shape)
+        received = torch.empty_like(rows)
         dist.all_to_all_single(received, rows, group=self._group_of(rows))
         return received
 
-    def _join_rows(self, received: torch.Tensor, levels: Sequence[int], rows: torch.Tensor) -> torch.Tensor:
+    def _join_rows(self, rows: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
         total = TreeSum()
-        for row, level in zip(received, levels, strict=True):
+        for row, level in zip(rows, levels, strict=True):
             total.add([row], level)
         (sum_of_rows,) = total.total()
-        return self._gather_into(rows, received[0] if sum_of_rows is None else sum_of_rows)
+        return self._gather_rows(rows[0] if sum_of_rows is None else sum_of_rows)
 
     def _with_sparse(
         self,
