@@ -26,6 +26,7 @@ class SessionOpening(SessionClosing):
     run_dir: str = set_by_constructor()
     _config: "Config" = set_by_constructor()
     _randomness: Randomness = set_by_constructor()
+    _resumes: bool = set_by_constructor()
     _source: RunSource = set_by_constructor()
 
     def _open(self, source: RunSource, allow_config_changes: bool) -> None:
@@ -36,14 +37,17 @@ class SessionOpening(SessionClosing):
         self.run_dir = str(self._run_directory.path)
         with self._cleaning_up_after_errors():
             choose = partial(self._checked_seed, allow_config_changes)
-            self._randomness = Randomness(tell_result(self.processes, choose, "the seed"))
+            seed, self._resumes = tell_result(self.processes, choose, "the seed")
+            self._randomness = Randomness(seed)
             self._fire_setup()
         if not source.is_new:  # unlocked until the session is called: a notebook may open the run again
             self._run_directory.unlock()
 
-    def _checked_seed(self, allow_config_changes: bool) -> int:
+    def _checked_seed(self, allow_config_changes: bool) -> tuple[int, bool]:
+        """Returns the seed, and whether the session goes on with an earlier run."""
         check_config(self._run_directory.path, self._config, allow_config_changes)
-        return choose_seed(self._config.session.seed, self._run_directory, allow_config_changes)
+        seed = choose_seed(self._config.session.seed, self._run_directory, allow_config_changes)
+        return seed, self._source.resumes(self._run_directory)
 
     def _fire_setup(self) -> None:
         self.engine.call_hooks_of(self.processes)
@@ -52,7 +56,7 @@ class SessionOpening(SessionClosing):
             run_directory=self._run_directory,
             config=self._config,
             randomness=self._randomness,
-            resuming=not self._source.is_new,
+            resuming=self._resumes,
             session_class=type(self),
             processes=self.processes,
         )
