@@ -17,7 +17,7 @@ from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you
 from torchbase.files.background_writes import BackgroundWrites
 from torchbase.files.durable import make_folder, os_errors_explained, sync_folder
 from torchbase.run_directory.error_files import ErrorFiles
-from torchbase.run_directory.lock import LOCK_FILE, describe_holder, is_open_here, note_holder
+from torchbase.run_directory.lock import LOCK_FILE, describe_holder, forget_holder, is_open_here, note_holder
 from torchbase.run_directory.names import STATES_FOLDER
 
 # Far longer than `is_locked` holds the lock, or a forked child of a killed process that is about to call exec.
@@ -174,7 +174,8 @@ class RunDirectory:
 
     def _release_unless_locked_again(self) -> None:
         with self._mutex:
-            if not self._should_lock:
+            if not self._should_lock and self._lock.is_locked:
+                forget_holder(self.path)
                 self._lock.release()
 
     def end_setup(self) -> None:

@@ -65,7 +65,21 @@ def note_holder(folder: Path) -> None:
     try:
         replace_file(folder / HOLDER_FILE, json.dumps(holder).encode() + b"\n")
     except RunDirectoryError as error:
-        _logger.warning("Other sessions won't be able to say which process has locked %s: %s", folder, error)
+        _logger.warning("Another session won't be able to say which process has locked %s: %s", folder, error)
+
+
+def forget_holder(folder: Path) -> None:
+    """Removes what `note_holder` has written. A disk error is a warning.
+
+    Args:
+        folder: The run directory, which this process has locked. It may have been removed.
+    """
+    try:
+        (folder / HOLDER_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        _logger.warning(
+            "Another session may say that this process has locked %s, after it has ended: %s", folder, error
+        )
 
 
 def describe_holder(folder: Path) -> str:

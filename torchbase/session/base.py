@@ -174,7 +174,9 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             standard.UncalledHooks(),
             standard.MetricAverages(),
             standard.BestValidation(),
-            standard.Interruption(),  # before Checkpoint: ends the program after the checkpoint is saved
+            standard.Interruption(
+                session.preemption_signal
+            ),  # before Checkpoint: ends the program after the checkpoint is saved
             standard.Charts(),
             standard.TensorBoard(),
             standard.Console(),

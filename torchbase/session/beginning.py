@@ -43,8 +43,8 @@ class SessionBeginning:
 
         Raises:
             ConfigError: If the config has errors, or differs from that of the run in keys that may not change.
-            RunDirectoryError: If the tag can't name a directory, or names something else than a run, or a run of another
-                session class. If the directory can't be made, opened or locked.
+            RunDirectoryError: If the tag can't name a directory, or names something else than a run of this session
+                class. If the directory can't be made, opened or locked.
         """
         parent = runs_parent_dir if runs_parent_dir is not None else DEFAULT_PARENT
         with errors_for_torchrun():
