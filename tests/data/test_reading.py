@@ -2,13 +2,11 @@ import multiprocessing
 import signal
 import subprocess
 import textwrap
-from typing import get_args
 
 import pytest
 import torch
 
 from torchbase.data.reading import IGNORED_BY_WORKERS, data_loader, prepare_worker
-from torchbase.run_directory.session_config import SessionConfig
 
 METHODS = multiprocessing.get_all_start_methods()
 
@@ -47,8 +45,8 @@ KILLED_BETWEEN_TWO_MINI_BATCHES = """
 
 
     def test_a_worker_leaves_each_signal_that_a_config_can_name_to_the_main_process():
-    names = [name for one in get_args(SessionConfig.model_fields["preemption_signal"].annotation) for name in get_args(one)]
-    assert {*names} - {"SIGTERM"} == {*IGNORED_BY_WORKERS} - {"SIGINT"}
+    kinds = get_args(SessionConfig.model_fields["preemption_signal"].annotation)
+    assert {name for kind in kinds for name in get_args(kind)} - {"SIGTERM"} == {*IGNORED_BY_WORKERS} - {"SIGINT"}
 
 
 class Echo(torch.utils.data.Dataset):

@@ -260,10 +260,13 @@ def test_a_preemption_signal_that_cannot_stop_a_run_in_a_thread_is_said(caplog):
     thread = threading.Thread(target=engine.run, args=(run,))
     thread.start()
     thread.join()
-    assert "The preemption_signal SIGTERM won't stop this run with a checkpoint, since the session trains in" in caplog.text
+    assert (
+        "The preemption_signal SIGTERM won't stop this run with a checkpoint, since the session trains in"
+        in caplog.text
+    )
 
 
-FIRST_PROCESS = "unshare --user --map-root-user --pid --fork --kill-child".split()
+FIRST_PROCESS = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
 
 
 def can_be_first_process():

@@ -33,9 +33,12 @@ from torchbase.run_directory.directory import RunDirectory
 from torchbase.testing.forked import serving_store
 
 SCENARIO = Scenario((0,), ValidatedWithinSession, TECHNIQUES, parts=4, mini_batch_size=8, is_named=True)
-# Places in the shared memory, after the stage of the run: iterations done, processes that train, and their numbers.
-ITERATIONS, COUNT, PROCESSES = 4, 8, 12
+# Places in the shared memory, after those of killing.py: iterations done, how many processes train, how many have to
+# train before the run goes on (0 for any), and their numbers.
+ITERATIONS, COUNT, WANTED, PROCESSES = 40, 44, 48, 52
+NOBODY = -1
 MOST_PROCESSES = 8
+ITERATIONS_OF_RUN = 21
 SECONDS_AT_MOST = 300  # of a run, which then hangs
 NO_RESTARTS_LEFT = 100  # more than any run needs
 
@@ -56,7 +59,9 @@ class NoteProgress:
     def on_iteration_end(self, run, phase):
         if phase.is_training and run.processes.is_main:
             struct.pack_into("i", self._shared, ITERATIONS, run.progress.iterations)
-            time.sleep(0.02)  # so that a kill, and another number of processes, come before the end
+            time.sleep(0.02)  # so that a kill comes before the end
+            while read(self._shared, WANTED) not in (0, run.processes.count) and run.stop_reason is None:
+                time.sleep(0.005)
 
 
 class WatchedScenario(Scenario):
@@ -88,8 +93,8 @@ def start_agent(scenario, parent, shared, port, processes, nodes):
         rdzv_backend="c10d",
         rdzv_endpoint=f"127.0.0.1:{port}",
         local_addr="127.0.0.1",
-        # A node that was killed is missed after two seconds, and one that is late isn't waited for.
-        rdzv_configs={"last_call_timeout": 1, "keep_alive_interval": 1, "keep_alive_max_attempt": 2, "is_host": "0"},
+        # A node that was killed is missed after eight seconds, since a loaded machine may be late.
+        rdzv_configs={"last_call_timeout": 1, "keep_alive_interval": 1, "keep_alive_max_attempt": 8, "is_host": "0"},
         max_restarts=NO_RESTARTS_LEFT,
         monitor_interval=0.05,
         start_method="fork",
@@ -111,6 +116,11 @@ def wait_until(condition, agents):
         time.sleep(0.002)
 
 
+def wait_for(seconds, agents):
+    instant = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > instant, agents)
+
+
 def read(shared, place):
     return struct.unpack_from("i", shared, place)[0]
 
@@ -125,8 +135,7 @@ def kill_workers(scenario, parent, shared, port, draw, kills):
     killed = 0
     while killed < kills:
         wait_until(lambda: len(workers(shared)) == 2, [agent])
-        instant = time.monotonic() + draw.uniform(0, 1.5)
-        wait_until(lambda instant=instant: time.monotonic() > instant, [agent])
+        wait_for(draw.uniform(0, 1.5), [agent])
         if has_ended(agent):
             break
         victim, shared[PROCESSES : PROCESSES + 8] = draw.choice(workers(shared)), bytes(8)
@@ -143,15 +152,22 @@ def lose_nodes(scenario, parent, shared, port, draw, kills):
     second, killed = start_agent(scenario, parent, shared, port, processes=1, nodes=(1, 2)), 0
     while killed < kills:
         wait_until(lambda: read(shared, COUNT) == 2, [first])
-        instant = time.monotonic() + draw.uniform(0, 0.4)
-        wait_until(lambda instant=instant: time.monotonic() > instant, [first])
-        if has_ended(first):
+        struct.pack_into("i", shared, WANTED, 0)
+        wait_for(draw.uniform(0, 0.4), [first])
+        # The run stops here, since an agent waits for minutes for another one that is killed after the end of the run.
+        struct.pack_into("i", shared, WANTED, NOBODY)
+        if has_ended(first) or read(shared, ITERATIONS) >= ITERATIONS_OF_RUN:
+            struct.pack_into("i", shared, WANTED, 0)
             break
-        struct.pack_into("i", shared, COUNT, 0)
+        wait_for(draw.uniform(0, 0.05), [first])
+        struct.pack_into("ii", shared, COUNT, 0, 0)
         os.killpg(second, signal.SIGKILL)
         exit_code_of(second)
         killed += 1
         wait_until(lambda: read(shared, COUNT) == 1, [first])
+        done, more = read(shared, ITERATIONS), draw.randrange(4)
+        wait_until(lambda last=done + more: read(shared, ITERATIONS) >= last, [first])
+        struct.pack_into("i", shared, WANTED, 2)
         second = start_agent(scenario, parent, shared, port, processes=1, nodes=(1, 2))
     wait_until(lambda: False, [first])
     check(exit_code_of(first), parent)
@@ -200,9 +216,7 @@ def main():
     for name in arguments.scenarios or SCENARIOS:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="torchbase-restart-") as folder:
-            runs, differences = run_repeatedly(
-                SCENARIOS[name], arguments.kills, f"{seed} {name}", Path(folder), shared
-            )
+            runs, differences = run_repeatedly(SCENARIOS[name], arguments.kills, f"{seed} {name}", Path(folder), shared)
         print(
             f"{name}: {arguments.kills} kills of {runs} runs, seed {seed}, {time.monotonic() - started:.0f} s: "
             f"{'all bit-identical' if not differences else f'{len(differences)} DIFFERENCES'}",
