@@ -44,12 +44,7 @@ KILLED_BETWEEN_TWO_MINI_BATCHES = """
     from torchbase.data.reading import data_loader
 
 
-    def test_a_worker_leaves_each_signal_that_a_config_can_name_to_the_main_process():
-    kinds = get_args(SessionConfig.model_fields["preemption_signal"].annotation)
-    assert {name for kind in kinds for name in get_args(kind)} - {"SIGTERM"} == {*IGNORED_BY_WORKERS} - {"SIGINT"}
-
-
-class Echo(torch.utils.data.Dataset):
+    class Echo(torch.utils.data.Dataset):
         def __getitem__(self, request):
             return request
 
@@ -95,6 +90,11 @@ def test_a_worker_obeys_no_signal_but_sigterm_from_the_main_process(method):
     worker.terminate()
     worker.join()
     assert worker.exitcode == 0
+
+
+def test_a_worker_leaves_each_signal_that_a_config_can_name_to_the_main_process():
+    kinds = get_args(SessionConfig.model_fields["preemption_signal"].annotation)
+    assert {name for kind in kinds for name in get_args(kind)} - {"SIGTERM"} == {*IGNORED_BY_WORKERS} - {"SIGINT"}
 
 
 class Echo(torch.utils.data.Dataset):
