@@ -19,6 +19,8 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# torch 2.13: without it, a node that joins later waits for an address that the first node has sent once, in vain.
+os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
