@@ -2,11 +2,13 @@ import multiprocessing
 import signal
 import subprocess
 import textwrap
+from typing import get_args
 
 import pytest
 import torch
 
 from torchbase.data.reading import IGNORED_BY_WORKERS, data_loader, prepare_worker
+from torchbase.run_directory.session_config import SessionConfig
 
 METHODS = multiprocessing.get_all_start_methods()
 

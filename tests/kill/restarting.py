@@ -24,7 +24,18 @@ os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from kill.killing import IMPORTED_LATE, check, exit_code_of, fork, fork_and_call, has_ended, live, result_of
+from kill.killing import (
+    IMPORTED_LATE,
+    MOST_PROCESSES,
+    PLACE_OF_JOINED,
+    check,
+    exit_code_of,
+    fork,
+    fork_and_call,
+    has_ended,
+    live,
+    result_of,
+)
 from kill.scenarios import NAME, TECHNIQUES, Scenario, ValidatedWithinSession
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -37,12 +48,11 @@ from torchbase.testing.forked import serving_store
 SCENARIO = Scenario((0,), ValidatedWithinSession, TECHNIQUES, parts=4, mini_batch_size=8, is_named=True)
 # Places in the shared memory, after those of killing.py: iterations done, how many processes train, how many have to
 # train before the run goes on (0 for any), and their numbers.
-ITERATIONS, COUNT, WANTED, PROCESSES = 40, 44, 48, 52
+ITERATIONS, COUNT, WANTED, PROCESSES = (PLACE_OF_JOINED + MOST_PROCESSES + 4 * place for place in range(4))
 NOBODY = -1
-MOST_PROCESSES = 8
-ITERATIONS_OF_RUN = 21
+ITERATIONS_OF_RUN = 15
 SECONDS_AT_MOST = 300  # of a run, which then hangs
-NO_RESTARTS_LEFT = 100  # more than any run needs
+RESTARTS_AT_MOST = 100  # more than any run needs
 
 
 class NoteProgress:
@@ -97,7 +107,7 @@ def start_agent(scenario, parent, shared, port, processes, nodes):
         local_addr="127.0.0.1",
         # A node that was killed is missed after eight seconds, since a loaded machine may be late.
         rdzv_configs={"last_call_timeout": 1, "keep_alive_interval": 1, "keep_alive_max_attempt": 8, "is_host": "0"},
-        max_restarts=NO_RESTARTS_LEFT,
+        max_restarts=RESTARTS_AT_MOST,
         monitor_interval=0.05,
         start_method="fork",
     )
