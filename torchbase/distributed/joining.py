@@ -36,6 +36,11 @@ def has_others() -> bool:
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1") if group is None else group.get_world_size() > 1
 
 
+def was_launched() -> bool:
+    """Whether torchrun has started this process, alone or with others: it passes on the signals that it receives."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def local_index() -> int | None:
     """Returns the index of this process among those of its machine (``LOCAL_RANK``); None for a process alone."""
     if not has_others():
