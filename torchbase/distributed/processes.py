@@ -70,7 +70,6 @@ class Processes(ABC):
             ProcessError: If another process has ended or doesn't answer.
         """
 
-    @abstractmethod
     def gather_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """Returns the tensors of all processes. On a GPU it doesn't wait for the device.
 
@@ -83,6 +82,7 @@ class Processes(ABC):
         Raises:
             ProcessError: If another process has ended or doesn't answer.
         """
+        return torch.stack([one.to(tensor.device) for one in self.gather(tensor, "tensors of all processes")])
 
     def gather_and_reduce(
         self,
