@@ -18,6 +18,7 @@ from torchbase.checkpoints.listing import list_checkpoints
 from torchbase.checkpoints.storage import newest_whole_checkpoint, open_checkpoint
 from torchbase.distributed.shards import local_of, whole_of
 from torchbase.errors import NonFiniteError, RunDirectoryError
+from torchbase.files import mapped
 from torchbase.files.bitwise import different_values
 from torchbase.files.nested import map_leaves
 from torchbase.files.tensors import read_tensors
@@ -287,6 +288,32 @@ def train_with_failing_network(index, parent):
 
 def test_a_checkpoint_waits_on_all_processes_for_the_files_before_it(tmp_path):
     assert several.values_of(2, train_with_failing_network, tmp_path)[0][0] == "15"
+
+
+def train_without_room(index, parent, policy):
+    def fail(descriptor, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    mapped._allocate = fail  # in this forked process only
+    session = session_in(parent, "shard", on_checkpoint_error=policy)
+    try:
+        session()
+    except RunDirectoryError as error:
+        return str(error)
+    return None
+
+
+def test_without_room_for_the_best_network_all_processes_end(tmp_path):
+    first, second = several.values_of(2, train_without_room, tmp_path, "raise")
+    assert first.startswith("can't write a temporary file in")
+    assert second == f"process 0: {first}"
+    assert not (run_of(tmp_path) / "network.pth").exists()
+
+
+def test_without_room_for_the_best_network_the_training_can_go_on(tmp_path):
+    assert several.values_of(2, train_without_room, tmp_path, "warn") == [None, None]
+    assert not (run_of(tmp_path) / "network.pth").exists()
+    assert names_in(tmp_path)[0] == "10"
 
 
 def test_a_folder_that_is_opened_has_rows_to_read(sharded):
