@@ -10,6 +10,9 @@ nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+# Each process runs a half in its order, so that it makes most fixtures of modules alone, and takes over what the other
+# still has to do at the end.
+IN_PARALLEL = ("-n", "2", "--dist", "worksteal")
 BACKEND_TESTS = (
     "tests/logging_backends/test_conformance.py",
     "tests/logging_backends/test_mlflow.py",
@@ -28,7 +31,7 @@ def install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Runs the tests; what follows -- goes to pytest."""
     install(session, "test")
-    session.run("pytest", "-n", "2", *session.posargs)
+    session.run("pytest", *IN_PARALLEL, *session.posargs)
 
 
 def lowest_versions(needs: list[str]) -> list[str]:
@@ -52,14 +55,15 @@ def versions(session: nox.Session, which: str) -> None:
     needs = [*project["dependencies"], *extras, *nox.project.dependency_groups(PYPROJECT, "test")]
     chosen = lowest_versions(needs) if which == "lowest" else ["--upgrade", "--upgrade-strategy", "eager"]
     session.install("-e", ".", *needs, *chosen)
-    session.run("pytest", "-n", "2", *session.posargs)
+    session.run("pytest", *IN_PARALLEL, *session.posargs)
 
 
 @nox.session
 def kill(session: nox.Session) -> None:
-    """Kills runs at random instants and compares what they end with; what follows -- goes to the script."""
+    """Kills runs at random instants and compares what they end with; what follows -- goes to the first script."""
     install(session, "test")
     session.run("python", "tests/kill/killing.py", *session.posargs)
+    session.run("python", "tests/kill/restarting.py")
 
 
 @nox.session

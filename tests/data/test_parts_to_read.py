@@ -62,15 +62,15 @@ def test_each_row_is_read_once_in_the_parts_that_one_process_reads(rows, size, d
     x = torch.cat([part["mini_batch"]["x"] for mini_batch in joined(shared) for part in mini_batch])
     assert sorted(x.tolist()) == sorted(torch.as_tensor(make_dataset(rows)["x"]).tolist())
     for splits in zip(*shared, strict=True):
-        assert len({split.sizes for split in splits}) == 1
-        assert sum(splits[0].sizes) == sum(len(part.mini_batch["x"]) for split in splits for part in split.parts)
+        assert len({split.samples for split in splits}) == 1
+        assert splits[0].samples == sum(len(part.mini_batch["x"]) for split in splits for part in split.parts)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_random_numbers_of_reading_belong_to_the_part(workers):
     whole = parts_read(20, 6, 4, 1, collate=augmented)
     assert different_values(joined(parts_read(20, 6, 4, 3, workers, augmented)), joined(whole)) == []
-    assert whole[0][0].sizes is None  # a collate function may drop samples
+    assert whole[0][0].samples is None  # a collate function may drop samples
 
 
 def test_more_parts_than_samples_are_refused_in_training_and_reported_in_validation(caplog):
@@ -89,7 +89,7 @@ def test_more_parts_than_samples_are_refused_in_training_and_reported_in_validat
     with caplog.at_level(logging.WARNING, "torchbase"):
         validation = loader(is_training=False)
     assert "has 2 samples, fewer than its 7 parts" in caplog.text
-    assert [split.sizes for split in validation] == [(1, 1)] * 10
+    assert [split.samples for split in validation] == [2] * 10
 
 
 def test_the_mini_batches_to_try_are_the_first_and_the_last_part_on_each_process():

@@ -88,8 +88,8 @@ def together(of_processes, parts, is_collated=False):
             assert all(part.number in block.parts for part in split.parts)
         batch = {part.number: part.mini_batch for split in splits for part in split.parts}
         assert list(batch) == sorted(batch)
-        sizes = tuple(len(mini_batch["n"]) for mini_batch in batch.values())
-        assert {split.sizes for split in splits} == {None if is_collated else sizes}
+        samples = sum(len(mini_batch["n"]) for mini_batch in batch.values())
+        assert {split.samples for split in splits} == {None if is_collated else samples}
         assert {split.with_samples[0] for split in splits} == {min(batch)}
         joined.append(batch)
     assert all(state == of_processes[0][1] for _, state in of_processes)
@@ -377,7 +377,7 @@ def test_parts_without_samples_leave_no_shard_unread(processes):
         arguments = {"is_training": False, "parts": parts, "processes": processes}
         loader = phase_loader(stream_of([3, 2, 4, 1]), "validation-valid", RANDOMNESS, Settings(), **arguments)
         batches = list(loader)
-        assert all(batch.sizes for batch in batches)
+        assert all(batch.samples for batch in batches)
         return [n for batch in batches for part in batch.parts for n in part.mini_batch["n"].tolist()]
 
     rows = [n for own in in_turns.values_of(processes, validate) for n in own]

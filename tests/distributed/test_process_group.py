@@ -115,6 +115,29 @@ def test_the_sum_has_the_bits_of_the_tree_in_one_process(data):
         assert different_values(densely(total), densely(expected)) == []
 
 
+def summed_one_after_the_other(index):
+    processes = join()
+    sums = []
+    for size, dtype in [(10, torch.float32), (1000, torch.float64), (7, torch.float16), (1000, torch.float32)]:
+        like = [
+            torch.empty(size, 3, 2, 2, dtype=dtype).to(memory_format=torch.channels_last),
+            torch.empty(5, dtype=dtype),
+        ]
+        own = [torch.full_like(like[0], size + index), None if index else torch.ones(5, dtype=dtype)]
+        contiguous = [None if one is None else one.contiguous() for one in own]
+        sums += [processes.reduce(own, like), processes.gather_and_reduce(index, contiguous, like)[1]]
+    none = processes.reduce([None if index else torch.ones_like(like[0]), None], like)
+    return sums, [one.is_contiguous(memory_format=torch.channels_last) for one, _ in [*sums, none]]
+
+
+def test_a_sum_is_in_memory_of_its_own_and_has_the_strides_of_its_parameter():
+    for sums, have_strides in several.values_of(2, summed_one_after_the_other):
+        for (one, other), size in zip(sums, [10, 10, 1000, 1000, 7, 7, 1000, 1000], strict=True):
+            assert one.unique().tolist() == [2 * size + 1]
+            assert other.tolist() == [1] * 5
+        assert all(have_strides)
+
+
 def differing(index):
     join().agree({"rows": 10 + index}, "the training set")
 

@@ -144,10 +144,9 @@ def test_several_processes_print_the_checksum_of_one(run_example, tmp_path):
     alone = run_example("several_processes.py")
     assert alone.number_after("accuracy:") > 0.9
     checksum = re.search(r"SHA-256 of the network: \w{64}", alone.printed)[0]
-    for count in (2, 3):
-        main, *others = several.values_of(count, train_several_processes, tmp_path)
-        assert f"processes: {count}\n" in main
-        assert checksum in main
-        assert alone.number_after("accuracy:") == Finished(main, tmp_path).number_after("accuracy:")
-        assert not any(others)
-    assert len(list((tmp_path / "runs").iterdir())) == 3
+    main, *others = several.values_of(2, train_several_processes, tmp_path)
+    assert "processes: 2\n" in main
+    assert checksum in main
+    assert alone.number_after("accuracy:") == Finished(main, tmp_path).number_after("accuracy:")
+    assert not any(others)
+    assert len(list((tmp_path / "runs").iterdir())) == 2

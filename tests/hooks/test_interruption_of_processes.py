@@ -147,6 +147,18 @@ def resume_with_signals(index, parent, resumes, *arguments):
     return session()
 
 
+def train_preempted(index, parent):
+    signals = Signals("on_gradients_ready", None, 6, [signal.SIGTERM, signal.SIGUSR1], {1})
+    settings = {"mini_batch_parts": 4, "num_epochs": 3, "preemption_signal": "SIGUSR1"}
+    session_with(parent, signals, kind=PlainSession, **settings)()
+
+
+def test_all_processes_ask_to_be_started_again_and_none_records_an_error(tmp_path, whole):
+    ended = several.run(3, train_preempted, tmp_path)
+    assert ["OrderlyExit: 75" in one.error for one in ended] == [True] * 3
+    check_resumes(tmp_path, whole, 7)
+
+
 class LateSignal(SingleProcess):
     """Two processes, of which this one receives a signal after it has sent that it had none."""
 

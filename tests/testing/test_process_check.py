@@ -492,6 +492,7 @@ def test_systems_that_can_not_fork_are_named(monkeypatch):
 
 
 def test_the_program_is_left_as_it_was():
+    assert HookTrial(hooks.GradientNorms).unbroken.events  # at its first import, torch sets an environment variable
     before = Path.cwd(), dict(os.environ), torch.get_num_threads(), torch.get_rng_state().sum()
     check_processes(HookTrial(hooks.GradientNorms))
     assert (Path.cwd(), dict(os.environ), torch.get_num_threads(), torch.get_rng_state().sum()) == before

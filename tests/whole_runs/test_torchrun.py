@@ -1,14 +1,12 @@
 """Programs that torchrun starts, as users do."""
 
+import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
-SECONDS = 300
 
 SCRIPT = """
     import hashlib
@@ -78,44 +76,48 @@ def whole(script, tmp_path_factory, programs):
     return done.stdout.splitlines()
 
 
-def torchrun(count, *words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*command, *map(str, words)], stdout=pipe, stderr=pipe, text=True)
+@pytest.fixture
+def torchrun(programs):
+    """Starts torchrun, which starts processes of its own."""
+
+    def start(count, *words):
+        return programs.start(*("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count), *words)
+
+    return start
 
 
-def test_torchrun_trains_the_network_of_python(script, whole, tmp_path):
-    with torchrun(2, script, tmp_path, "train") as process:
-        output, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, errors
-    (checksum, _), (alone, count) = (line.split() for line in (output.splitlines()[0], whole[0]))
+def test_torchrun_trains_the_network_of_python(script, whole, tmp_path, torchrun):
+    done = torchrun(2, script, tmp_path, "train").communicate()
+    assert done.returncode == 0, done.stderr
+    (checksum, _), (alone, count) = (line.split() for line in (done.stdout.splitlines()[0], whole[0]))
     assert checksum == alone
-    assert output.splitlines()[0].split()[1] == "2"
+    assert done.stdout.splitlines()[0].split()[1] == "2"
     assert (count, whole[1]) == ("1", "False")  # alone, nothing of several processes is imported
-    assert "2 epochs on 2 processes (cpu), 57 parameters in " in errors
-    assert errors.count("epoch 2/2") == 1
+    assert "2 epochs on 2 processes (cpu), 57 parameters in " in done.stderr
+    assert done.stderr.count("epoch 2/2") == 1
 
 
-def test_a_signal_to_torchrun_stops_all_and_python_resumes(script, whole, tmp_path, programs):
-    with torchrun(2, script, tmp_path, "wait") as process:
-        while not (tmp_path / "reached").exists() and process.poll() is None:
+def test_a_signal_to_torchrun_stops_all_and_python_resumes(script, whole, tmp_path, programs, torchrun):
+    process = torchrun(2, script, tmp_path, "wait")
+    with ThreadPoolExecutor(1) as threads:
+        ending = threads.submit(process.communicate)
+        while not (tmp_path / "reached").exists() and not ending.done():
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode != 0
-    assert "SIGTERM ended the run. Its state is saved in" in errors, errors
+        os.kill(process.pid, signal.SIGTERM)
+        ended = ending.result()
+    assert ended.returncode != 0
+    assert "SIGTERM ended the run. Its state is saved in" in ended.stderr, ended.stderr
     (tmp_path / "reached").unlink()
     done = programs.run(script, tmp_path, "resume")
     assert done.stdout.splitlines() == whole, done.stderr
 
 
-def test_torchrun_shows_the_error_that_was_first(script, tmp_path):
-    with torchrun(2, script, tmp_path, "fail") as process:
-        _, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 1
+def test_torchrun_shows_the_error_that_was_first(script, tmp_path, torchrun):
+    done = torchrun(2, script, tmp_path, "fail").communicate()
+    assert done.returncode == 1
     (run_dir,) = tmp_path.iterdir()
     assert "a fault in the hook" in (run_dir / "errors" / "process-1.txt").read_text()
-    cause = errors.partition("Root Cause (first observed failure):")[2]
+    cause = done.stderr.partition("Root Cause (first observed failure):")[2]
     assert "rank      : 1 (local_rank: 1)" in cause
     assert "KeyError: 'a fault in the hook'" in cause
     assert "on process 1 of 2, on " in cause

@@ -11,6 +11,8 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.files.bitwise import different_values
 
+Others = tuple[list[Any], Mapping[str, Mapping[str, Any]]]
+
 
 class ForwardState:
     """A copy of the network's state and of the states of hooks that forward passes change."""
@@ -31,25 +33,34 @@ class ForwardState:
         for name, state in self._hooks.items():
             _load(self._run, name, state)
 
-    def others(self) -> tuple[list[Any], dict[str, Mapping[str, Any]]] | None:
-        """Returns what the copy holds beside tensors of the network; None if it is nothing.
 
-        Returns:
-            The extra states of modules, in order, and the states of hooks by name.
-        """
-        extra_states = [state for _, state in self._network.extra_states]
-        return (extra_states, self._hooks) if extra_states or self._hooks else None
+def others_than_tensors(run: Run, copier: NetworkCopier) -> Others | None:
+    """Copies what forward passes may change beside tensors of the network.
 
-    def restore_others(self, others: tuple[list[Any], Mapping[str, Mapping[str, Any]]]) -> None:
-        """Restores what `others` of another process returned.
+    Args:
+        run: The run. The states of the hooks named in ``run.hooks_changed_by_forward`` are copied.
+        copier: Of the run's network.
 
-        Args:
-            others: The extra states, and the states of hooks.
-        """
-        for (module, _), state in zip(self._network.extra_states, others[0], strict=True):
-            module.set_extra_state(copy.deepcopy(state))
-        for name, state in others[1].items():
-            _load(self._run, name, state)
+    Returns:
+        The extra states of modules, in order, and the states of hooks by name; None without any.
+    """
+    extra_states = [state for _, state in copier.extra_states()]
+    hooks = _states_of(run, run.hooks_changed_by_forward)
+    return (extra_states, hooks) if extra_states or hooks else None
+
+
+def restore_others(run: Run, copier: NetworkCopier, others: Others) -> None:
+    """Restores what `others_than_tensors` of another process returned.
+
+    Args:
+        run: The run.
+        copier: Of the run's network.
+        others: The extra states, and the states of hooks.
+    """
+    for (module, _), state in zip(copier.extra_states(), others[0], strict=True):
+        module.set_extra_state(copy.deepcopy(state))
+    for name, state in others[1].items():
+        _load(run, name, state)
 
 
 @contextmanager

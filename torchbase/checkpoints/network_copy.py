@@ -125,11 +125,17 @@ class NetworkCopier:
                 and (with_trained_parameters or not parameter.requires_grad)
                 and not is_shard(parameter)
             },
-            extra_states=[
-                (module, copy.deepcopy(module.get_extra_state())) for module in modules if _has_extra_state(module)
-            ],
+            extra_states=self.extra_states(),
             empty_buffers=self._empty_buffers,
         )
+
+    def extra_states(self) -> list[tuple[torch.nn.Module, Any]]:
+        """Returns each module that has an extra state, and a copy of it."""
+        return [
+            (module, copy.deepcopy(module.get_extra_state()))
+            for module in self._network.modules()
+            if _has_extra_state(module)
+        ]
 
     def tensors(self) -> list[torch.Tensor]:
         """Returns the tensors that a forward pass may change: buffers, and parameters that require no gradient."""

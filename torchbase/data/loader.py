@@ -11,7 +11,7 @@ from torchbase.data.columns import ColumnReader
 from torchbase.data.device_copies import Mover, prefetch
 from torchbase.data.faults import LENGTH_ERROR, describe_labels, describe_lengths, describe_none
 from torchbase.data.order import EpochOrder, MiniBatchIndices
-from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch, samples_of_parts
+from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch
 from torchbase.data.reading import Collate, call_collate, data_loader
 from torchbase.randomness import isolate_rng, seed_host_streams
 
@@ -51,7 +51,7 @@ class MiniBatchLoader:
                 on the host.
         """
         self._order, self._mover = order, mover
-        self._sampler = _EpochSampler(order)
+        self._sampler = _EpochSampler(order, parts)
         self._dataset = _MiniBatches(dataset, order, parts, collate)
         self._new_loader = partial(
             data_loader, self._dataset, self._sampler, num_workers=num_workers, pin_memory=pin_memory
@@ -154,15 +154,15 @@ class MiniBatchLoader:
 
 
 class _EpochSampler(Sampler[MiniBatchIndices]):
-    def __init__(self, order: EpochOrder) -> None:
-        self._order = order
+    def __init__(self, order: EpochOrder, parts: PartsToRead) -> None:
+        self._order, self._parts = order, parts
         self._epoch, self._start = 1, 0
 
     def seek(self, epoch: int, start: int) -> None:
         self._epoch, self._start = epoch, start
 
     def __iter__(self) -> Iterator[MiniBatchIndices]:
-        return self._order.mini_batches(self._epoch, self._start)
+        return self._order.mini_batches(self._epoch, self._start, self._parts.samples_of)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -192,12 +192,11 @@ class _MiniBatches(IndexedDataset[Any]):
         try:
             if self._parts.number == 1:
                 return self._read_part(indices, 0, indices.rows)
-            rows = self._rows_of_parts(indices)
-            with_samples = [part for part in parts if part < len(rows)]
+            with_samples = range(parts.start, min(parts.stop, indices.size), parts.step)
             return SplitMiniBatch(
-                tuple(MiniBatchPart(part, self._read_part(indices, part, rows[part])) for part in with_samples),
-                sizes=tuple(map(len, rows)) if self._collate is None else None,
-                with_samples=tuple(range(len(rows))),
+                tuple(MiniBatchPart(part, self._read_part_of(indices, part)) for part in with_samples),
+                samples=indices.size if self._collate is None else None,
+                with_samples=range(min(self._parts.number, indices.size)),
             )
         except Exception as error:
             error.add_note(
@@ -217,15 +216,14 @@ class _MiniBatches(IndexedDataset[Any]):
             return self._read(rows)
 
     def read_first_part(self, indices: MiniBatchIndices) -> Any:
-        return self._read_part(indices, 0, self._rows_of_parts(indices)[0])
+        return self._read_part_of(indices, 0)
 
     def read_last_part(self, indices: MiniBatchIndices) -> Any:
-        rows = self._rows_of_parts(indices)
-        return self._read_part(indices, len(rows) - 1, rows[-1])
+        return self._read_part_of(indices, min(self._parts.number, indices.size) - 1)
 
-    def _rows_of_parts(self, indices: MiniBatchIndices) -> list[list[int]]:
-        shares = samples_of_parts(len(indices.rows), self._parts.number)
-        return [indices.rows[share.start : share.stop] for share in shares]
+    def _read_part_of(self, indices: MiniBatchIndices, part: int) -> Mapping[str, Any]:
+        one = PartsToRead(self._parts.number, range(part, part + 1))
+        return self._read_part(indices, part, indices.rows_of(one.samples_of(indices.size)))
 
     def describe_none(self, rows: list[int]) -> list[str]:
         # A transform and a collate function can fill what is None in the dataset.

@@ -17,14 +17,26 @@ class MiniBatchIndices:
     """The samples of a mini-batch.
 
     Attributes:
-        rows: The positions of the samples in the dataset.
+        rows: The positions of the samples in the dataset; of a large mini-batch, only of those that are needed.
         epoch: The epoch; the first is 1.
         position: The position of the mini-batch in the epoch; the first is 0.
+        size: The number of samples of the whole mini-batch.
+        first: The position in the mini-batch of the first of the rows.
     """
 
     rows: list[int]
     epoch: int
     position: int
+    size: int
+    first: int = 0
+
+    def rows_of(self, samples: range) -> list[int]:
+        """Returns the positions in the dataset of some samples of the mini-batch.
+
+        Args:
+            samples: Which samples of the mini-batch.
+        """
+        return self.rows[samples.start - self.first : samples.stop - self.first]
 
 
 @dataclass(frozen=True)
@@ -54,12 +66,15 @@ class EpochOrder:
         """Whether the last of several mini-batches of an epoch has fewer samples than the others."""
         return len(self) > 1 and self.number_of_rows % self.mini_batch_size > 0
 
-    def mini_batches(self, epoch: int, start: int = 0) -> Iterator[MiniBatchIndices]:
+    def mini_batches(
+        self, epoch: int, start: int = 0, needed: Callable[[int], range] = range
+    ) -> Iterator[MiniBatchIndices]:
         """Yields the samples of the mini-batches of an epoch.
 
         Args:
             epoch: The epoch; the first is 1.
             start: The number of mini-batches to skip, at no cost.
+            needed: Takes the number of samples of a mini-batch, returns which of them are needed; all by default.
 
         Yields:
             The samples of each mini-batch.
@@ -67,11 +82,16 @@ class EpochOrder:
         size, part = self.mini_batch_size, self._part_of_epoch(epoch)
         at_a_time = max(1, ROWS_AT_A_TIME // size)
         for first in range(start, len(self), at_a_time):
-            last = min(first + at_a_time, len(self))
-            rows = part(first * size, min(last * size, self.number_of_rows))
-            for position in range(first, last):
-                whole = rows[(position - first) * size : (position - first + 1) * size]
-                yield MiniBatchIndices(whole, epoch, position)
+            begin, end = first * size, min((first + at_a_time) * size, self.number_of_rows)
+            if at_a_time == 1:  # a mini-batch of thousands of samples, of which one of many processes needs a few
+                own = needed(end - begin)
+                rows = part(begin + own.start, begin + own.stop)
+                yield MiniBatchIndices(rows, epoch, first, end - begin, own.start)
+                continue
+            rows = part(begin, end)
+            for offset in range(0, len(rows), size):
+                whole = rows[offset : offset + size]
+                yield MiniBatchIndices(whole, epoch, first + offset // size, len(whole))
 
     def reading_seed(self, indices: MiniBatchIndices, part: int = 0) -> int:
         """Returns the seed of the random streams while a mini-batch, or a part of it, is read."""

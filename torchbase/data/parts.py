@@ -25,15 +25,15 @@ class SplitMiniBatch(NamedTuple):
 
     Attributes:
         parts: The parts that have samples, in order. With several processes, those of this process.
-        sizes: The number of samples of each part of the mini-batch that has samples, over all processes. None if the
-            loader doesn't know them, since a collate function decides on them.
+        samples: The number of samples of the mini-batch, over all processes. None if the loader doesn't know it, since
+            a collate function decides on it.
         with_samples: The numbers of the parts that have samples, in order, over all processes. Part 0 isn't among them
             if all of its shards of a stream have ended.
     """
 
     parts: tuple[MiniBatchPart, ...]
-    sizes: tuple[int, ...] | None = None
-    with_samples: tuple[int, ...] = (0,)
+    samples: int | None = None
+    with_samples: Sequence[int] = (0,)
 
 
 class PartsToRead(NamedTuple):
@@ -52,6 +52,14 @@ class PartsToRead(NamedTuple):
         """Whether this process computes all parts."""
         return len(self.own) == self.number
 
+    def samples_of(self, size: int) -> range:
+        """Returns which samples of a mini-batch this process reads.
+
+        Args:
+            size: The number of samples of the mini-batch.
+        """
+        return range(*(start_of_part(size, self.number, part) for part in (self.own.start, self.own.stop)))
+
 
 WHOLE = PartsToRead()
 
@@ -67,10 +75,19 @@ def samples_of_parts(samples: int, number: int) -> list[range]:
         The positions of the samples of each part that has samples. The sizes of the parts differ by at most 1, and
         larger parts come first. If there are fewer samples than parts, the last parts have none and are left out.
     """
-    ends = [0]
-    for part in range(min(number, samples)):
-        ends.append(ends[-1] + samples // number + (part < samples % number))
-    return [range(*bounds) for bounds in pairwise(ends)]
+    starts = (start_of_part(samples, number, part) for part in range(min(number, samples) + 1))
+    return [range(*bounds) for bounds in pairwise(starts)]
+
+
+def start_of_part(samples: int, number: int, part: int) -> int:
+    """Returns the position of the first sample of a part of a mini-batch; see `samples_of_parts`.
+
+    Args:
+        samples: The number of samples of the mini-batch.
+        number: The number of parts.
+        part: The number of the part; ``number`` returns the end of the mini-batch.
+    """
+    return part * (samples // number) + min(part, samples % number)
 
 
 def count_samples(mini_batch: Any) -> int:
@@ -95,19 +112,23 @@ def count_samples(mini_batch: Any) -> int:
     return next((len(value) for value in values if isinstance(value, list)), 0)
 
 
-def split_mini_batch(mini_batch: Any, number: int) -> list[Any]:
+def split_mini_batch(mini_batch: Any, number: int, needed: range | None = None) -> list[Any]:
     """Splits a mini-batch by its samples.
 
     Args:
         mini_batch: A mini-batch as for `count_samples`. Values without a dimension of samples are in each part,
             unchanged.
         number: The number of parts.
+        needed: Which parts are needed; all by default.
 
     Returns:
-        The parts that have samples; see `samples_of_parts`.
+        The needed parts that have samples; see `samples_of_parts`.
     """
     samples = count_samples(mini_batch)
-    return [_take(mini_batch, samples, slice(one.start, one.stop)) for one in samples_of_parts(samples, number)]
+    parts = range(number) if needed is None else needed
+    with_samples = range(parts.start, min(parts.stop, samples), parts.step)
+    bounds = [(start_of_part(samples, number, part), start_of_part(samples, number, part + 1)) for part in with_samples]
+    return [_take(mini_batch, samples, slice(*rows)) for rows in bounds]
 
 
 def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
@@ -119,8 +140,11 @@ def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> di
 
     Returns:
         The values of the whole mini-batch by name. Tensors, arrays and lists with one entry per sample are
-        concatenated, numbers are averaged over the samples, and any other value is that of the last part.
+        concatenated, numbers are averaged over the samples, and any other value is that of the last part. Those of a
+        single part are its own, without a copy.
     """
+    if len(parts) == 1:
+        return dict(parts[0])
     return {name: _join([part[name] for part in parts if name in part], sizes) for name in parts[-1]}
 
 

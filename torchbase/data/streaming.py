@@ -222,15 +222,14 @@ class StreamLoader:
     def _join(self, read: Sequence[ShardResult | None], sizes: list[int]) -> Any:
         if self._source.parts == 1:
             return next(result.mini_batch for result in read if result is not None)
-        sizes_by_part = {part: size for part, size in enumerate(sizes) if size > 0}
         return SplitMiniBatch(
             tuple(
                 MiniBatchPart(part, result.mini_batch)
                 for part, result in zip(self._own, read, strict=True)
                 if result is not None
             ),
-            sizes=tuple(sizes_by_part.values()) if self._source.collate is None else None,
-            with_samples=tuple(sizes_by_part),
+            samples=sum(sizes) if self._source.collate is None else None,
+            with_samples=tuple(part for part, size in enumerate(sizes) if size > 0),
         )
 
     def _initial_position(self) -> StreamPosition:

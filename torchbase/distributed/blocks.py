@@ -1,5 +1,6 @@
 """Which parts of a mini-batch each process computes: a block of the tree of `TreeSum`, or one part in each round."""
 
+import heapq
 from typing import NamedTuple
 
 
@@ -28,12 +29,17 @@ def share_out(parts: int, processes: int) -> list[Block]:
     Returns:
         The block of each process, in order.
     """
-    blocks = [Block(range(parts), (parts - 1).bit_length())]
+    # The last of the largest blocks is halved, so that the first processes have the larger ones.
+    blocks = [_with_rank(Block(range(parts), (parts - 1).bit_length()))]
     while len(blocks) < processes:
-        # The last of the largest blocks, so that the first processes have the larger ones.
-        largest = max(range(len(blocks)), key=lambda index: (len(blocks[index].parts), index))
-        blocks[largest : largest + 1] = _halves(blocks[largest])
-    return blocks
+        first, second = _halves(heapq.heappop(blocks)[1])
+        heapq.heappush(blocks, _with_rank(first))
+        heapq.heappush(blocks, _with_rank(second))
+    return sorted((block for _, block in blocks), key=lambda block: block.parts.start)
+
+
+def _with_rank(block: Block) -> tuple[tuple[int, int], Block]:
+    return (-len(block.parts), -block.parts.start), block
 
 
 def take_turns(parts: int, processes: int) -> list[range]:

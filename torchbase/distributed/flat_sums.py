@@ -50,7 +50,7 @@ class FlatSums:
                 if has_sparse[place]:
                     sparse.append(position)
                 elif has_dense[place]:
-                    sums[position] = values[place].view(of_group[place].shape)
+                    sums[position] = _in_layout_of(of_group[place], values[place])
         return sums, sorted(sparse)
 
     def _flatten(self, tensors: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -68,6 +68,12 @@ class FlatSums:
         flags = [*is_dense, *is_sparse, *[False] * (padded - length)]
         flat[end:] = torch.tensor(flags, dtype=flat.dtype, device=flat.device)
         return flat.view(self._processes, -1)
+
+
+def _in_layout_of(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    # As a gradient is in one process: a norm adds the numbers in the order of the memory, such as channels_last.
+    shaped = values.view(like.shape)
+    return shaped if like.is_contiguous() else torch.empty_like(like, requires_grad=False).copy_(shaped)
 
 
 def _split(total: torch.Tensor, lengths: Sequence[int]) -> tuple[Sequence[torch.Tensor], list[bool], list[bool]]:

@@ -19,7 +19,7 @@ from torchbase.distributed.tree_sum import TreeSum
 from torchbase.errors import ProcessError, ProcessLostError
 
 # torch 2.13 has renamed it.
-_all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
+all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
 
 
 class ProcessGroup(Processes):
@@ -134,7 +134,7 @@ class ProcessGroup(Processes):
 
     def _gather_rows(self, row: torch.Tensor) -> torch.Tensor:
         received = torch.empty(self.count, len(row), dtype=row.dtype, device=row.device)
-        _all_gather(received.view(-1), row, group=self._group_of(row))
+        all_gather(received.view(-1), row, group=self._group_of(row))
         return received
 
     def _values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:

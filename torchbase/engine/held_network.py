@@ -72,6 +72,14 @@ class HeldNetwork(Protocol):
             Parts; None for a part without samples that isn't computed, and that keeps its place in the sum.
         """
 
+    def count_to_compute(self, own: Mapping[int, Any], with_samples: Sequence[int]) -> int:
+        """Returns how many parts `parts_to_compute` yields.
+
+        Args:
+            own: The parts of this process that have samples, by number.
+            with_samples: The numbers of the parts that have samples, over all processes.
+        """
+
     def computing(self, what: str) -> AbstractContextManager[None]:
         """Explains errors of communication while the network computes.
 
@@ -141,6 +149,10 @@ class ReplicatedNetwork:
         """Yields what this process computes for a mini-batch; see `HeldNetwork`."""
         for number in self._blocks[self._index].parts:
             yield PartToCompute(number, own[number]) if number in own else None
+
+    def count_to_compute(self, own: Mapping[int, Any], with_samples: Sequence[int]) -> int:
+        """Returns how many parts this process computes; see `HeldNetwork`."""
+        return len(own)
 
     def computing(self, what: str) -> AbstractContextManager[None]:
         """Does nothing, since no process communicates while it computes."""

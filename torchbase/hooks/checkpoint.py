@@ -57,7 +57,9 @@ class Checkpoint:
         if saved is not None:
             restore(run, saved)
             self._saved_position = _position(run)
-            logger.info("Resumed from %s: %d epochs are done.", saved.path.name, run.epochs_done)
+            all_done = " The run is finished. To train on, raise session.num_epochs."
+            end = all_done if run.epochs_done >= run.max_epochs else ""
+            logger.info("Resumed from %s: %d epochs are done.%s", saved.path.name, run.epochs_done, end)
 
     @hookimpl
     def on_phase_start(self, phase: Phase) -> None:

@@ -124,8 +124,8 @@ class MiniBatchParts:
         sizes = {number: self._infer_mini_batch_size(part) for number, part in parts.items()}
         samples = self._samples_of_all(run, batch, sizes)
         source = self._held.owner_of(with_samples[0])
-        is_needed = len(with_samples) > 1 or run.processes.count > 1
-        state = StateToShare(run, self._copier or copier_of(run), with_samples[0], source, is_needed)
+        computed = self._held.count_to_compute(parts, with_samples)
+        state = StateToShare(run, self._copier or copier_of(run), with_samples[0], source, computed)
         results, gradients = PartResults(phase), TreeSum()
         purpose = f"an iteration of {phase.name}"
         try:
@@ -158,21 +158,22 @@ class MiniBatchParts:
     def _parts_of(self, run: Run, phase: Phase, batch: Any) -> tuple[dict[int, Any], Sequence[int]]:
         if isinstance(batch, SplitMiniBatch):
             return {part.number: part.mini_batch for part in batch.parts}, batch.with_samples
-        parts = split_mini_batch(batch, self._parts)
-        if not parts:
+        if (samples := count_samples(batch)) == 0:
             raise HookError(
                 f"A mini-batch of {phase.name} can't be split into {self._parts} parts, since none of its columns has "
                 "a dimension of samples. To fix, return a dictionary of tensors, arrays or lists with one entry per "
                 "sample, or remove session.mini_batch_parts."
             )
         own = self._held.own_parts(self._parts, run.processes)
-        return {number: part for number, part in enumerate(parts) if number in own}, range(len(parts))
+        # The last ones may be empty.
+        parts = dict(zip(own, split_mini_batch(batch, self._parts, own), strict=False))
+        return parts, range(min(self._parts, samples))
 
     def _samples_of_all(self, run: Run, batch: Any, own_sizes: Mapping[int, int]) -> int:
         if run.processes.count == 1:
             return sum(own_sizes.values())
         if self._counts_samples and not isinstance(batch, SplitMiniBatch):
             return count_samples(batch)
-        if self._counts_samples and batch.sizes is not None:
-            return sum(batch.sizes)
+        if self._counts_samples and batch.samples is not None:
+            return int(batch.samples)
         return sum(run.processes.gather(sum(own_sizes.values()), "the number of samples of a mini-batch"))

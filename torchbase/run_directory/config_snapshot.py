@@ -30,6 +30,7 @@ MAY_CHANGE = frozenset(
         "on_checkpoint_error",
         "on_logging_error",
         "nan_policy",
+        "preemption_signal",
         "log_every_n_iterations",
         "metrics_every_n_iterations",
         # A resumed run uses its own; a different one raises an error where it is chosen.

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 
@@ -21,6 +21,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.randomness import isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.error_files import errors_for_torchrun
+from torchbase.session.beginning import SessionBeginning
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.likeness import check_alike, facts_of_call, facts_of_run
@@ -29,9 +30,6 @@ from torchbase.session.opening import SessionOpening
 from torchbase.session.run_source import RunSource, choose_parts, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
 from torchbase.session.together import join_with_device, sharded_network, tell_result
-
-if TYPE_CHECKING:
-    pass
 
 _OVERRIDABLE = (
     *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_dataloaders", "init_metrics"),
@@ -45,7 +43,7 @@ _NOT_COPIED = frozenset(
 )
 
 
-class TrainingBaseSession(SessionOpening, SessionEvaluation):
+class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
     """A training run of the user's network on the user's data.
 
     Subclass it, write the abstract methods, pass a config and call the session. The constructor makes the run
@@ -69,7 +67,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
         self,
         config: Mapping[str, Any],
         runs_parent_dir: str | Path | None = None,
-        create_run_dir_afresh: bool = True,
+        create_run_dir_afresh: bool | None = True,
         source_run_dir_tag: str | None = None,
         tag_postfix: str | None = None,
         source_network: Literal["best", "last"] = "best",
@@ -80,7 +78,8 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
         Args:
             config: The config dictionary. It is not changed.
             runs_parent_dir: The folder of all run directories; None means ``runs`` in the current folder.
-            create_run_dir_afresh: Whether this is a new run. If False, the run ``source_run_dir_tag`` is resumed.
+            create_run_dir_afresh: Whether this is a new run. If False, the run ``source_run_dir_tag`` is resumed; if
+                None, it is begun under exactly this name unless it is there, see `begin_or_resume`.
             source_run_dir_tag: The run to resume. For a new run, the run from whose network it starts.
             tag_postfix: A text to append to the name of the new run directory.
             source_network: The network from which a new run starts: the best or the last network of the source run.
@@ -177,7 +176,9 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
             standard.UncalledHooks(),
             standard.MetricAverages(),
             standard.BestValidation(),
-            standard.Interruption(),  # before Checkpoint: ends the program after the checkpoint is saved
+            standard.Interruption(
+                session.preemption_signal
+            ),  # before Checkpoint: ends the program after the checkpoint is saved
             standard.Charts(),
             standard.TensorBoard(),
             standard.Console(),

@@ -12,7 +12,7 @@ _NOTE = (
     "The parameters of a sharded network are whole only while the network is called. To fix, call self.network(…) in "
     "forward_pass, not its parts or other methods, and don't use its parameters in the loss."
 )
-# They compute each element of a parameter by itself. Each form of them was compared: see tests/sharding/test_exactness.py.
+# They compute each element of a parameter by itself, as tests/sharding/test_exactness.py compares for each form.
 ELEMENT_WISE = (
     *(torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam),
     *(torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.ASGD, torch.optim.Rprop),

@@ -97,6 +97,10 @@ class ShardedNetwork:
             else:
                 yield PartToCompute(number, substitute, is_substitute=True)
 
+    def count_to_compute(self, own: Mapping[int, Any], with_samples: Sequence[int]) -> int:
+        """Returns the number of rounds; see `HeldNetwork`."""
+        return len({number // self._processes.count for number in with_samples})
+
     @contextmanager
     def computing(self, what: str) -> Iterator[None]:
         """Explains errors of communication while the network computes; see `HeldNetwork`."""

@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -61,7 +61,8 @@ def reason_against_forking() -> str | None:
 def forked(count: int, function: Callable[[int], Any]) -> Iterator[list[ForkedProcess]]:
     """Forks processes that call a function, with the environment variables of a launcher, and ends them.
 
-    Each computes with one thread, since the threads of this process don't exist in it.
+    A single process needs no launcher, and gets no such variables. Each process computes with one thread, since the
+    threads of this process don't exist in it.
 
     Args:
         count: The number of processes.
@@ -70,11 +71,12 @@ def forked(count: int, function: Callable[[int], Any]) -> Iterator[list[ForkedPr
     Yields:
         The processes by index; `wait_for` returns their results.
     """
-    with serving_store() as port:
+    with serving_store() if count > 1 else nullcontext() as port:
         processes: list[ForkedProcess] = []
         try:
             for index in range(count):
-                processes.append(_fork(_call, function, _variables(index, count, port), may_have_children=True))
+                variables = {} if port is None else _variables(index, count, port)
+                processes.append(_fork(_call, function, index, variables, may_have_children=True))
             yield processes
         finally:
             for one in processes:
@@ -131,12 +133,12 @@ def _serve_store(sender: Connection) -> None:
     signal.pause()
 
 
-def _call(sender: Connection, function: Callable[[int], Any], variables: dict[str, str]) -> None:
+def _call(sender: Connection, function: Callable[[int], Any], index: int, variables: dict[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     os.environ.update(variables)
     try:
-        answer = pickle.dumps((function(int(variables["RANK"])), None))
+        answer = pickle.dumps((function(index), None))
     except BaseException:  # whatever ends the function, it is the answer
         answer = pickle.dumps((None, traceback.format_exc()))
     sender.send_bytes(answer)  # not send(): torch would share the memory of tensors

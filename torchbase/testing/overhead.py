@@ -14,7 +14,7 @@ from torchbase.testing.tiny_session import NoisySession
 from torchbase.testing.trial import HookTrial
 
 TURNS = 5
-ITERATIONS = 150
+ITERATIONS = 100
 
 
 @dataclass(frozen=True)
