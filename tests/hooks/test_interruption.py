@@ -11,7 +11,7 @@ import pytest
 from tiny import TinySession, config_with
 
 from torchbase import Engine, Phase, Run, hookimpl
-from torchbase.checkpoints.storage import newest_progress
+from torchbase.checkpoints.listing import newest_progress
 from torchbase.hooks import Interruption
 from torchbase.run_directory.record import read_status
 

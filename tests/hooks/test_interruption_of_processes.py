@@ -9,7 +9,7 @@ from every_technique import PlainSession, session_with
 from tiny import TinySession, config_with
 
 from torchbase import Engine, Phase, Run, hookimpl
-from torchbase.checkpoints.storage import newest_progress
+from torchbase.checkpoints.listing import newest_progress
 from torchbase.distributed.processes import SingleProcess
 from torchbase.files.bitwise import different_values
 from torchbase.hooks import Interruption

@@ -302,6 +302,7 @@ class Scenario:
         parts: The number of parts of each mini-batch; None for whole mini-batches.
         processes: The number of processes of each life, repeated.
         mini_batch_size: The number of samples of a mini-batch.
+        distributed: How the processes of each life hold the network, repeated.
         is_named: Whether each life begins the run by its name, or resumes it.
     """
 
@@ -311,6 +312,7 @@ class Scenario:
     parts: int | None = None
     processes: tuple[int, ...] = (1,)
     mini_batch_size: int = 4
+    distributed: tuple[str, ...] = ("replicate",)
     is_named: bool = False
 
     def session(self, parent: Path, life: int, tag: str | None) -> TrainingBaseSession:
@@ -318,6 +320,7 @@ class Scenario:
         config = copy.deepcopy(CONFIG)
         config["session"]["dataloader_num_workers"] = self.workers[life % len(self.workers)]
         config["session"].update(mini_batch_parts=self.parts, mini_batch_size=self.mini_batch_size)
+        config["session"]["distributed"] = self.distributed[life % len(self.distributed)]
         if self.is_named:
             session = self.kind.begin_or_resume(config, parent, tag=NAME)
         else:
@@ -362,5 +365,14 @@ SCENARIOS = {
     ),
     "several processes": Scenario(
         (0, 0, 2), ValidatedWithinSession, TECHNIQUES, parts=4, processes=(2, 1, 3), mini_batch_size=8
+    ),
+    "a sharded network": Scenario(
+        (0, 0, 2, 0),
+        ValidatedWithinSession,
+        (Schedule, partial(GradientAccumulation, 3), partial(ExponentialMovingAverage, 0.9)),
+        parts=4,
+        processes=(2, 4, 2, 1),
+        mini_batch_size=8,
+        distributed=("shard", "shard", "replicate"),
     ),
 }

@@ -92,7 +92,7 @@ def _joined() -> "ProcessGroup":
         make_group = partial(dist.init_process_group, _backend(), timeout=TIME_LIMIT)
         atexit.register(_leave)
     try:
-        return ProcessGroup(_within_limit(make_group))
+        return ProcessGroup(_within_limit(make_group), TIME_LIMIT)
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise ProcessError(
             f"{where}. It waits for {TIME_LIMIT.total_seconds():g} seconds. Each of them has to make the session, and "

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -24,13 +25,15 @@ all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else d
 class ProcessGroup(Processes):
     """The processes of the default group of `torch.distributed`, which has to be initialized."""
 
-    def __init__(self, host_group: dist.ProcessGroup | None = None) -> None:
+    def __init__(self, host_group: dist.ProcessGroup | None = None, time_limit: timedelta | None = None) -> None:
         """Joins the processes.
 
         Args:
             host_group: The group that sends what is on the CPU; None means the default group.
+            time_limit: How long `for_another_thread` lets a process wait for the others; None means as torch does.
         """
         self.index, self.count = dist.get_rank(), dist.get_world_size()
+        self._time_limit = time_limit
         self._host_group, self._has_left = host_group, False
         self._name = f"Process {self.index} of {self.count}, on {socket.gethostname()},"
         self._now = time.monotonic()
@@ -45,6 +48,14 @@ class ProcessGroup(Processes):
     def now(self) -> float:
         """Returns the seconds of the clock of the main process; see `Processes.now`."""
         return self._now
+
+    def for_another_thread(self) -> "ProcessGroup":
+        """Returns the same processes in a group of their own; see `Processes.for_another_thread`."""
+        with self._errors_explained("the connections of another thread"):
+            group = dist.new_group(backend="gloo", timeout=self._time_limit)
+        other = ProcessGroup(group, self._time_limit)
+        other.members = self.members
+        return other
 
     def reduce(
         self,

@@ -153,6 +153,14 @@ class Processes(ABC):
         It is the clock of the main process, as of the last time that the processes communicated.
         """
 
+    @abstractmethod
+    def for_another_thread(self) -> "Processes":
+        """Returns the same processes with connections of their own, so that a thread can use them meanwhile.
+
+        Raises:
+            ProcessError: If another process has ended or doesn't answer.
+        """
+
     def introduce(self, member: Member) -> None:
         """Describes this process to the others, and sets `members`.
 
@@ -226,6 +234,10 @@ class SingleProcess(Processes):
     def now(self) -> float:
         """Returns the seconds of the monotonic clock."""
         return time.monotonic()
+
+    def for_another_thread(self) -> Processes:
+        """Returns this object."""
+        return self
 
 
 ALONE = SingleProcess()

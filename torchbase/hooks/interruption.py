@@ -6,7 +6,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from torchbase.checkpoints.storage import newest_progress
+from torchbase.checkpoints.listing import newest_progress
 from torchbase.distributed.joining import was_launched
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.run import Run

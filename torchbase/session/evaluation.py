@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,7 @@ from torchbase.engine.phase import PartOutputs, Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, ProcessError, RunDirectoryError
-from torchbase.files.tensors import check_tensors, read_tensors
+from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.randomness import isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
@@ -56,8 +57,9 @@ class SessionEvaluation(SessionParts):
             raise RunDirectoryError(
                 f"{file} isn't there: the run has saved no best network yet. To fix, train for at least one epoch."
             )
-        check_tensors(file)
-        load_network(self.network, read_tensors(file))
+        with _called_on_all("load_best_network"):
+            tell_result(self.processes, partial(check_tensors, file), "the check of the best network")
+        load_network(self.network, map_tensors(file))
 
     def evaluate(self, dataset: "Dataset | IterableDataset", name: str = "evaluation") -> dict[str, float]:
         """Computes loss and metrics of the current network over a dataset. Nothing is recorded.

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from torchbase.checkpoints.listing import has_results, list_checkpoints
 from torchbase.checkpoints.network_loading import load_network
-from torchbase.checkpoints.storage import has_results, newest_whole_checkpoint
+from torchbase.checkpoints.storage import first_whole, open_checkpoint
 from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
 from torchbase.files.durable import read_json, remove_leftovers
-from torchbase.files.tensors import check_tensors, read_tensors
+from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.hooks.mini_batch_parts import PARTS_FILE
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.randomness import draw_seed
@@ -114,9 +115,9 @@ class RunSource:
         best = source.path / NETWORK_FILE
         if self.network == "best" and best.exists():
             check_tensors(best)
-            state = read_tensors(best)
+            state = map_tensors(best)
         else:
-            saved = newest_whole_checkpoint(source.states)
+            saved = first_whole(source.states, list_checkpoints(source.states), open_checkpoint)
             if saved is None:
                 raise CheckpointError(f"The run {source.path} has saved no network to start from.")
             state = saved.parts["network"]

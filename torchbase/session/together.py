@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 
-from torchbase.checkpoints.storage import has_results
+from torchbase.checkpoints.listing import has_results
 from torchbase.distributed.joining import has_others, join, local_count, local_index
 from torchbase.distributed.members import Member
 from torchbase.distributed.processes import Processes

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from torchbase.checkpoints.distributed_tensors import as_in
 from torchbase.distributed.shards import local_of
 
 Average = Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor], None]
@@ -73,13 +74,13 @@ class AveragedShards:
         """Restores the averages.
 
         Args:
-            state: The return value of `state_dict`.
+            state: The return value of `state_dict`, with shards, or with whole tensors of a run that wasn't sharded.
         """
         with torch.no_grad():
             self.n_averaged.copy_(state["n_averaged"])
             for name, one in self._named.items():
                 if isinstance(one, torch.Tensor):
-                    local_of(one).copy_(local_of(state[name]))
+                    local_of(one).copy_(local_of(as_in(one, state[name])))
 
 
 def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:

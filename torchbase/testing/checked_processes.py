@@ -109,6 +109,11 @@ class CheckedProcesses(Processes):
         """Returns the seconds of the clock of the main process; see `Processes.now`."""
         return self._processes.now()
 
+    def for_another_thread(self) -> Processes:
+        """Returns the same processes with connections of their own; see `Processes.for_another_thread`."""
+        self._meet("for_another_thread", "the connections of another thread")
+        return self._processes.for_another_thread()
+
     def _meet(self, method: str, purpose: str) -> None:
         place = Place(method, purpose, self._frames.current_event())
         places = self._processes.gather(place, "the comparison of places")
