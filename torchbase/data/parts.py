@@ -27,13 +27,13 @@ class SplitMiniBatch(NamedTuple):
         parts: The parts that have samples, in order. With several processes, those of this process.
         samples: The number of samples of the mini-batch, over all processes. None if the loader doesn't know it, since
             a collate function decides on it.
-        first: The number of the first part that has samples, over all processes. It isn't 0 if all shards of part 0 of
-            a stream have ended.
+        with_samples: The numbers of the parts that have samples, in order, over all processes. Part 0 isn't among them
+            if all of its shards of a stream have ended.
     """
 
     parts: tuple[MiniBatchPart, ...]
     samples: int | None = None
-    first: int = 0
+    with_samples: Sequence[int] = (0,)
 
 
 class PartsToRead(NamedTuple):
@@ -126,8 +126,9 @@ def split_mini_batch(mini_batch: Any, number: int, needed: range | None = None) 
     """
     samples = count_samples(mini_batch)
     parts = range(number) if needed is None else needed
-    starts = [start_of_part(samples, number, part) for part in range(parts.start, min(parts.stop, samples) + 1)]
-    return [_take(mini_batch, samples, slice(*bounds)) for bounds in pairwise(starts)]
+    with_samples = range(parts.start, min(parts.stop, samples), parts.step)
+    bounds = [(start_of_part(samples, number, part), start_of_part(samples, number, part + 1)) for part in with_samples]
+    return [_take(mini_batch, samples, slice(*rows)) for rows in bounds]
 
 
 def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
