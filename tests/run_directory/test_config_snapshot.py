@@ -41,6 +41,7 @@ REFUSED = {
     "learning_rate": 0.06,
     "validation_mini_batch_size": 8,
     "weight_decay": 0.1,
+    "distributed": "shard",
     "iterations_per_epoch": 3,
     "loss_function_params": {"weight": 2.0},
     "deterministic": True,

@@ -133,7 +133,8 @@ class LabelCounts(EpochState):
 
     def _row(self, index: int) -> Values:
         counts = np.zeros((3, 0)) if self._counts is None else self._counts.numpy()
-        return counts[index].astype(np.float64)
+        row: Values = counts[index].astype(np.float64)
+        return row
 
     def _add(self, counts: Tensor, samples: int, exact: int) -> None:
         self._counts = counts if self._counts is None else self._counts + counts
