@@ -14,21 +14,27 @@ Begin with `torchbase.data.phase_loader`, which chooses a loader. Then read `tor
 from torchbase.data.checking import check_columns
 from torchbase.data.columns import ColumnReader
 from torchbase.data.loader import MiniBatchLoader
+from torchbase.data.order_rows import RowsByMiniBatch
 from torchbase.data.parts import MiniBatchPart, SplitMiniBatch
+from torchbase.data.ready_orders import ClassesOrder, LengthOrder, WeightedOrder
 from torchbase.data.splitting import split_iterables, split_to_train_valid_test
 from torchbase.data.streaming import StreamLoader
 from torchbase.data.typed_dict import TypedDict, TypedDictIterable
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 
 __all__ = [
+    "ClassesOrder",
     "ColumnReader",
+    "LengthOrder",
     "MiniBatchLoader",
     "MiniBatchPart",
+    "RowsByMiniBatch",
     "SplitMiniBatch",
     "StreamLoader",
     "TypedDict",
     "TypedDictIterable",
     "ValidationDatasetsDict",
+    "WeightedOrder",
     "check_columns",
     "split_iterables",
     "split_to_train_valid_test",

@@ -10,8 +10,8 @@ from torch.utils.data import Sampler
 from torchbase.data.columns import ColumnReader
 from torchbase.data.device_copies import Mover, prefetch
 from torchbase.data.faults import LENGTH_ERROR, describe_labels, describe_lengths, describe_none
-from torchbase.data.order import EpochOrder, MiniBatchIndices
-from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch
+from torchbase.data.order import MiniBatchIndices, Order, ReadingSeeds
+from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch, samples_of_parts
 from torchbase.data.reading import Collate, call_collate, data_loader
 from torchbase.randomness import isolate_rng, seed_host_streams
 
@@ -30,7 +30,7 @@ class MiniBatchLoader:
     def __init__(
         self,
         dataset: "Dataset",
-        order: EpochOrder,
+        order: Order,
         *,
         parts: PartsToRead = WHOLE,
         collate: Collate | None = None,
@@ -51,20 +51,28 @@ class MiniBatchLoader:
                 on the host.
         """
         self._order, self._mover = order, mover
-        self._sampler = _EpochSampler(order, parts)
-        self._dataset = _MiniBatches(dataset, order, parts, collate)
+        self._sampler = _EpochSampler(order)
+        self._dataset = _MiniBatches(dataset, order.reading_seeds, parts, collate)
         self._new_loader = partial(
             data_loader, self._dataset, self._sampler, num_workers=num_workers, pin_memory=pin_memory
         )
         self._loader = self._new_loader()
 
     def __len__(self) -> int:
-        """The number of mini-batches in an epoch."""
-        return len(self._order)
+        """The number of mini-batches in the epoch that was begun last, or in the first one."""
+        return len(self._sampler)
 
     def __iter__(self) -> Iterator[Any]:
         """The mini-batches of the first epoch."""
         return self.mini_batches(epoch=1)
+
+    def count_mini_batches(self, epoch: int) -> int:
+        """Returns the number of mini-batches in an epoch. It can differ between epochs if the order is the user's.
+
+        Args:
+            epoch: The epoch; the first is 1.
+        """
+        return self._order.count_mini_batches(epoch)
 
     def end_workers(self) -> None:
         """Stops the workers. They restart with the next epoch."""
@@ -74,15 +82,16 @@ class MiniBatchLoader:
         """Returns the first mini-batch of the first epoch, or its first part, read in the current process."""
         return self._dataset.read_first_part(next(self._order.mini_batches(1)))
 
-    def shorter_last_mini_batch(self) -> tuple[int, Any] | None:
-        """Reads the last mini-batch of the first epoch in the current process, if it has fewer samples than the others.
+    def shortest_mini_batch(self) -> tuple[int, Any] | None:
+        """Reads the shortest mini-batch of the first epoch in the current process.
 
         Returns:
-            Its position in the epoch, and the mini-batch or its last part; None if it isn't shorter.
+            Its position in the epoch, and the mini-batch or its last part; None if no mini-batch is shorter than the
+            first.
         """
-        if not self._order.has_shorter_last:
+        position = self._order.shortest()
+        if position is None:
             return None
-        position = len(self) - 1
         return position, self._dataset.read_last_part(next(self._order.mini_batches(1, position)))
 
     def rows_of(self, epoch: int, position: int) -> list[int]:
@@ -154,29 +163,29 @@ class MiniBatchLoader:
 
 
 class _EpochSampler(Sampler[MiniBatchIndices]):
-    def __init__(self, order: EpochOrder, parts: PartsToRead) -> None:
-        self._order, self._parts = order, parts
-        self._epoch, self._start = 1, 0
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self.epoch, self._start = 1, 0
 
     def seek(self, epoch: int, start: int) -> None:
-        self._epoch, self._start = epoch, start
+        self.epoch, self._start = epoch, start
 
     def __iter__(self) -> Iterator[MiniBatchIndices]:
-        return self._order.mini_batches(self._epoch, self._start, self._parts.samples_of)
+        return self._order.mini_batches(self.epoch, self._start)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return self._order.count_mini_batches(self.epoch)
 
 
 class _MiniBatches(IndexedDataset[Any]):
     """A dataset of whole mini-batches. Reading in the main process doesn't change the global random streams."""
 
-    def __init__(self, dataset: "Dataset", order: EpochOrder, parts: PartsToRead, collate: Collate | None) -> None:
+    def __init__(self, dataset: "Dataset", seeds: ReadingSeeds, parts: PartsToRead, collate: Collate | None) -> None:
         self._parts = parts
         self.number_of_parts = parts.number
-        self._name = f"the data of {order.phase}"
+        self._name = f"the data of {seeds.phase}"
         self._reader = ColumnReader(dataset, self._name)
-        self._order = order
+        self._seeds = seeds
         self._collate = collate
         lacks_format = collate is not None and dataset.format["type"] is None
         self._samples = dataset.with_format("torch", device="cpu") if lacks_format else dataset
@@ -192,14 +201,15 @@ class _MiniBatches(IndexedDataset[Any]):
         try:
             if self._parts.number == 1:
                 return self._read_part(indices, 0, indices.rows)
-            with_samples = range(parts.start, min(parts.stop, indices.size))
+            rows = self._rows_of_parts(indices)
+            with_samples = [part for part in parts if part < len(rows)]
             return SplitMiniBatch(
-                tuple(MiniBatchPart(part, self._read_part_of(indices, part)) for part in with_samples),
-                samples=indices.size if self._collate is None else None,
+                tuple(MiniBatchPart(part, self._read_part(indices, part, rows[part])) for part in with_samples),
+                sizes=tuple(map(len, rows)) if self._collate is None else None,
             )
         except Exception as error:
             error.add_note(
-                f"while reading mini-batch {indices.position + 1} of epoch {indices.epoch} of {self._order.phase}: "
+                f"while reading mini-batch {indices.position + 1} of epoch {indices.epoch} of {self._seeds.phase}: "
                 f"samples {indices.rows}"
             )
             if self._collate is not None:
@@ -211,18 +221,19 @@ class _MiniBatches(IndexedDataset[Any]):
         if not self._may_draw:
             return self._read(rows)
         with isolate_rng():
-            seed_host_streams(self._order.reading_seed(indices, part))
+            seed_host_streams(self._seeds.of(indices, part))
             return self._read(rows)
 
     def read_first_part(self, indices: MiniBatchIndices) -> Any:
-        return self._read_part_of(indices, 0)
+        return self._read_part(indices, 0, self._rows_of_parts(indices)[0])
 
     def read_last_part(self, indices: MiniBatchIndices) -> Any:
-        return self._read_part_of(indices, min(self._parts.number, indices.size) - 1)
+        rows = self._rows_of_parts(indices)
+        return self._read_part(indices, len(rows) - 1, rows[-1])
 
-    def _read_part_of(self, indices: MiniBatchIndices, part: int) -> Mapping[str, Any]:
-        one = PartsToRead(self._parts.number, range(part, part + 1))
-        return self._read_part(indices, part, indices.rows_of(one.samples_of(indices.size)))
+    def _rows_of_parts(self, indices: MiniBatchIndices) -> list[list[int]]:
+        shares = samples_of_parts(len(indices.rows), self._parts.number)
+        return [indices.rows[share.start : share.stop] for share in shares]
 
     def describe_none(self, rows: list[int]) -> list[str]:
         # A transform and a collate function can fill what is None in the dataset.

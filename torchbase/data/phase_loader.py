@@ -9,6 +9,8 @@ import torch
 from torchbase.data.device_copies import StreamMover, has_streams
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
+from torchbase.data.own_order import OrderFunction, OwnOrder
+from torchbase.data.own_order_loader import OwnOrderLoader
 from torchbase.data.parts import WHOLE, PartsToRead
 from torchbase.data.reading import Collate
 from torchbase.data.streaming import StreamLoader
@@ -38,6 +40,10 @@ class LoaderSettings(Protocol):
         """The number of iterations in an epoch of a stream; None for one pass."""
 
     @property
+    def drop_last(self) -> bool:
+        """Whether to leave out a last mini-batch of a training epoch with fewer samples than the others."""
+
+    @property
     def dataloader_num_workers(self) -> int:
         """The number of worker processes; 0 reads in the main process."""
 
@@ -53,6 +59,7 @@ def phase_loader(
     processes: Processes = ALONE,
     collate: Collate | None = None,
     device: torch.device | None = None,
+    order: OrderFunction | None = None,
 ) -> MiniBatchLoader | StreamLoader:
     """Creates the loader of a phase.
 
@@ -67,13 +74,16 @@ def phase_loader(
         collate: Collates a list of samples into a mini-batch.
         device: The device of the run. For a GPU, tensors are copied to pinned memory. Those of a dataset are then
             copied to the GPU while the previous mini-batch is in use; those of a stream are not.
+        order: The user's order of a dataset. None shuffles the training set, and reads others in order.
 
     Returns:
         The loader.
 
     Raises:
-        ConfigError: The config has ``iterations_per_epoch``, but the training set is not a stream.
-        DataError: There are more parts than samples in a mini-batch of training.
+        ConfigError: The config has ``iterations_per_epoch``, but the training set is not a stream; or ``drop_last``,
+            and it is one.
+        DataError: There are more parts than samples in a mini-batch of training; ``drop_last`` leaves no mini-batch; a
+            stream has an order.
     """
     from datasets import IterableDataset
 
@@ -83,7 +93,9 @@ def phase_loader(
     iterations = settings.iterations_per_epoch if is_training else None
     is_gpu = device is not None and device.type == "cuda"
     _check_parts(parts.number, size, phase, is_training)
+    drop_last = is_training and settings.drop_last
     if isinstance(dataset, IterableDataset):
+        _check_stream(order, drop_last=drop_last)
         return StreamLoader(
             dataset,
             size,
@@ -101,19 +113,39 @@ def phase_loader(
             f"session.iterations_per_epoch is {iterations}, but the training set is a datasets.Dataset, so an epoch is "
             "one pass. To fix, remove the key, or return a stream: dataset.to_iterable_dataset()."
         )
-    if is_training and len(dataset) < size:
+    if is_training and len(dataset) < size and order is None:
+        if drop_last:
+            raise DataError(
+                f"The training set has {len(dataset)} samples, fewer than a mini-batch of {size}, and "
+                "session.drop_last leaves them out. To fix, lower session.mini_batch_size, or remove session.drop_last."
+            )
         logger.warning(
             "The training set has %d samples, fewer than a mini-batch of %d, so each epoch has one iteration. To fix, "
             "lower session.mini_batch_size.",
             len(dataset),
             size,
         )
-    order = EpochOrder(len(dataset), size, is_training, phase, randomness)
     # Not for a stream: its position counts the returned mini-batches, so prefetching would advance it.
     mover = StreamMover(device) if device is not None and has_streams(device) else None
-    return MiniBatchLoader(
-        dataset, order, parts=parts, collate=collate, num_workers=workers, pin_memory=is_gpu, mover=mover
-    )
+    options: dict[str, Any] = {"parts": parts, "collate": collate, "num_workers": workers, "pin_memory": is_gpu}
+    if order is None:
+        shuffled = EpochOrder(len(dataset), size, is_training, phase, randomness, drop_last)
+        return MiniBatchLoader(dataset, shuffled, mover=mover, **options)
+    own = OwnOrder(order, len(dataset), size, phase, randomness, drop_last=drop_last)
+    return OwnOrderLoader(dataset, own, mover=mover, **options)
+
+
+def _check_stream(order: OrderFunction | None, *, drop_last: bool) -> None:
+    if drop_last:
+        raise ConfigError(
+            "session.drop_last is True, but the training set is a stream, whose shards have a last mini-batch each. "
+            "To fix, remove the key, or set session.iterations_per_epoch and repeat the stream: stream.repeat(None)."
+        )
+    if order is not None:
+        raise DataError(
+            "init_order returned an order, but the training set is a stream, whose examples have no positions. To fix, "
+            "return None, and order the stream itself: stream.shuffle(seed=…, buffer_size=…)."
+        )
 
 
 def _check_parts(parts: int, mini_batch_size: int, phase: str, is_training: bool) -> None:

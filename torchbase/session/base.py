@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     pass
 
 _OVERRIDABLE = (
-    *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_dataloaders", "init_metrics"),
+    *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_order", "init_dataloaders"),
+    "init_metrics",
     *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "dataloader_collate_function"),
     "default_hooks",
 )
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "processes", "dataloader_train", "dataloader_valid_dict"}
     | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
-    | {"_was_called", "_is_training"}
+    | {"_was_called", "_is_training", "_order"}
 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from torchbase.data.own_order import OrderFunction
 from torchbase.data.seeded_loader import SeededLoader, reason_against_exactness
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.engine.optimizer_parameters import held_parameters
@@ -80,6 +81,44 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
             'ValidationDatasetsDict(datasets=(valid,), only_for_demo=(False,), names=("valid",)).'
         )
     return training, validation
+
+
+def check_order(order: object) -> OrderFunction | None:
+    """Checks the return value of ``init_order``.
+
+    Args:
+        order: The return value.
+
+    Returns:
+        The return value, typed.
+
+    Raises:
+        DataError: If it isn't a function of the epoch and a generator.
+    """
+    to_fix = "To fix, return a function of the epoch and a generator, which returns the rows of an epoch, or None."
+    if order is None:
+        return None
+    if inspect.isclass(order) or not callable(order):
+        found = f"the class {order.__name__}" if inspect.isclass(order) else describe_returned(order)
+        raise DataError(f"init_order has to return a function, but returned {found}. {to_fix}")
+    try:
+        inspect.signature(order).bind(1, None)
+    except TypeError as error:
+        raise DataError(
+            f"init_order returned {getattr(order, '__qualname__', type(order).__qualname__)}, which can't be called "
+            f"with an epoch and a generator: {error}. {to_fix}"
+        ) from error
+    except ValueError:  # a function of C has no signature to inspect
+        return order
+    return order
+
+
+def warn_of_unused_order() -> None:
+    """Warns of an ``init_order`` that wasn't called, since ``init_dataloaders`` is overridden."""
+    _logger.warning(
+        "init_order isn't used, since init_dataloaders is overridden and makes the training loader itself. To fix, "
+        "remove one of them, or get the loaders from super().init_dataloaders()."
+    )
 
 
 def check_network(network: object, architecture: str) -> torch.nn.Module:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchbase.data.own_order import OrderFunction
 from torchbase.data.parts import PartsToRead
 from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
@@ -57,6 +58,17 @@ class SessionParts(UserMethods):
         Returns:
             A PyTorch scheduler for `optimizer`, which is stepped after each epoch; or a `LearningRateSchedule`, which
             defines when it is stepped.
+        """
+        return None
+
+    def init_order(self) -> OrderFunction | None:
+        """Returns the order of the training set; None shuffles it in each epoch.
+
+        Returns:
+            A function that is called once per epoch with the epoch, from 1, and a generator that is seeded for it. It
+            returns the rows of the training set, shape (rows,), or the rows of each mini-batch. Rows can be repeated or
+            left out, and epochs can have different lengths. `WeightedOrder`, `ClassesOrder` and `LengthOrder` are such
+            functions.
         """
         return None
 
@@ -114,9 +126,16 @@ class SessionParts(UserMethods):
             return building.check_datasets(self.init_datasets())
 
     @cached_property
+    def _order(self) -> OrderFunction | None:
+        with self._building("order"):
+            return building.check_order(self.init_order())
+
+    @cached_property
     def _dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         with self._building("dataloaders"):
             loaders = self.init_dataloaders()
+            if type(self).init_order is not SessionParts.init_order and "_order" not in vars(self):
+                building.warn_of_unused_order()
             return building.check_dataloaders(loaders, self.datasets_valid_dict, self.config_session.num_epochs)
 
     @cached_property
@@ -143,6 +162,7 @@ class SessionParts(UserMethods):
             processes=self.processes,
             collate=self.dataloader_collate_function if overridden else None,
             device=self.device,
+            order=self._order if is_training else None,
         )
 
     def _validation_phases(self) -> tuple[Phase, ...]:
