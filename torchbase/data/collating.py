@@ -33,10 +33,11 @@ def collate_samples(samples: Sequence[Any]) -> Any:
 def _collate(values: list[Any], path: str) -> Any:
     first = values[0]
     if isinstance(first, Mapping):
-        _check(values, path, "keys", lambda value: sorted(map(str, value)) if isinstance(value, Mapping) else None)
+        keys = [sorted(map(str, value)) if isinstance(value, Mapping) else None for value in values]
+        _check_equal(keys, "keys", values, path)
         return {name: _collate([value[name] for value in values], f"{path}[{name!r}]") for name in first}
     if isinstance(first, tuple) and not _is_packed(first):
-        _check(values, path, "items", lambda value: len(value) if isinstance(value, tuple) else None)
+        _check_equal([len(value) if isinstance(value, tuple) else None for value in values], "items", values, path)
         items = [_collate([value[index] for value in values], f"{path}[{index}]") for index in range(len(first))]
         return type(first)(*items) if hasattr(first, "_fields") else tuple(items)
     return _collate_column(values, path)
@@ -46,10 +47,11 @@ def _collate_column(values: list[Any], path: str) -> Any:
     numbers = [_as_numbers(value) for value in values]
     if all(one is None for one in numbers):
         return values
-    _check(values, path, "types", lambda value: None if _as_numbers(value) is None else "numbers")
     tensors = [one for one in numbers if one is not None]
-    _check(tensors, path, "shapes", lambda value: tuple(value.shape))
-    _check(tensors, path, "dtypes", lambda value: value.dtype)
+    if len(tensors) < len(values):
+        _check_equal(["objects" if one is None else "numbers" for one in numbers], "content", values, path)
+    _check_equal([tuple(one.shape) for one in tensors], "shape", values, path)
+    _check_equal([one.dtype for one in tensors], "dtype", values, path)
     return torch.stack(tensors)
 
 
@@ -77,12 +79,11 @@ def _is_packed(value: object) -> bool:
     return isinstance(value, torch.nn.utils.rnn.PackedSequence)
 
 
-def _check(values: Sequence[Any], path: str, what: str, describe: Any) -> None:
-    found = [describe(value) for value in values]
+def _check_equal(found: Sequence[Any], what: str, values: Sequence[Any], path: str) -> None:
     different = next((index for index, one in enumerate(found) if one != found[0]), None)
     if different is None:
         return
-    kinds = [f"{type(values[index]).__name__} with {what} {found[index]}" for index in (0, different)]
+    kinds = [f"{type(values[index]).__name__} with the {what} {found[index]}" for index in (0, different)]
     where = f"The column {path}" if path else "A sample"
     raise DataError(
         f"{where} can't be stacked to a tensor: it is a {kinds[0]} in the first sample of the mini-batch, and a "

@@ -63,4 +63,5 @@ def is_empty(dataset: Any) -> bool:
     Args:
         dataset: A dataset.
     """
-    return not is_stream(dataset) and hasattr(type(dataset), "__len__") and len(dataset) == 0
+    has_length = hasattr(type(dataset), "__len__") and getattr(dataset, "ndim", 1) > 0
+    return has_length and not is_stream(dataset) and len(dataset) == 0

@@ -1,22 +1,19 @@
 """The loader of a dataset. Its epochs can start at any mini-batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.utils.data import Dataset as IndexedDataset
 from torch.utils.data import Sampler
 
-from torchbase.data.columns import ColumnReader
 from torchbase.data.device_copies import Mover, prefetch
-from torchbase.data.faults import LENGTH_ERROR, describe_labels, describe_lengths, describe_none
+from torchbase.data.faults import describe_labels
 from torchbase.data.order import MiniBatchIndices, Order, ReadingSeeds
-from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch, samples_of_parts
-from torchbase.data.reading import Collate, call_collate, data_loader
+from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch
+from torchbase.data.reading import Collate, data_loader
+from torchbase.data.sources import source_of
 from torchbase.randomness import isolate_rng, seed_host_streams
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 class MiniBatchLoader:
@@ -29,7 +26,7 @@ class MiniBatchLoader:
 
     def __init__(
         self,
-        dataset: "Dataset",
+        dataset: Any,
         order: Order,
         *,
         parts: PartsToRead = WHOLE,
@@ -41,7 +38,8 @@ class MiniBatchLoader:
         """Prepares the reading. Nothing is read yet.
 
         Args:
-            dataset: The dataset. If it has no format, numeric columns are read as tensors.
+            dataset: A `datasets.Dataset`, or an object with ``__len__`` and ``__getitem__``. If a `datasets.Dataset`
+                has no format, numeric columns are read as tensors.
             order: The samples of each mini-batch.
             parts: In how many parts each mini-batch is read. Only those of this process are read.
             collate: Collates a list of samples into a mini-batch. None reads whole columns, which is faster.
@@ -51,7 +49,7 @@ class MiniBatchLoader:
                 on the host.
         """
         self._order, self._mover = order, mover
-        self._sampler = _EpochSampler(order)
+        self._sampler = _EpochSampler(order, parts)
         self._dataset = _MiniBatches(dataset, order.reading_seeds, parts, collate)
         self._new_loader = partial(
             data_loader, self._dataset, self._sampler, num_workers=num_workers, pin_memory=pin_memory
@@ -154,8 +152,8 @@ class MiniBatchLoader:
             start: The number of mini-batches to skip. They are not read.
 
         Returns:
-            An iterator over dictionaries of columns, or over the return values of the collate function. If mini-batches
-            are read in parts, an iterator over `SplitMiniBatch`.
+            An iterator over dictionaries of columns, the structure of a sample, or the return values of the collate
+            function. If mini-batches are read in parts, an iterator over `SplitMiniBatch`.
         """
         self._sampler.seek(epoch, start)
         batches = iter(self._loader)
@@ -163,15 +161,15 @@ class MiniBatchLoader:
 
 
 class _EpochSampler(Sampler[MiniBatchIndices]):
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    def __init__(self, order: Order, parts: PartsToRead) -> None:
+        self._order, self._parts = order, parts
         self.epoch, self._start = 1, 0
 
     def seek(self, epoch: int, start: int) -> None:
         self.epoch, self._start = epoch, start
 
     def __iter__(self) -> Iterator[MiniBatchIndices]:
-        return self._order.mini_batches(self.epoch, self._start)
+        return self._order.mini_batches(self.epoch, self._start, self._parts.samples_of)
 
     def __len__(self) -> int:
         return self._order.count_mini_batches(self.epoch)
@@ -180,76 +178,56 @@ class _EpochSampler(Sampler[MiniBatchIndices]):
 class _MiniBatches(IndexedDataset[Any]):
     """A dataset of whole mini-batches. Reading in the main process doesn't change the global random streams."""
 
-    def __init__(self, dataset: "Dataset", seeds: ReadingSeeds, parts: PartsToRead, collate: Collate | None) -> None:
+    def __init__(self, dataset: Any, seeds: ReadingSeeds, parts: PartsToRead, collate: Collate | None) -> None:
         self._parts = parts
         self.number_of_parts = parts.number
         self._name = f"the data of {seeds.phase}"
-        self._reader = ColumnReader(dataset, self._name)
+        self._source = source_of(dataset, self._name, collate)
         self._seeds = seeds
-        self._collate = collate
-        lacks_format = collate is not None and dataset.format["type"] is None
-        self._samples = dataset.with_format("torch", device="cpu") if lacks_format else dataset
-        self._may_draw = collate is not None or self._reader.may_draw
-        self._reader.log_slow_columns()
-        if collate is None:  # a collate function may fill what is None
-            self._reader.warn_of_none()
+        self._has_collate = collate is not None
 
-    def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any] | SplitMiniBatch:
+    def __getitem__(self, indices: MiniBatchIndices) -> Any:
         return self.read_parts(indices, self._parts.own)
 
-    def read_parts(self, indices: MiniBatchIndices, parts: range) -> Mapping[str, Any] | SplitMiniBatch:
+    def read_parts(self, indices: MiniBatchIndices, parts: range) -> Any:
         try:
             if self._parts.number == 1:
                 return self._read_part(indices, 0, indices.rows)
-            rows = self._rows_of_parts(indices)
-            with_samples = [part for part in parts if part < len(rows)]
+            with_samples = range(parts.start, min(parts.stop, indices.size))
             return SplitMiniBatch(
-                tuple(MiniBatchPart(part, self._read_part(indices, part, rows[part])) for part in with_samples),
-                sizes=tuple(map(len, rows)) if self._collate is None else None,
+                tuple(MiniBatchPart(part, self._read_part_of(indices, part)) for part in with_samples),
+                samples=None if self._has_collate else indices.size,
             )
         except Exception as error:
             error.add_note(
                 f"while reading mini-batch {indices.position + 1} of epoch {indices.epoch} of {self._seeds.phase}: "
                 f"samples {indices.rows}"
             )
-            if self._collate is not None:
-                for fault in self._describe_rows(indices.rows, str(error)):
-                    error.add_note(fault)
+            for fault in self._source.find_faults(indices.rows, str(error), in_reading=True):
+                error.add_note(fault)
             raise
 
-    def _read_part(self, indices: MiniBatchIndices, part: int, rows: list[int]) -> Mapping[str, Any]:
-        if not self._may_draw:
-            return self._read(rows)
+    def _read_part(self, indices: MiniBatchIndices, part: int, rows: list[int]) -> Any:
+        if not self._source.may_draw:
+            return self._source.read(rows)
         with isolate_rng():
             seed_host_streams(self._seeds.of(indices, part))
-            return self._read(rows)
+            return self._source.read(rows)
 
     def read_first_part(self, indices: MiniBatchIndices) -> Any:
-        return self._read_part(indices, 0, self._rows_of_parts(indices)[0])
+        return self._read_part_of(indices, 0)
 
     def read_last_part(self, indices: MiniBatchIndices) -> Any:
-        rows = self._rows_of_parts(indices)
-        return self._read_part(indices, len(rows) - 1, rows[-1])
+        return self._read_part_of(indices, min(self._parts.number, indices.size) - 1)
 
-    def _rows_of_parts(self, indices: MiniBatchIndices) -> list[list[int]]:
-        shares = samples_of_parts(len(indices.rows), self._parts.number)
-        return [indices.rows[share.start : share.stop] for share in shares]
+    def _read_part_of(self, indices: MiniBatchIndices, part: int) -> Any:
+        one = PartsToRead(self._parts.number, range(part, part + 1))
+        return self._read_part(indices, part, indices.rows_of(one.samples_of(indices.size)))
 
     def describe_none(self, rows: list[int]) -> list[str]:
-        # A transform and a collate function can fill what is None in the dataset.
-        return [] if self._may_draw else describe_none(self._samples, rows, self._name)
+        return self._source.describe_none(rows)
 
     def find_faults(self, indices: MiniBatchIndices, message: str) -> list[str]:
         batch = self._read_part(indices, 0, indices.rows)
-        faults = [] if self._may_draw else self._describe_rows(indices.rows, message)
+        faults = self._source.find_faults(indices.rows, message, in_reading=False)
         return faults + describe_labels(batch, indices.rows, self._name, message)
-
-    def _describe_rows(self, rows: list[int], message: str) -> list[str]:
-        has_lengths = LENGTH_ERROR.search(message) is not None
-        lengths = describe_lengths(self._samples, rows, self._name) if has_lengths else []
-        return describe_none(self._samples, rows, self._name) + lengths
-
-    def _read(self, rows: list[int]) -> Mapping[str, Any]:
-        if self._collate is None:
-            return self._reader.read(rows)
-        return call_collate(self._collate, self._samples.__getitems__(rows))

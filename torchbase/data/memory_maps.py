@@ -19,9 +19,7 @@ def portable(array: NDArray[Any]) -> Callable[[], NDArray[Any]]:
     if whole is None or whole.filename is None or not array.flags.c_contiguous:
         return partial(np.asarray, np.array(array, subok=False) if whole is not None else array)
     distance = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-    return partial(
-        np.memmap, str(whole.filename), array.dtype, "r", whole.offset + distance, array.shape
-    )
+    return partial(np.memmap, str(whole.filename), array.dtype, "r", whole.offset + distance, array.shape)
 
 
 def _whole_map(array: Any) -> Any:

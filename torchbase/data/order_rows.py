@@ -1,6 +1,6 @@
 """The rows of an epoch, as an order returns them: their types, and their checks."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ class RowsByMiniBatch(NamedTuple):
     sizes: Any
 
 
-def check_rows(returned: object, number_of_rows: int, where: str) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+def check_rows(returned: Any, number_of_rows: int, where: str) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Checks what an order returned for an epoch.
 
     Args:
@@ -48,7 +48,7 @@ def check_rows(returned: object, number_of_rows: int, where: str) -> tuple[NDArr
                 f"{where} has {len(rows)} rows, but its mini-batches have {sizes.sum()} by their sizes, of which the "
                 f"smallest is {sizes.min()}. To fix, return one size for each mini-batch, which add up to the rows."
             )
-    elif isinstance(returned, Iterable) and _is_nested(returned, where):
+    elif _is_nested(returned, where):
         parts = [_integers(one, where, f"mini-batch {position + 1}") for position, one in enumerate(returned)]
         rows, sizes = np.concatenate(parts), np.array([len(one) for one in parts], dtype=np.int64)
     else:

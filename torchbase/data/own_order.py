@@ -90,20 +90,25 @@ class OwnOrder:
         """
         return self._of(epoch).checksum
 
-    def mini_batches(self, epoch: int, start: int = 0) -> Iterator[MiniBatchIndices]:
+    def mini_batches(
+        self, epoch: int, start: int = 0, needed: Callable[[int], range] = range
+    ) -> Iterator[MiniBatchIndices]:
         """Yields the samples of the mini-batches of an epoch.
 
         Args:
             epoch: The epoch; the first is 1.
             start: The number of mini-batches to skip, at no cost.
+            needed: Takes the number of samples of a mini-batch, returns which of them are needed; all by default.
 
         Yields:
             The samples of each mini-batch.
         """
         drawn = self._of(epoch)
         for position in range(start, len(drawn.sizes)):
-            end = int(drawn.ends[position])
-            yield MiniBatchIndices(drawn.rows[end - int(drawn.sizes[position]) : end].tolist(), epoch, position)
+            size = int(drawn.sizes[position])
+            begin, own = int(drawn.ends[position]) - size, needed(size)
+            rows = drawn.rows[begin + own.start : begin + own.stop].tolist()
+            yield MiniBatchIndices(rows, epoch, position, size, own.start)
 
     def _of(self, epoch: int) -> "_EpochRows":
         if self._drawn is None or self._drawn.epoch != epoch:

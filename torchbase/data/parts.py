@@ -1,6 +1,7 @@
 """The parts of a mini-batch: which samples belong to which part, and what the parts give together."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -110,6 +111,24 @@ def count_samples(mini_batch: Any) -> int:
         if (samples := count_samples(value)) > 0:
             return samples
     return next((len(value) for value in values if isinstance(value, list)), 0)
+
+
+def columns_of(mini_batch: Any) -> Mapping[Any, Any]:
+    """Returns the columns of a mini-batch that isn't a dictionary.
+
+    Args:
+        mini_batch: A tuple, a list or a dataclass of columns, a tensor, or another object.
+
+    Returns:
+        The columns by index or name; nothing for another object.
+    """
+    if isinstance(mini_batch, torch.Tensor):
+        return {"mini_batch": mini_batch}
+    if isinstance(mini_batch, list | tuple):
+        return dict(enumerate(mini_batch))
+    if is_dataclass(mini_batch) and not isinstance(mini_batch, type):
+        return {field.name: getattr(mini_batch, field.name) for field in fields(mini_batch)}
+    return {}
 
 
 def split_mini_batch(mini_batch: Any, number: int) -> list[Any]:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from torchbase.data.device_copies import StreamMover, has_streams
+from torchbase.data.kinds import is_stream
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.data.own_order import OrderFunction, OwnOrder
 from torchbase.data.own_order_loader import OwnOrderLoader
 from torchbase.data.parts import WHOLE, PartsToRead
 from torchbase.data.reading import Collate
+from torchbase.data.repeatability import warn_unless_repeatable
 from torchbase.data.streaming import StreamLoader
+from torchbase.data.torch_stream import TorchStream
 from torchbase.distributed.processes import ALONE, Processes
 from torchbase.errors import ConfigError, DataError
 from torchbase.randomness import Randomness
@@ -21,7 +24,7 @@ from torchbase.randomness import Randomness
 logger = logging.getLogger("torchbase")
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import IterableDataset
 
 
 class LoaderSettings(Protocol):
@@ -49,7 +52,7 @@ class LoaderSettings(Protocol):
 
 
 def phase_loader(
-    dataset: "Dataset | IterableDataset",
+    dataset: Any,
     phase: str,
     randomness: Randomness,
     settings: LoaderSettings,
@@ -64,7 +67,8 @@ def phase_loader(
     """Creates the loader of a phase.
 
     Args:
-        dataset: A dataset, which is shuffled for training, or a stream, which is never shuffled here.
+        dataset: A dataset, which is shuffled for training, or a stream, which is never shuffled here; of `datasets`, of
+            torch, or any object with ``__len__`` and ``__getitem__``.
         phase: The name of the phase.
         randomness: The seed of the run.
         settings: The sizes of mini-batches, the number of workers and, for training, the iterations per epoch.
@@ -85,7 +89,7 @@ def phase_loader(
         DataError: There are more parts than samples in a mini-batch of training; ``drop_last`` leaves no mini-batch; a
             stream has an order.
     """
-    from datasets import IterableDataset
+    from datasets import Dataset
 
     size, workers = settings.mini_batch_size, settings.dataloader_num_workers
     if not is_training and settings.validation_mini_batch_size is not None:
@@ -94,10 +98,10 @@ def phase_loader(
     is_gpu = device is not None and device.type == "cuda"
     _check_parts(parts.number, size, phase, is_training)
     drop_last = is_training and settings.drop_last
-    if isinstance(dataset, IterableDataset):
+    if is_stream(dataset):
         _check_stream(order, drop_last=drop_last)
         return StreamLoader(
-            dataset,
+            _opened(dataset, phase, randomness, is_training=is_training),
             size,
             phase,
             randomness,
@@ -109,9 +113,10 @@ def phase_loader(
             pin_memory=is_gpu,
         )
     if iterations is not None:
+        kind = f"{type(dataset).__module__.partition('.')[0]}.{type(dataset).__name__}"
         raise ConfigError(
-            f"session.iterations_per_epoch is {iterations}, but the training set is a datasets.Dataset, so an epoch is "
-            "one pass. To fix, remove the key, or return a stream: dataset.to_iterable_dataset()."
+            f"session.iterations_per_epoch is {iterations}, but the training set is a {kind}, so an epoch is one pass. "
+            "To fix, remove the key, or return a stream: dataset.to_iterable_dataset()."
         )
     if is_training and len(dataset) < size and order is None:
         if drop_last:
@@ -125,6 +130,9 @@ def phase_loader(
             len(dataset),
             size,
         )
+    if is_training and not isinstance(dataset, Dataset):
+        what = f"The first sample of {phase}, of a {type(dataset).__name__},"
+        warn_unless_repeatable(lambda: dataset[0], randomness.derive("reading", phase, "check"), what)
     # Not for a stream: its position counts the returned mini-batches, so prefetching would advance it.
     mover = StreamMover(device) if device is not None and has_streams(device) else None
     options: dict[str, Any] = {"parts": parts, "collate": collate, "num_workers": workers, "pin_memory": is_gpu}
@@ -133,6 +141,21 @@ def phase_loader(
         return MiniBatchLoader(dataset, shuffled, mover=mover, **options)
     own = OwnOrder(order, len(dataset), size, phase, randomness, drop_last=drop_last)
     return OwnOrderLoader(dataset, own, mover=mover, **options)
+
+
+def _opened(dataset: Any, phase: str, randomness: Randomness, *, is_training: bool) -> "IterableDataset | TorchStream":
+    from datasets import IterableDataset
+
+    if isinstance(dataset, IterableDataset):
+        return dataset
+    stream = TorchStream(dataset, phase)
+    if is_training:
+        stream.check_begins_anew()
+        stream.log_limits()
+        what = f"The first example of the stream of {phase}, a {type(dataset).__name__},"
+        seed = randomness.derive("reading", phase, "check")
+        warn_unless_repeatable(lambda: next(stream.shard(1, 0).iter(), None), seed, what)
+    return stream
 
 
 def _check_stream(order: OrderFunction | None, *, drop_last: bool) -> None:

@@ -14,8 +14,8 @@ class TorchStream:
     """A stream over an iterable dataset of torch.
 
     The dataset is one shard, unless it has the attribute ``num_shards`` and the method ``shard(num_shards=…,
-    index=…)``, which returns a part of it as a dataset of its own. It resumes from its state if it has ``state_dict`` and
-    ``load_state_dict``; otherwise it is read again. ``set_epoch`` is called with the number of each pass, from 1.
+    index=…)``, which returns a part of it as a dataset of its own. It resumes from its state if it has ``state_dict``
+    and ``load_state_dict``; otherwise it is read again. ``set_epoch`` is called with the number of each pass, from 1.
     """
 
     def __init__(self, dataset: Any, phase: str) -> None:

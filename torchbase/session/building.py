@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from torchbase.data.kinds import EXPECTED, reason_against_reading
 from torchbase.data.own_order import OrderFunction
 from torchbase.data.seeded_loader import SeededLoader, reason_against_exactness
 from torchbase.data.validation_datasets import ValidationDatasetsDict
@@ -19,8 +20,6 @@ from torchbase.hooks import LearningRateSchedule
 from torchbase.randomness import Randomness
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
-
     from torchbase.run_directory.session_config import SessionConfig
 
 _logger = logging.getLogger("torchbase")
@@ -46,7 +45,7 @@ def adam(network: torch.nn.Module, device: torch.device, config: "SessionConfig"
     )
 
 
-def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
+def check_datasets(returned: object) -> tuple[Any, ValidationDatasetsDict]:
     """Checks the return value of ``init_datasets``.
 
     Args:
@@ -58,8 +57,6 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
     Raises:
         DataError: If it isn't a training set and a `ValidationDatasetsDict`.
     """
-    from datasets import Dataset, IterableDataset
-
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         found = f"{len(returned)} things" if isinstance(returned, tuple | list) else describe_returned(returned)
         raise DataError(
@@ -67,13 +64,9 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
             f"{found}."
         )
     training, validation = returned
-    if not isinstance(training, Dataset | IterableDataset):
-        raise DataError(
-            "The training set has to be a datasets.Dataset or a datasets.IterableDataset, and init_datasets returned "
-            f"{describe_returned(training)}. To fix, make one, e.g. with datasets.Dataset.from_dict(...)."
-        )
-    if isinstance(training, Dataset) and len(training) == 0:
-        raise DataError("The training set is empty. To fix, check how init_datasets reads or splits it.")
+    reason = reason_against_reading(training)
+    if reason is not None:
+        raise DataError(f"The training set has to be {EXPECTED}, but what init_datasets returned {reason}.")
     if not isinstance(validation, ValidationDatasetsDict):
         raise DataError(
             "The validation sets have to be a ValidationDatasetsDict, and init_datasets returned "

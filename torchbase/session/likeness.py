@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchbase.data.kinds import is_stream
+from torchbase.data.stream_sharing import checksum_of as checksum_of_samples
 from torchbase.distributed.processes import Processes
 from torchbase.engine.run import Run
 from torchbase.errors import ProcessesDifferError
 from torchbase.files.json_values import differences
+from torchbase.randomness import isolate_rng, seed_host_streams
 from torchbase.run_directory.environment import version_of
 
 if TYPE_CHECKING:
@@ -147,7 +150,7 @@ def describe_dataset(dataset: object) -> dict[str, Any]:
     Its fingerprint isn't used: it depends on paths, on times, and on what can't be hashed.
 
     Args:
-        dataset: A dataset or a stream of `datasets`, or any other object.
+        dataset: A dataset or a stream.
 
     Returns:
         The description, in JSON form.
@@ -161,7 +164,17 @@ def describe_dataset(dataset: object) -> dict[str, Any]:
         described["shards"] = dataset.num_shards
     if isinstance(dataset, Dataset):
         described["rows"] = _describe_rows(dataset)
+    elif described["length"] and not is_stream(dataset):
+        described["samples"] = _describe_samples(dataset)
     return described
+
+
+def _describe_samples(dataset: Any) -> str:
+    """Returns a checksum of the first and the last sample of any dataset, which may draw."""
+    with isolate_rng():
+        seed_host_streams(0)
+        ends = [dataset[0], dataset[len(dataset) - 1]]
+    return f"the first and the last with checksum {checksum_of_samples(ends)}"
 
 
 def _describe_rows(dataset: "Dataset") -> str:

@@ -25,7 +25,6 @@ from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
     from torch.optim.lr_scheduler import LRScheduler
 
     from torchbase.hooks import LearningRateSchedule
@@ -81,7 +80,7 @@ class SessionParts(UserMethods):
         return self._loader(self.dataset_train, "training", is_training=True), validation
 
     @cached_property
-    def dataset_train(self) -> "Dataset | IterableDataset":
+    def dataset_train(self) -> Any:
         """The training set."""
         return self._datasets[0]
 
@@ -121,7 +120,7 @@ class SessionParts(UserMethods):
         return self._dataloaders[1]
 
     @cached_property
-    def _datasets(self) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
+    def _datasets(self) -> tuple[Any, ValidationDatasetsDict]:
         with self._building("datasets"):
             return building.check_datasets(self.init_datasets())
 
@@ -150,7 +149,7 @@ class SessionParts(UserMethods):
             made_one = building.has_scheduler(self.optimizer) and not had_one
             return building.check_scheduler(scheduler, self.optimizer if made_one else None)
 
-    def _loader(self, dataset: "Dataset | IterableDataset", phase: str, *, is_training: bool) -> Any:
+    def _loader(self, dataset: Any, phase: str, *, is_training: bool) -> Any:
         overridden = type(self).dataloader_collate_function is not UserMethods.dataloader_collate_function
         return phase_loader(
             dataset,
