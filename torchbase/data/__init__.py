@@ -15,6 +15,7 @@ from torchbase.data.checking import check_columns
 from torchbase.data.columns import ColumnReader
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order_rows import RowsByMiniBatch
+from torchbase.data.padding import pad
 from torchbase.data.parts import MiniBatchPart, SplitMiniBatch
 from torchbase.data.ready_orders import ClassesOrder, LengthOrder, WeightedOrder
 from torchbase.data.splitting import split_iterables, split_to_train_valid_test
@@ -39,6 +40,7 @@ __all__ = [
     "WeightedOrder",
     "Windows",
     "check_columns",
+    "pad",
     "split_iterables",
     "split_to_train_valid_test",
 ]

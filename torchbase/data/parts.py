@@ -1,5 +1,6 @@
 """The parts of a mini-batch: which samples belong to which part, and what the parts give together."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
@@ -7,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from torchbase.data.mappings import with_values
 
 
 class MiniBatchPart(NamedTuple):
@@ -96,7 +99,7 @@ def count_samples(mini_batch: Any) -> int:
 
     Args:
         mini_batch: Tensors or arrays whose first dimension is the samples, and lists with one item per sample, in any
-            nesting of dictionaries, lists and tuples.
+            nesting of dictionaries, lists, tuples and dataclasses.
 
     Returns:
         The first dimension of the first tensor or array. If there is none, the length of the first list in a
@@ -104,9 +107,8 @@ def count_samples(mini_batch: Any) -> int:
     """
     if _is_array(mini_batch):
         return len(mini_batch) if mini_batch.ndim else 0
-    if not isinstance(mini_batch, Mapping | list | tuple):
-        return 0
-    values = list(mini_batch.values()) if isinstance(mini_batch, Mapping) else list(mini_batch)
+    columns = mini_batch if isinstance(mini_batch, Mapping) else columns_of(mini_batch)
+    values = list(columns.values())
     for value in values:
         if (samples := count_samples(value)) > 0:
             return samples
@@ -193,7 +195,9 @@ def _take(value: Any, samples: int, rows: slice) -> Any:
     if _is_array(value):
         return value[rows] if value.ndim and len(value) == samples else value
     if isinstance(value, Mapping):
-        return {name: _take(item, samples, rows) for name, item in value.items()}
+        return with_values(value, {name: _take(item, samples, rows) for name, item in value.items()})
+    if is_dataclass(value) and not isinstance(value, type):
+        return _with_fields(value, {name: _take(item, samples, rows) for name, item in columns_of(value).items()})
     if isinstance(value, list) and len(value) == samples and not all(_is_column(item, samples) for item in value):
         return value[rows]
     if isinstance(value, list | tuple):
@@ -201,6 +205,13 @@ def _take(value: Any, samples: int, rows: slice) -> Any:
         is_named = isinstance(value, tuple) and hasattr(value, "_fields")
         return type(value)(*items) if is_named else type(value)(items)
     return value
+
+
+def _with_fields(value: Any, items: Mapping[str, Any]) -> Any:
+    taken = copy.copy(value)
+    for name, item in items.items():
+        object.__setattr__(taken, name, item)  # also of a frozen one
+    return taken
 
 
 def _join(values: list[Any], sizes: Sequence[int]) -> Any:

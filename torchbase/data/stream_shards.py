@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset as IndexedDataset
 
 from torchbase.data.arrow_columns import as_tensor
+from torchbase.data.changing_columns import ChangingColumns
 from torchbase.data.collating import collate_samples
 from torchbase.data.columns import collate_rows
 from torchbase.data.parts import samples_of_parts
@@ -75,6 +76,11 @@ class StreamSource:
             return call_collate(self.collate, samples)
         return collate_rows(samples) if is_table else collate_samples(samples)
 
+    @property
+    def is_stacked_by_chance(self) -> bool:
+        """Whether columns are stacked in the mini-batches in which their shapes are equal."""
+        return self.collate is None and not isinstance(self.dataset, TorchStream)
+
 
 class StreamShards(IndexedDataset[ShardResult | None]):
     """A dataset of mini-batches by shard and number. Reading the mini-batches of a shard in order is fast.
@@ -92,6 +98,7 @@ class StreamShards(IndexedDataset[ShardResult | None]):
         """
         self._source = source
         self._readers: dict[int, _ShardReader] = {}
+        self._changing = ChangingColumns(f"the stream of {source.phase}")
 
     def __getitem__(self, request: ShardRequest | None) -> ShardResult | None:
         """Reads a mini-batch.
@@ -114,6 +121,9 @@ class StreamShards(IndexedDataset[ShardResult | None]):
             )
             raise
         self._readers[request.shard] = reader
+        if self._source.is_stacked_by_chance and result.mini_batch is not None:
+            for column, values in result.mini_batch.items():
+                self._changing.check(column, values)
         return result
 
 

@@ -187,6 +187,8 @@ class SessionEvaluation(SessionParts):
         reason = reason_against_reading(dataset)
         if reason is not None and not is_empty(dataset):
             raise DataError(f"The dataset of {caller} has to be {EXPECTED}, but it {reason}.")
+        if self.processes.count == 1:
+            return
         with _called_on_all(caller):
             self.processes.agree(describe_dataset(dataset), f"the dataset of {caller}")
 
