@@ -239,7 +239,7 @@ def test_a_column_with_ragged_rows_is_logged_once(caplog):
         reader.read(rows)
     (message,) = caplog.messages
     assert "'ragged' of the data of training" in message
-    assert "some of its rows are ragged, empty or contain nulls" in message
+    assert "its lists have several lengths, so it is a list of tensors in each mini-batch" in message
 
 
 @pytest.mark.parametrize(

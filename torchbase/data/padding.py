@@ -62,11 +62,11 @@ def _check(
     if not columns:
         raise DataError("pad expects the names of the columns to pad. To fix, pass them: pad(samples, 'tokens').")
     for sample in samples:
-        found = list(sample) if isinstance(sample, Mapping) else None
+        found = sample if isinstance(sample, Mapping) else None
         if found is None or any(column not in found for column in columns):
+            is_or_has = f"is a {type(sample).__name__}" if found is None else f"has {list_first(map(repr, found))}"
             raise DataError(
-                f"pad can't find the columns {list_first(map(repr, columns))} in a sample, which "
-                f"{'is a ' + type(sample).__name__ if found is None else f'has {list_first(map(repr, found))}'}. To fix, "
+                f"pad can't find the columns {list_first(map(repr, columns))} in a sample, which {is_or_has}. To fix, "
                 "pass the names of columns of the samples."
             )
     if mask is not None and mask in samples[0]:

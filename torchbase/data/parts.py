@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from torchbase.data.mappings import with_values
+from torchbase.errors import DataError
 
 
 class MiniBatchPart(NamedTuple):
@@ -106,13 +107,31 @@ def count_samples(mini_batch: Any) -> int:
         dictionary; 0 if there is no list either.
     """
     if _is_array(mini_batch):
-        return len(mini_batch) if mini_batch.ndim else 0
+        return _length(mini_batch) if mini_batch.ndim else 0
     columns = mini_batch if isinstance(mini_batch, Mapping) else columns_of(mini_batch)
     values = list(columns.values())
     for value in values:
         if (samples := count_samples(value)) > 0:
             return samples
     return next((len(value) for value in values if isinstance(value, list)), 0)
+
+
+def count_known_samples(mini_batch: Any) -> int:
+    """Returns the number of samples of a mini-batch, as `count_samples`.
+
+    Args:
+        mini_batch: A mini-batch with any nesting.
+
+    Raises:
+        DataError: It has no tensors, arrays or lists to count.
+    """
+    samples = count_samples(mini_batch)
+    if samples == 0:
+        raise DataError(
+            f"A part of a mini-batch, a {type(mini_batch).__name__}, has no tensor, array or list whose samples can be "
+            "counted, and parts are weighted by their samples. To fix, override infer_mini_batch_size."
+        )
+    return samples
 
 
 def columns_of(mini_batch: Any) -> Mapping[Any, Any]:
@@ -193,7 +212,7 @@ def _in_double(value: Any) -> Any:
 
 def _take(value: Any, samples: int, rows: slice) -> Any:
     if _is_array(value):
-        return value[rows] if value.ndim and len(value) == samples else value
+        return value[rows] if _is_column(value, samples) else value
     if isinstance(value, Mapping):
         return with_values(value, {name: _take(item, samples, rows) for name, item in value.items()})
     if is_dataclass(value) and not isinstance(value, type):
@@ -230,8 +249,12 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, torch.Tensor | np.ndarray)
 
 
+def _length(array: Any) -> int:
+    return array.size(0) if isinstance(array, torch.Tensor) else len(array)  # a nested tensor has no len
+
+
 def _is_column(value: Any, samples: int) -> bool:
-    return _is_array(value) and value.ndim > 0 and len(value) == samples
+    return _is_array(value) and value.ndim > 0 and _length(value) == samples
 
 
 def _is_number(value: Any) -> bool:

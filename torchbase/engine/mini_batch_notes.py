@@ -75,6 +75,8 @@ def describe(batch: Any) -> str:
 
 
 def _describe_column(values: Any) -> str:
+    if isinstance(values, torch.Tensor) and values.is_nested:
+        return f"nested tensor of {values.dtype} with {values.size(0)} tensors"
     if isinstance(values, torch.Tensor):
         return f"{values.dtype} of shape {tuple(values.shape)}"
     if isinstance(values, list):

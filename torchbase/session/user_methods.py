@@ -110,10 +110,10 @@ def mini_batch_size(mini_batch: Any) -> int:
         StepError: If the columns disagree, or there are none.
     """
     columns = mini_batch if isinstance(mini_batch, Mapping) else columns_of(mini_batch)
-    rows = {one.shape[0] for one in columns.values() if isinstance(one, torch.Tensor) and one.dim()}
+    rows = {one.size(0) for one in columns.values() if isinstance(one, torch.Tensor) and one.dim()}
     if len(rows) == 1:  # the usual case, so it has to be fast
         return rows.pop()
-    sizes = {name: one.shape[0] for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim()}
+    sizes = {name: one.size(0) for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim()}
     sizes = sizes or {name: len(one) for name, one in columns.items() if isinstance(one, list)}
     distinct = set(sizes.values())
     if len(distinct) == 1:
