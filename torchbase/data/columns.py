@@ -55,6 +55,11 @@ class ColumnReader:
         """Whether reading can draw random numbers, which is the case for a transform."""
         return bool(self._dataset.format["type"] == "custom")
 
+    @property
+    def has_ragged_columns(self) -> bool:
+        """Whether lists of a column have several lengths, among all rows of the dataset."""
+        return bool(self._levels)
+
     def _find_ragged_columns(self) -> dict[str, int]:
         if self.has_users_format:
             return {}

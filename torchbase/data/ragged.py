@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_AT_A_TIME = 2**16
+ROWS_AT_A_TIME = 2**12
 
 
 def ragged_levels(columns: "dict[str, pa.ChunkedArray]", rows: NDArray[np.int64] | None) -> dict[str, int]:
@@ -94,6 +94,8 @@ def _lengths(array: "pa.Array", rows: NDArray[np.int64] | None) -> Iterator[NDAr
             begins, ends = begins[rows], ends[rows]
         lengths = ends - begins
         yield lengths
+        if not _is_list(_storage_type(array.type.value_type)):
+            return
         if rows is None and len(begins):
             array = array.values.slice(int(begins[0]), int(ends[-1]) - int(begins[0]))
         else:
@@ -114,10 +116,14 @@ def _storage(array: "pa.Array") -> "pa.Array":
 
 
 def _depth_of(arrow_type: "pa.DataType") -> int:
+    arrow_type = _storage_type(arrow_type)
+    return 1 + _depth_of(arrow_type.value_type) if _is_list(arrow_type) else 0
+
+
+def _storage_type(arrow_type: "pa.DataType") -> "pa.DataType":
     import pyarrow as pa
 
-    arrow_type = arrow_type.storage_type if isinstance(arrow_type, pa.ExtensionType) else arrow_type
-    return 1 + _depth_of(arrow_type.value_type) if _is_list(arrow_type) else 0
+    return arrow_type.storage_type if isinstance(arrow_type, pa.ExtensionType) else arrow_type
 
 
 def _is_list(arrow_type: "pa.DataType") -> bool:

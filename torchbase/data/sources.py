@@ -12,6 +12,8 @@ from torchbase.errors import DataError, describe_returned
 if TYPE_CHECKING:
     from datasets import Dataset
 
+ROWS_SEARCHED = 10_000
+
 
 @runtime_checkable
 class ReadsColumns(Protocol):
@@ -94,6 +96,9 @@ class TableSource:
             return []
         has_lengths = LENGTH_ERROR.search(message) is not None
         lengths = describe_lengths(self._samples, rows, self._name) if has_lengths else []
+        if has_lengths and not lengths and self._reader.has_ragged_columns:  # that show only in other rows
+            others = range(min(len(self._samples), ROWS_SEARCHED))
+            lengths = describe_lengths(self._samples, list(dict.fromkeys((*rows, *others))), self._name)
         return describe_none(self._samples, rows, self._name) + lengths
 
 
