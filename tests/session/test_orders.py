@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from several import values_of
+from several import run, values_of
 from tiny import StopAt, TinySession, config_with, make_dataset
 
 from torchbase import hookimpl
@@ -108,6 +108,17 @@ def test_processes_share_out_the_mini_batches_of_an_order(tmp_path):
     (first, weights_of_first), (second, _) = values_of(2, train, two)
     assert [[*left, *right] for left, right in zip(first, second, strict=True)] == rows
     assert weights_of_first == weights
+
+
+def train_in_an_order_of_its_own(index, directory):
+    os.chdir(directory)
+    session, _ = session_with(lambda session: lambda epoch, generator: list(range(session.processes.index, 18)))
+    session()
+
+
+def test_an_order_that_differs_between_processes_is_refused(tmp_path):
+    ended = run(2, train_in_an_order_of_its_own, tmp_path)
+    assert all("in the order of training, checksum" in str(one.error) for one in ended)
 
 
 def test_the_order_of_the_default_is_unchanged_by_a_method_that_returns_none(tmp_path, monkeypatch):

@@ -194,6 +194,38 @@ def test_samples_that_do_not_repeat_are_warned_of_before_training(make, tmp_path
     assert type(session_with("own").dataset_train).__name__ in record.message
 
 
+class Position(Stream):
+    """Has a state, which is one example behind if it is advanced after ``yield``."""
+
+    is_advanced_before = True
+
+    def __init__(self, samples=None):
+        super().__init__(samples or Samples())
+        self.position = 0
+
+    def __iter__(self):
+        while self.position < len(self.samples):
+            self.position += self.is_advanced_before
+            yield self.samples[self.position - self.is_advanced_before]
+            self.position += not self.is_advanced_before
+        self.position = 0
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_stream_that_resumes_somewhere_else_is_warned_of_before_training(is_right, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Position, "is_advanced_before", is_right)
+    monkeypatch.setitem(KINDS, "position", Position)
+    session_with("position")()
+    assert ("a Position, doesn't continue with the next example after load_state_dict" in caplog.text) != is_right
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_that_repeat_are_not_warned_of(kind, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)

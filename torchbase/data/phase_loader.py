@@ -14,7 +14,7 @@ from torchbase.data.own_order import OrderFunction, OwnOrder
 from torchbase.data.own_order_loader import OwnOrderLoader
 from torchbase.data.parts import WHOLE, PartsToRead
 from torchbase.data.reading import Collate
-from torchbase.data.repeatability import warn_unless_repeatable
+from torchbase.data.repeatability import warn_unless_repeatable, warn_unless_resumable
 from torchbase.data.streaming import StreamLoader
 from torchbase.data.torch_stream import TorchStream
 from torchbase.distributed.processes import ALONE, Processes
@@ -89,58 +89,68 @@ def phase_loader(
         DataError: There are more parts than samples in a mini-batch of training; ``drop_last`` leaves no mini-batch; a
             stream has an order.
     """
-    from datasets import Dataset
-
-    size, workers = settings.mini_batch_size, settings.dataloader_num_workers
+    size = settings.mini_batch_size
     if not is_training and settings.validation_mini_batch_size is not None:
         size = settings.validation_mini_batch_size
     iterations = settings.iterations_per_epoch if is_training else None
+    drop_last = is_training and settings.drop_last
     is_gpu = device is not None and device.type == "cuda"
     _check_parts(parts.number, size, phase, is_training)
-    drop_last = is_training and settings.drop_last
+    options: dict[str, Any] = {
+        "parts": parts,
+        "collate": collate,
+        "num_workers": settings.dataloader_num_workers,
+        "pin_memory": is_gpu,
+    }
     if is_stream(dataset):
         _check_stream(order, drop_last=drop_last)
+        stream = _opened(dataset, phase, randomness, is_training=is_training)
         return StreamLoader(
-            _opened(dataset, phase, randomness, is_training=is_training),
-            size,
-            phase,
-            randomness,
-            parts=parts,
-            processes=processes,
-            iterations_per_epoch=iterations,
-            collate=collate,
-            num_workers=workers,
-            pin_memory=is_gpu,
+            stream, size, phase, randomness, processes=processes, iterations_per_epoch=iterations, **options
         )
+    if is_training:
+        _check_training_set(dataset, size, randomness, iterations, order, drop_last=drop_last)
+    # Not for a stream: its position counts the returned mini-batches, so prefetching would advance it.
+    mover = StreamMover(device) if device is not None and has_streams(device) else None
+    if order is None:
+        shuffled = EpochOrder(len(dataset), size, is_training, phase, randomness, drop_last)
+        return MiniBatchLoader(dataset, shuffled, mover=mover, **options)
+    own = OwnOrder(order, len(dataset), size, phase, randomness, drop_last=drop_last)
+    return OwnOrderLoader(dataset, own, mover=mover, **options)
+
+
+def _check_training_set(
+    dataset: Any,
+    mini_batch_size: int,
+    randomness: Randomness,
+    iterations: int | None,
+    order: OrderFunction | None,
+    *,
+    drop_last: bool,
+) -> None:
+    from datasets import Dataset
+
     if iterations is not None:
         kind = f"{type(dataset).__module__.partition('.')[0]}.{type(dataset).__name__}"
         raise ConfigError(
             f"session.iterations_per_epoch is {iterations}, but the training set is a {kind}, so an epoch is one pass. "
             "To fix, remove the key, or return a stream: dataset.to_iterable_dataset()."
         )
-    if is_training and len(dataset) < size and order is None:
+    if len(dataset) < mini_batch_size and order is None:
         if drop_last:
             raise DataError(
-                f"The training set has {len(dataset)} samples, fewer than a mini-batch of {size}, and "
+                f"The training set has {len(dataset)} samples, fewer than a mini-batch of {mini_batch_size}, and "
                 "session.drop_last leaves them out. To fix, lower session.mini_batch_size, or remove session.drop_last."
             )
         logger.warning(
             "The training set has %d samples, fewer than a mini-batch of %d, so each epoch has one iteration. To fix, "
             "lower session.mini_batch_size.",
             len(dataset),
-            size,
+            mini_batch_size,
         )
-    if is_training and not isinstance(dataset, Dataset):
-        what = f"The first sample of {phase}, of a {type(dataset).__name__},"
-        warn_unless_repeatable(lambda: dataset[0], randomness.derive("reading", phase, "check"), what)
-    # Not for a stream: its position counts the returned mini-batches, so prefetching would advance it.
-    mover = StreamMover(device) if device is not None and has_streams(device) else None
-    options: dict[str, Any] = {"parts": parts, "collate": collate, "num_workers": workers, "pin_memory": is_gpu}
-    if order is None:
-        shuffled = EpochOrder(len(dataset), size, is_training, phase, randomness, drop_last)
-        return MiniBatchLoader(dataset, shuffled, mover=mover, **options)
-    own = OwnOrder(order, len(dataset), size, phase, randomness, drop_last=drop_last)
-    return OwnOrderLoader(dataset, own, mover=mover, **options)
+    if not isinstance(dataset, Dataset):
+        what = f"The first sample of training, of a {type(dataset).__name__},"
+        warn_unless_repeatable(lambda: dataset[0], randomness.derive("reading", "training", "check"), what)
 
 
 def _opened(dataset: Any, phase: str, randomness: Randomness, *, is_training: bool) -> "IterableDataset | TorchStream":
@@ -152,9 +162,11 @@ def _opened(dataset: Any, phase: str, randomness: Randomness, *, is_training: bo
     if is_training:
         stream.check_begins_anew()
         stream.log_limits()
-        what = f"The first example of the stream of {phase}, a {type(dataset).__name__},"
+        what = f"the stream of {phase}, a {type(dataset).__name__},"
         seed = randomness.derive("reading", phase, "check")
-        warn_unless_repeatable(lambda: next(stream.shard(1, 0).iter(), None), seed, what)
+        warn_unless_repeatable(lambda: next(stream.shard(1, 0).iter(), None), seed, f"The first example of {what}")
+        if stream.has_state:
+            warn_unless_resumable(stream, seed, f"T{what[1:]}")
     return stream
 
 

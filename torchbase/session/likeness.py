@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchbase.data.kinds import is_stream
+from torchbase.data.own_order_loader import OwnOrderLoader
 from torchbase.data.stream_sharing import checksum_of as checksum_of_samples
 from torchbase.distributed.processes import Processes
 from torchbase.engine.run import Run
@@ -98,6 +99,8 @@ def facts_of_run(run: Run, datasets: Mapping[str, object]) -> dict[str, dict[str
     facts = {f"the data of {name}": describe_dataset(dataset) for name, dataset in datasets.items()}
     for phase in run.phases:
         facts[f"the loader of {phase.name}"] = _describe_type_and_length(phase.loader)
+        if isinstance(phase.loader, OwnOrderLoader):
+            facts[f"the order of {phase.name}"] = dict(phase.loader.state_dict())
     facts["the run"] = {"epochs": run.max_epochs}
     if run.network is not None:
         facts["the network"] = {name: _describe_tensor(value) for name, value in run.network.state_dict().items()}
