@@ -220,6 +220,13 @@ def test_what_workers_receive_does_not_hold_the_order():
     assert len(pickle.dumps(loader._dataset)) < 10_000
 
 
+def test_a_run_that_resumes_without_the_order_of_its_checkpoint_is_warned_of(caplog):
+    loader = loader_of(lambda epoch, generator: range(ROWS))
+    read(loader, 2, 1)  # the run before had the default order
+    read(loader, 3, 1)
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_resumed_order_that_has_changed_is_warned_of(changed, caplog):
     loader = loader_of(lambda epoch, generator: [1, 2, 3, 4, 5])

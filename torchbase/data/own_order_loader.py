@@ -27,6 +27,7 @@ class OwnOrderLoader(MiniBatchLoader):
         super().__init__(dataset, order, **options)
         self._own_order = order
         self._epoch, self._expected = 1, dict[str, int]()
+        self._has_begun = False
 
     def mini_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Returns an iterator over the mini-batches of an epoch; see `MiniBatchLoader.mini_batches`.
@@ -35,9 +36,9 @@ class OwnOrderLoader(MiniBatchLoader):
             epoch: The epoch; the first is 1.
             start: The number of mini-batches to skip.
         """
-        if start > 0 and self._expected.get("epoch") == epoch:
+        if start > 0 and not self._has_begun:  # a resumed run
             self._check(epoch)
-        self._epoch, self._expected = epoch, {}
+        self._epoch, self._expected, self._has_begun = epoch, {}, True
         return super().mini_batches(epoch, start)
 
     def state_dict(self) -> dict[str, int]:
@@ -50,10 +51,10 @@ class OwnOrderLoader(MiniBatchLoader):
         Args:
             state: The return value of `state_dict`.
         """
-        self._expected = dict(state)
+        self._expected, self._has_begun = dict(state), False
 
     def _check(self, epoch: int) -> None:
-        if self._own_order.checksum(epoch) != self._expected.get("checksum"):
+        if self._expected != {"epoch": epoch, "checksum": self._own_order.checksum(epoch)}:
             logger.warning(
                 "The order of epoch %d isn't that of the run before it was resumed, so some rows are read twice in "
                 "this epoch, and others aren't read. The order depends on more than the epoch and its generator. To "

@@ -14,7 +14,7 @@ class WeightedOrder:
     """Draws rows with replacement, each with a probability that is proportional to its weight.
 
     In an epoch, a row of a high weight is read several times, and others aren't read. Rows of weight 0 never are. It
-    needs 16 bytes per row of the dataset, and 16 per drawn row while an epoch is drawn.
+    needs 8 bytes per row of the dataset, and 16 per drawn row while an epoch is drawn.
 
     Example:
         ::
