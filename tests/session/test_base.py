@@ -411,7 +411,7 @@ EMPTY = ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
             DataError,
             "has to be a datasets.Dataset.*what init_datasets returned is an? int",
         ),
-        ("init_datasets", (Dataset.from_dict({"x": []}), EMPTY), DataError, "what init_datasets returned has 0 rows"),
+        ("init_datasets", (Dataset.from_dict({"x": []}), EMPTY), DataError, "The training set is empty"),
         ("init_datasets", (make_dataset(), {}), DataError, "have to be a ValidationDatasetsDict.*returned a dict"),
         ("init_network", None, StepError, "returned None, as a method without a return"),
         ("init_network", TinyNetwork, StepError, "returned the class TinyNetwork"),

@@ -147,6 +147,27 @@ def test_gradients_are_accumulated_to_the_end_of_epochs_of_several_lengths(tmp_p
     assert steps == [(1, 2), (2, 2), (2, 3), (3, 2), (3, 3)]
 
 
+def test_the_number_of_mini_batches_is_known_at_the_start_of_each_epoch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    counts = []
+
+    class Counts:
+        @hookimpl
+        def on_phase_start(self, run, phase):
+            if phase.is_training:
+                counts.append([phase.count_mini_batches(run.epoch)])
+
+        @hookimpl
+        def on_phase_end(self, phase):
+            if phase.is_training:
+                counts[-1] += [phase.progress.mini_batches, len(phase.loader)]
+
+    session, _ = session_with(growing)
+    session.register(Counts())
+    session()
+    assert counts == [[3] * 3, [4] * 3, [5] * 3]
+
+
 def test_the_shortest_mini_batch_of_an_order_is_tried_before_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     session, recorded = session_with(lambda session: lambda epoch, generator: [[0, 1], [2], [3, 4]])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from torchbase.data.kinds import EXPECTED, reason_against_reading
+from torchbase.data.kinds import EXPECTED, is_empty, reason_against_reading
 from torchbase.data.own_order import OrderFunction
 from torchbase.data.seeded_loader import SeededLoader, reason_against_exactness
 from torchbase.data.validation_datasets import ValidationDatasetsDict
@@ -64,6 +64,8 @@ def check_datasets(returned: object) -> tuple[Any, ValidationDatasetsDict]:
             f"{found}."
         )
     training, validation = returned
+    if is_empty(training):
+        raise DataError("The training set is empty. To fix, check how init_datasets reads or splits it.")
     reason = reason_against_reading(training)
     if reason is not None:
         raise DataError(f"The training set has to be {EXPECTED}, but what init_datasets returned {reason}.")
