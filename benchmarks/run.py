@@ -27,6 +27,7 @@ import logging_cost
 import metrics_cost
 import preset_overhead
 import several_processes
+import sharded_training
 import technique_overhead
 import torch
 from measuring import NOT_INSTALLED, Outcome
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[], Outcome]] = {
     "logging_cost": logging_cost.measure,
     "technique_overhead": technique_overhead.measure,
     "several_processes": several_processes.measure,
+    "sharded_training": sharded_training.measure,
 }
 PACKAGES = ("torchbase", "torch", "datasets", "pyarrow", "pluggy", "tensorboard", "pytorch-ignite", "lightning")
 THREADS = 1

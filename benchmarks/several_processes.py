@@ -57,11 +57,13 @@ def measure() -> Outcome:
     )
 
 
-def clock(train: Train) -> Callable[[], float]:
+def clock(train: Train, count: int = PROCESSES, iterations: int = ITERATIONS) -> Callable[[], float]:
     """Returns a function that measures the seconds per sample on the main process.
 
     Args:
         train: Trains for one epoch on each process, and writes to the folder that is passed.
+        count: The number of processes.
+        iterations: The number of iterations that are measured.
     """
 
     def measure_run() -> float:
@@ -73,8 +75,8 @@ def clock(train: Train) -> Callable[[], float]:
         port = receiver.recv()
         with TemporaryDirectory() as folder:
             processes = [
-                context.Process(target=train_in_process, args=(train, index, port, folder, sender))
-                for index in range(PROCESSES)
+                context.Process(target=train_in_process, args=(train, index, count, iterations, port, folder, sender))
+                for index in range(count)
             ]
             for process in processes:
                 process.start()
@@ -95,20 +97,22 @@ def serve_store(sender: Connection) -> None:
     signal.pause()
 
 
-def train_in_process(train: Train, index: int, port: int, folder: str, sender: Connection) -> None:
+def train_in_process(
+    train: Train, index: int, count: int, iterations: int, port: int, folder: str, sender: Connection
+) -> None:
     """Trains on one of the processes, as torchrun starts it."""
     torch.set_num_threads(1)
     os.environ.update(
         RANK=str(index),
         LOCAL_RANK=str(index),
-        WORLD_SIZE=str(PROCESSES),
-        LOCAL_WORLD_SIZE=str(PROCESSES),
+        WORLD_SIZE=str(count),
+        LOCAL_WORLD_SIZE=str(count),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
         TORCHELASTIC_USE_AGENT_STORE="True",
         TORCHELASTIC_RUN_ID="benchmark",
     )
-    batches = TimedBatches(READY_MADE, WARM_UP, ITERATIONS)
+    batches = TimedBatches(READY_MADE, WARM_UP, iterations)
     train(batches, Path(folder))
     if index == 0:
         sender.send(batches.seconds_per_iteration / MINI_BATCH_SIZE)
@@ -126,9 +130,9 @@ def new_optimizer(network: torch.nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
 
 
-def half_of(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def own_rows_of(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Returns the samples of this process."""
-    size = MINI_BATCH_SIZE // PROCESSES
+    size = MINI_BATCH_SIZE // int(os.environ["WORLD_SIZE"])
     first = int(os.environ["RANK"]) * size
     return {name: value[first : first + size] for name, value in batch.items()}
 
@@ -139,7 +143,7 @@ def train_by_hand(batches: TimedBatches, folder: Path) -> None:
     network = torch.nn.parallel.DistributedDataParallel(new_network())
     optimizer = new_optimizer(network)
     for whole in batches:
-        batch = half_of(whole)
+        batch = own_rows_of(whole)
         loss = cross_entropy(network(batch["features"]), batch["label"])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -188,7 +192,7 @@ def train_with_accelerate(batches: TimedBatches, folder: Path) -> None:
     bare = new_network()
     network, optimizer = accelerator.prepare(bare, new_optimizer(bare))
     for whole in batches:
-        batch = half_of(whole)
+        batch = own_rows_of(whole)
         loss = cross_entropy(network(batch["features"]), batch["label"])
         accelerator.backward(loss)
         optimizer.step()
@@ -209,7 +213,7 @@ class Halves(Sequence[Any]):
         raise NotImplementedError
 
     def __iter__(self) -> Any:
-        return map(half_of, self._batches)
+        return map(own_rows_of, self._batches)
 
 
 def train_with_lightning(batches: TimedBatches, folder: Path) -> None:

@@ -40,6 +40,12 @@ class InTurns(Processes):
     def tell_tensors(self, tensors, source=0):
         raise NotImplementedError
 
+    def gather_tensor(self, *arguments):
+        raise NotImplementedError
+
+    def for_another_thread(self):
+        raise NotImplementedError
+
     def now(self):
         return float(self.gathered)
 

@@ -1,5 +1,6 @@
 """Runs a function in several forked processes that torchbase takes for those of a launcher."""
 
+import importlib
 from functools import partial
 
 from torchbase.testing.forked import forked, wait_for
@@ -16,6 +17,12 @@ def run(count, function, *arguments, killed=None, seconds=SECONDS):
         if killed is not None:
             killed([one.process for one in processes])
         return wait_for(processes, seconds)
+
+
+def import_sharding():
+    """Imports once what each forked process of a sharded run would import, which takes seconds."""
+    for name in ("torch._dynamo", "torch.distributed.fsdp"):
+        importlib.import_module(name)
 
 
 def values_of(count, function, *arguments, **settings):

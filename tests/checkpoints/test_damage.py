@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tiny import TinySession, config_with
 
-from torchbase.checkpoints.storage import check_checkpoint, list_checkpoints, newest_whole_checkpoint
+from torchbase.checkpoints.listing import list_checkpoints
+from torchbase.checkpoints.storage import check_checkpoint, newest_whole_checkpoint
 from torchbase.errors import CheckpointError
 
 PLACES = 200

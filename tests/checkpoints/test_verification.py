@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import CONFIG, TinySession, config_with, make_dataset
 
-from torchbase.checkpoints.storage import list_checkpoints
+from torchbase.checkpoints.listing import list_checkpoints
 from torchbase.checkpoints.verification import verify_run
 from torchbase.errors import CheckpointError, RunDirectoryError
 

@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from torchbase.checkpoints.storage import list_checkpoints
+from torchbase.checkpoints.listing import list_checkpoints
 
 SCRIPT = """
     import torch

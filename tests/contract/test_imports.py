@@ -24,6 +24,7 @@ LAYERS = [
     "engine",
     "checkpoints",
     "logging_backends",
+    "sharding",
     "techniques",
     "hooks",
     "session",

@@ -37,6 +37,21 @@ def test_joined_parts_equal_the_whole_mini_batch(samples, data):
     assert torch.equal(torch.cat([part["nested"]["y"] for part in parts]), whole["nested"]["y"])
 
 
+@settings(max_examples=50)
+@given(st.integers(1, 20), st.integers(1, 30), st.data())
+def test_the_needed_parts_are_those_of_the_whole_that_have_samples(samples, number, data):
+    first, last = sorted(data.draw(st.tuples(*[st.integers(0, number)] * 2)))
+    whole = split_mini_batch(torch.arange(samples), number)
+    needed = split_mini_batch(torch.arange(samples), number, range(first, last))
+    assert [part.tolist() for part in needed] == [part.tolist() for part in whole[first:last]]
+
+
+def test_the_outputs_of_a_single_part_are_not_copied():
+    outputs = {"output": torch.zeros(4), "share": 0.1}
+    assert join_outputs([outputs], [4])["output"] is outputs["output"]
+    assert join_outputs([outputs], [3]) == outputs
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 40), st.integers(1, 50))
 def test_each_sample_belongs_to_one_part(samples, number):

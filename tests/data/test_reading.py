@@ -2,11 +2,13 @@ import multiprocessing
 import signal
 import subprocess
 import textwrap
+from typing import get_args
 
 import pytest
 import torch
 
-from torchbase.data.reading import data_loader, prepare_worker
+from torchbase.data.reading import IGNORED_BY_WORKERS, data_loader, prepare_worker
+from torchbase.run_directory.session_config import SessionConfig
 
 METHODS = multiprocessing.get_all_start_methods()
 
@@ -76,20 +78,25 @@ def answer(connection):
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the sender of a signal is unknown")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_worker_obeys_sigterm_from_the_main_process_alone(method):
+def test_a_worker_obeys_no_signal_but_sigterm_from_the_main_process(method):
     context = multiprocessing.get_context(method)
     connection, connection_of_worker = context.Pipe()
     worker = context.Process(target=answer, args=(connection_of_worker,), daemon=True)
     worker.start()
     connection.send("prepared")
     assert connection.recv() == "prepared"
-    for name in ("TERM", "INT"):
-        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    for name in ("SIGTERM", *IGNORED_BY_WORKERS):
+        subprocess.run(["kill", f"-{name.removeprefix('SIG')}", str(worker.pid)], check=True)
     connection.send("still there")
     assert connection.recv() == "still there"
     worker.terminate()
     worker.join()
     assert worker.exitcode == 0
+
+
+def test_a_worker_leaves_each_signal_that_a_config_can_name_to_the_main_process():
+    kinds = get_args(SessionConfig.model_fields["preemption_signal"].annotation)
+    assert {name for kind in kinds for name in get_args(kind)} - {"SIGTERM"} == {*IGNORED_BY_WORKERS} - {"SIGINT"}
 
 
 class Echo(torch.utils.data.Dataset):

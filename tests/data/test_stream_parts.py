@@ -90,7 +90,7 @@ def together(of_processes, parts, is_collated=False):
         assert list(batch) == sorted(batch)
         samples = sum(len(mini_batch["n"]) for mini_batch in batch.values())
         assert {split.samples for split in splits} == {None if is_collated else samples}
-        assert {split.first for split in splits} == {min(batch)}
+        assert {split.with_samples[0] for split in splits} == {min(batch)}
         joined.append(batch)
     assert all(state == of_processes[0][1] for _, state in of_processes)
     return joined

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchbase.distributed.blocks import share_out
+from torchbase.distributed.blocks import share_out, take_turns
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,14 @@ def test_each_part_belongs_to_one_process_and_each_process_has_one_block_of_the_
         assert block.parts.start % 2**block.level == 0
         is_last = block.parts.stop == parts
         assert len(block.parts) == 2**block.level or (is_last and len(block.parts) < 2**block.level)
+
+
+@given(st.data())
+def test_in_turns_each_round_has_consecutive_parts_in_the_order_of_the_processes(data):
+    parts = data.draw(st.integers(1, 200))
+    processes = data.draw(st.integers(1, parts))
+    turns = take_turns(parts, processes)
+    assert len(turns) == processes
+    assert [part for index in range(len(turns[0])) for one in turns for part in one[index : index + 1]] == list(
+        range(parts)
+    )

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+from datetime import timedelta
 
 import pytest
 import several
@@ -13,6 +15,7 @@ from torchbase.distributed.blocks import share_out
 from torchbase.distributed.joining import join
 from torchbase.distributed.processes import SingleProcess
 from torchbase.distributed.tree_sum import TreeSum
+from torchbase.errors import ProcessLostError
 from torchbase.files.bitwise import different_values
 
 SHAPES = ((3, 5), (7,), (), (2, 2), (4, 3))
@@ -112,6 +115,29 @@ def test_the_sum_has_the_bits_of_the_tree_in_one_process(data):
         assert different_values(densely(total), densely(expected)) == []
 
 
+def summed_one_after_the_other(index):
+    processes = join()
+    sums = []
+    for size, dtype in [(10, torch.float32), (1000, torch.float64), (7, torch.float16), (1000, torch.float32)]:
+        like = [
+            torch.empty(size, 3, 2, 2, dtype=dtype).to(memory_format=torch.channels_last),
+            torch.empty(5, dtype=dtype),
+        ]
+        own = [torch.full_like(like[0], size + index), None if index else torch.ones(5, dtype=dtype)]
+        contiguous = [None if one is None else one.contiguous() for one in own]
+        sums += [processes.reduce(own, like), processes.gather_and_reduce(index, contiguous, like)[1]]
+    none = processes.reduce([None if index else torch.ones_like(like[0]), None], like)
+    return sums, [one.is_contiguous(memory_format=torch.channels_last) for one, _ in [*sums, none]]
+
+
+def test_a_sum_is_in_memory_of_its_own_and_has_the_strides_of_its_parameter():
+    for sums, have_strides in several.values_of(2, summed_one_after_the_other):
+        for (one, other), size in zip(sums, [10, 10, 1000, 1000, 7, 7, 1000, 1000], strict=True):
+            assert one.unique().tolist() == [2 * size + 1]
+            assert other.tolist() == [1] * 5
+        assert all(have_strides)
+
+
 def differing(index):
     join().agree({"rows": 10 + index}, "the training set")
 
@@ -145,3 +171,49 @@ def test_the_death_of_a_process_is_an_error_on_the_others():
     for survivor in (first, third):
         assert "ProcessLostError: " in survivor.error
         assert "since one of them has ended. It was communicating for the next iteration" in survivor.error
+
+
+def gathered_in_two_threads(index):
+    processes = join()
+    other = processes.for_another_thread()
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(other.gather(("thread", n, index)) for n in range(200)))
+    thread.start()
+    in_main = [processes.gather(("main", n, index)) for n in range(200)]
+    thread.join()
+    return in_main, found, (other.index, other.count, other.members == processes.members)
+
+
+def test_another_thread_has_connections_of_its_own():
+    for index, (in_main, in_thread, me) in enumerate(several.values_of(2, gathered_in_two_threads)):
+        assert in_main == [[("main", n, 0), ("main", n, 1)] for n in range(200)]
+        assert in_thread == [[("thread", n, 0), ("thread", n, 1)] for n in range(200)]
+        assert me == (index, 2, True)
+
+
+def waits_in_thread(index):
+    from torchbase.distributed.process_group import ProcessGroup
+
+    processes = join()
+    other = ProcessGroup(time_limit=timedelta(seconds=1)).for_another_thread()
+    if index == 1:
+        processes.gather(None)
+        return None  # it ends only when the others have
+    errors = []
+
+    def wait():
+        try:
+            other.gather(None, "the files of a checkpoint")
+        except ProcessLostError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    processes.gather(None)
+    return errors
+
+
+def test_a_thread_waits_for_a_limited_time_and_the_other_connections_stay():
+    (message,) = several.values_of(2, waits_in_thread)[0]
+    assert "one of them doesn't answer. It was communicating for the files of a checkpoint" in message

@@ -233,3 +233,41 @@ def test_a_function_is_called_once_no_write_is_running(is_writing):
     while "afterwards" not in done and time.monotonic() < deadline:
         time.sleep(0.001)
     assert done == (["written"] if is_writing else []) + ["afterwards"]
+
+
+def test_a_failed_write_is_retried_on_request_once_its_error_was_checked():
+    writes, seen, errors = BackgroundWrites("warn"), [], [RunDirectoryError("full")]
+
+    def network():
+        if errors:
+            raise errors.pop()
+        seen.append("network")
+
+    writes.submit("network", network)
+    writes.join()
+    writes.retry()
+    writes.join()
+    assert seen == []
+    writes.check()
+    writes.retry()
+    writes.wait()
+    assert seen == ["network"]
+    writes.retry()
+    writes.wait()
+    assert seen == ["network"]
+
+
+def test_another_thread_waits_for_the_writes_so_far_and_has_their_error():
+    writes, may_end, seen = BackgroundWrites(), threading.Event(), []
+    writes.until_now()()  # there are none
+    writes.submit("first", lambda: (may_end.wait(SECONDS_AT_MOST), seen.append("first")))
+    first = writes.until_now()
+    writes.submit("second", partial(fail, RunDirectoryError("full")))
+    second = writes.until_now()
+    may_end.set()
+    first()
+    assert seen == ["first"]
+    with pytest.raises(RunDirectoryError, match="full"):
+        second()
+    with pytest.raises(RunDirectoryError, match="full"):
+        writes.wait()

@@ -7,11 +7,12 @@ import torch
 from tiny import CONFIG, StopAt, TinyNetwork, TinySession, config_with
 
 from torchbase import hookimpl
-from torchbase.checkpoints.storage import list_checkpoints, read_checkpoint
+from torchbase.checkpoints.finite import check_is_finite
+from torchbase.checkpoints.listing import list_checkpoints
+from torchbase.checkpoints.storage import read_checkpoint
 from torchbase.errors import CheckpointError, IntervalError, NonFiniteError
 from torchbase.files.bitwise import different_values
 from torchbase.hooks import Checkpoint
-from torchbase.hooks.checkpoint import check_is_finite
 
 # torch says of some types and layouts that they are new or will be removed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*(ComplexHalf|BComplex32|quantized tensor|Sparse CS)")

@@ -1,4 +1,8 @@
+import os
+import shutil
 import signal
+import subprocess
+import sys
 import textwrap
 import threading
 from pathlib import Path
@@ -7,7 +11,9 @@ import pytest
 from tiny import TinySession, config_with
 
 from torchbase import Engine, Phase, Run, hookimpl
+from torchbase.checkpoints.listing import newest_progress
 from torchbase.hooks import Interruption
+from torchbase.run_directory.record import read_status
 
 
 def run_with(step, batches=5):
@@ -120,7 +126,8 @@ SCRIPT = """
                 self.names = []
 
 
-    session = TinySession(tiny_config(num_epochs=3), sys.argv[1])
+    config = tiny_config(num_epochs=3, preemption_signal=os.environ.get("PREEMPTION_SIGNAL"))
+    session = TinySession(config, sys.argv[1])
     session.register(SendSignals(int(sys.argv[2]), sys.argv[3:]))
     print(session().epochs_done)
 """
@@ -130,10 +137,10 @@ SCRIPT = """
 def run_script(programs, tmp_path):
     """Trains in a process that sends itself signals. Like a job of a shell script, it can ignore some."""
 
-    def run(iterations, *names, ignored=()):
+    def run(iterations, *names, ignored=(), before="", **env):
         ignore = [f"import signal; signal.signal(signal.{name}, signal.SIG_IGN)" for name in ignored]
-        code = "\n".join([*ignore, textwrap.dedent(SCRIPT)])
-        return programs.run("-W", "ignore", "-c", code, tmp_path, iterations, *names)
+        code = "\n".join([*ignore, before, textwrap.dedent(SCRIPT)])
+        return programs.run("-W", "ignore", "-c", code, tmp_path, iterations, *names, env={**os.environ, **env})
 
     return run
 
@@ -201,3 +208,76 @@ def test_an_interrupt_before_the_first_checkpoint_is_said_to_have_none(tmp_path)
     with pytest.raises(KeyboardInterrupt) as caught:
         session()
     assert caught.value.__notes__[-1] == f"There is no whole checkpoint in {session.run_dir}."
+
+
+# The signal of a scheduler
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no SIGUSR1")
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_after_the_preemption_signal_the_status_asks_to_start_the_program_again(run_script, tmp_path, name, ignored):
+    done = run_script(7, name, ignored=[name] if ignored else [], PREEMPTION_SIGNAL=name)
+    assert (done.returncode, done.stdout) == (75, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    (directory,) = tmp_path.iterdir()
+    assert done.stderr.splitlines()[-1].startswith(f"{name} ended the run. Its state is saved in {directory}. To cont")
+    assert newest_progress(directory / "states") == (1, 8)
+    assert read_status(directory).reason == f"interrupted by {name}"
+    assert TinySession.resume(tmp_path)().epochs_done == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no SIGUSR1")
+def test_a_signal_that_no_config_names_ends_the_program_as_before(run_script):
+    assert run_script(7, "SIGUSR1").returncode == -signal.SIGUSR1
+    assert run_script(7, "SIGTERM", PREEMPTION_SIGNAL="SIGUSR1").returncode == -signal.SIGTERM
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no SIGUSR1")
+def test_when_the_announced_time_is_up_the_iteration_is_still_finished(run_script, tmp_path):
+    assert run_script(7, "SIGUSR1", "SIGTERM", "SIGUSR1", PREEMPTION_SIGNAL="SIGUSR1").returncode == 75
+    (directory,) = tmp_path.iterdir()
+    assert newest_progress(directory / "states") == (1, 8)
+    assert run_script(7, "SIGUSR1", "SIGINT", PREEMPTION_SIGNAL="SIGUSR1").returncode == -signal.SIGINT
+
+
+def test_a_program_of_torchrun_ignores_that_it_is_signalled_twice(run_script, tmp_path):
+    assert run_script(7, "SIGTERM", "SIGTERM", TORCHELASTIC_RUN_ID="1").returncode == -signal.SIGTERM
+    (directory,) = tmp_path.iterdir()
+    assert newest_progress(directory / "states") == (1, 8)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no SIGUSR1")
+def test_a_handler_of_the_program_is_called_for_the_preemption_signal_too(run_script):
+    before = "import signal; signal.signal(signal.SIGUSR1, lambda number, frame: print('mine'))"
+    done = run_script(7, "SIGUSR1", before=before, PREEMPTION_SIGNAL="SIGUSR1")
+    assert (done.returncode, done.stdout) == (0, "mine\n1\n"), done.stderr
+
+
+def test_a_preemption_signal_that_cannot_stop_a_run_in_a_thread_is_said(caplog):
+    run = Run(training=Phase("training", [1], is_training=True), max_epochs=1)
+    engine = Engine(lambda run, phase, batch: None, hooks=[Interruption("SIGTERM")])
+    thread = threading.Thread(target=engine.run, args=(run,))
+    thread.start()
+    thread.join()
+    assert (
+        "The preemption_signal SIGTERM won't stop this run with a checkpoint, since the session trains in"
+        in caplog.text
+    )
+
+
+FIRST_PROCESS = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+
+
+def can_be_first_process():
+    return shutil.which("unshare") and subprocess.run([*FIRST_PROCESS, "true"], capture_output=True).returncode == 0
+
+
+def test_the_first_process_of_a_container_ends_although_signals_do_not_end_it(tmp_path):
+    """Linux ignores SIGTERM for it unless the program has a handler."""
+    if not can_be_first_process():
+        pytest.skip("needs unshare, and the right to use it")
+    program = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(SCRIPT), tmp_path, "7", "SIGTERM"]
+    done = subprocess.run([*FIRST_PROCESS, *program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, ""), done.stderr
+    assert TinySession.resume(tmp_path)().epochs_done == 3

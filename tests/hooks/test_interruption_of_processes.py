@@ -9,7 +9,7 @@ from every_technique import PlainSession, session_with
 from tiny import TinySession, config_with
 
 from torchbase import Engine, Phase, Run, hookimpl
-from torchbase.checkpoints.storage import newest_progress
+from torchbase.checkpoints.listing import newest_progress
 from torchbase.distributed.processes import SingleProcess
 from torchbase.files.bitwise import different_values
 from torchbase.hooks import Interruption
@@ -145,6 +145,18 @@ def resume_with_signals(index, parent, resumes, *arguments):
     session = PlainSession.resume(parent)
     session.register(Signals(*arguments))
     return session()
+
+
+def train_preempted(index, parent):
+    signals = Signals("on_gradients_ready", None, 6, [signal.SIGTERM, signal.SIGUSR1], {1})
+    settings = {"mini_batch_parts": 4, "num_epochs": 3, "preemption_signal": "SIGUSR1"}
+    session_with(parent, signals, kind=PlainSession, **settings)()
+
+
+def test_all_processes_ask_to_be_started_again_and_none_records_an_error(tmp_path, whole):
+    ended = several.run(3, train_preempted, tmp_path)
+    assert ["OrderlyExit: 75" in one.error for one in ended] == [True] * 3
+    check_resumes(tmp_path, whole, 7)
 
 
 class LateSignal(SingleProcess):

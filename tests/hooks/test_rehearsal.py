@@ -27,7 +27,7 @@ def error_of(session_class, tmp_path, error, **session):
     with pytest.raises(error) as caught:
         session()
     files = {"config.json", "environment.json", "status.json", "hooks.json"}
-    assert session.hooks["record_files"].names == {*files, "states", ".lock"}
+    assert session.hooks["record_files"].names == {*files, "states", ".lock", ".holder.json"}
     assert not Path(session.run_dir).exists()
     return caught.value
 

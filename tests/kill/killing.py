@@ -32,7 +32,9 @@ from kill.scenarios import SCENARIOS
 from tiny import read_scalars
 
 from torchbase import hookimpl
+from torchbase.distributed.shards import whole_of
 from torchbase.files.bitwise import different_values
+from torchbase.files.nested import map_leaves
 from torchbase.run_directory.record import read_status
 from torchbase.testing.forked import serving_store
 
@@ -42,6 +44,7 @@ IMPORTED_LATE = (
     "tensorboard.summary.writer.record_writer",
     "torch._dynamo",
     "torch.distributed.elastic.multiprocessing.errors",
+    "torch.distributed.fsdp",
     "torch.utils.tensorboard.summary",
     "torchbase.checkpoints.manifest",
     "torchbase.distributed.process_group",
@@ -84,12 +87,14 @@ def live(scenario, parent, life, tag, shared):
     shared[PLACE_OF_JOINED + session.processes.index] = True
     session.register(NoteStage(shared))
     summary = session()
+    # Of a sharded network, each process has some rows.
+    network, optimizer = (map_leaves(one.state_dict(), whole) for one in (session.network, session.optimizer))
     if not session.processes.is_main:
         return
     run_dir = Path(summary.run_dir)
     result = {
-        "network": session.network.state_dict(),
-        "optimizer": session.optimizer.state_dict(),
+        "network": network,
+        "optimizer": optimizer,
         "best network": torch.load(run_dir / "network.pth", weights_only=True),
         "averages": {phase: dict(values) for phase, values in summary.averages.items()},
         "best losses": {phase: (best.loss, best.epoch) for phase, best in summary.best_losses.items()},
@@ -100,6 +105,10 @@ def live(scenario, parent, life, tag, shared):
     }
     torch.save(result, parent / "result.pth.tmp")
     os.replace(parent / "result.pth.tmp", parent / "result.pth")
+
+
+def whole(_, value):
+    return whole_of(value) if isinstance(value, torch.Tensor) else value
 
 
 def status_of(run_dir):

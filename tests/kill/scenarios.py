@@ -39,6 +39,7 @@ CONFIG = {
     "network": {"architecture": "TinyNetwork", "dropout": 0.3},
 }
 ROWS = 40
+NAME = "named-run"
 
 
 def augment(batch):
@@ -301,6 +302,8 @@ class Scenario:
         parts: The number of parts of each mini-batch; None for whole mini-batches.
         processes: The number of processes of each life, repeated.
         mini_batch_size: The number of samples of a mini-batch.
+        distributed: How the processes of each life hold the network, repeated.
+        is_named: Whether each life begins the run by its name, or resumes it.
     """
 
     workers: tuple[int, ...]
@@ -309,14 +312,20 @@ class Scenario:
     parts: int | None = None
     processes: tuple[int, ...] = (1,)
     mini_batch_size: int = 4
+    distributed: tuple[str, ...] = ("replicate",)
+    is_named: bool = False
 
     def session(self, parent: Path, life: int, tag: str | None) -> TrainingBaseSession:
         """Starts a run, or resumes the existing one, which has the tag."""
         config = copy.deepcopy(CONFIG)
         config["session"]["dataloader_num_workers"] = self.workers[life % len(self.workers)]
         config["session"].update(mini_batch_parts=self.parts, mini_batch_size=self.mini_batch_size)
-        source = {"create_run_dir_afresh": False, "source_run_dir_tag": tag} if tag is not None else {}
-        session = self.kind(config, parent, **source)
+        config["session"]["distributed"] = self.distributed[life % len(self.distributed)]
+        if self.is_named:
+            session = self.kind.begin_or_resume(config, parent, tag=NAME)
+        else:
+            source = {"create_run_dir_afresh": False, "source_run_dir_tag": tag} if tag is not None else {}
+            session = self.kind(config, parent, **source)
         for hook in (*(kind() for kind in self.hooks), NoteOrder(parent / "order.txt")):
             session.register(hook)
         return session
@@ -350,7 +359,20 @@ SCENARIOS = {
     "a lazy network": Scenario((0, 2), LazySession, (Schedule, partial(ExponentialMovingAverage, 0.9))),
     "parameter groups": Scenario((0,), kind=GroupsSession, hooks=()),
     "mini-batches in parts": Scenario((0, 2), kind=ValidatedWithinSession, hooks=TECHNIQUES, parts=2),
+    "a run by its name": Scenario((0, 2), kind=ValidatedWithinSession, is_named=True),
+    "several processes, by name": Scenario(
+        (0,), ValidatedWithinSession, TECHNIQUES, parts=4, processes=(2, 1, 3), mini_batch_size=8, is_named=True
+    ),
     "several processes": Scenario(
         (0, 0, 2), ValidatedWithinSession, TECHNIQUES, parts=4, processes=(2, 1, 3), mini_batch_size=8
+    ),
+    "a sharded network": Scenario(
+        (0, 0, 2, 0),
+        ValidatedWithinSession,
+        (Schedule, partial(GradientAccumulation, 3), partial(ExponentialMovingAverage, 0.9)),
+        parts=4,
+        processes=(2, 4, 2, 1),
+        mini_batch_size=8,
+        distributed=("shard", "shard", "replicate"),
     ),
 }

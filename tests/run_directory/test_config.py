@@ -85,8 +85,8 @@ def test_defaults_are_filled_in() -> None:
         "drop_last=False weight_decay=0.0 mini_batch_parts=None iterations_per_epoch=None dataloader_num_workers=0 "
         "loss_function_params=None seed=None "
         "checkpoint_every_n_iterations=None checkpoint_every_seconds=60.0 on_checkpoint_error='raise' "
-        "on_logging_error='warn' nan_policy='raise' log_every_n_iterations=1 metrics_every_n_iterations=10 "
-        "deterministic=False plugins=()"
+        "on_logging_error='warn' nan_policy='raise' preemption_signal=None log_every_n_iterations=1 "
+        "metrics_every_n_iterations=10 deterministic=False plugins=()"
     )
 
 
@@ -193,6 +193,7 @@ def test_a_section_that_is_not_a_dict_is_refused(name: str, section: Any) -> Non
         *(("validation_mini_batch_size", value) for value in (0, 1.5, True, "10")),
         *((name, value) for name in ("on_checkpoint_error", "on_logging_error") for value in ("ignore", None, True)),
         *(("nan_policy", value) for value in ("ignore", None, 1)),
+        *(("preemption_signal", value) for value in ("USR1", "SIGKILL", "SIGINT", 10, True)),
         *(("seed", value) for value in (-1, 2**63, 1.0, True)),
         *(("loss_function_params", value) for value in ([], "weight", 1)),
         *(("checkpoint_every_n_iterations", value) for value in (0, 1.5)),
@@ -218,6 +219,7 @@ def test_an_invalid_session_value_is_one_error_with_value_and_type(field: str, v
         ("checkpoint_every_n_iterations", 1, 1),
         ("seed", 2**63 - 1, 2**63 - 1),
         ("seed", 0, 0),
+        ("preemption_signal", "SIGTERM", "SIGTERM"),
         ("plugins", ["one", "two"], ("one", "two")),
         ("plugins", ("one",), ("one",)),
         ("device_name", "cuda:3", "cuda:3"),

@@ -30,6 +30,7 @@ ALLOWED = {
     "on_checkpoint_error": "warn",
     "on_logging_error": "raise",
     "nan_policy": "skip",
+    "preemption_signal": "SIGTERM",
     "log_every_n_iterations": 10,
     "metrics_every_n_iterations": 1,
     "seed": 8,

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from torchbase.checkpoints.storage import has_results, write_checkpoint
+from torchbase.checkpoints.listing import has_results
+from torchbase.checkpoints.storage import write_checkpoint
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError
 from torchbase.files.durable import write_json
 from torchbase.files.tensors import write_tensors

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import make_run, status_with
 
-from torchbase.checkpoints.storage import has_results, write_checkpoint
+from torchbase.checkpoints.listing import has_results
+from torchbase.checkpoints.storage import write_checkpoint
 from torchbase.errors import RunDirectoryError
 from torchbase.run_directory.newest import newest_run, next_order
 from torchbase.run_directory.record import read_status, write_status

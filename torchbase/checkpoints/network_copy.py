@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
+from torchbase.distributed.shards import is_shard
 from torchbase.engine.modes import modes_of, restore_modes
 
 
@@ -119,7 +120,10 @@ class NetworkCopier:
             parameters={
                 name: (parameter, parameter.detach().clone())
                 for name, parameter in self._network.named_parameters()
-                if not is_lazy(parameter) and (with_trained_parameters or not parameter.requires_grad)
+                # A forward pass has copies of shards, and leaves them as they are.
+                if not is_lazy(parameter)
+                and (with_trained_parameters or not parameter.requires_grad)
+                and not is_shard(parameter)
             },
             extra_states=self.extra_states(),
             empty_buffers=self._empty_buffers,
@@ -149,8 +153,17 @@ class NetworkCopier:
         buffers = [
             (buffer, module.training) for module in self._network.modules() for buffer in module.buffers(recurse=False)
         ]
-        frozen = [(parameter, False) for parameter in self._network.parameters() if not parameter.requires_grad]
+        frozen = [(parameter, False) for parameter in self._network.parameters() if may_be_changed(parameter)]
         return [(tensor, mode) for tensor, mode in buffers + frozen if not is_lazy(tensor)]
+
+
+def may_be_changed(parameter: torch.nn.Parameter) -> bool:
+    """Returns whether a forward pass may change a parameter: it requires no gradient, and isn't a shard.
+
+    Args:
+        parameter: The parameter.
+    """
+    return not parameter.requires_grad and not is_shard(parameter)
 
 
 def is_empty_buffer(module: torch.nn.Module, name: str) -> bool:

@@ -7,13 +7,19 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
+from torchbase.checkpoints.distributed_tensors import as_in, distributed_parameter, restored
 from torchbase.checkpoints.network_loading import load_network
+from torchbase.checkpoints.saved_tensors import in_memory
 from torchbase.checkpoints.storage import Checkpoint
 from torchbase.engine.optimizer_groups import GroupValues, changed_values
 from torchbase.engine.phase import Phase, Progress, SeekableLoader
+from torchbase.engine.plugins import is_for_main_process
 from torchbase.engine.run import BestLoss, Run
 from torchbase.engine.training_step import network_of, optimizer_of
 from torchbase.errors import CheckpointError
+from torchbase.files.nested import map_leaves
 from torchbase.randomness import capture_streams, pack_streams, unpack_streams
 
 logger = logging.getLogger("torchbase")
@@ -45,9 +51,15 @@ def gather(run: Run) -> dict[str, Any]:
         "training": {
             "optimizer": _state_of_optimizer(run),
             "run": _state_of_run(run),
-            "hooks": {name: hook.state_dict() for name, hook in run.hooks.items() if isinstance(hook, Stateful)},
+            "hooks": {name: hook.state_dict() for name, hook in _stateful_hooks(run)},
         },
     }
+
+
+def _stateful_hooks(run: Run) -> list[tuple[str, Stateful]]:
+    # All processes gather only if the run is sharded, to save the rows that they hold.
+    called = {name: hook for name, hook in run.hooks.items() if run.processes.is_main or not is_for_main_process(hook)}
+    return [(name, hook) for name, hook in called.items() if isinstance(hook, Stateful)]
 
 
 def state_of_loader(run: Run) -> Mapping[str, Any] | None:
@@ -74,13 +86,14 @@ def restore(run: Run, saved: Checkpoint) -> None:
 
     Args:
         run: The run, built like the run that saved the checkpoint.
-        saved: The checkpoint.
+        saved: The checkpoint. It may be opened (`torchbase.checkpoints.storage.open_checkpoint`): then each tensor is
+            read when it is restored and, if the run is sharded, only the rows that this process holds.
 
     Raises:
         CheckpointError: If the network or the optimizer doesn't match the saved one.
     """
     network, training = saved.parts["network"], saved.parts["training"]
-    optimizer, state_of_run = training["optimizer"], training["run"]
+    optimizer, state_of_run = training["optimizer"], in_memory(training["run"])
     if (built := type(optimizer_of(run)).__qualname__) != optimizer["class"]:
         raise CheckpointError(
             f"The optimizer saved in {saved.path} has the class {optimizer['class']}, and this session built one with "
@@ -89,7 +102,7 @@ def restore(run: Run, saved: Checkpoint) -> None:
         )
     loads = (
         ("network", partial(load_network, network_of(run), network)),
-        ("optimizer", partial(optimizer_of(run).load_state_dict, optimizer["state"])),
+        ("optimizer", partial(_load_optimizer, optimizer_of(run), optimizer["state"])),
     )
     for name, load in loads:
         try:
@@ -101,7 +114,7 @@ def restore(run: Run, saved: Checkpoint) -> None:
             ) from error
     _apply_changed_values(run, optimizer["groups_as_built"])
     for name, parameter in network_of(run).named_parameters():
-        gradient = optimizer["gradients"].get(name)
+        gradient = as_in(parameter, optimizer["gradients"].get(name))
         parameter.grad = None if gradient is None else gradient.to(parameter.device)
     run.epoch, run.epochs_done = state_of_run["epoch"], state_of_run["epochs_done"]
     run.best_losses.clear()
@@ -116,6 +129,14 @@ def restore(run: Run, saved: Checkpoint) -> None:
     _restore_hooks(run, saved)
     _restore_loader(run, saved)
     run.random_states = unpack_streams(state_of_run["random"])
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    of_number = dict(zip(numbers, parameters, strict=False))  # load_state_dict explains another number
+    state = map_leaves(saved["state"], lambda path, value: as_in(of_number.get(path[0]), value))
+    optimizer.load_state_dict({**saved, "state": state, "param_groups": in_memory(saved["param_groups"])})
 
 
 def _state_of_optimizer(run: Run) -> dict[str, Any]:
@@ -172,10 +193,11 @@ def _progress_of(phase: Phase) -> dict[str, Any]:
 
 
 def _restore_hooks(run: Run, saved: Checkpoint) -> None:
+    distributed = distributed_parameter(optimizer_of(run))
     for name, state in saved.parts["training"]["hooks"].items():
         hook = run.hooks.get(name)
         if isinstance(hook, Stateful):
-            hook.load_state_dict(state)
+            hook.load_state_dict(restored(state, distributed))
         else:
             logger.warning("%s has a state of the hook '%s', which isn't registered.", saved.path.name, name)
 
@@ -188,7 +210,7 @@ def _stateful_loader(run: Run) -> Stateful | None:
 
 
 def _restore_loader(run: Run, saved: Checkpoint) -> None:
-    state, loader = saved.parts["training"]["run"]["loader"], _stateful_loader(run)
+    state, loader = in_memory(saved.parts["training"]["run"]["loader"]), _stateful_loader(run)
     if state is not None and loader is not None:
         loader.load_state_dict(state)
     elif state is not None:

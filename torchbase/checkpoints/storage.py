@@ -1,25 +1,25 @@
 """The format of checkpoints: one folder per checkpoint, with a manifest that has a checksum of every file.
 
 ``checkpoint-epoch-000003-iteration-0000000171/`` holds one ``<part>.pth`` per part and ``manifest.json``: the progress,
-the size and SHA-256 of every file, and the SHA-256 of the manifest's own content.
+the size and SHA-256 of every file, and the SHA-256 of the manifest's own content. If the run is sharded, there is one
+more file for each process, with the rows that it holds; see `torchbase.checkpoints.shards`.
 """
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchbase.checkpoints.listing import is_name, list_checkpoints, name_of
 from torchbase.errors import CheckpointError, RunDirectoryError
 from torchbase.files import durable
-from torchbase.run_directory.names import BAD_MINI_BATCHES_FOLDER, NETWORK_FILE, PROFILE_FOLDER, STATES_FOLDER
 
 if TYPE_CHECKING:
-    from torchbase.checkpoints.manifest import Manifest
+    from torchbase.checkpoints.manifest import FileRecord, Manifest
 
-_NAME = re.compile(r"checkpoint-epoch-([0-9]{6,})-iteration-([0-9]{10,})")
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 _logger = logging.getLogger("torchbase")
 
@@ -60,8 +60,7 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
         RunDirectoryError: If a part can't be saved, or the operating system reports an error.
     """
     # Late, since listing checkpoints needs neither pydantic nor torch, which are slow to import.
-    from torchbase.checkpoints.manifest import MANIFEST_FILE, Manifest, record_of
-    from torchbase.files.tensors import save_tensors
+    from torchbase.checkpoints.manifest import MANIFEST_FILE, Manifest
 
     if epoch < 0 or iteration < 0:
         raise CheckpointError(
@@ -72,22 +71,12 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
             raise CheckpointError(
                 f"The part {name!r} can't name a file. To fix, use letters, digits, '_' and '-' only."
             )
-    path = durable.make_folder(folder) / _name(epoch, iteration)
-    if path.exists():
-        try:
-            check_checkpoint(path)
-        except CheckpointError as error:
-            _logger.warning("Replacing a damaged checkpoint: %s", error)
-            durable.remove_durably(path)
-        else:
-            return path
+    path = durable.make_folder(folder) / name_of(epoch, iteration)
+    if has_whole(path):
+        return path
 
     def fill(new_file: durable.NewFile) -> None:
-        records = {}
-        for part, value in parts.items():
-            with new_file(f"{part}.pth") as file:
-                save_tensors(file, value, path / f"{part}.pth")
-                records[f"{part}.pth"] = record_of(file)
+        records = write_parts(new_file, parts, path)
         with new_file(MANIFEST_FILE) as file:
             file.write(Manifest(epoch=epoch, iteration=iteration, files=records).to_bytes())
 
@@ -95,62 +84,63 @@ def write_checkpoint(folder: Path, epoch: int, iteration: int, parts: Mapping[st
     return path
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Lists the checkpoints of a folder by their names alone, the most advanced first.
+def write_parts(new_file: durable.NewFile, parts: Mapping[str, Any], path: Path) -> "dict[str, FileRecord]":
+    """Writes each part of a checkpoint into its file.
 
     Args:
-        folder: The folder of the run's checkpoints. It may be missing.
+        new_file: Opens a file by its name.
+        parts: As for `write_checkpoint`.
+        path: The folder of the checkpoint, for errors.
 
     Returns:
-        The folders of the checkpoints, sorted by iteration, then by epoch.
+        The size and checksum of each file.
+
+    Raises:
+        RunDirectoryError: As `write_checkpoint`.
     """
-    progress = _progress_of_all(folder)
-    return sorted(progress, key=lambda path: progress[path], reverse=True)
+    from torchbase.checkpoints.manifest import record_of
+    from torchbase.files.tensors import save_tensors
+
+    records = {}
+    for part, value in parts.items():
+        with new_file(f"{part}.pth") as file:
+            save_tensors(file, value, path / f"{part}.pth")
+            records[f"{part}.pth"] = record_of(file)
+    return records
 
 
-def has_results(run_directory: Path) -> bool:
-    """Whether a run has results on disk, to inspect or to resume from.
-
-    Args:
-        run_directory: The run directory.
-
-    Returns:
-        Whether it has a checkpoint, by its name alone, the best network, or files that a message names: a mini-batch
-        whose loss was NaN, or a profile.
-    """
-    return (
-        (run_directory / NETWORK_FILE).exists()
-        or bool(list_checkpoints(run_directory / STATES_FOLDER))
-        or any(_is_filled(run_directory / name) for name in (BAD_MINI_BATCHES_FOLDER, PROFILE_FOLDER))
-    )
-
-
-def newest_progress(folder: Path) -> tuple[int, int] | None:
-    """Returns the progress of the most advanced checkpoint, by its name alone.
-
-    Args:
-        folder: The folder of the run's checkpoints. It may be missing.
-
-    Returns:
-        The numbers of completed epochs and training iterations; None without a checkpoint.
-    """
-    progress = _progress_of_all(folder).values()
-    if not progress:
-        return None
-    iterations, epochs = max(progress)
-    return epochs, iterations
-
-
-def check_checkpoint(path: Path) -> None:
-    """Checks that a checkpoint holds exactly the bytes that were written.
+def has_whole(path: Path) -> bool:
+    """Whether a checkpoint is there and whole. A damaged one is removed, with a warning.
 
     Args:
         path: The folder of the checkpoint.
 
     Raises:
+        RunDirectoryError: If the operating system reports an error.
+    """
+    if not path.exists():
+        return False
+    try:
+        check_checkpoint(path)
+    except CheckpointError as error:
+        _logger.warning("Replacing a damaged checkpoint: %s", error)
+        durable.remove_durably(path)
+        return False
+    return True
+
+
+def check_checkpoint(path: Path, reader: int = 0, readers: int = 1) -> None:
+    """Checks that a checkpoint holds exactly the bytes that were written.
+
+    Args:
+        path: The folder of the checkpoint.
+        reader: The number of this reader, of those that share out the files, from 0.
+        readers: How many there are. Together they read each file once.
+
+    Raises:
         CheckpointError: If a file is missing, unreadable, changed or not part of the checkpoint.
     """
-    _checked_manifest(path)
+    _checked_manifest(path, reader, readers)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -160,17 +150,63 @@ def read_checkpoint(path: Path) -> Checkpoint:
         path: The folder of the checkpoint.
 
     Returns:
-        The progress and the parts.
+        The progress and the parts, with whole tensors, however many processes have written them.
 
     Raises:
         CheckpointError: If it is damaged or holds something other than tensors and plain values.
     """
-    from torchbase.files.tensors import read_tensors
+    check_checkpoint(path)
+    return read_checked(path)
 
-    manifest = _checked_manifest(path)
-    with _damage_explained(path):
-        parts = {name.removesuffix(".pth"): read_tensors(path / name) for name in manifest.files}
-    return Checkpoint(path, manifest.epoch, manifest.iteration, parts)
+
+def read_checked(path: Path) -> Checkpoint:
+    """Reads a checkpoint that was checked, as `read_checkpoint` does.
+
+    Args:
+        path: The folder of the checkpoint.
+
+    Returns:
+        The progress and the parts, with whole tensors.
+
+    Raises:
+        CheckpointError: If it holds something other than tensors and plain values.
+    """
+    from torchbase.checkpoints.shards import read_parts
+
+    return _read(path, read_parts)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Checks a checkpoint, and opens it without reading its tensors into memory.
+
+    Args:
+        path: The folder of the checkpoint. It has to stay as long as the tensors are read.
+
+    Returns:
+        The progress and the parts, with a `SavedTensor` in the place of each tensor.
+
+    Raises:
+        CheckpointError: If it is damaged or holds something other than tensors and plain values.
+    """
+    check_checkpoint(path)
+    return open_checked(path)
+
+
+def open_checked(path: Path) -> Checkpoint:
+    """Opens a checkpoint that was checked, as `open_checkpoint` does.
+
+    Args:
+        path: The folder of the checkpoint.
+
+    Returns:
+        The progress and the parts, with a `SavedTensor` in the place of each tensor.
+
+    Raises:
+        CheckpointError: If it holds something other than tensors and plain values.
+    """
+    from torchbase.checkpoints.shards import open_parts
+
+    return _read(path, open_parts)
 
 
 def newest_whole_checkpoint(folder: Path) -> Checkpoint | None:
@@ -185,10 +221,27 @@ def newest_whole_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         CheckpointError: If there are checkpoints, and all of them are damaged.
     """
+    return first_whole(folder, list_checkpoints(folder), read_checkpoint)
+
+
+def first_whole(folder: Path, paths: Sequence[Path], read: Callable[[Path], Checkpoint]) -> Checkpoint | None:
+    """Reads the first whole checkpoint of a list. A warning names each damaged checkpoint that is skipped.
+
+    Args:
+        folder: The folder of the run's checkpoints, for errors.
+        paths: What `list_checkpoints` returns.
+        read: Reads a checkpoint, or raises a `CheckpointError`.
+
+    Returns:
+        The checkpoint; None if the list is empty.
+
+    Raises:
+        CheckpointError: If all of them are damaged.
+    """
     damaged = []
-    for path in list_checkpoints(folder):
+    for path in paths:
         try:
-            return read_checkpoint(path)
+            return read(path)
         except CheckpointError as error:
             _logger.warning("Skipping the checkpoint %s: %s", path.name, error)
             damaged.append(f"- {error}")
@@ -196,54 +249,6 @@ def newest_whole_checkpoint(folder: Path) -> Checkpoint | None:
         listed = "\n".join(damaged)
         raise CheckpointError(f"No checkpoint in {folder} is whole. To fix, restore one, or start a new run:\n{listed}")
     return None
-
-
-def keep_newest(folder: Path, count: int, whole: Path | None = None) -> None:
-    """Removes all checkpoints except the most advanced ones.
-
-    Counting starts at the first whole checkpoint, which is therefore never removed in favor of a damaged one.
-
-    Args:
-        folder: The folder of the run's checkpoints.
-        count: The number of checkpoints to keep, at least 1.
-        whole: A checkpoint that is known to be whole, since it was just written. It isn't read again.
-
-    Raises:
-        CheckpointError: If ``count`` is less than 1.
-        RunDirectoryError: If the operating system reports an error.
-    """
-    if count < 1:
-        raise CheckpointError(
-            f"Can't keep the newest {count} checkpoints of {folder}. To fix, pass a count of at least 1."
-        )
-    paths = list_checkpoints(folder)
-    if len(paths) <= count:  # checking the first checkpoint would read gigabytes for nothing
-        return
-    for position, path in enumerate(paths):
-        try:
-            if path != whole:
-                check_checkpoint(path)
-        except CheckpointError as error:
-            _logger.warning(
-                "The damaged checkpoint %s doesn't count among the checkpoints to keep: %s", path.name, error
-            )
-            continue
-        for surplus in paths[position + count :]:
-            durable.remove_durably(surplus)
-        return
-
-
-def _is_filled(folder: Path) -> bool:
-    with durable.os_errors_explained("list", folder):
-        return folder.is_dir() and any(folder.iterdir())
-
-
-def _progress_of_all(folder: Path) -> dict[Path, tuple[int, int]]:
-    with durable.os_errors_explained("list", folder):
-        if not folder.exists():
-            return {}
-        found = {path: _NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()}
-    return {path: (int(match[2]), int(match[1])) for path, match in found.items() if match}
 
 
 @contextmanager
@@ -256,17 +261,21 @@ def _damage_explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _checked_manifest(path: Path) -> "Manifest":
+def _read(path: Path, read: "Callable[[Path, Manifest], dict[str, Any]]") -> Checkpoint:
+    from torchbase.checkpoints.manifest import read_manifest
+
+    with _damage_explained(path):
+        manifest = read_manifest(path)
+        return Checkpoint(path, manifest.epoch, manifest.iteration, read(path, manifest))
+
+
+def _checked_manifest(path: Path, reader: int = 0, readers: int = 1) -> "Manifest":
     from torchbase.checkpoints.manifest import MANIFEST_FILE, check_manifest
 
     with _damage_explained(path):
-        manifest = check_manifest(path)
-        if path.name != _name(manifest.epoch, manifest.iteration) and _NAME.fullmatch(path.name):
+        manifest = check_manifest(path, reader, readers)
+        if path.name != name_of(manifest.epoch, manifest.iteration) and is_name(path.name):
             raise RunDirectoryError(
                 f"{MANIFEST_FILE} belongs to epoch {manifest.epoch}, iteration {manifest.iteration}"
             )
     return manifest
-
-
-def _name(epoch: int, iteration: int) -> str:
-    return f"checkpoint-epoch-{epoch:06d}-iteration-{iteration:010d}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from torchbase.checkpoints.listing import list_checkpoints
 from torchbase.checkpoints.run_state import gather
-from torchbase.checkpoints.storage import check_checkpoint, list_checkpoints
+from torchbase.checkpoints.storage import check_checkpoint
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run

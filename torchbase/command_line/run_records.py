@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torchbase.checkpoints.storage import newest_progress
+from torchbase.checkpoints.listing import newest_progress
 from torchbase.errors import RunDirectoryError, did_you_mean
 from torchbase.files.durable import os_errors_explained
 from torchbase.files.json_values import NOT_GIVEN, child_path

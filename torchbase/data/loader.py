@@ -193,10 +193,11 @@ class _MiniBatches(IndexedDataset[Any]):
         try:
             if self._parts.number == 1:
                 return self._read_part(indices, 0, indices.rows)
-            with_samples = range(parts.start, min(parts.stop, indices.size))
+            with_samples = range(parts.start, min(parts.stop, indices.size), parts.step)
             return SplitMiniBatch(
                 tuple(MiniBatchPart(part, self._read_part_of(indices, part)) for part in with_samples),
                 samples=None if self._has_collate else indices.size,
+                with_samples=range(min(self._parts.number, indices.size)),
             )
         except Exception as error:
             error.add_note(

@@ -32,13 +32,13 @@ class SplitMiniBatch(NamedTuple):
         parts: The parts that have samples, in order. With several processes, those of this process.
         samples: The number of samples of the mini-batch, over all processes. None if the loader doesn't know it, since
             a collate function decides on it.
-        first: The number of the first part that has samples, over all processes. It isn't 0 if all shards of part 0 of
-            a stream have ended.
+        with_samples: The numbers of the parts that have samples, in order, over all processes. Part 0 isn't among them
+            if all of its shards of a stream have ended.
     """
 
     parts: tuple[MiniBatchPart, ...]
     samples: int | None = None
-    first: int = 0
+    with_samples: Sequence[int] = (0,)
 
 
 class PartsToRead(NamedTuple):
@@ -152,19 +152,23 @@ def columns_of(mini_batch: Any) -> Mapping[Any, Any]:
     return {}
 
 
-def split_mini_batch(mini_batch: Any, number: int) -> list[Any]:
+def split_mini_batch(mini_batch: Any, number: int, needed: range | None = None) -> list[Any]:
     """Splits a mini-batch by its samples.
 
     Args:
         mini_batch: A mini-batch as for `count_samples`. Values without a dimension of samples are in each part,
             unchanged.
         number: The number of parts.
+        needed: Which parts are needed; all by default.
 
     Returns:
-        The parts that have samples; see `samples_of_parts`.
+        The needed parts that have samples; see `samples_of_parts`.
     """
     samples = count_samples(mini_batch)
-    return [_take(mini_batch, samples, slice(one.start, one.stop)) for one in samples_of_parts(samples, number)]
+    parts = range(number) if needed is None else needed
+    with_samples = range(parts.start, min(parts.stop, samples), parts.step)
+    bounds = [(start_of_part(samples, number, part), start_of_part(samples, number, part + 1)) for part in with_samples]
+    return [_take(mini_batch, samples, slice(*rows)) for rows in bounds]
 
 
 def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
@@ -176,8 +180,11 @@ def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> di
 
     Returns:
         The values of the whole mini-batch by name. Tensors, arrays and lists with one entry per sample are
-        concatenated, numbers are averaged over the samples, and any other value is that of the last part.
+        concatenated, numbers are averaged over the samples, and any other value is that of the last part. Those of a
+        single part are its own, without a copy.
     """
+    if len(parts) == 1:
+        return dict(parts[0])
     return {name: _join([part[name] for part in parts if name in part], sizes) for name in parts[-1]}
 
 

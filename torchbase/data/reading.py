@@ -17,11 +17,14 @@ from torchbase.errors import DataError, describe_returned
 
 Collate = Callable[[list[Any]], Any]
 
+# Ctrl-C, and what a config may name as the preemption_signal.
+IGNORED_BY_WORKERS = ("SIGINT", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGHUP")
+
 
 def prepare_worker(worker: int) -> None:
-    """Prepares a worker: it ignores SIGINT, obeys SIGTERM only from the main process, and exits with that process.
+    """Prepares a worker: it obeys no signal but SIGTERM from the main process, and exits with that process.
 
-    Ctrl-C, and the SIGTERM of many clusters, reach all processes of a program. The main process finishes its iteration
+    Ctrl-C, and the signals of many clusters, reach all processes of a program. The main process finishes its iteration
     first and can need the workers for it.
 
     A worker of torch detects the death of its parent only if the parent is alive when the worker starts to watch it.
@@ -31,7 +34,9 @@ def prepare_worker(worker: int) -> None:
     Args:
         worker: The index of the worker, from 0.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in IGNORED_BY_WORKERS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     main_process = multiprocessing.parent_process()
     if main_process is None:

@@ -4,7 +4,7 @@ import logging
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
 logger = logging.getLogger("torchbase")
+
+Value = TypeVar("Value")
 
 
 def parts_of_stream(
@@ -52,7 +54,7 @@ def parts_of_stream(
         )
     if shards < number or number == 1:
         return WHOLE
-    return PartsToRead(number, range(min(parts.own.start, number), min(parts.own.stop, number)))
+    return PartsToRead(number, range(min(parts.own.start, number), min(parts.own.stop, number), parts.own.step))
 
 
 def count_usable_workers(source: StreamSource, own: range, num_workers: int) -> int:
@@ -82,23 +84,33 @@ def count_usable_workers(source: StreamSource, own: range, num_workers: int) -> 
     return workers
 
 
-def gather_sizes(processes: Processes, own: Sequence[ShardResult | None], has_begun: bool, phase: str) -> list[int]:
+def gather_sizes(processes: Processes, own: Mapping[int, ShardResult | None], has_begun: bool, phase: str) -> list[int]:
     """Returns the sizes of all parts of the next mini-batch, on each process.
 
     Args:
         processes: The processes. Each reads parts of its own.
-        own: By part of this process, what was read; None if the part has ended.
+        own: What was read, by the numbers of the parts of this process; None if the part has ended.
         has_begun: Whether a part of this process has had samples in this pass.
         phase: The name of the phase.
 
     Returns:
         By part, the number of samples; 0 if it has ended. An empty list if no part has had samples in this pass.
     """
-    sizes = [0 if result is None else result.examples for result in own]
+    sizes = {part: 0 if result is None else result.examples for part, result in own.items()}
     gathered = processes.gather((sizes, has_begun), f"the next mini-batch of {phase}")
     if not any(of_process for _, of_process in gathered):
         return []
-    return [size for of_process, _ in gathered for size in of_process]
+    return in_order_of_parts([of_process for of_process, _ in gathered])
+
+
+def in_order_of_parts(gathered: Sequence[Mapping[int, Value]]) -> list[Value]:
+    """Returns the values of the parts of all processes, in the order of the parts.
+
+    Args:
+        gathered: By process, the values of its parts by the numbers of the parts.
+    """
+    every = {part: value for of_process in gathered for part, value in of_process.items()}
+    return [every[part] for part in sorted(every)]
 
 
 def check_first_mini_batch(processes: Processes, checksum: int | None, phase: str) -> None:

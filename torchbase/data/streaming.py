@@ -16,6 +16,7 @@ from torchbase.data.stream_sharing import (
     checksum_of,
     count_usable_workers,
     gather_sizes,
+    in_order_of_parts,
     parts_of_stream,
 )
 from torchbase.distributed.processes import ALONE, Processes
@@ -149,8 +150,9 @@ class StreamLoader:
         """
         positions = [asdict(self._position.parts[part]) for part in self._own]
         if self._source.parts > 1:
-            gathered = self._processes.gather(positions, f"the position in the stream of {self._source.phase}")
-            positions = [one for of_process in gathered for one in of_process]
+            own = dict(zip(self._own, positions, strict=True))
+            gathered = self._processes.gather(own, f"the position in the stream of {self._source.phase}")
+            positions = in_order_of_parts(gathered)
         return replace(self._position, parts=[PartPosition(**one) for one in positions]).to_state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -211,7 +213,8 @@ class StreamLoader:
     def _sizes_of_all_parts(self, read: Sequence[ShardResult | None]) -> list[int]:
         processes = self._processes if self._source.parts > 1 else ALONE  # each reads whole mini-batches
         has_begun = any(any(self._position.parts[part].given) for part in self._own)
-        sizes = gather_sizes(processes, read, has_begun, self._source.phase)
+        own = dict(zip(self._own, read, strict=True))
+        sizes = gather_sizes(processes, own, has_begun, self._source.phase)
         if not sizes:
             raise _empty_stream_error(self._source.phase)
         return sizes
@@ -226,7 +229,7 @@ class StreamLoader:
                 if result is not None
             ),
             samples=sum(sizes) if self._source.collate is None else None,
-            first=next(part for part, size in enumerate(sizes) if size > 0),
+            with_samples=tuple(part for part, size in enumerate(sizes) if size > 0),
         )
 
     def _initial_position(self) -> StreamPosition:

@@ -1,4 +1,4 @@
-"""Which parts of a mini-batch each process computes: one block of the tree of `TreeSum` each."""
+"""Which parts of a mini-batch each process computes: a block of the tree of `TreeSum`, or one part in each round."""
 
 import heapq
 from typing import NamedTuple
@@ -40,6 +40,22 @@ def share_out(parts: int, processes: int) -> list[Block]:
 
 def _with_rank(block: Block) -> tuple[tuple[int, int], Block]:
     return (-len(block.parts), -block.parts.start), block
+
+
+def take_turns(parts: int, processes: int) -> list[range]:
+    """Deals out the parts of a mini-batch in turn, as for a network that is sharded over the processes.
+
+    In each round the processes compute consecutive parts, one each. With a power of two of processes, the parts of a
+    round are one block of the tree.
+
+    Args:
+        parts: The number of parts of each mini-batch.
+        processes: The number of processes, at most ``parts``.
+
+    Returns:
+        The parts of each process, in order.
+    """
+    return [range(index, parts, processes) for index in range(processes)]
 
 
 def _halves(block: Block) -> list[Block]:

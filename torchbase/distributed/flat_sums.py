@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from torchbase.distributed.reused_memory import ReusedMemory
-
 BYTES_AT_ONCE = 2**26
 # Adding it changes no number, not even the sign of a zero.
 _NEUTRAL = -0.0
@@ -14,7 +12,7 @@ Exchange = Callable[[torch.Tensor], torch.Tensor]
 
 
 class FlatSums:
-    """Copies tensors into flat ones, adds these over all processes, and copies the sums back.
+    """Copies tensors into flat ones, adds these over all processes, and returns views of the sums.
 
     At the end of a flat tensor are two numbers for each tensor: whether the process has a dense one, and a sparse one.
     Their sums say whether any process has.
@@ -26,7 +24,7 @@ class FlatSums:
         Args:
             processes: The number of processes. A flat tensor has as many rows.
         """
-        self._processes, self._memory = processes, ReusedMemory()
+        self._processes = processes
 
     def add(
         self, tensors: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor], exchange: Exchange
@@ -34,10 +32,10 @@ class FlatSums:
         """Adds the dense tensors of all processes.
 
         Args:
-            tensors: The tensors of this process; None where it has none. Sums are written to them.
+            tensors: The tensors of this process; None where it has none.
             like: Tensors with the shapes, dtypes and devices of ``tensors``.
             exchange: Takes a flat tensor with a row per process, and returns the sum over all processes. It is called
-                once for each kind of tensors, in the same order on each process. It may compute in the tensor.
+                once for each kind of tensors, in the same order on each process.
 
         Returns:
             The sums, and the positions of tensors that are sparse on some process, whose sums are missing.
@@ -52,32 +50,30 @@ class FlatSums:
                 if has_sparse[place]:
                     sparse.append(position)
                 elif has_dense[place]:
-                    sums[position] = _place_for(tensors[position], of_group[place]).copy_(
-                        values[place].view(of_group[place].shape)
-                    )
+                    sums[position] = _in_layout_of(of_group[place], values[place])
         return sums, sorted(sparse)
 
     def _flatten(self, tensors: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:
+        lengths = [one.numel() for one in like]
+        end, length = sum(lengths), sum(lengths) + 2 * len(like)
+        padded = -(-length // self._processes) * self._processes
+        flat = torch.empty(padded, dtype=like[0].dtype, device=like[0].device)
         is_dense = [tensor is not None and not tensor.is_sparse for tensor in tensors]
         is_sparse = [tensor is not None and tensor.is_sparse for tensor in tensors]
-        length = sum(one.numel() for one in like) + 2 * len(like)
-        padding = -length % self._processes
-        neutral = torch.tensor(_NEUTRAL, dtype=like[0].dtype, device=like[0].device)
-        pieces = [
-            neutral.expand(one.numel()) if tensor is None or tensor.is_sparse else tensor.detach().reshape(-1)
-            for tensor, one in zip(tensors, like, strict=True)
-        ]
-        flags = neutral.new_tensor([*is_dense, *is_sparse, *[False] * padding])
-        flat = self._memory.tensor("flat", neutral, self._processes, (length + padding) // self._processes)
-        torch.cat([*pieces, flags], out=flat.view(-1))
-        return flat
+        for piece, tensor, has_values in zip(torch.split(flat[:end], lengths), tensors, is_dense, strict=True):
+            if tensor is None or not has_values:
+                piece.fill_(_NEUTRAL)
+            else:
+                piece.copy_(tensor.reshape(-1))
+        flags = [*is_dense, *is_sparse, *[False] * (padded - length)]
+        flat[end:] = torch.tensor(flags, dtype=flat.dtype, device=flat.device)
+        return flat.view(self._processes, -1)
 
 
-def _place_for(tensor: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-    """Returns the tensor of this process if a sum can be written to it, else a new one."""
-    if tensor is None or tensor.is_sparse or tensor.stride() != like.stride():
-        return torch.empty_like(like, requires_grad=False)
-    return tensor.detach()
+def _in_layout_of(like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    # As a gradient is in one process: a norm adds the numbers in the order of the memory, such as channels_last.
+    shaped = values.view(like.shape)
+    return shaped if like.is_contiguous() else torch.empty_like(like, requires_grad=False).copy_(shaped)
 
 
 def _split(total: torch.Tensor, lengths: Sequence[int]) -> tuple[Sequence[torch.Tensor], list[bool], list[bool]]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TIME_LIMIT = timedelta(minutes=10)
+# The largest block that glibc counts, see `_reuse_freed_memory`.
+_BYTES_TO_FREE = 2**25 - 2**16
 # What torchrun sets, and torch.distributed needs.
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -32,6 +34,11 @@ def has_others() -> bool:
     """
     group = _group_of_program()
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1") if group is None else group.get_world_size() > 1
+
+
+def was_launched() -> bool:
+    """Whether torchrun has started this process, alone or with others: it passes on the signals that it receives."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def local_index() -> int | None:
@@ -71,6 +78,7 @@ def _joined() -> "ProcessGroup":
 
     from torchbase.distributed.process_group import ProcessGroup  # not before: a process alone doesn't need it
 
+    _reuse_freed_memory()
     if not dist.is_available():
         raise ProcessError("This build of torch lacks torch.distributed, so it can't train on several processes.")
     if dist.is_initialized():
@@ -84,13 +92,22 @@ def _joined() -> "ProcessGroup":
         make_group = partial(dist.init_process_group, _backend(), timeout=TIME_LIMIT)
         atexit.register(_leave)
     try:
-        return ProcessGroup(_within_limit(make_group))
+        return ProcessGroup(_within_limit(make_group), TIME_LIMIT)
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise ProcessError(
             f"{where}. It waits for {TIME_LIMIT.total_seconds():g} seconds. Each of them has to make the session, and "
             "the port has to be free. To fix, start all of them with torchrun, which chooses a free port. torch "
             f"reports: {error}"
         ) from error
+
+
+def _reuse_freed_memory() -> None:
+    """Lets freed gradients stay with the process, so that the next iteration doesn't wait for new memory.
+
+    glibc returns freed memory to the system if it is more than twice the largest block that was freed so far, and the
+    system clears each page that is needed again. So one large block is freed here; none of its pages is used.
+    """
+    torch.empty(_BYTES_TO_FREE, dtype=torch.uint8, device="cpu")
 
 
 def _within_limit(function: Callable[[], Result]) -> Result:

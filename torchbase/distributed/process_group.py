@@ -1,10 +1,12 @@
 """The processes of a training, which communicate through `torch.distributed`."""
 
+import math
 import socket
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,7 +15,6 @@ import torch.distributed as dist
 from torchbase.distributed.flat_sums import FlatSums
 from torchbase.distributed.messages import Messages, as_bytes, message_of, unpack
 from torchbase.distributed.processes import Processes
-from torchbase.distributed.reused_memory import ReusedMemory
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.errors import ProcessError, ProcessLostError
 
@@ -24,17 +25,19 @@ all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else d
 class ProcessGroup(Processes):
     """The processes of the default group of `torch.distributed`, which has to be initialized."""
 
-    def __init__(self, host_group: dist.ProcessGroup | None = None) -> None:
+    def __init__(self, host_group: dist.ProcessGroup | None = None, time_limit: timedelta | None = None) -> None:
         """Joins the processes.
 
         Args:
             host_group: The group that sends what is on the CPU; None means the default group.
+            time_limit: How long `for_another_thread` lets a process wait for the others; None means as torch does.
         """
         self.index, self.count = dist.get_rank(), dist.get_world_size()
+        self._time_limit = time_limit
         self._host_group, self._has_left = host_group, False
         self._name = f"Process {self.index} of {self.count}, on {socket.gethostname()},"
         self._now = time.monotonic()
-        self._messages, self._sums, self._memory = Messages(), FlatSums(self.count), ReusedMemory()
+        self._messages, self._sums = Messages(), FlatSums(self.count)
 
     def gather(self, value: Any, purpose: str = "a value") -> list[Any]:
         """Returns the values of all processes; see `Processes.gather`."""
@@ -45,6 +48,14 @@ class ProcessGroup(Processes):
     def now(self) -> float:
         """Returns the seconds of the clock of the main process; see `Processes.now`."""
         return self._now
+
+    def for_another_thread(self) -> "ProcessGroup":
+        """Returns the same processes in a group of their own; see `Processes.for_another_thread`."""
+        with self._errors_explained("the connections of another thread"):
+            group = dist.new_group(backend="gloo", timeout=self._time_limit)
+        other = ProcessGroup(group, self._time_limit)
+        other.members = self.members
+        return other
 
     def reduce(
         self,
@@ -77,11 +88,10 @@ class ProcessGroup(Processes):
             if values:
                 return self._add_rows(rows, levels)
             head = message.view(rows.dtype).expand(self.count, -1)
-            length = head.shape[1]
-            sent = self._memory.tensor("sent", rows, self.count, length + rows.shape[1])
-            received = self._exchange_rows(torch.cat([head, rows], dim=1, out=sent))
-            values.extend(self._values_of(received[:, :length].contiguous().view(torch.uint8), content))
-            return self._join_rows(received[:, length:], levels, rows)
+            received = self._exchange_rows(torch.cat([head, rows], dim=1))
+            messages = received[:, : head.shape[1]].contiguous().view(torch.uint8)
+            values.extend(self._values_of(messages, content))
+            return self._join_rows(received[:, head.shape[1] :], levels)
 
         with self._errors_explained(purpose):
             sums, sparse = self._sums.add(tensors, like, add)
@@ -99,12 +109,33 @@ class ProcessGroup(Processes):
                         # A copy, since a view of other bytes may not be aligned.
                         tensor.copy_(content.clone().view(tensor.dtype).view(tensor.shape))
 
-    def _gather_rows(self, row: torch.Tensor) -> torch.Tensor:
-        return self._gather_into(row.new_empty(self.count, len(row)), row)
+    def gather_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the tensors of all processes; see `Processes.gather_tensor`."""
+        with self._errors_explained("tensors of all processes"):
+            return self._gather_rows(tensor)
 
-    def _gather_into(self, rows: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        all_gather(rows.view(-1), row, group=self._group_of(row))
-        return rows
+    def explaining(self, purpose: str) -> AbstractContextManager[None]:
+        """Explains errors of `torch.distributed`; see `Processes.explaining`."""
+        return self._errors_explained(purpose)
+
+    def deal(self, rows: torch.Tensor | None, own: torch.Tensor, rows_of_one: int) -> None:
+        """Sends each process its rows of a tensor; see `Processes.deal`."""
+        size = rows_of_one * math.prod(own.shape[1:])
+        received = torch.zeros(size * own.element_size(), dtype=torch.uint8, device="cpu")
+        pieces: list[torch.Tensor] | None = None
+        if rows is not None:
+            flat = as_bytes(rows.cpu())
+            padded = torch.zeros(len(received) * self.count, dtype=torch.uint8, device="cpu")
+            padded[: len(flat)] = flat
+            pieces = list(padded.view(self.count, -1))
+        with self._errors_explained("the first values of the network"):
+            dist.scatter(received, pieces, src=0, group=self._host_group)
+        own.copy_(received[: own.nbytes].view(own.dtype).view(own.shape))
+
+    def _gather_rows(self, row: torch.Tensor) -> torch.Tensor:
+        received = torch.empty(self.count, len(row), dtype=row.dtype, device=row.device)
+        all_gather(received.view(-1), row, group=self._group_of(row))
+        return received
 
     def _values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:
         capacity = self._messages.capacity_of_second_step(messages)
@@ -122,20 +153,20 @@ class ProcessGroup(Processes):
         return [value for _, _, value in received]
 
     def _add_rows(self, rows: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
-        return self._join_rows(self._exchange_rows(rows), levels, rows)
+        return self._join_rows(self._exchange_rows(rows), levels)
 
     def _exchange_rows(self, rows: torch.Tensor) -> torch.Tensor:
         # Each process receives one row of each, so 2(W-1)/W of the data are sent, as in a ring of all-reduce.
-        received = self._memory.tensor("received", rows, *rows.shape)
+        received = torch.empty_like(rows)
         dist.all_to_all_single(received, rows, group=self._group_of(rows))
         return received
 
-    def _join_rows(self, received: torch.Tensor, levels: Sequence[int], rows: torch.Tensor) -> torch.Tensor:
+    def _join_rows(self, rows: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
         total = TreeSum()
-        for row, level in zip(received, levels, strict=True):
+        for row, level in zip(rows, levels, strict=True):
             total.add([row], level)
         (sum_of_rows,) = total.total()
-        return self._gather_into(rows, received[0] if sum_of_rows is None else sum_of_rows)
+        return self._gather_rows(rows[0] if sum_of_rows is None else sum_of_rows)
 
     def _with_sparse(
         self,

@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -69,6 +70,20 @@ class Processes(ABC):
             ProcessError: If another process has ended or doesn't answer.
         """
 
+    def gather_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the tensors of all processes. On a GPU it doesn't wait for the device.
+
+        Args:
+            tensor: A tensor of one dimension, of the same length and dtype on each process.
+
+        Returns:
+            The tensors, a row per process, by index.
+
+        Raises:
+            ProcessError: If another process has ended or doesn't answer.
+        """
+        return torch.stack([one.to(tensor.device) for one in self.gather(tensor, "tensors of all processes")])
+
     def gather_and_reduce(
         self,
         value: Any,
@@ -106,11 +121,44 @@ class Processes(ABC):
             ProcessError: If another process has ended or doesn't answer.
         """
 
+    def deal(self, rows: torch.Tensor | None, own: torch.Tensor, rows_of_one: int) -> None:
+        """Sends each process its rows of a tensor of the main process.
+
+        Args:
+            rows: The whole tensor, on the main process; None on others.
+            own: Receives the rows of this process.
+            rows_of_one: The number of rows of each process. The last ones can have fewer, or none.
+
+        Raises:
+            ProcessError: If another process has ended or doesn't answer.
+        """
+        if rows is not None:
+            own.copy_(rows)
+
+    def explaining(self, purpose: str) -> AbstractContextManager[None]:
+        """Explains errors of `torch.distributed` in code that communicates by itself.
+
+        Args:
+            purpose: What it communicates for.
+
+        Returns:
+            A context manager.
+        """
+        return nullcontext()
+
     @abstractmethod
     def now(self) -> float:
         """Returns the seconds of a clock that all processes share: the same number on each of them.
 
         It is the clock of the main process, as of the last time that the processes communicated.
+        """
+
+    @abstractmethod
+    def for_another_thread(self) -> "Processes":
+        """Returns the same processes with connections of their own, so that a thread can use them meanwhile.
+
+        Raises:
+            ProcessError: If another process has ended or doesn't answer.
         """
 
     def introduce(self, member: Member) -> None:
@@ -176,12 +224,20 @@ class SingleProcess(Processes):
         """Returns the tensors."""
         return list(tensors)
 
+    def gather_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the tensor, as a row."""
+        return tensor[None]
+
     def tell_tensors(self, tensors: Sequence[torch.Tensor], source: int = 0) -> None:
         """Does nothing."""
 
     def now(self) -> float:
         """Returns the seconds of the monotonic clock."""
         return time.monotonic()
+
+    def for_another_thread(self) -> Processes:
+        """Returns this object."""
+        return self
 
 
 ALONE = SingleProcess()

@@ -18,6 +18,7 @@ class LoggedParts:
     """What the parts of one process logged, as it is sent to the others.
 
     Attributes:
+        numbers: The number of each part.
         sizes: The number of samples of each part.
         values: The logged values of each part, by name.
         losses: The loss of each part; empty for a part without one.
@@ -26,6 +27,7 @@ class LoggedParts:
         note: What the process of the first part sends to the others.
     """
 
+    numbers: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     values: list[dict[str, Any]] = field(default_factory=list)
     losses: list[dict[str, Any]] = field(default_factory=list)
@@ -57,6 +59,10 @@ class PartResults:
         self._logged.dtype = None if phase.loss is None else phase.loss.dtype
         phase.outputs, phase.loss, phase.values = None, None, {}
 
+    def drop(self) -> None:
+        """Empties the phase of the results of a part that don't count."""
+        self._phase.outputs, self._phase.loss, self._phase.values = None, None, {}
+
     def abandon(self, error: IterationAbandonedError) -> None:
         """Abandons the iteration: `join_all` raises an error on each process.
 
@@ -74,20 +80,20 @@ class PartResults:
         Returns:
             The loss.
         """
-        self._logged.sizes = list(sizes)
+        self._logged.numbers, self._logged.sizes = list(range(len(sizes))), list(sizes)
         self._set_outputs()
         self._set_values([self._logged], None)
         return self._phase.loss
 
-    def to_send(self, run: Run, sizes: Sequence[int], note: Any = None) -> LoggedParts:
+    def to_send(self, run: Run, sizes: Mapping[int, int], note: Any = None) -> LoggedParts:
         """Returns what the other processes need for `join_all`.
 
         Args:
             run: The run.
-            sizes: The number of samples of each part of this process.
+            sizes: The number of samples of each part of this process, by the number of the part.
             note: What the process of the first part sends to the others.
         """
-        self._logged.sizes, self._logged.note = list(sizes), note
+        self._logged.numbers, self._logged.sizes, self._logged.note = list(sizes), list(sizes.values()), note
         if run.processes.count > 1:
             self._logged.values = _numbers(self._logged.values)
             self._logged.losses = _numbers(self._logged.losses)
@@ -113,16 +119,18 @@ class PartResults:
         self._set_outputs()
         self._set_values(every, run.device)
         if run.processes.count > 1:
-            self._phase.parts = tuple(map(PartOutputs, self._logged.sizes, self._outputs))
+            self._phase.parts = tuple(map(PartOutputs, self._logged.sizes, self._outputs, self._logged.numbers))
         return every[source].note
 
     def _set_outputs(self) -> None:
         self._phase.outputs = join_outputs(self._outputs, self._logged.sizes) if self._outputs else {}
 
     def _set_values(self, every: Sequence[LoggedParts], device: torch.device | None) -> None:
-        sizes = [size for one in every for size in one.sizes]
-        values = average_values([values for one in every for values in one.values], sizes)
-        loss = average_values([losses for one in every for losses in one.losses], sizes).get("loss")
+        rows = [row for one in every for row in zip(one.numbers, one.sizes, one.values, one.losses, strict=True)]
+        rows.sort(key=lambda row: row[0])  # the order of additions decides the last bits
+        sizes = [size for _, size, _, _ in rows]
+        values = average_values([values for _, _, values, _ in rows], sizes)
+        loss = average_values([losses for _, _, _, losses in rows], sizes).get("loss")
         dtype = next((one.dtype for one in every if one.dtype is not None), None)
         self._phase.values = {**self._logged_before, **values}
         self._phase.loss = None if loss is None else torch.as_tensor(loss, dtype=dtype, device=device)
@@ -148,7 +156,7 @@ def outputs_of_all_parts(run: Run, phase: Phase, names: Iterable[str]) -> Mappin
     # A hook that runs the iterations in place of MiniBatchParts sets the outputs of its process alone.
     parts = phase.parts or ([PartOutputs(count_samples(outputs), outputs)] if outputs else [])
     own = [
-        PartOutputs(part.size, {name: part.outputs[name] for name in wanted if name in part.outputs}) for part in parts
+        part._replace(outputs={name: part.outputs[name] for name in wanted if name in part.outputs}) for part in parts
     ]
     return gather_outputs(run.processes, own, run.device, f"the outputs of a mini-batch of {phase.name}")[1]
 
@@ -172,7 +180,7 @@ def gather_outputs(
     """
     on_device = {name for part in own for name, value in part.outputs.items() if _is_on_device(value)}
     gathered = processes.gather((list(own), on_device), purpose)
-    every = [part for parts, _ in gathered for part in parts]
+    every = sorted((part for parts, _ in gathered for part in parts), key=lambda part: part.number)
     sizes = [part.size for part in every]
     joined = join_outputs([part.outputs for part in every], sizes) if every else {}
     for name in joined.keys() & set().union(*(names for _, names in gathered)):

@@ -63,10 +63,12 @@ class PartOutputs(NamedTuple):
     Attributes:
         size: The number of samples of the part.
         outputs: What ``forward_pass`` returned, detached.
+        number: The number of the part.
     """
 
     size: int
     outputs: Mapping[str, Any]
+    number: int = 0
 
 
 @dataclass

@@ -84,6 +84,26 @@ class BackgroundWrites:
             self._start(list(self._pending))
             self.wait()
 
+    def retry(self) -> None:
+        """Starts the writes again that failed or were skipped, if their error was checked."""
+        if self._pending and self._last is None:
+            self._start(list(self._pending))
+
+    def until_now(self) -> Callable[[], None]:
+        """Returns a function that waits for the writes that were submitted so far, in any thread.
+
+        It raises their error, if they had one. A later `check` raises it, too.
+        """
+        last = self._last
+
+        def wait() -> None:
+            if last is not None:
+                last.join()
+                if last.error is not None:
+                    raise last.error
+
+        return wait
+
     def join(self, name: str | None = None) -> None:
         """Waits until the submitted writes have ended. A later `check` raises their errors.
 

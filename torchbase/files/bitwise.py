@@ -29,11 +29,17 @@ def different_values(first: Any, second: Any, path: str = "") -> list[str]:
     return [one for key, a, b in pairs for one in different_values(a, b, f"{path}.{key}" if path else str(key))]
 
 
+def _own_rows(tensor: Any) -> torch.Tensor:
+    """Returns the rows of this process of a tensor that is sharded over several; else the tensor."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[no-any-return]
+
+
 def _is_same(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
         if first.dtype != second.dtype or first.shape != second.shape or first.layout != second.layout:
             return False
         if first.layout is not torch.strided:
             return torch.equal(first.to_dense(), second.to_dense())
+        first, second = _own_rows(first), _own_rows(second)
         return torch.equal(first.reshape(-1).view(torch.uint8), second.reshape(-1).view(torch.uint8))
     return type(first) is type(second) and (first == second or (first != first and second != second))

@@ -85,7 +85,7 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
         RunDirectoryError: If the operating system reports an error.
     """
     with os_errors_explained("write", path), _temporary_sibling(path) as temporary:
-        with _new_file(temporary) as file:
+        with new_file(temporary) as file:
             write(file)
         os.replace(temporary, path)
         sync_folder(path.parent)
@@ -122,12 +122,62 @@ def write_folder_durably(path: Path, fill: Callable[[NewFile], object]) -> None:
     """
     with os_errors_explained("write", path), _temporary_sibling(path) as temporary:
         temporary.mkdir()
-        fill(lambda name: _new_file(temporary / name))
+        fill(lambda name: new_file(temporary / name))
+        put_in_place(temporary, path)
+
+
+def make_temporary_folder(path: Path) -> Path:
+    """Makes a folder with a temporary name, for `put_in_place`. `remove_leftovers` removes it if it stays.
+
+    Args:
+        path: The folder that it will be.
+
+    Returns:
+        The folder with the temporary name, beside ``path``.
+
+    Raises:
+        RunDirectoryError: If the operating system reports an error.
+    """
+    temporary = _temporary_name(path)
+    with os_errors_explained("write", path):
+        temporary.mkdir()
+    return temporary
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Renames a folder whose files are synced, so that all of it appears in one step.
+
+    Args:
+        temporary: The folder under a temporary name, beside ``path``.
+        path: The new name. Nothing may have it yet.
+
+    Raises:
+        RunDirectoryError: If ``path`` exists already, or the operating system reports an error.
+    """
+    with os_errors_explained("write", path):
         sync_folder(temporary)
         if os.path.lexists(path):  # a rename onto an empty folder would silently succeed
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         temporary.rename(path)
         sync_folder(path.parent)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BufferedRandom]:
+    """Opens a new file for writing and reading, and syncs it to the disk at the end.
+
+    Args:
+        path: The file. It must not exist yet, and isn't removed after an error: use it in a folder of a temporary name.
+
+    Yields:
+        The file.
+    """
+    # Buffered, since each system call releases the interpreter lock and waits for it again. Without the buffer, a
+    # thread that writes small pieces takes far longer and delays the training far longer.
+    with BufferedRandom(FileIO(path, "x+"), _BUFFER_BYTES) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def remove_durably(path: Path) -> None:
@@ -194,7 +244,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def _temporary_sibling(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = _temporary_name(path)
     try:
         yield temporary
     except BaseException:
@@ -203,18 +253,12 @@ def _temporary_sibling(path: Path) -> Iterator[Path]:
         raise
 
 
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[BufferedRandom]:
-    # Buffered, since each system call releases the interpreter lock and waits for it again. Without the buffer, a
-    # thread that writes small pieces takes far longer and delays the training far longer.
-    with BufferedRandom(FileIO(path, "x+"), _BUFFER_BYTES) as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())

@@ -87,6 +87,22 @@ def read_tensors(path: Path, map_location: str | torch.device = "cpu") -> Any:
         return _load(path, path, map_location, mapped=False)
 
 
+def map_tensors(path: Path) -> Any:
+    """Maps a file of tensors into memory, so that only what is used of them is read from the disk.
+
+    Args:
+        path: The file. It has to stay as long as the tensors are used.
+
+    Returns:
+        What was written, with tensors on the CPU. A change of them doesn't change the file.
+
+    Raises:
+        RunDirectoryError: As `read_tensors`.
+    """
+    with os_errors_explained("read", path):
+        return _load(path, path, "cpu", mapped=True)
+
+
 def check_tensors(path: Path) -> None:
     """Verifies the checksums (CRC-32) that ``torch.save`` writes into a file. `read_tensors` doesn't verify them.
 

@@ -28,6 +28,7 @@ from torchbase.hooks.process_errors import ProcessErrors
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.run_record import RunRecord
 from torchbase.hooks.seed_capture import SeedCapture
+from torchbase.hooks.sharded_training import ShardedTraining
 from torchbase.hooks.uncalled_hooks import UncalledHooks
 from torchbase.logging_backends.csv_log import CsvLog
 from torchbase.logging_backends.json_lines import JsonLines
@@ -88,6 +89,7 @@ __all__ = [
     "RetryOnOutOfMemory",
     "RunRecord",
     "SeedCapture",
+    "ShardedTraining",
     "TensorBoard",
     "TimeLimit",
     "UncalledHooks",

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from torchbase.checkpoints.distributed_tensors import distributed_parameter
+from torchbase.checkpoints.whole_network import whole_network
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.monitoring import Monitor, average_of
 from torchbase.engine.phase import Phase
@@ -130,11 +132,16 @@ class BestValidation:
     @hookimpl
     def on_best_epoch(self, run: Run) -> None:
         """Saves the network in a thread."""
-        if run.run_directory is not None:
-            writes = run.run_directory.writes
-            writes.wait(WRITE_NAME)  # the next line overwrites the copies that are being written
-            network = self._copies.of(network_of(run).state_dict())
-            writes.submit(WRITE_NAME, partial(write_tensors, run.run_directory.file(NETWORK_FILE), network))
+        directory = run.run_directory
+        if directory is not None:
+            directory.writes.wait(WRITE_NAME)  # the next lines overwrite the copies that are being written
+        if distributed_parameter(run.optimizer) is not None:
+            network = whole_network(run)
+        else:
+            network = None if directory is None else self._copies.of(network_of(run).state_dict())
+        if directory is not None and network is not None:
+            write = partial(write_tensors, directory.file(NETWORK_FILE), network)
+            directory.writes.submit(WRITE_NAME, write)
 
     @hookimpl
     def on_run_end(self, run: Run) -> None:

@@ -1,6 +1,6 @@
 """Computes each mini-batch in parts, and adds their gradients in a fixed order."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,14 +8,14 @@ import torch
 from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.data.parts import SplitMiniBatch, count_known_samples, count_samples, split_mini_batch
-from torchbase.distributed.blocks import Block, share_out
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.closures import check_steps_without_closure
+from torchbase.engine.held_network import HeldNetwork, ReplicatedNetwork
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.optimizer_parameters import held_parameters
-from torchbase.engine.part_results import LoggedParts, PartResults
+from torchbase.engine.part_results import PartResults
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, use_gradients
@@ -50,13 +50,19 @@ class MiniBatchParts:
 
     shares_gradients = True
 
-    def __init__(self, parts: int, infer_mini_batch_size: Callable[[Any], int] | None = None) -> None:
+    def __init__(
+        self,
+        parts: int,
+        infer_mini_batch_size: Callable[[Any], int] | None = None,
+        held: HeldNetwork | None = None,
+    ) -> None:
         """Sets the number of parts.
 
         Args:
             parts: The number of parts, at least 1. A mini-batch with fewer samples has as many parts as samples.
             infer_mini_batch_size: Takes a part, returns the number of its samples, by which it is weighted. None counts
                 them.
+            held: How the processes hold the network; by default, each holds all of it.
 
         Raises:
             HookError: If ``parts`` isn't an integer of at least 1.
@@ -67,9 +73,7 @@ class MiniBatchParts:
         self._counts_samples = infer_mini_batch_size is None
         self._infer_mini_batch_size = infer_mini_batch_size or count_known_samples
         self._copier: NetworkCopier | None = None
-        self._parameters: list[torch.Tensor] = []
-        self._blocks: list[Block] = []
-        self._levels: list[int] = []
+        self._held = held or ReplicatedNetwork()
 
     @hookimpl
     def on_setup_start(self, run_directory: RunDirectory, processes: Processes) -> None:
@@ -92,17 +96,16 @@ class MiniBatchParts:
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Looks up what each iteration needs."""
         self._copier = copier_of(run)
-        self._blocks = share_out(self._parts, run.processes.count)
-        self._levels = [block.level for block in self._blocks]
+        self._held.begin_phase(self._parts, run.processes)
         if phase.is_training:  # an evaluation within the phase leaves them as they are
             held = held_parameters(run.optimizer) if run.optimizer is not None else {}
             of_network = {id(parameter): parameter for parameter in network_of(run).parameters()}
-            self._parameters = list({**of_network, **held}.values())
+            self._held.train(list({**of_network, **held}.values()))
 
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:
         """Computes the parts of this process, adds the gradients of all, then uses them."""
-        accumulated = self._take_gradients(phase)  # of earlier mini-batches
+        accumulated = self._held.take() if phase.is_training else []  # of earlier mini-batches
         try:
             gradients = self._compute(run, phase, batch)
         finally:  # also if the iteration is abandoned, and the run continues
@@ -113,57 +116,58 @@ class MiniBatchParts:
             both = TreeSum()
             both.add(accumulated)
             both.add(gradients)
-            for parameter, gradient in zip(self._parameters, both.total(), strict=True):
-                parameter.grad = gradient
+            self._held.give(both.total())
             use_gradients(run)
 
     def _compute(self, run: Run, phase: Phase, batch: Any) -> list[torch.Tensor | None]:
-        parts = self._own_parts(run, phase, batch)
+        parts, with_samples = self._parts_of(run, phase, batch)
         sizes = {number: self._infer_mini_batch_size(part) for number, part in parts.items()}
         samples = self._samples_of_all(run, batch, sizes)
-        first = batch.first if isinstance(batch, SplitMiniBatch) else 0
-        source = next(index for index, block in enumerate(self._blocks) if first in block.parts)
-        state = StateToShare(run, self._copier or copier_of(run), first, source, len(parts))
+        source = self._held.owner_of(with_samples[0])
+        computed = self._held.count_to_compute(parts, with_samples)
+        state = StateToShare(run, self._copier or copier_of(run), with_samples[0], source, computed)
         results, gradients = PartResults(phase), TreeSum()
+        purpose = f"an iteration of {phase.name}"
         try:
-            for number in self._blocks[run.processes.index].parts:
-                if number not in parts:
+            for part in self._held.parts_to_compute(parts, with_samples):
+                if part is None:
                     gradients.add([])  # so that the next ones keep their places in the tree
                     continue
                 state.before_part()
-                share = sizes[number] / samples
-                run.call.run_part(run=run, phase=phase, batch=parts[number], part=number, share=share)
-                state.after_part(number)
-                results.take()
-                gradients.add(self._take_gradients(phase))
+                size = self._infer_mini_batch_size(part.mini_batch) if part.is_substitute else sizes[part.number]
+                with self._held.computing(purpose):
+                    run.call.run_part(
+                        run=run, phase=phase, batch=part.mini_batch, part=part.number, share=size / samples
+                    )
+                if part.is_substitute:
+                    results.drop()
+                else:
+                    state.after_part(part.number)
+                    results.take()
+                if phase.is_training:
+                    gradients.add(self._held.take_of_part(part))
         except IterationAbandonedError as error:
             results.abandon(error)
-        logged = results.to_send(run, list(sizes.values()), note=state.changes)
-        every, total = self._exchange(run, phase, logged, gradients.total() or [None] * len(self._parameters))
+        logged = results.to_send(run, sizes, note=state.changes)
+        of_process = gradients.total() if phase.is_training else None
+        every, total = self._held.exchange(run, logged, of_process, purpose)
         state.share(results.join_all(run, every, source))
         phase.samples = samples
         return total
 
-    def _exchange(
-        self, run: Run, phase: Phase, logged: LoggedParts, gradients: list[torch.Tensor | None]
-    ) -> tuple[list[LoggedParts], list[torch.Tensor | None]]:
-        purpose = f"an iteration of {phase.name}"
-        if not phase.is_training:
-            return run.processes.gather(logged, purpose), gradients
-        return run.processes.gather_and_reduce(logged, gradients, self._parameters, self._levels, purpose)
-
-    def _own_parts(self, run: Run, phase: Phase, batch: Any) -> dict[int, Any]:
+    def _parts_of(self, run: Run, phase: Phase, batch: Any) -> tuple[dict[int, Any], Sequence[int]]:
         if isinstance(batch, SplitMiniBatch):
-            return {part.number: part.mini_batch for part in batch.parts}
-        parts = split_mini_batch(batch, self._parts)
-        if not parts:
+            return {part.number: part.mini_batch for part in batch.parts}, batch.with_samples
+        if (samples := count_samples(batch)) == 0:
             raise HookError(
                 f"A mini-batch of {phase.name} can't be split into {self._parts} parts, since none of its columns has "
                 "a dimension of samples. To fix, return a dictionary of tensors, arrays or lists with one entry per "
                 "sample, or remove session.mini_batch_parts."
             )
-        own = self._blocks[run.processes.index].parts
-        return {number: part for number, part in enumerate(parts) if number in own}
+        own = self._held.own_parts(self._parts, run.processes)
+        # The last ones may be empty.
+        parts = dict(zip(own, split_mini_batch(batch, self._parts, own), strict=False))
+        return parts, range(min(self._parts, samples))
 
     def _samples_of_all(self, run: Run, batch: Any, own_sizes: Mapping[int, int]) -> int:
         if run.processes.count == 1:
@@ -173,11 +177,3 @@ class MiniBatchParts:
         if self._counts_samples and batch.samples is not None:
             return int(batch.samples)
         return sum(run.processes.gather(sum(own_sizes.values()), "the number of samples of a mini-batch"))
-
-    def _take_gradients(self, phase: Phase) -> list[torch.Tensor | None]:
-        if not phase.is_training:  # there are none, except those of an accumulation that the phase interrupts
-            return []
-        gradients = [parameter.grad for parameter in self._parameters]
-        for parameter in self._parameters:
-            parameter.grad = None
-        return gradients

@@ -9,6 +9,7 @@ import torch
 
 from torchbase.checkpoints.forward_state import ForwardState, copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
+from torchbase.distributed.shards import is_shard, local_of
 from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import IterationValues
@@ -82,8 +83,11 @@ class NanSkip:
         parameters = network_of(run).named_parameters()
         named = [(name, parameter.grad) for name, parameter in parameters if parameter.grad is not None]
         if named:
-            are_finite = torch.stack([_is_finite(gradient).to(run.device) for _, gradient in named]).tolist()
+            are_finite = torch.stack([_is_finite(local_of(gradient)).to(run.device) for _, gradient in named]).tolist()
             bad = [name for (name, _), is_finite in zip(named, are_finite, strict=True) if not is_finite]
+            if any(is_shard(gradient) for _, gradient in named):  # of which other processes have other rows
+                found = {name for names in run.processes.gather(bad, "gradients that aren't finite") for name in names}
+                bad = [name for name, _ in named if name in found]
             if bad:
                 raise IterationAbandonedError(f"the gradient of '{bad[0]}' contains NaN or infinity")
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
+from torchbase.distributed.shards import is_shard, whole_of
 from torchbase.engine.run import Run
 
 
@@ -18,10 +19,12 @@ def log_histograms(run: Run, kind: str, tensors: Mapping[str, torch.Tensor], uni
         unit: What the steps count, ``iterations`` or ``epochs``.
         step: The iteration or epoch; the first is 1.
     """
-    if not run.processes.is_main:  # nothing is logged there
-        return
     for name, tensor in tensors.items():
-        values = tensor.detach()
+        if not run.processes.is_main and not is_shard(tensor):  # nothing is logged there
+            continue
+        values = whole_of(tensor.detach())  # one after the other, since they may not fit into memory together
+        if not run.processes.is_main:
+            continue
         values = values.coalesce().values() if values.is_sparse else values
         finite = values[torch.isfinite(values)]
         if finite.numel() > 0:

@@ -24,11 +24,13 @@ MAY_CHANGE = frozenset(
         "num_epochs",
         "device_name",
         "dataloader_num_workers",
+        "distributed",
         "checkpoint_every_n_iterations",
         "checkpoint_every_seconds",
         "on_checkpoint_error",
         "on_logging_error",
         "nan_policy",
+        "preemption_signal",
         "log_every_n_iterations",
         "metrics_every_n_iterations",
         # A resumed run uses its own; a different one raises an error where it is chosen.

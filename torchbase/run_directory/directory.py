@@ -17,7 +17,7 @@ from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you
 from torchbase.files.background_writes import BackgroundWrites
 from torchbase.files.durable import make_folder, os_errors_explained, sync_folder
 from torchbase.run_directory.error_files import ErrorFiles
-from torchbase.run_directory.lock import LOCK_FILE, is_open_here
+from torchbase.run_directory.lock import LOCK_FILE, describe_holder, forget_holder, is_open_here, note_holder
 from torchbase.run_directory.names import STATES_FOLDER
 
 # Far longer than `is_locked` holds the lock, or a forked child of a killed process that is about to call exec.
@@ -151,6 +151,7 @@ class RunDirectory:
                 self._lock.acquire(poll_interval=LOCK_TIMEOUT_SECONDS / 10)
             except Timeout as error:
                 raise RunDirectoryLockedError(self._explain_lock()) from error
+        note_holder(self.path)
 
     def _explain_lock(self) -> str:
         if is_open_here(self.path / LOCK_FILE):
@@ -159,7 +160,7 @@ class RunDirectory:
                 "of that session, or use it in a `with` statement, which closes it."
             )
         return (
-            f"Another session is writing to the run directory {self.path}. "
+            f"Another session is writing to the run directory {self.path}: {describe_holder(self.path)}. "
             "To fix, wait until that session has ended, end it, or start a new run."
         )
 
@@ -173,7 +174,8 @@ class RunDirectory:
 
     def _release_unless_locked_again(self) -> None:
         with self._mutex:
-            if not self._should_lock:
+            if not self._should_lock and self._lock.is_locked:
+                forget_holder(self.path)
                 self._lock.release()
 
     def end_setup(self) -> None:

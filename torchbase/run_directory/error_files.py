@@ -27,6 +27,10 @@ _FILE = re.compile(r"process-(\d+)\.txt")
 _HEAD = re.compile(r"process (\d+) of \d+, on (\S+), (\S+), attempt (\S+?)(, after that of another)?")
 
 
+class OrderlyExit(SystemExit):
+    """The end of a program whose run was stopped by a signal, with a status for whoever has started it."""
+
+
 class RecordedError(NamedTuple):
     """An error that a process has recorded.
 
@@ -87,6 +91,8 @@ class ErrorFiles:
         Args:
             error: The error.
         """
+        if isinstance(error, OrderlyExit):
+            return
         if isinstance(error, KeyboardInterrupt) and error.args:  # the orderly end of a run after Ctrl-C
             return
         if self._count > 1 and not _has_note(error):

@@ -1,5 +1,7 @@
 """The section ``session`` of a config: its keys, with their types, defaults and meanings."""
 
+import signal
+import sys
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -66,6 +68,13 @@ class SessionConfig(BaseModel):
         "by several processes. The bits of the result don't depend on the number of processes, which is at most that "
         "of parts. None for one part per process.",
     )
+    distributed: Literal["replicate", "shard"] = Field(
+        default="replicate",
+        title="'replicate' or 'shard'",
+        description='How several processes hold the network. With `"replicate"` each has all of it. With `"shard"` '
+        "each has some rows of each parameter, of its gradient and of its state in the optimizer. One process alone "
+        "has all.",
+    )
     iterations_per_epoch: int | None = Field(
         default=None,
         ge=1,
@@ -125,6 +134,13 @@ class SessionConfig(BaseModel):
         description='What happens when a loss is NaN or infinite. `"raise"` ends the run with an error, `"skip"` skips '
         'the mini-batch, `"stop"` skips it and ends the run.',
     )
+    preemption_signal: Literal["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGHUP"] | None = Field(
+        default=None,
+        title="'SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU', 'SIGHUP' or None",
+        description="The signal by which a scheduler announces that it will end the program, and start it again. The "
+        "run stops as by SIGTERM, with a checkpoint, and the program exits with status 75. With None, a run that a "
+        "signal has stopped ends by that signal.",
+    )
     log_every_n_iterations: int = Field(
         default=1,
         ge=1,
@@ -167,6 +183,13 @@ class SessionConfig(BaseModel):
         if device_name != "auto":
             parse_device(device_name)
         return device_name
+
+    @field_validator("preemption_signal")
+    @classmethod
+    def _check_signal(cls, name: str | None) -> str | None:
+        if name is not None and not hasattr(signal, name):
+            raise ValueError(f"{sys.platform} has no signal {name}")
+        return name
 
     @field_validator("plugins", mode="before")
     @classmethod

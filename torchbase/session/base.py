@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 
@@ -14,12 +14,14 @@ from torchbase.data.phase_loader import end_workers
 from torchbase.distributed.joining import join
 from torchbase.distributed.processes import SingleProcess
 from torchbase.engine.entry_points import load_plugin
+from torchbase.engine.held_network import ReplicatedNetwork
 from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.randomness import isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.error_files import errors_for_torchrun
+from torchbase.session.beginning import SessionBeginning
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.evaluation import SessionEvaluation
 from torchbase.session.likeness import check_alike, facts_of_call, facts_of_run
@@ -27,25 +29,22 @@ from torchbase.session.misspelt import warn_of_misspelt_methods
 from torchbase.session.opening import SessionOpening
 from torchbase.session.run_source import RunSource, choose_parts, find_run, saved_config
 from torchbase.session.summary import RunSummary, summarize
-from torchbase.session.together import join_with_device, tell_result
-
-if TYPE_CHECKING:
-    pass
+from torchbase.session.together import join_with_device, sharded_network, tell_result
 
 _OVERRIDABLE = (
     *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_order", "init_dataloaders"),
     "init_metrics",
     *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "dataloader_collate_function"),
-    "default_hooks",
+    *("sharded_units", "default_hooks"),
 )
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "processes", "dataloader_train", "dataloader_valid_dict"}
     | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
-    | {"_was_called", "_is_training", "_order"}
+    | {"_was_called", "_is_training", "_held", "_sharded", "_order"}
 )
 
 
-class TrainingBaseSession(SessionOpening, SessionEvaluation):
+class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
     """A training run of the user's network on the user's data.
 
     Subclass it, write the abstract methods, pass a config and call the session. The constructor makes the run
@@ -69,7 +68,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
         self,
         config: Mapping[str, Any],
         runs_parent_dir: str | Path | None = None,
-        create_run_dir_afresh: bool = True,
+        create_run_dir_afresh: bool | None = True,
         source_run_dir_tag: str | None = None,
         tag_postfix: str | None = None,
         source_network: Literal["best", "last"] = "best",
@@ -80,7 +79,8 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
         Args:
             config: The config dictionary. It is not changed.
             runs_parent_dir: The folder of all run directories; None means ``runs`` in the current folder.
-            create_run_dir_afresh: Whether this is a new run. If False, the run ``source_run_dir_tag`` is resumed.
+            create_run_dir_afresh: Whether this is a new run. If False, the run ``source_run_dir_tag`` is resumed; if
+                None, it is begun under exactly this name unless it is there, see `begin_or_resume`.
             source_run_dir_tag: The run to resume. For a new run, the run from whose network it starts.
             tag_postfix: A text to append to the name of the new run directory.
             source_network: The network from which a new run starts: the best or the last network of the source run.
@@ -168,7 +168,8 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
             standard.Rehearsal(),  # before the hooks that write
-            *([standard.MiniBatchParts(self._number_of_parts, self._size_function)] if has_parts else []),
+            *([standard.MiniBatchParts(self._number_of_parts, self._size_function, self._held)] if has_parts else []),
+            *([standard.ShardedTraining()] if self._sharded is not None else []),
             standard.Metrics(f"{session.metrics_every_n_iterations}it"),
             standard.LogValues(f"{session.log_every_n_iterations}it"),
             # After LogValues, so the curve shows the NaN.
@@ -176,7 +177,9 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
             standard.UncalledHooks(),
             standard.MetricAverages(),
             standard.BestValidation(),
-            standard.Interruption(),  # before Checkpoint: ends the program after the checkpoint is saved
+            standard.Interruption(
+                session.preemption_signal
+            ),  # before Checkpoint: ends the program after the checkpoint is saved
             standard.Charts(),
             standard.TensorBoard(),
             standard.Console(),
@@ -236,6 +239,8 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation):
     def _set_up(self, source: RunSource, allow_config_changes: bool) -> None:
         choose = partial(choose_parts, self.config_session, source, self.processes.count, allow_config_changes)
         self._number_of_parts = tell_result(self.processes, choose, "the number of parts")
+        self._sharded = sharded_network(self.processes, self.device, self.config_session.distributed)
+        self._held = ReplicatedNetwork() if self._sharded is None else self._sharded
         step = TrainingStep(self.forward_pass, self.loss_function, self.get_loss_value, self.infer_mini_batch_size)
         on_logging_error = self.config_session.on_logging_error
         self.engine = Engine(hooks=self.default_hooks(), defaults=[step], on_logging_error=on_logging_error)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from torchbase.checkpoints.storage import has_results
+from torchbase.checkpoints.listing import has_results
 from torchbase.distributed.processes import Processes
 from torchbase.errors import HookError, RunDirectoryError
 from torchbase.run_directory.directory import RunDirectory, names_file_in

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from torchbase.engine.phase import PartOutputs, Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, ProcessError, RunDirectoryError
-from torchbase.files.tensors import check_tensors, read_tensors
+from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.randomness import isolate_rng, one_thread_at_a_time
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
@@ -57,8 +58,9 @@ class SessionEvaluation(SessionParts):
             raise RunDirectoryError(
                 f"{file} isn't there: the run has saved no best network yet. To fix, train for at least one epoch."
             )
-        check_tensors(file)
-        load_network(self.network, read_tensors(file))
+        with _called_on_all("load_best_network"):
+            tell_result(self.processes, partial(check_tensors, file), "the check of the best network")
+        load_network(self.network, map_tensors(file))
 
     def evaluate(self, dataset: Any, name: str = "evaluation") -> dict[str, float]:
         """Computes loss and metrics of the current network over a dataset. Nothing is recorded.
@@ -151,6 +153,7 @@ class SessionEvaluation(SessionParts):
             f"{VALIDATION_PREFIX}prediction", loader
         )  # receives the values that forward_pass logs, and is discarded
         run = Run(training=Phase("training", (), is_training=True), max_epochs=1, current_phase=phase)
+        self._held.begin_phase(self._number_of_parts, self.processes)
         try:
             for position, batch in enumerate(loader):
                 # Left before the yield, so the caller finds the modes of the network and the random streams restored.
@@ -167,19 +170,28 @@ class SessionEvaluation(SessionParts):
             end_workers([loader])
 
     def _forward_parts(self, batch: Any) -> list[PartOutputs]:
-        parts = [part.mini_batch for part in batch.parts] if isinstance(batch, SplitMiniBatch) else [batch]
-        return [PartOutputs(self.infer_mini_batch_size(part), self.forward_pass(part)) for part in parts]
+        if not isinstance(batch, SplitMiniBatch):
+            return [PartOutputs(self.infer_mini_batch_size(batch), self.forward_pass(batch))]
+        found = []
+        own = {part.number: part.mini_batch for part in batch.parts}
+        for part in self._held.parts_to_compute(own, batch.with_samples):
+            if part is not None:
+                with self._held.computing("a mini-batch of a prediction"):
+                    outputs = self.forward_pass(part.mini_batch)
+                if not part.is_substitute:
+                    found.append(PartOutputs(self.infer_mini_batch_size(part.mini_batch), outputs, part.number))
+        return found
 
     def _join_parts(
         self, parts: list[PartOutputs], is_split: bool, keys: Sequence[str] | None
     ) -> tuple[int, Mapping[str, Any]]:
         if not is_split:
-            return parts[0]
+            return parts[0].size, parts[0].outputs
         if self.processes.count == 1:
             sizes = [part.size for part in parts]
             return sum(sizes), join_outputs([part.outputs for part in parts], sizes)
         if keys is not None and all(key in part.outputs for part in parts for key in keys):
-            parts = [PartOutputs(part.size, {key: part.outputs[key] for key in keys}) for part in parts]
+            parts = [part._replace(outputs={key: part.outputs[key] for key in keys}) for part in parts]
         with _called_on_all("predict"):
             return gather_outputs(self.processes, parts, self.device, "the outputs of a mini-batch of a prediction")
 

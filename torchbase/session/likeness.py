@@ -14,6 +14,7 @@ from torchbase.data.kinds import is_stream
 from torchbase.data.own_order_loader import OwnOrderLoader
 from torchbase.data.stream_sharing import checksum_of as checksum_of_samples
 from torchbase.distributed.processes import Processes
+from torchbase.distributed.shards import is_shard
 from torchbase.engine.run import Run
 from torchbase.errors import ProcessesDifferError
 from torchbase.files.json_values import differences
@@ -203,6 +204,8 @@ def _describe_type_and_length(one: object) -> dict[str, Any]:
 def _describe_tensor(value: object) -> str:
     if not isinstance(value, torch.Tensor):  # extra state of a module
         return type(value).__qualname__
+    if is_shard(value):  # its values are those of the main process
+        return f"{tuple(value.shape)} of {value.dtype}, sharded"
     on_host = value.detach().cpu()
     if on_host.layout is not torch.strided:
         on_host = on_host.to_dense()

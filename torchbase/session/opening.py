@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from torchbase.engine.loop import Engine
+from torchbase.errors import RunDirectoryError
 from torchbase.randomness import Randomness
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.session.closing import SessionClosing
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.likeness import check_alike, facts_of_program
-from torchbase.session.run_source import RunSource, choose_seed
+from torchbase.session.run_source import RunSource, choose_parts, choose_seed
 from torchbase.session.together import open_together, tell_result
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ class SessionOpening(SessionClosing):
     engine: Engine = set_by_constructor()
     run_dir: str = set_by_constructor()
     _config: "Config" = set_by_constructor()
+    _number_of_parts: int = set_by_constructor()
     _randomness: Randomness = set_by_constructor()
+    _resumes: bool = set_by_constructor()
     _source: RunSource = set_by_constructor()
 
     def _open(self, source: RunSource, allow_config_changes: bool) -> None:
@@ -36,14 +39,24 @@ class SessionOpening(SessionClosing):
         self.run_dir = str(self._run_directory.path)
         with self._cleaning_up_after_errors():
             choose = partial(self._checked_seed, allow_config_changes)
-            self._randomness = Randomness(tell_result(self.processes, choose, "the seed"))
+            seed, self._resumes = tell_result(self.processes, choose, "the seed")
+            self._randomness = Randomness(seed)
             self._fire_setup()
         if not source.is_new:  # unlocked until the session is called: a notebook may open the run again
             self._run_directory.unlock()
 
-    def _checked_seed(self, allow_config_changes: bool) -> int:
+    def _checked_seed(self, allow_config_changes: bool) -> tuple[int, bool]:
+        """Returns the seed, and whether the session goes on with an earlier run."""
+        # Again, since another session may have begun the run of this name before it was locked.
+        parts = choose_parts(self._config.session, self._source, self.processes.count, allow_config_changes)
+        if parts != self._number_of_parts:
+            raise RunDirectoryError(
+                f"Another session has begun the run {self.run_dir} meanwhile, in {parts} parts per mini-batch in place "
+                f"of {self._number_of_parts}. To fix, start this program again, or set session.mini_batch_parts."
+            )
         check_config(self._run_directory.path, self._config, allow_config_changes)
-        return choose_seed(self._config.session.seed, self._run_directory, allow_config_changes)
+        seed = choose_seed(self._config.session.seed, self._run_directory, allow_config_changes)
+        return seed, self._source.resumes(self._run_directory)
 
     def _fire_setup(self) -> None:
         self.engine.call_hooks_of(self.processes)
@@ -52,7 +65,7 @@ class SessionOpening(SessionClosing):
             run_directory=self._run_directory,
             config=self._config,
             randomness=self._randomness,
-            resuming=not self._source.is_new,
+            resuming=self._resumes,
             session_class=type(self),
             processes=self.processes,
         )

@@ -12,9 +12,11 @@ from torchbase.data.own_order import OrderFunction
 from torchbase.data.parts import PartsToRead
 from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
-from torchbase.distributed.blocks import share_out
 from torchbase.distributed.processes import Processes
+from torchbase.engine.held_network import HeldNetwork
+from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
+from torchbase.hooks import MixedPrecision
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, one_thread_at_a_time
 from torchbase.run_directory.names import VALIDATION_PREFIX
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from torchbase.hooks import LearningRateSchedule
     from torchbase.run_directory.session_config import SessionConfig
+    from torchbase.sharding.network import ShardedNetwork
 
 
 class SessionParts(UserMethods):
@@ -42,10 +45,13 @@ class SessionParts(UserMethods):
     config_metrics: dict[str, list[str]] = set_by_constructor()
     config_network: dict[str, Any] = set_by_constructor()
     device: torch.device = set_by_constructor()
+    engine: Engine = set_by_constructor()
     processes: Processes = set_by_constructor()
     _randomness: Randomness = set_by_constructor()
     _source: RunSource = set_by_constructor()
     _number_of_parts: int = set_by_constructor()
+    _held: HeldNetwork = set_by_constructor()
+    _sharded: "ShardedNetwork | None" = set_by_constructor()
 
     def init_optimizer(self) -> torch.optim.Optimizer:
         """Returns the optimizer: Adam, fused if the device supports it."""
@@ -93,7 +99,15 @@ class SessionParts(UserMethods):
     def network(self) -> torch.nn.Module:
         """The network, on its device."""
         with self._building("network"):
-            network = building.check_network(self.init_network(), self.config_network["architecture"])
+            if self._sharded is not None:
+                load = self._source.load_source_network
+                hook = next((one for one in self.engine.hooks.values() if isinstance(one, MixedPrecision)), None)
+                dtype = None if hook is None else hook.dtype
+                network = self._sharded.build(self._init_network, load, self.sharded_units, vars(self), dtype)
+                if hook is not None:
+                    hook.leave_to_units(network)
+                return network
+            network = self._init_network()
             if is_lazily_built(network):
                 self._materialize(network.to(self.device))
             self._source.load_source_network(network)
@@ -182,10 +196,13 @@ class SessionParts(UserMethods):
         validation = {f"{VALIDATION_PREFIX}{name}": one for name, one in self.datasets_valid_dict.items()}
         return {"training": self.dataset_train, **validation}
 
+    def _init_network(self) -> torch.nn.Module:
+        return building.check_network(self.init_network(), self.config_network["architecture"])
+
     @property
     def _parts_to_read(self) -> PartsToRead:
         number = self._number_of_parts
-        return PartsToRead(number, share_out(number, self.processes.count)[self.processes.index].parts)
+        return PartsToRead(number, self._held.own_parts(number, self.processes))
 
     @property
     def _size_function(self) -> Callable[[Any], int] | None:

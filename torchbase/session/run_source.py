@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from torchbase.checkpoints.listing import has_results, list_checkpoints
 from torchbase.checkpoints.network_loading import load_network
-from torchbase.checkpoints.storage import has_results, newest_whole_checkpoint
+from torchbase.checkpoints.storage import first_whole, open_checkpoint
 from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
 from torchbase.files.durable import read_json, remove_leftovers
-from torchbase.files.tensors import check_tensors, read_tensors
+from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.hooks.mini_batch_parts import PARTS_FILE
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.randomness import draw_seed
 from torchbase.run_directory.config_snapshot import newest_config
 from torchbase.run_directory.directory import RunDirectory
+from torchbase.run_directory.named import open_or_make
 from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.run_directory.newest import newest_run
 
@@ -31,14 +33,15 @@ class RunSource:
 
     Attributes:
         parent: The folder of all run directories; None means ``runs`` in the current folder.
-        is_new: Whether the session makes a new run directory.
+        is_new: Whether the session makes a new run directory. None if it makes one that is named by the tag, unless it
+            is there already.
         tag: The run to resume, or to take the network of.
         network: The network of that run to start from: the best one, or that of its newest checkpoint.
         postfix: A text to append to the name of a new run directory.
     """
 
     parent: str | Path | None
-    is_new: bool
+    is_new: bool | None
     tag: str | None
     network: Literal["best", "last"]
     postfix: str | None
@@ -66,20 +69,35 @@ class RunSource:
             directory = RunDirectory.create(parent, self.postfix)
         elif self.tag is None:
             raise RunDirectoryError(
-                "create_run_dir_afresh=False resumes an earlier run, and no run was named. To fix, pass "
+                f"create_run_dir_afresh={self.is_new} resumes an earlier run, and no run was named. To fix, pass "
                 "source_run_dir_tag, the name of its folder."
             )
         elif self.postfix is not None:
             raise RunDirectoryError(
-                f"tag_postfix='{self.postfix}' names a new run directory, and create_run_dir_afresh=False makes none. "
-                "To fix, omit one of them."
+                f"tag_postfix='{self.postfix}' names a new run directory, and create_run_dir_afresh={self.is_new} "
+                "makes none of such a name. To fix, omit one of them."
             )
+        elif self.is_new is None:
+            if self.network != "best":
+                raise RunDirectoryError(
+                    f"source_network={self.network!r} chooses a network of another run, and a run that is begun or "
+                    "resumed by its name starts from none. To fix, omit it, and load the weights in init_network."
+                )
+            directory = open_or_make(parent, self.tag)
         else:
             directory = RunDirectory.open(parent, self.tag)
         directory.lock()
         remove_leftovers(directory.path)
         remove_leftovers(directory.states)
         return directory
+
+    def resumes(self, directory: RunDirectory) -> bool:
+        """Whether the session goes on with an earlier run.
+
+        Args:
+            directory: The run directory, which this session has locked.
+        """
+        return newest_config(directory.path) is not None if self.is_new is None else not self.is_new
 
     def load_source_network(self, network: torch.nn.Module) -> None:
         """Loads the weights of the source run into the network of a new run, if a source run was named.
@@ -97,9 +115,9 @@ class RunSource:
         best = source.path / NETWORK_FILE
         if self.network == "best" and best.exists():
             check_tensors(best)
-            state = read_tensors(best)
+            state = map_tensors(best)
         else:
-            saved = newest_whole_checkpoint(source.states)
+            saved = first_whole(source.states, list_checkpoints(source.states), open_checkpoint)
             if saved is None:
                 raise CheckpointError(f"The run {source.path} has saved no network to start from.")
             state = saved.parts["network"]

@@ -6,11 +6,11 @@ import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 
-from torchbase.checkpoints.storage import has_results
+from torchbase.checkpoints.listing import has_results
 from torchbase.distributed.joining import has_others, join, local_count, local_index
 from torchbase.distributed.members import Member
 from torchbase.distributed.processes import Processes
@@ -19,6 +19,9 @@ from torchbase.run_directory.devices import check_is_not_shared, choose_device, 
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.error_files import add_process_note
 from torchbase.run_directory.followed import FollowedRunDirectory
+
+if TYPE_CHECKING:
+    from torchbase.sharding.network import ShardedNetwork
 
 logger = logging.getLogger("torchbase")
 
@@ -71,6 +74,21 @@ def _warn_of_unlike(processes: Processes) -> None:
                 if name == "thread_count"
                 else "use machines of one kind",
             )
+
+
+def sharded_network(processes: Processes, device: torch.device, distributed: str) -> "ShardedNetwork | None":
+    """Returns how the processes hold a network that is sharded over them; None if each holds all of it.
+
+    Args:
+        processes: The processes.
+        device: The device of this process.
+        distributed: ``session.distributed``.
+    """
+    if distributed != "shard" or processes.count == 1:
+        return None
+    from torchbase.sharding.network import ShardedNetwork  # imports FSDP2, which most runs don't need
+
+    return ShardedNetwork(processes, device)
 
 
 def tell_result(processes: Processes, function: Callable[[], Result], purpose: str) -> Result:

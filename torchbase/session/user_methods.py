@@ -60,6 +60,22 @@ class UserMethods(ABC):
     def init_metrics(self) -> Sequence[BaseMetricsClass] | None:
         """Returns the metrics instances that the config chooses from; None without metrics."""
 
+    def sharded_units(self, network: torch.nn.Module) -> Sequence[torch.nn.Module]:
+        """Returns the units of a network that is sharded over several processes (``session.distributed``).
+
+        The parameters of one unit are whole on each process while it computes. What is in no unit is one more, the
+        rest of the network.
+
+        Args:
+            network: The network.
+
+        Returns:
+            Modules of the network, whose forward is called. By default, the largest blocks that occur several times.
+        """
+        from torchbase.sharding.units import repeated_blocks  # most runs aren't sharded
+
+        return repeated_blocks(network)
+
     def dataloader_collate_function(self, batch: list[Any]) -> Any:
         """Collates samples to a mini-batch. Override it to pad, crop, mix or rename.
 

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from torchbase.distributed.shards import is_shard, local_of
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError
+from torchbase.techniques.averaged_shards import AveragedShards
 from torchbase.techniques.settings import is_number
 
 Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
@@ -55,17 +57,14 @@ class ExponentialMovingAverage:
         self._decay, self._use_buffers = decay, use_buffers
         self._full_average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._run: Run | None = None
-        self._averages: AveragedModel | None = None
+        self._averages: AveragedModel | AveragedShards | None = None
         self._loaded_state: Mapping[str, Any] = {}
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Initializes the averages with the weights, or restores the averages of a checkpoint."""
         if self._averages is None or run is not self._run:
-            with torch.device("cpu"):  # for the counter of updates
-                self._averages = AveragedModel(
-                    network_of(run), multi_avg_fn=self._average, use_buffers=self._use_buffers
-                )
+            self._averages = self._new_averages(network_of(run))
         if self._loaded_state:
             self._averages.load_state_dict(self._loaded_state)
             self._loaded_state = {}
@@ -113,11 +112,20 @@ class ExponentialMovingAverage:
             return
         trained = self._averaged_tensors(network_of(run))
         saved = [tensor.detach().clone() for tensor in trained]
-        _copy(self._averaged_tensors(self._averages.module), trained)
+        if isinstance(self._averages, AveragedShards):
+            _copy(self._averages.tensors(self._use_buffers), trained)
+        else:
+            _copy(self._averaged_tensors(self._averages.module), trained)
         try:
             yield
         finally:
             _copy(saved, trained)
+
+    def _new_averages(self, network: torch.nn.Module) -> "AveragedModel | AveragedShards":
+        if any(is_shard(one) for one in network.parameters()):  # such a network can't be copied
+            return AveragedShards(network, self._average, self._use_buffers)
+        with torch.device("cpu"):  # for the counter of updates
+            return AveragedModel(network, multi_avg_fn=self._average, use_buffers=self._use_buffers)
 
     @property
     def _updates(self) -> int:
@@ -138,4 +146,5 @@ class ExponentialMovingAverage:
 def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
     with torch.no_grad():
         for source_tensor, target_tensor in zip(source, target, strict=True):
-            target_tensor.copy_(source_tensor)  # in place: a compiled network or an optimizer holds the same tensors
+            # In place: a compiled network or an optimizer holds the same tensors.
+            local_of(target_tensor).copy_(local_of(source_tensor))

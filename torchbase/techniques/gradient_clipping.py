@@ -1,15 +1,20 @@
 """Clips gradients."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
+import torch
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 
+from torchbase.distributed.exact_norm import exact_norm
+from torchbase.distributed.shards import local_of
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError
 from torchbase.techniques.settings import is_number
+
+_SMALL = 1e-6  # as in torch.nn.utils.clip_grad_norm_: a norm of zero is no divisor
 
 
 class GradientClipping:
@@ -51,10 +56,22 @@ class GradientClipping:
     def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
         """Clips the gradients."""
         parameters = list(network_of(run).parameters())
-        if self._is_by_norm:
+        if "mini_batch_parts" in run.hooks:  # the bits don't depend on the number of processes
+            total = self._clip_exactly(run, [one.grad for one in parameters if one.grad is not None])
+        elif self._is_by_norm:
             total = clip_grad_norm_(parameters, self._maximum)
         else:
             total = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
             clip_grad_value_(parameters, self._maximum)
         run.log("gradient_norm", total)  # a tensor, so that this doesn't synchronize with the device
         return (yield)
+
+    def _clip_exactly(self, run: Run, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        total = exact_norm(gradients, run.processes)
+        factor = torch.clamp(self._maximum / (total + _SMALL), max=1.0)
+        for gradient in map(local_of, gradients):
+            if self._is_by_norm:
+                gradient.mul_(factor.to(gradient.device))
+            else:
+                gradient.clamp_(-self._maximum, self._maximum)
+        return total

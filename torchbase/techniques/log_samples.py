@@ -86,8 +86,8 @@ def _columns_of_all_parts(run: Run, phase: Phase, batch: Any, names: Sequence[st
     if not isinstance(batch, SplitMiniBatch):
         return batch if isinstance(batch, Mapping) else {}
     own = [
-        PartOutputs(count_samples(part), {name: part[name] for name in names if name in part})
-        for part in (one.mini_batch for one in batch.parts)
+        PartOutputs(count_samples(part), {name: part[name] for name in names if name in part}, number)
+        for number, part in batch.parts
         if isinstance(part, Mapping)
     ]
     return gather_outputs(run.processes, own, run.device, f"the samples of a mini-batch of {phase.name}")[1]

@@ -1,14 +1,21 @@
 """Computes in mixed precision."""
 
+import logging
+import weakref
 from collections.abc import Generator, Mapping
 from typing import Any, Literal
 
 import torch
 
+from torchbase.distributed.shards import is_shard
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.optimizer_parameters import held_parameters
 from torchbase.engine.run import Run
-from torchbase.engine.training_step import optimizer_of
+from torchbase.engine.training_step import network_of, optimizer_of
 from torchbase.errors import HookError, NonFiniteError
+from torchbase.techniques.shard_scaling import GradientsOfAll
+
+logger = logging.getLogger("torchbase")
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _SMALLEST_SCALE = 2.0**-16
@@ -23,6 +30,9 @@ class MixedPrecision:
     step is skipped and the factor is halved. Clipping, schedules and weight averaging work with unscaled gradients and
     are called only for steps that are not skipped, in any order of registration. In ``on_gradients_ready`` gradients
     are still scaled. With ``"fp16"`` each step synchronizes with the device, to detect an overflow.
+
+    In a network that is sharded over several processes, whole units compute in half precision, and not single
+    operations: their parameters are gathered in it, and their gradients are added in float32.
 
     Source: Micikevicius et al., Mixed Precision Training, https://arxiv.org/abs/1710.03740;
     https://docs.pytorch.org/docs/stable/notes/amp_examples.html
@@ -43,6 +53,7 @@ class MixedPrecision:
         if precision not in _TYPES:
             raise HookError(f"MixedPrecision expects 'bf16' or 'fp16', but got {precision!r}.")
         self._type = _TYPES[precision]
+        self._units: weakref.ref[torch.nn.Module] | None = None
         self._scaler: torch.amp.GradScaler | None = None
         self._loaded_state: Mapping[str, Any] = {}
 
@@ -51,9 +62,25 @@ class MixedPrecision:
         """The events in which gradients are scaled, which bf16 doesn't need."""
         return frozenset() if self._type is torch.float16 else frozenset({"run_backward", "should_step_optimizer"})
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the numbers in which the network computes."""
+        return self._type
+
+    def leave_to_units(self, network: torch.nn.Module) -> None:
+        """Leaves the conversion of numbers to a network that is sharded over processes.
+
+        A session calls it. With autocast, each process would store all parameters of a part in the type.
+
+        Args:
+            network: The network, whose units convert their parameters and inputs.
+        """
+        self._units = weakref.ref(network)
+
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Creates the gradient scaler for fp16."""
+        self._warn_of_copies(network_of(run) if run.network is not None else None)
         if self._type is not torch.float16:
             return
         if "nan_skip" in run.hooks:
@@ -73,6 +100,8 @@ class MixedPrecision:
     @hookimpl(wrapper=True)
     def run_forward(self, run: Run) -> Generator[None, Any, Any]:
         """Wraps the forward pass and the loss in autocast."""
+        if self._units is not None and self._units() is run.network:
+            return (yield)  # FSDP2 gives each unit its parameters and inputs in the type
         with torch.autocast(run.device.type, self._type):
             return (yield)
 
@@ -105,11 +134,23 @@ class MixedPrecision:
         """
         self._loaded_state = dict(state)
 
+    def _warn_of_copies(self, network: torch.nn.Module | None) -> None:
+        is_left = self._units is not None and self._units() is network
+        if network is not None and not is_left and any(is_shard(one) for one in network.parameters()):
+            logger.warning(
+                "MixedPrecision was registered when the sharded network was there already. So each process stores all "
+                "of its parameters in %s from the forward to the backward pass. To fix, register the hook before "
+                "session.network is used.",
+                self._type,
+            )
+
     def _unscale(self, scaler: torch.amp.GradScaler, run: Run) -> bool:
         """Unscales the gradients, and returns whether they are finite."""
         optimizer, scale = optimizer_of(run), scaler.get_scale()
         run.log("gradient_scale", scale)
-        scaler.unscale_(optimizer)
+        held = list(held_parameters(optimizer).values())
+        is_sharded = any(is_shard(one) for one in held)
+        scaler.unscale_(GradientsOfAll(held, run.processes, run.device) if is_sharded else optimizer)  # type: ignore[arg-type]
         scaler.update()  # uses the overflows that unscale_ has found, and lowers the scale after an overflow
         if scaler.get_scale() >= scale:
             return True

@@ -1,6 +1,7 @@
 """Processes that compare where they are before they communicate, so that none waits for ever for another."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,20 @@ class CheckedProcesses(Processes):
         self._meet("gather_and_reduce", purpose)
         return self._processes.gather_and_reduce(value, tensors, like, levels, purpose)
 
+    def gather_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the tensors of all processes; see `Processes.gather_tensor`."""
+        self._meet("gather_tensor", "tensors of all processes")
+        return self._processes.gather_tensor(tensor)
+
+    def deal(self, rows: torch.Tensor | None, own: torch.Tensor, rows_of_one: int) -> None:
+        """Sends each process its rows of a tensor; see `Processes.deal`."""
+        self._meet("deal", "rows of a tensor")
+        self._processes.deal(rows, own, rows_of_one)
+
+    def explaining(self, purpose: str) -> AbstractContextManager[None]:
+        """Explains errors of `torch.distributed`; see `Processes.explaining`."""
+        return self._processes.explaining(purpose)
+
     def tell_tensors(self, tensors: Sequence[torch.Tensor], source: int = 0) -> None:
         """Copies the values of tensors of one process; see `Processes.tell_tensors`."""
         self._meet("tell_tensors", f"tensors of process {source}")
@@ -93,6 +108,11 @@ class CheckedProcesses(Processes):
     def now(self) -> float:
         """Returns the seconds of the clock of the main process; see `Processes.now`."""
         return self._processes.now()
+
+    def for_another_thread(self) -> Processes:
+        """Returns the same processes with connections of their own; see `Processes.for_another_thread`."""
+        self._meet("for_another_thread", "the connections of another thread")
+        return self._processes.for_another_thread()
 
     def _meet(self, method: str, purpose: str) -> None:
         place = Place(method, purpose, self._frames.current_event())

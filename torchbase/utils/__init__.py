@@ -3,7 +3,8 @@
 This package defines nothing. The predefined metrics classes are in `torchbase.utils.metrics_instances`.
 """
 
-from torchbase.checkpoints.storage import Checkpoint, list_checkpoints, read_checkpoint
+from torchbase.checkpoints.listing import list_checkpoints
+from torchbase.checkpoints.storage import Checkpoint, read_checkpoint
 from torchbase.checkpoints.verification import Finding, Replay, Verification, verify_run
 from torchbase.data.checking import check_columns
 from torchbase.data.splitting import split_iterables, split_to_train_valid_test
