@@ -196,10 +196,11 @@ class SessionEvaluation(SessionParts):
             return gather_outputs(self.processes, parts, self.device, "the outputs of a mini-batch of a prediction")
 
     def _check_dataset(self, dataset: Any, caller: str) -> None:
+        is_alone = self.processes.count == 1
         reason = reason_against_reading(dataset)
         if reason is not None and not is_empty(dataset):
             raise DataError(f"The dataset of {caller} has to be {EXPECTED}, but it {reason}.")
-        if self.processes.count == 1:
+        if is_alone:
             return
         with _called_on_all(caller):
             self.processes.agree(describe_dataset(dataset), f"the dataset of {caller}")
