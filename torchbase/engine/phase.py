@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
+from torchbase.data.loader import MiniBatchLoader
 from torchbase.engine.iteration_values import ValueBlock
 from torchbase.intervals import Interval
 
@@ -120,6 +121,19 @@ class Phase:
         if isinstance(self.loader, SeekableLoader):
             return self.loader.mini_batches(epoch, self.progress.mini_batches)
         return islice(iter(self.loader), self.progress.mini_batches, None)
+
+    def count_mini_batches(self, epoch: int) -> int | None:
+        """Returns the number of mini-batches in an epoch; None if the loader doesn't know it.
+
+        Args:
+            epoch: The epoch; the first is 1.
+        """
+        if isinstance(self.loader, MiniBatchLoader):
+            return self.loader.count_mini_batches(epoch)
+        try:
+            return len(self.loader)  # type: ignore[arg-type]
+        except TypeError:  # a stream, or another iterable without a length
+            return None
 
     @property
     def is_within_training(self) -> bool:

@@ -56,7 +56,7 @@ class Console:
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Resets the bar to the position of the phase, which a resumed run starts in the middle."""
         self._line_written_at = time.monotonic()
-        description, total = f"epoch {run.epoch}/{run.max_epochs} {phase.name}", _length(phase)
+        description, total = f"epoch {run.epoch}/{run.max_epochs} {phase.name}", phase.count_mini_batches(run.epoch)
         if self._bar is None:
             disable = None if _is_open(sys.stderr) else True  # None disables it outside of a terminal
             self._bar = tqdm(desc=description, total=total, unit="batch", leave=False, disable=disable)
@@ -77,7 +77,7 @@ class Console:
         now = time.monotonic()
         if self._bar.disable and now - self._line_written_at >= SECONDS_BETWEEN_PLAIN_LINES:
             self._line_written_at = now
-            length = _length(phase)
+            length = phase.count_mini_batches(run.epoch)
             logger.info(
                 "epoch %d/%d %s: mini-batch %s%s%s",
                 run.epoch,
@@ -173,13 +173,6 @@ def _is_open(stream: TextIO | None) -> bool:
 def _is_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-
-
-def _length(phase: Phase) -> int | None:
-    try:
-        return len(phase.loader)  # type: ignore[arg-type]
-    except TypeError:  # an iterable without a length
-        return None
 
 
 def _position(run: Run) -> str:
