@@ -7,22 +7,28 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
+from tempfile import NamedTemporaryFile
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Array3D, Dataset, Features, List, Value
 from measuring import NOT_INSTALLED, NOTHING, Outcome, Sample, Side, take_turns
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
+from torchbase.data import ClassesOrder, LengthOrder, RandomCrops, WeightedOrder, Windows
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
+from torchbase.data.own_order import OrderFunction, OwnOrder
+from torchbase.data.own_order_loader import OwnOrderLoader
 from torchbase.randomness import Randomness
 
 SIZE = 32
 REPETITIONS = 15
 MINI_BATCHES = 50
 IMAGES, TABLE_ROWS, TABLE_COLUMNS = 5_000, 20_000, 20
+TOKENS, WINDOW = 4_000_000, 257
 STOCK = f'DataLoader(dataset.with_format("torch"), batch_size={SIZE}, shuffle=True)'
 HEAD = ["what", "median µs per sample", "minimum", "times the first of the group", "bound", "met?"]
 
@@ -61,12 +67,65 @@ def measure() -> Outcome:
             ],
             REPETITIONS,
         )
+    rows += compare_ratios(own_orders(), REPETITIONS)
+    rows += compare_ratios(samples_of_torch(), REPETITIONS)
+    rows += compare_ratios(windows(), REPETITIONS)
     return Outcome(
         "data_path: reading samples",
         f"Shuffled mini-batches of {SIZE} from a dataset in memory. The stock loader is {STOCK}. {describe_turns()}",
         HEAD,
         rows,
     )
+
+
+def own_orders() -> list[Contender]:
+    """Returns readings of one dataset in the default order, and in orders of the user."""
+    dataset = digits()
+    labels, rows = dataset["label"][:], len(dataset)
+    orders: dict[str, OrderFunction] = {
+        "WeightedOrder": WeightedOrder.balancing(labels),
+        "ClassesOrder": ClassesOrder(labels, 8, SIZE // 8),
+        "LengthOrder": LengthOrder(labels, SIZE),
+        "a function": lambda epoch, generator: torch.randperm(rows, generator=generator),
+    }
+    contenders = [
+        Contender("digits, 8 by 8: stock loader", clock(stock_mini_batches_of(dataset))),
+        Contender("digits, 8 by 8: torchbase, shuffled", clock(mini_batches_of(dataset)), most=0.1),
+    ]
+    for name, function in orders.items():
+        loader = OwnOrderLoader(dataset, OwnOrder(function, rows, SIZE, "training", Randomness(1)))
+        contenders.append(Contender(f"digits, 8 by 8: torchbase, {name}", clock(endless(loader)), most=0.1))
+    return contenders
+
+
+def samples_of_torch() -> list[Contender]:
+    """Returns readings of a dataset of torch, whose samples are read one by one."""
+    dataset = TensorDataset(torch.rand(IMAGES, 3, 32, 32), torch.arange(IMAGES))
+    stock = DataLoader(dataset, batch_size=SIZE, shuffle=True)
+    return [
+        Contender("images, TensorDataset: stock loader", clock(repeated(stock))),
+        Contender("images, TensorDataset: torchbase", clock(mini_batches_of(dataset)), most=2),
+    ]
+
+
+def windows() -> list[Contender]:
+    """Returns readings of windows of a memory map of tokens."""
+    file = NamedTemporaryFile(suffix=".bin")  # noqa: SIM115, since it has to exist as long as the contenders
+    np.random.default_rng(1).integers(0, 50_000, TOKENS, dtype=np.uint16).tofile(file.name)
+    tokens = np.memmap(file.name, dtype=np.uint16, mode="r")
+
+    def by_hand() -> Iterator[Any]:
+        while file:
+            starts = torch.randint(len(tokens) - WINDOW, (SIZE,)).tolist()
+            yield torch.stack([torch.from_numpy(tokens[one : one + WINDOW].astype(np.int64)) for one in starts])
+
+    return [
+        Contender(f"windows of {WINDOW} tokens: slicing by hand", clock(by_hand())),
+        Contender(f"windows of {WINDOW} tokens: Windows", clock(mini_batches_of(Windows(tokens, WINDOW))), most=2),
+        Contender(
+            f"windows of {WINDOW} tokens: RandomCrops", clock(mini_batches_of(RandomCrops(tokens, WINDOW))), most=2
+        ),
+    ]
 
 
 def digits(*, flat: bool = False) -> Dataset:
@@ -96,16 +155,24 @@ def table() -> Dataset:
     return Dataset.from_dict({**columns, "name": [f"row {row}" for row in range(TABLE_ROWS)]})
 
 
-def mini_batches_of(dataset: Dataset) -> Iterator[Any]:
+def mini_batches_of(dataset: Any) -> Iterator[Any]:
     """Yields mini-batches as a session reads them, epoch after epoch."""
-    loader = MiniBatchLoader(dataset, EpochOrder(len(dataset), SIZE, True, "training", Randomness(1)))
+    return endless(MiniBatchLoader(dataset, EpochOrder(len(dataset), SIZE, True, "training", Randomness(1))))
+
+
+def endless(loader: MiniBatchLoader) -> Iterator[Any]:
+    """Yields the mini-batches of a loader, epoch after epoch."""
     for epoch in count(1):
         yield from loader.mini_batches(epoch)
 
 
 def stock_mini_batches_of(dataset: Dataset) -> Iterator[Any]:
     """Yields mini-batches as PyTorch's loader reads them, epoch after epoch."""
-    loader = stock_loader(dataset)
+    return repeated(stock_loader(dataset))
+
+
+def repeated(loader: Any) -> Iterator[Any]:
+    """Yields the mini-batches of PyTorch's loader, epoch after epoch."""
     while True:
         yield from loader
 

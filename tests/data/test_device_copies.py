@@ -1,10 +1,13 @@
 """Tests the order of the steps on the CPU. The copies on a stream are tested if a GPU is available."""
 
+from collections import OrderedDict, UserDict
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
 import torch
 from tiny import make_dataset
+from torch.nn.utils.rnn import pack_sequence
 
 from torchbase.data.device_copies import StreamMover, has_streams, map_tensors, prefetch
 from torchbase.data.loader import MiniBatchLoader
@@ -50,6 +53,27 @@ def test_tensors_are_found_in_any_nested_structure():
     assert doubled["pair"].second == "a"
     assert doubled["more"][1][1] == 3
     assert isinstance(doubled["pair"], Pair)
+
+
+class Encoding(UserDict):
+    kind = "encoding"
+
+
+def test_dictionaries_keep_their_class_and_other_structures_are_unchanged():
+    encoding = Encoding({"x": torch.ones(1)})
+    encoding.kind = "changed"
+    packed = pack_sequence([torch.ones(2, 3), torch.ones(1, 3)])
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(1)], layout=torch.jagged)
+    value = {"encoding": encoding, "ordered": OrderedDict(x=torch.ones(1)), "fixed": MappingProxyType({"x": "a"})}
+    others = {"packed": packed, "nested": nested, "sparse": torch.ones(2).to_sparse()}
+    doubled = map_tensors({**value, **others}, lambda tensor: 2 * tensor)
+    assert type(doubled["encoding"]) is Encoding
+    assert doubled["encoding"].kind == "changed"
+    assert doubled["encoding"]["x"] == 2
+    assert encoding["x"] == 1
+    assert type(doubled["ordered"]) is OrderedDict
+    assert doubled["fixed"] == {"x": "a"}
+    assert all(doubled[name] is other for name, other in others.items())
 
 
 class Doubling:

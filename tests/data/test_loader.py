@@ -173,11 +173,11 @@ def test_an_error_while_reading_names_the_samples(num_workers):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_collate_function_that_does_not_return_a_dictionary_is_refused(num_workers):
-    loader = loader_of(plain_dataset(), collate=list, num_workers=num_workers)
+def test_a_collate_function_without_a_return_value_is_refused(num_workers):
+    loader = loader_of(plain_dataset(), collate=lambda samples: None, num_workers=num_workers)
     error = error_while_reading(loader)
     assert isinstance(error, DataError)
-    assert "dataloader_collate_function has to return a dictionary, but returned a list" in str(error)
+    assert "dataloader_collate_function has to return a mini-batch, but returned None" in str(error)
 
 
 @pytest.mark.parametrize(("make_dataset", "collate"), KINDS, ids=["transform", "collate", "plain"])

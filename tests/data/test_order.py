@@ -89,9 +89,9 @@ def test_a_dataset_without_rows_has_no_mini_batches():
 def test_the_seed_of_a_mini_batch_depends_on_phase_epoch_position_part_and_seed():
     indices = [MiniBatchIndices([0], epoch, position, 1) for epoch in (1, 2) for position in (0, 1)]
     orders = [order_of(10), order_of(10, seed=2), order_of(10, phase="validation-valid")]
-    seeds = [order.reading_seed(mini_batch, part) for order in orders for mini_batch in indices for part in (0, 1)]
+    seeds = [order.reading_seeds.of(mini_batch, part) for order in orders for mini_batch in indices for part in (0, 1)]
     assert len(set(seeds)) == len(seeds)
-    assert order_of(99, 3).reading_seed(MiniBatchIndices([5, 6], 1, 0, 2)) == seeds[0]
+    assert order_of(99, 3).reading_seeds.of(MiniBatchIndices([5, 6], 1, 0, 2)) == seeds[0]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

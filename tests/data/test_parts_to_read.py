@@ -97,5 +97,5 @@ def test_the_mini_batches_to_try_are_the_first_and_the_last_part_on_each_process
     loader = MiniBatchLoader(make_dataset(8), order, parts=PartsToRead(3, range(2, 3)))
     whole = MiniBatchLoader(make_dataset(8), order).read(1, 0)[1]["x"]
     assert torch.equal(loader.first_mini_batch()["x"], whole[:2])
-    position, last = loader.shorter_last_mini_batch()
+    position, last = loader.shortest_mini_batch()
     assert (position, len(last["x"])) == (1, 1)

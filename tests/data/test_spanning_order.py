@@ -51,11 +51,10 @@ def test_only_the_needed_rows_of_large_mini_batches_are_computed():
 def test_the_shortest_mini_batch_is_that_of_the_first_epoch(per_epoch, shortest):
     order = SpanningOrder(order_of(10, 4), per_epoch)
     assert order.shortest() == shortest
-    assert len(order) == per_epoch
-    assert order.phase == "training"
+    assert [order.count_mini_batches(epoch) for epoch in (1, 2)] == [per_epoch, per_epoch]
 
 
 def test_each_mini_batch_of_a_run_has_a_reading_seed_of_its_own():
     order = SpanningOrder(order_of(10, 4), 2)
-    seeds = [order.reading_seed(one) for epoch in range(1, 5) for one in order.mini_batches(epoch)]
+    seeds = [order.reading_seeds.of(one) for epoch in range(1, 5) for one in order.mini_batches(epoch)]
     assert len(set(seeds)) == 8

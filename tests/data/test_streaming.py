@@ -421,9 +421,10 @@ def test_a_format_of_tables_is_refused():
         list(loader_of(stream().with_format("arrow")))
 
 
-def test_a_collate_function_that_does_not_return_a_dictionary_is_refused():
-    with pytest.raises(DataError, match="dataloader_collate_function has to return a dictionary, but returned a list"):
-        list(loader_of(stream(), collate=lambda examples: examples))
+def test_a_collate_function_may_return_anything_but_none():
+    assert len(next(iter(loader_of(stream(), collate=lambda examples: examples)))) == 3
+    with pytest.raises(DataError, match="dataloader_collate_function has to return a mini-batch, but returned None"):
+        list(loader_of(stream(), collate=lambda examples: None))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,18 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from tiny import CONFIG, TinySession, config_with
+from torch.nn.utils.rnn import pack_sequence
 
 from torchbase import hookimpl
 from torchbase.engine.mini_batch_notes import add_note, describe, rows_of
+
+
+@dataclass
+class Columns:
+    x: torch.Tensor
 
 
 @pytest.mark.parametrize(
@@ -14,7 +22,14 @@ from torchbase.engine.mini_batch_notes import add_note, describe, rows_of
         ({"x": [], "image": np.zeros((2, 5))}, "x: list of 0 objects, image: ndarray"),
         ({}, "no columns"),
         (torch.zeros(2, dtype=torch.int64), "torch.int64 of shape (2,)"),
-        ((1, 2), "tuple"),
+        ((torch.zeros(4), [1]), "tuple of 0: torch.float32 of shape (4,), 1: list of 1 int"),
+        (Columns(torch.zeros(4)), "Columns of x: torch.float32 of shape (4,)"),
+        (pack_sequence([torch.zeros(2)]), "PackedSequence"),
+        (object(), "object"),
+        (
+            {"x": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(1)], layout=torch.jagged)},
+            "x: nested tensor of torch.float32 with 2 tensors",
+        ),
     ],
 )
 def test_a_mini_batch_is_described_by_names_types_and_shapes(batch, expected):

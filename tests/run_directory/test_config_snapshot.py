@@ -41,6 +41,7 @@ REFUSED = {
     "mini_batch_size": 5,
     "learning_rate": 0.06,
     "validation_mini_batch_size": 8,
+    "drop_last": True,
     "weight_decay": 0.1,
     "iterations_per_epoch": 3,
     "loss_function_params": {"weight": 2.0},

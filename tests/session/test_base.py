@@ -405,7 +405,12 @@ EMPTY = ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
     [
         ("init_datasets", None, DataError, "has to return two things.*returned None, as a method without a return"),
         ("init_datasets", (make_dataset(),), DataError, "returned 1 things"),
-        ("init_datasets", ([1], EMPTY), DataError, "has to be a datasets.Dataset.*returned a list"),
+        (
+            "init_datasets",
+            (1, EMPTY),
+            DataError,
+            "has to be a datasets.Dataset.*what init_datasets returned is an? int",
+        ),
         ("init_datasets", (Dataset.from_dict({"x": []}), EMPTY), DataError, "The training set is empty"),
         ("init_datasets", (make_dataset(), {}), DataError, "have to be a ValidationDatasetsDict.*returned a dict"),
         ("init_network", None, StepError, "returned None, as a method without a return"),

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch.nn import Embedding, LazyLinear, Linear, ModuleList, Sequential
 
-from torchbase.errors import StepError
-from torchbase.sharding.checks import check_can_be_sharded, check_units
+from torchbase.errors import ConfigError, StepError
+from torchbase.sharding import checks
+from torchbase.sharding.checks import check_can_be_sharded, check_torch_can_shard, check_units
 
 
 def turned():
@@ -66,3 +67,9 @@ def test_tied_parameters_in_one_unit_and_types_in_units_of_their_own_are_fine():
     assert check_units(network, [network[1]]) == [network[1]]
     network[0].requires_grad_(False)
     assert check_units(network, []) == []
+
+
+def test_a_torch_that_lacks_what_is_needed_is_named_with_a_fix(monkeypatch):
+    monkeypatch.setattr(checks, "FSDPModule", type("Old", (), {"set_gradient_divide_factor": None}))
+    with pytest.raises(ConfigError, match=r"torch .* lacks .*\(FSDPModule.set_custom_all_gather\). To fix"):
+        check_torch_can_shard()

@@ -122,12 +122,12 @@ def test_none_in_a_list_is_named_with_its_column_and_row(tmp_path, size, value, 
     assert named in " ".join([message, *notes])
 
 
-@BOTH_SIZES
-def test_lists_of_several_lengths_are_named_and_the_suggested_padding_works(tmp_path, size, where):
+@pytest.mark.parametrize("size", [ROWS, 2])
+def test_lists_of_several_lengths_are_named_and_the_suggested_padding_works(tmp_path, size):
     faulty = class_with(x=replaced(X, [1.0, 2.0]))
     message, notes = notes_of(faulty, tmp_path, AttributeError, size)
     assert "'list' object has no attribute 'to'" in message
-    assert any(note.startswith(where) for note in notes)
+    assert any(note.startswith("before training") for note in notes)  # whichever rows are in the first mini-batch
     (fault,) = [note for note in notes if "'x' of the data of training contains lists of several lengths" in note]
     assert "row 13 has the shape (2,), and row" in fault
     namespace = {"torch": torch}

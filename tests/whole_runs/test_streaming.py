@@ -207,7 +207,7 @@ def test_an_empty_stream_is_refused_before_training(tmp_path):
 
 def test_a_dictionary_of_streams_instead_of_a_stream_is_refused():
     splits = IterableDatasetDict({"valid": Dataset.from_dict({"x": [1]}).to_iterable_dataset()})
-    with pytest.raises(DataError, match=r"but got IterableDatasetDict.*pass one of its splits: 'valid'"):
+    with pytest.raises(DataError, match=r"but is an IterableDatasetDict.*pass one of its splits: 'valid'"):
         ValidationDatasetsDict(datasets=(splits,), only_for_demo=(False,), names=("valid",))
     with pytest.raises(DataError, match="datasets has to be a tuple or list, but got a single IterableDataset"):
         ValidationDatasetsDict(datasets=splits["valid"], only_for_demo=(False,), names=("valid",))

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from torchbase.data.arrow_columns import reason_for_slow_reading
+from torchbase.data.changing_columns import ChangingColumns
 from torchbase.data.faults import describe_none
-from torchbase.data.table_rows import TableRows
+from torchbase.data.ragged import ragged_levels, to_lists
+from torchbase.data.table_rows import TableRows, rows_in_table
 from torchbase.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("torchbase")
 
+RAGGED = "its lists have several lengths, so it is a list of tensors in each mini-batch"
+
 
 class ColumnReader:
     """A reader of mini-batches. It reads each column in the fastest way that returns the same values as `datasets`.
 
-    Numbers, lists of equal length and strings are read directly from Arrow. Other columns, and rows that are ragged or
-    contain nulls, are read with ``dataset.with_format("torch")``, each column separately. These tensors are on the CPU.
+    Numbers, lists of equal length and strings are read directly from Arrow. Other columns, and rows that contain nulls,
+    are read with ``dataset.with_format("torch")``, each column separately. These tensors are on the CPU. A column whose
+    lists have several lengths, among all rows of the dataset, is a list of tensors in each mini-batch, also in those
+    whose lists happen to have equal lengths.
     If the dataset has a transform or a custom format, all columns are read through it.
     """
 
@@ -35,9 +41,11 @@ class ColumnReader:
         """
         self._dataset = dataset
         self._name = name
+        self._changing = ChangingColumns(name)
         self._columns = [column for column in dataset.column_names if column in dataset.format["columns"]]
         self.has_users_format = _has_users_format(dataset, self._columns)
         self.reasons = {} if self.has_users_format else _find_slow_columns(dataset, self._columns)
+        self._levels = self._find_ragged_columns()
         fast = [column for column in self._columns if column not in self.reasons]
         self._table_rows = TableRows(dataset, fast) if fast and not self.has_users_format else None
         self._through_datasets: dict[str, Dataset] = {}
@@ -46,6 +54,20 @@ class ColumnReader:
     def may_draw(self) -> bool:
         """Whether reading can draw random numbers, which is the case for a transform."""
         return bool(self._dataset.format["type"] == "custom")
+
+    @property
+    def has_ragged_columns(self) -> bool:
+        """Whether lists of a column have several lengths, among all rows of the dataset."""
+        return bool(self._levels)
+
+    def _find_ragged_columns(self) -> dict[str, int]:
+        if self.has_users_format:
+            return {}
+        table = self._dataset.data.table
+        columns = {column: table.column(column) for column in self._columns if column not in self.reasons}
+        levels = ragged_levels(columns, rows_in_table(self._dataset))
+        self.reasons.update(dict.fromkeys(levels, RAGGED))
+        return levels
 
     def log_slow_columns(self) -> None:
         """Logs which columns are read through `datasets`, and why."""
@@ -80,7 +102,7 @@ class ColumnReader:
 
         Returns:
             A dictionary of columns. A column is a tensor whose first dimension is the samples, or a list with one
-            object per sample if the values can't be stacked (strings, tensors of different shapes, None).
+            object per sample if the values can't be stacked (strings, lists of several lengths, None).
 
         Raises:
             DataError: A column can't be read, or the format of the dataset doesn't return a dictionary of columns.
@@ -99,9 +121,9 @@ class ColumnReader:
             dataset = self._dataset.select_columns([column]).with_format("torch", device="cpu")
             self._through_datasets[column] = dataset
             if column not in self.reasons:
-                self._log_slow_column(column, "some of its rows are ragged, empty or contain nulls")
+                self._log_slow_column(column, "some of its rows are empty or contain nulls")
         try:
-            return dataset[rows][column]
+            values = to_lists(dataset[rows][column], self._levels.get(column, 0))
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             faults = describe_none(self._dataset, rows, self._name, [column])
             if faults:
@@ -111,6 +133,8 @@ class ColumnReader:
                 f"tensors: {error}. To fix, cast it to numbers (dataset.cast_column), remove it "
                 "(dataset.remove_columns), or set a transform (dataset.with_transform)."
             ) from error
+        self._changing.check(column, values)
+        return values
 
     def _read_in_users_format(self, rows: list[int]) -> dict[str, Any]:
         columns = self._dataset[rows]
@@ -120,7 +144,10 @@ class ColumnReader:
                 f"but returned {type(columns).__name__}. To fix, use no format, 'torch' or 'numpy', or override "
                 "dataloader_collate_function."
             )
-        return {column: stack(values) for column, values in columns.items()}
+        stacked = {column: stack(values) for column, values in columns.items()}
+        for column, values in stacked.items():
+            self._changing.check(column, values)
+        return stacked
 
     def _log_slow_column(self, column: str, reason: str) -> None:
         logger.info(

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from torchbase.data.mappings import with_values
 
 
 class Mover(Protocol):
@@ -103,12 +106,15 @@ def map_tensors(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) ->
         function: The function. Its return value replaces the tensor.
 
     Returns:
-        The same structure with the return values.
+        The same structure with the return values. Nested and sparse tensors, packed sequences and other objects are
+        unchanged.
     """
     if isinstance(value, torch.Tensor):
-        return function(value)
+        return value if value.is_nested or value.layout is not torch.strided else function(value)
+    if isinstance(value, PackedSequence):  # a tuple of tensors, of which one has to stay on the host
+        return value
     if isinstance(value, Mapping):
-        return {name: map_tensors(item, function) for name, item in value.items()}
+        return with_values(value, {name: map_tensors(item, function) for name, item in value.items()})
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(map_tensors(item, function) for item in value))
     if isinstance(value, list | tuple):

@@ -22,10 +22,9 @@ INDEX_ERROR = re.compile(r"out of (bounds|range)|device-side assert|classes from
 
 PADDING = """
     def dataloader_collate_function(self, batch):
-        lists = [row["{column}"] for row in batch]
-        others = [{{name: row[name] for name in row if name != "{column}"}} for row in batch]
-        padded = torch.nn.utils.rnn.pad_sequence(lists, batch_first=True)
-        return {{**torch.utils.data.default_collate(others), "{column}": padded}}
+        from torchbase.data import pad
+
+        return pad(batch, "{column}", value=0, mask=None)
 """
 
 Rows = Sequence[int]

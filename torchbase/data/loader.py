@@ -1,23 +1,19 @@
 """The loader of a dataset. Its epochs can start at any mini-batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.utils.data import Dataset as IndexedDataset
 from torch.utils.data import Sampler
 
-from torchbase.data.columns import ColumnReader
 from torchbase.data.device_copies import Mover, prefetch
-from torchbase.data.faults import LENGTH_ERROR, describe_labels, describe_lengths, describe_none
-from torchbase.data.order import EpochOrder, MiniBatchIndices
+from torchbase.data.faults import describe_labels
+from torchbase.data.order import MiniBatchIndices, Order, ReadingSeeds
 from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch
-from torchbase.data.reading import Collate, call_collate, data_loader
-from torchbase.data.spanning_order import SpanningOrder
+from torchbase.data.reading import Collate, data_loader
+from torchbase.data.sources import source_of
 from torchbase.randomness import isolate_rng, seed_host_streams
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 class MiniBatchLoader:
@@ -30,8 +26,8 @@ class MiniBatchLoader:
 
     def __init__(
         self,
-        dataset: "Dataset",
-        order: EpochOrder | SpanningOrder,
+        dataset: Any,
+        order: Order,
         *,
         parts: PartsToRead = WHOLE,
         collate: Collate | None = None,
@@ -42,7 +38,8 @@ class MiniBatchLoader:
         """Prepares the reading. Nothing is read yet.
 
         Args:
-            dataset: The dataset. If it has no format, numeric columns are read as tensors.
+            dataset: A `datasets.Dataset`, or an object with ``__len__`` and ``__getitem__``. If a `datasets.Dataset`
+                has no format, numeric columns are read as tensors.
             order: The samples of each mini-batch.
             parts: In how many parts each mini-batch is read. Only those of this process are read.
             collate: Collates a list of samples into a mini-batch. None reads whole columns, which is faster.
@@ -53,19 +50,27 @@ class MiniBatchLoader:
         """
         self._order, self._mover = order, mover
         self._sampler = _EpochSampler(order, parts)
-        self._dataset = _MiniBatches(dataset, order, parts, collate)
+        self._dataset = _MiniBatches(dataset, order.reading_seeds, parts, collate)
         self._new_loader = partial(
             data_loader, self._dataset, self._sampler, num_workers=num_workers, pin_memory=pin_memory
         )
         self._loader = self._new_loader()
 
     def __len__(self) -> int:
-        """The number of mini-batches in an epoch."""
-        return len(self._order)
+        """The number of mini-batches in the epoch that was begun last, or in the first one."""
+        return len(self._sampler)
 
     def __iter__(self) -> Iterator[Any]:
         """The mini-batches of the first epoch."""
         return self.mini_batches(epoch=1)
+
+    def count_mini_batches(self, epoch: int) -> int:
+        """Returns the number of mini-batches in an epoch. It can differ between epochs if the order is the user's.
+
+        Args:
+            epoch: The epoch; the first is 1.
+        """
+        return self._order.count_mini_batches(epoch)
 
     def end_workers(self) -> None:
         """Stops the workers. They restart with the next epoch."""
@@ -75,11 +80,12 @@ class MiniBatchLoader:
         """Returns the first mini-batch of the first epoch, or its first part, read in the current process."""
         return self._dataset.read_first_part(next(self._order.mini_batches(1)))
 
-    def shorter_last_mini_batch(self) -> tuple[int, Any] | None:
-        """Reads the last mini-batch of the first epoch in the current process, if it has fewer samples than the others.
+    def shortest_mini_batch(self) -> tuple[int, Any] | None:
+        """Reads the shortest mini-batch of the first epoch in the current process.
 
         Returns:
-            Its position in the epoch, and the mini-batch or its last part; None if it isn't shorter.
+            Its position in the epoch, and the mini-batch or its last part; None if no mini-batch is shorter than the
+            first.
         """
         position = self._order.shortest()
         if position is None:
@@ -146,8 +152,8 @@ class MiniBatchLoader:
             start: The number of mini-batches to skip. They are not read.
 
         Returns:
-            An iterator over dictionaries of columns, or over the return values of the collate function. If mini-batches
-            are read in parts, an iterator over `SplitMiniBatch`.
+            An iterator over dictionaries of columns, the structure of a sample, or the return values of the collate
+            function. If mini-batches are read in parts, an iterator over `SplitMiniBatch`.
         """
         self._sampler.seek(epoch, start)
         batches = iter(self._loader)
@@ -155,68 +161,59 @@ class MiniBatchLoader:
 
 
 class _EpochSampler(Sampler[MiniBatchIndices]):
-    def __init__(self, order: EpochOrder | SpanningOrder, parts: PartsToRead) -> None:
+    def __init__(self, order: Order, parts: PartsToRead) -> None:
         self._order, self._parts = order, parts
-        self._epoch, self._start = 1, 0
+        self.epoch, self._start = 1, 0
 
     def seek(self, epoch: int, start: int) -> None:
-        self._epoch, self._start = epoch, start
+        self.epoch, self._start = epoch, start
 
     def __iter__(self) -> Iterator[MiniBatchIndices]:
-        return self._order.mini_batches(self._epoch, self._start, self._parts.samples_of)
+        return self._order.mini_batches(self.epoch, self._start, self._parts.samples_of)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return self._order.count_mini_batches(self.epoch)
 
 
 class _MiniBatches(IndexedDataset[Any]):
     """A dataset of whole mini-batches. Reading in the main process doesn't change the global random streams."""
 
-    def __init__(
-        self, dataset: "Dataset", order: EpochOrder | SpanningOrder, parts: PartsToRead, collate: Collate | None
-    ) -> None:
+    def __init__(self, dataset: Any, seeds: ReadingSeeds, parts: PartsToRead, collate: Collate | None) -> None:
         self._parts = parts
         self.number_of_parts = parts.number
-        self._name = f"the data of {order.phase}"
-        self._reader = ColumnReader(dataset, self._name)
-        self._order = order
-        self._collate = collate
-        lacks_format = collate is not None and dataset.format["type"] is None
-        self._samples = dataset.with_format("torch", device="cpu") if lacks_format else dataset
-        self._may_draw = collate is not None or self._reader.may_draw
-        self._reader.log_slow_columns()
-        if collate is None:  # a collate function may fill what is None
-            self._reader.warn_of_none()
+        self._name = f"the data of {seeds.phase}"
+        self._source = source_of(dataset, self._name, collate)
+        self._seeds = seeds
+        self._has_collate = collate is not None
 
-    def __getitem__(self, indices: MiniBatchIndices) -> Mapping[str, Any] | SplitMiniBatch:
+    def __getitem__(self, indices: MiniBatchIndices) -> Any:
         return self.read_parts(indices, self._parts.own)
 
-    def read_parts(self, indices: MiniBatchIndices, parts: range) -> Mapping[str, Any] | SplitMiniBatch:
+    def read_parts(self, indices: MiniBatchIndices, parts: range) -> Any:
         try:
             if self._parts.number == 1:
                 return self._read_part(indices, 0, indices.rows)
             with_samples = range(parts.start, min(parts.stop, indices.size), parts.step)
             return SplitMiniBatch(
                 tuple(MiniBatchPart(part, self._read_part_of(indices, part)) for part in with_samples),
-                samples=indices.size if self._collate is None else None,
+                samples=None if self._has_collate else indices.size,
                 with_samples=range(min(self._parts.number, indices.size)),
             )
         except Exception as error:
             error.add_note(
-                f"while reading mini-batch {indices.position + 1} of epoch {indices.epoch} of {self._order.phase}: "
+                f"while reading mini-batch {indices.position + 1} of epoch {indices.epoch} of {self._seeds.phase}: "
                 f"samples {indices.rows}"
             )
-            if self._collate is not None:
-                for fault in self._describe_rows(indices.rows, str(error)):
-                    error.add_note(fault)
+            for fault in self._source.find_faults(indices.rows, str(error), in_reading=True):
+                error.add_note(fault)
             raise
 
-    def _read_part(self, indices: MiniBatchIndices, part: int, rows: list[int]) -> Mapping[str, Any]:
-        if not self._may_draw:
-            return self._read(rows)
+    def _read_part(self, indices: MiniBatchIndices, part: int, rows: list[int]) -> Any:
+        if not self._source.may_draw:
+            return self._source.read(rows)
         with isolate_rng():
-            seed_host_streams(self._order.reading_seed(indices, part))
-            return self._read(rows)
+            seed_host_streams(self._seeds.of(indices, part))
+            return self._source.read(rows)
 
     def read_first_part(self, indices: MiniBatchIndices) -> Any:
         return self._read_part_of(indices, 0)
@@ -224,25 +221,14 @@ class _MiniBatches(IndexedDataset[Any]):
     def read_last_part(self, indices: MiniBatchIndices) -> Any:
         return self._read_part_of(indices, min(self._parts.number, indices.size) - 1)
 
-    def _read_part_of(self, indices: MiniBatchIndices, part: int) -> Mapping[str, Any]:
+    def _read_part_of(self, indices: MiniBatchIndices, part: int) -> Any:
         one = PartsToRead(self._parts.number, range(part, part + 1))
         return self._read_part(indices, part, indices.rows_of(one.samples_of(indices.size)))
 
     def describe_none(self, rows: list[int]) -> list[str]:
-        # A transform and a collate function can fill what is None in the dataset.
-        return [] if self._may_draw else describe_none(self._samples, rows, self._name)
+        return self._source.describe_none(rows)
 
     def find_faults(self, indices: MiniBatchIndices, message: str) -> list[str]:
         batch = self._read_part(indices, 0, indices.rows)
-        faults = [] if self._may_draw else self._describe_rows(indices.rows, message)
+        faults = self._source.find_faults(indices.rows, message, in_reading=False)
         return faults + describe_labels(batch, indices.rows, self._name, message)
-
-    def _describe_rows(self, rows: list[int], message: str) -> list[str]:
-        has_lengths = LENGTH_ERROR.search(message) is not None
-        lengths = describe_lengths(self._samples, rows, self._name) if has_lengths else []
-        return describe_none(self._samples, rows, self._name) + lengths
-
-    def _read(self, rows: list[int]) -> Mapping[str, Any]:
-        if self._collate is None:
-            return self._reader.read(rows)
-        return call_collate(self._collate, self._samples.__getitems__(rows))

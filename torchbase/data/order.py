@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -40,6 +41,42 @@ class MiniBatchIndices:
 
 
 @dataclass(frozen=True)
+class ReadingSeeds:
+    """The seeds of the random streams while mini-batches are read.
+
+    Attributes:
+        phase: The name of the phase.
+        randomness: The seed of the run.
+    """
+
+    phase: str
+    randomness: Randomness
+
+    def of(self, indices: MiniBatchIndices, part: int = 0) -> int:
+        """Returns the seed while a mini-batch, or a part of it, is read."""
+        return self.randomness.derive("reading", self.phase, indices.epoch, indices.position, part)
+
+
+class Order(Protocol):
+    """Which samples each mini-batch of an epoch has."""
+
+    @property
+    def reading_seeds(self) -> ReadingSeeds:
+        """The seeds while mini-batches are read."""
+
+    def count_mini_batches(self, epoch: int) -> int:
+        """Returns the number of mini-batches in an epoch."""
+
+    def shortest(self) -> int | None:
+        """Returns the position of the shortest mini-batch of the first epoch; None if the first one is."""
+
+    def mini_batches(
+        self, epoch: int, start: int = 0, needed: Callable[[int], range] = range
+    ) -> Iterator[MiniBatchIndices]:
+        """Yields the samples of the mini-batches of an epoch, from the position ``start``; see `EpochOrder`."""
+
+
+@dataclass(frozen=True)
 class EpochOrder:
     """The order of the samples in each epoch of a phase.
 
@@ -49,6 +86,7 @@ class EpochOrder:
         shuffle: Whether to shuffle the samples in each epoch.
         phase: The name of the phase.
         randomness: The seed of the run.
+        drop_last: Whether to leave out a last mini-batch with fewer samples than the others.
     """
 
     number_of_rows: int
@@ -56,10 +94,17 @@ class EpochOrder:
     shuffle: bool
     phase: str
     randomness: Randomness
+    drop_last: bool = False
 
     def __len__(self) -> int:
         """The number of mini-batches in an epoch."""
-        return -(-self.number_of_rows // self.mini_batch_size)
+        whole, remainder = divmod(self.number_of_rows, self.mini_batch_size)
+        return whole + (remainder > 0 and not self.drop_last)
+
+    @property
+    def reading_seeds(self) -> ReadingSeeds:
+        """The seeds while mini-batches are read."""
+        return ReadingSeeds(self.phase, self.randomness)
 
     def count_mini_batches(self, epoch: int) -> int:
         """Returns the number of mini-batches in an epoch, the same for each epoch."""
@@ -67,7 +112,7 @@ class EpochOrder:
 
     def shortest(self) -> int | None:
         """Returns the position of the last mini-batch if it has fewer samples than the others; None otherwise."""
-        is_shorter = len(self) > 1 and self.number_of_rows % self.mini_batch_size > 0
+        is_shorter = len(self) > 1 and self.number_of_rows % self.mini_batch_size > 0 and not self.drop_last
         return len(self) - 1 if is_shorter else None
 
     def mini_batches(
@@ -85,8 +130,9 @@ class EpochOrder:
         """
         size, part = self.mini_batch_size, self._part_of_epoch(epoch)
         at_a_time = max(1, ROWS_AT_A_TIME // size)
+        number_of_rows = min(self.number_of_rows, len(self) * size)
         for first in range(start, len(self), at_a_time):
-            begin, end = first * size, min((first + at_a_time) * size, self.number_of_rows)
+            begin, end = first * size, min((first + at_a_time) * size, number_of_rows)
             if at_a_time == 1:  # a mini-batch of thousands of samples, of which one of many processes needs a few
                 own = needed(end - begin)
                 rows = part(begin + own.start, begin + own.stop)
@@ -96,10 +142,6 @@ class EpochOrder:
             for offset in range(0, len(rows), size):
                 whole = rows[offset : offset + size]
                 yield MiniBatchIndices(whole, epoch, first + offset // size, len(whole))
-
-    def reading_seed(self, indices: MiniBatchIndices, part: int = 0) -> int:
-        """Returns the seed of the random streams while a mini-batch, or a part of it, is read."""
-        return self.randomness.derive("reading", self.phase, indices.epoch, indices.position, part)
 
     def _part_of_epoch(self, epoch: int) -> Callable[[int, int], list[int]]:
         if not self.shuffle:

@@ -1,11 +1,16 @@
 """The parts of a mini-batch: which samples belong to which part, and what the parts give together."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from torchbase.data.mappings import with_values
+from torchbase.errors import DataError
 
 
 class MiniBatchPart(NamedTuple):
@@ -95,21 +100,56 @@ def count_samples(mini_batch: Any) -> int:
 
     Args:
         mini_batch: Tensors or arrays whose first dimension is the samples, and lists with one item per sample, in any
-            nesting of dictionaries, lists and tuples.
+            nesting of dictionaries, lists, tuples and dataclasses.
 
     Returns:
         The first dimension of the first tensor or array. If there is none, the length of the first list in a
         dictionary; 0 if there is no list either.
     """
     if _is_array(mini_batch):
-        return len(mini_batch) if mini_batch.ndim else 0
-    if not isinstance(mini_batch, Mapping | list | tuple):
-        return 0
-    values = list(mini_batch.values()) if isinstance(mini_batch, Mapping) else list(mini_batch)
+        return _length(mini_batch) if mini_batch.ndim else 0
+    columns = mini_batch if isinstance(mini_batch, Mapping) else columns_of(mini_batch)
+    values = list(columns.values())
     for value in values:
         if (samples := count_samples(value)) > 0:
             return samples
     return next((len(value) for value in values if isinstance(value, list)), 0)
+
+
+def count_known_samples(mini_batch: Any) -> int:
+    """Returns the number of samples of a mini-batch, as `count_samples`.
+
+    Args:
+        mini_batch: A mini-batch with any nesting.
+
+    Raises:
+        DataError: It has no tensors, arrays or lists to count.
+    """
+    samples = count_samples(mini_batch)
+    if samples == 0:
+        raise DataError(
+            f"A part of a mini-batch, a {type(mini_batch).__name__}, has no tensor, array or list whose samples can be "
+            "counted, and parts are weighted by their samples. To fix, override infer_mini_batch_size."
+        )
+    return samples
+
+
+def columns_of(mini_batch: Any) -> Mapping[Any, Any]:
+    """Returns the columns of a mini-batch that isn't a dictionary.
+
+    Args:
+        mini_batch: A tuple, a list or a dataclass of columns, a tensor, or another object.
+
+    Returns:
+        The columns by index or name; nothing for another object.
+    """
+    if isinstance(mini_batch, torch.Tensor):
+        return {"mini_batch": mini_batch}
+    if isinstance(mini_batch, list | tuple):
+        return dict(enumerate(mini_batch))
+    if is_dataclass(mini_batch) and not isinstance(mini_batch, type):
+        return {field.name: getattr(mini_batch, field.name) for field in fields(mini_batch)}
+    return {}
 
 
 def split_mini_batch(mini_batch: Any, number: int, needed: range | None = None) -> list[Any]:
@@ -179,9 +219,11 @@ def _in_double(value: Any) -> Any:
 
 def _take(value: Any, samples: int, rows: slice) -> Any:
     if _is_array(value):
-        return value[rows] if value.ndim and len(value) == samples else value
+        return value[rows] if _is_column(value, samples) else value
     if isinstance(value, Mapping):
-        return {name: _take(item, samples, rows) for name, item in value.items()}
+        return with_values(value, {name: _take(item, samples, rows) for name, item in value.items()})
+    if is_dataclass(value) and not isinstance(value, type):
+        return _with_fields(value, {name: _take(item, samples, rows) for name, item in columns_of(value).items()})
     if isinstance(value, list) and len(value) == samples and not all(_is_column(item, samples) for item in value):
         return value[rows]
     if isinstance(value, list | tuple):
@@ -189,6 +231,13 @@ def _take(value: Any, samples: int, rows: slice) -> Any:
         is_named = isinstance(value, tuple) and hasattr(value, "_fields")
         return type(value)(*items) if is_named else type(value)(items)
     return value
+
+
+def _with_fields(value: Any, items: Mapping[str, Any]) -> Any:
+    taken = copy.copy(value)
+    for name, item in items.items():
+        object.__setattr__(taken, name, item)  # also of a frozen one
+    return taken
 
 
 def _join(values: list[Any], sizes: Sequence[int]) -> Any:
@@ -207,8 +256,12 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, torch.Tensor | np.ndarray)
 
 
+def _length(array: Any) -> int:
+    return array.size(0) if isinstance(array, torch.Tensor) else len(array)  # a nested tensor has no len
+
+
 def _is_column(value: Any, samples: int) -> bool:
-    return _is_array(value) and value.ndim > 0 and len(value) == samples
+    return _is_array(value) and value.ndim > 0 and _length(value) == samples
 
 
 def _is_number(value: Any) -> bool:

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as IndexedDataset
 
 from torchbase.errors import DataError, describe_returned
 
-Collate = Callable[[list[Any]], dict[str, Any]]
+Collate = Callable[[list[Any]], Any]
 
 # Ctrl-C, and what a config may name as the preemption_signal.
 IGNORED_BY_WORKERS = ("SIGINT", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGHUP")
@@ -115,24 +115,25 @@ class _InThisProcess:
         return map(self._dataset.__getitem__, self._requests)
 
 
-def call_collate(collate: Collate, samples: list[Any]) -> Mapping[str, Any]:
+def call_collate(collate: Collate, samples: list[Any]) -> Any:
     """Calls the user's collate function and checks its return value.
 
     Args:
         collate: The function.
-        samples: The samples, each a dictionary of its columns.
+        samples: The samples: dictionaries of their columns, or what a dataset of another kind returns.
 
     Returns:
         The mini-batch.
 
     Raises:
-        DataError: The function doesn't return a dictionary.
+        DataError: The function returns None, or something that is read only once.
     """
     batch = collate(samples)
-    if not isinstance(batch, Mapping):
+    if batch is None or isinstance(batch, Iterator):
         raise DataError(
-            f"dataloader_collate_function has to return a dictionary, but returned {describe_returned(batch)}. "
-            'To fix, return the columns by name, e.g. {"image": images, "label": labels}.'
+            f"dataloader_collate_function has to return a mini-batch, but returned {describe_returned(batch)}. "
+            'To fix, return the columns by name, e.g. {"image": images, "label": labels}, a tuple, or an object of '
+            "your own."
         )
     return batch
 

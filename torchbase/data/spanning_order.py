@@ -1,11 +1,10 @@
 """The order of epochs of a given number of mini-batches, which continue each other's passes over the dataset."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
-from torchbase.data.order import EpochOrder, MiniBatchIndices
+from torchbase.data.order import EpochOrder, MiniBatchIndices, ReadingSeeds
 
 
 class SpanningOrder:
@@ -23,15 +22,14 @@ class SpanningOrder:
             mini_batches_per_epoch: The number of mini-batches in an epoch.
         """
         self._passes, self._per_epoch = passes, mini_batches_per_epoch
-        self._begins = [0]  # the number of mini-batches before each pass
 
     @property
-    def phase(self) -> str:
-        """The name of the phase."""
-        return self._passes.phase
+    def reading_seeds(self) -> ReadingSeeds:
+        """The seeds while mini-batches are read."""
+        return self._passes.reading_seeds
 
-    def __len__(self) -> int:
-        """The number of mini-batches in an epoch."""
+    def count_mini_batches(self, epoch: int) -> int:
+        """Returns the number of mini-batches in an epoch, the same for each epoch."""
         return self._per_epoch
 
     def shortest(self) -> int | None:
@@ -59,14 +57,7 @@ class SpanningOrder:
                 yield replace(indices, epoch=epoch, position=position)
                 position += 1
 
-    def reading_seed(self, indices: MiniBatchIndices, part: int = 0) -> int:
-        """Returns the seed of the random streams while a mini-batch, or a part of it, is read."""
-        return self._passes.reading_seed(indices, part)
-
     def _place_of(self, mini_batch: int) -> tuple[int, int]:
         """Returns the pass of a mini-batch of the run, from 1, and the position of the mini-batch in the pass."""
-        begins = self._begins
-        while mini_batch >= begins[-1]:
-            begins.append(begins[-1] + self._passes.count_mini_batches(len(begins)))
-        number = bisect_right(begins, mini_batch)
-        return number, mini_batch - begins[number - 1]
+        passes, position = divmod(mini_batch, len(self._passes))
+        return passes + 1, position

@@ -10,10 +10,13 @@ import torch
 from torch.utils.data import Dataset as IndexedDataset
 
 from torchbase.data.arrow_columns import as_tensor
+from torchbase.data.changing_columns import ChangingColumns
+from torchbase.data.collating import collate_samples
 from torchbase.data.columns import collate_rows
 from torchbase.data.parts import samples_of_parts
 from torchbase.data.reading import Collate, call_collate
 from torchbase.data.stream_position import ShardRequest, ShardResult
+from torchbase.data.torch_stream import TorchStream
 from torchbase.errors import DataError
 from torchbase.randomness import Randomness, isolate_rng, seed_host_streams
 
@@ -39,7 +42,7 @@ class StreamSource:
         parts: The number of parts of a mini-batch, at most its size.
     """
 
-    dataset: "IterableDataset"
+    dataset: "IterableDataset | TorchStream"
     mini_batch_size: int
     phase: str
     randomness: Randomness
@@ -60,10 +63,23 @@ class StreamSource:
         """Returns the number of examples that a shard yields at a time: the size of its part of a mini-batch."""
         return len(samples_of_parts(self.mini_batch_size, self.parts)[shard % self.parts])
 
-    def open(self, shard: int) -> "IterableDataset":
+    def open(self, shard: int) -> "IterableDataset | TorchStream":
         """Returns a shard as a stream, at its start."""
         with torch.device("cpu"):  # for a counter in memory that processes share
             return self.dataset.shard(num_shards=self.shards, index=shard)
+
+    def collated(self, examples: list[Any]) -> Any:
+        """Returns a mini-batch of examples."""
+        is_table = not isinstance(self.dataset, TorchStream)
+        samples = [to_row(example) for example in examples] if is_table else examples
+        if self.collate is not None:
+            return call_collate(self.collate, samples)
+        return collate_rows(samples) if is_table else collate_samples(samples)
+
+    @property
+    def is_stacked_by_chance(self) -> bool:
+        """Whether columns are stacked in the mini-batches in which their shapes are equal."""
+        return self.collate is None and not isinstance(self.dataset, TorchStream)
 
 
 class StreamShards(IndexedDataset[ShardResult | None]):
@@ -82,6 +98,7 @@ class StreamShards(IndexedDataset[ShardResult | None]):
         """
         self._source = source
         self._readers: dict[int, _ShardReader] = {}
+        self._changing = ChangingColumns(f"the stream of {source.phase}")
 
     def __getitem__(self, request: ShardRequest | None) -> ShardResult | None:
         """Reads a mini-batch.
@@ -104,6 +121,9 @@ class StreamShards(IndexedDataset[ShardResult | None]):
             )
             raise
         self._readers[request.shard] = reader
+        if self._source.is_stacked_by_chance and result.mini_batch is not None:
+            for column, values in result.mini_batch.items():
+                self._changing.check(column, values)
         return result
 
 
@@ -132,13 +152,16 @@ class _ShardReader:
         self._has_ended = len(examples) < self._size
         if not examples:
             return ShardResult(self._shard, None, 0, None, has_ended=True)
-        rows = [to_row(example) for example in examples]
-        collate = self._source.collate
-        batch = collate_rows(rows) if collate is None else call_collate(collate, rows)
+        batch = self._source.collated(examples)
         self._number += 1
+        state = self._state_after(self._number * self._size)
+        return ShardResult(self._shard, batch, len(examples), state, self._has_ended)
+
+    def _state_after(self, examples: int) -> dict[str, Any] | None:
         state = self._stream.state_dict()
-        is_exact = resumes_exactly(state, self._number * self._size)
-        return ShardResult(self._shard, batch, len(examples), state if is_exact else None, self._has_ended)
+        if isinstance(self._stream, TorchStream):
+            return state
+        return state if state is not None and resumes_exactly(state, examples) else None
 
     def _next_examples(self, number: int) -> list[Any]:
         # Also seeded for skipped mini-batches: a map of the user can draw ahead, for examples of later mini-batches.

@@ -30,7 +30,7 @@ class TableRows:
         """
         self._dataset = dataset
         self._columns = list(columns)
-        self._rows_in_table = _rows_in_table(dataset)
+        self._rows_in_table = rows_in_table(dataset)
         table = dataset.data.table
         found = {name: array_column(table.column(name)) for name in columns}
         arrays = {name: array for name, array in found.items() if array is not None}
@@ -93,7 +93,7 @@ def _are_equal(first: torch.Tensor | list[Any] | None, second: torch.Tensor | li
     return np.array_equal(np.asarray(first), np.asarray(second), equal_nan=True)
 
 
-def _rows_in_table(dataset: "Dataset") -> NDArray[np.int64] | None:
+def rows_in_table(dataset: "Dataset") -> NDArray[np.int64] | None:
     """Returns the positions of the rows in the table, after select, shuffle, sort, …; None if they are in order.
 
     `datasets` stores the positions in a private attribute and has no public access to them. So rows that are read with

@@ -5,28 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torchbase.data.kinds import EXPECTED, reason_against_reading
 from torchbase.data.typed_dict import nearest_name_hint
 from torchbase.errors import DataError, IntervalError
 from torchbase.intervals import Interval
-
-if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
+class ValidationDatasetsDict(Mapping[str, Any]):
     """The validation datasets of a run, as a read-only mapping from name to dataset.
 
     A dataset that is only for demonstration is validated on and logged, but has no influence on which checkpoint is the
     best. For a run without validation, pass three empty tuples.
 
     Attributes:
-        datasets: The datasets, each with at least one row, or streams (`datasets.IterableDataset`). Lists are converted
-            to tuples, as for the other attributes.
+        datasets: The datasets, each with at least one row, or streams: of `datasets`, of torch, or objects with
+            ``__len__`` and ``__getitem__``. Lists are converted to tuples, as for the other attributes.
         only_for_demo: Whether each dataset is only for demonstration.
         every: How often each dataset is validated on: ``"2ep"`` is at the end of every second epoch, ``"500it"`` after
             every 500 training iterations of the run. Each dataset is also validated on at the end of the last epoch. A
@@ -45,7 +43,7 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         ... )
     """
 
-    datasets: Sequence[Dataset | IterableDataset]
+    datasets: Sequence[Any]
     only_for_demo: Sequence[bool]
     names: Sequence[str]
     every: Sequence[str | Interval] | str | Interval = "1ep"
@@ -69,7 +67,7 @@ class ValidationDatasetsDict(Mapping[str, "Dataset | IterableDataset"]):
         for field, value in sequences.items():
             object.__setattr__(self, field, value)
 
-    def __getitem__(self, name: str) -> Dataset | IterableDataset:
+    def __getitem__(self, name: str) -> Any:
         """Returns the dataset of a name.
 
         Args:
@@ -151,21 +149,13 @@ def _length_problems(sequences: Mapping[str, tuple[Any, ...]]) -> list[str]:
 
 
 def _dataset_problems(datasets: tuple[Any, ...], names: tuple[Any, ...]) -> list[str]:
-    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
-
     problems = []
     for index, dataset in enumerate(datasets):
         where = f"datasets[{index}]" + (f" ({names[index]!r})" if index < len(names) else "")
-        if isinstance(dataset, DatasetDict | IterableDatasetDict):
-            hint = f"To fix, pass one of its splits: {', '.join(map(repr, dataset)) or 'it has none'}"
-            problems.append(f"{where} has to be a datasets.Dataset, but got {type(dataset).__name__}. {hint}.")
-        elif isinstance(dataset, IterableDataset):
-            continue  # only reading shows whether it is empty
-        elif not isinstance(dataset, Dataset):
-            kind = type(dataset)
-            problems.append(f"{where} has to be a datasets.Dataset, but got {kind.__module__}.{kind.__qualname__}.")
-        elif len(dataset) == 0:
-            problems.append(f"{where} has 0 rows. To fix, add rows to it or remove it.")
+        reason = reason_against_reading(dataset)
+        if reason is not None:
+            expected = "" if reason.startswith("has") else f"has to be {EXPECTED}, but "
+            problems.append(f"{where} {expected}{reason}.")
     return problems
 
 

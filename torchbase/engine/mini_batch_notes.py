@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 from torchbase.data.loader import MiniBatchLoader
-from torchbase.data.parts import SplitMiniBatch
+from torchbase.data.parts import SplitMiniBatch, columns_of
 from torchbase.errors import TorchbaseError
 
 ROWS_SHOWN = 20
@@ -69,12 +70,20 @@ def describe(batch: Any) -> str:
         if not batch.parts:
             return "no samples for this process"
         return f"{len(batch.parts)} parts; the first has {describe(batch.parts[0].mini_batch)}"
-    if not isinstance(batch, Mapping):
-        return _describe_column(batch)
-    return ", ".join(f"{name}: {_describe_column(values)}" for name, values in batch.items()) or "no columns"
+    if isinstance(batch, Mapping):
+        return _describe_columns(batch) or "no columns"
+    has_columns = not isinstance(batch, torch.Tensor | list | PackedSequence)
+    columns = _describe_columns(columns_of(batch)) if has_columns else ""
+    return f"{type(batch).__name__} of {columns}" if columns else _describe_column(batch)
+
+
+def _describe_columns(columns: Mapping[Any, Any]) -> str:
+    return ", ".join(f"{name}: {_describe_column(values)}" for name, values in columns.items())
 
 
 def _describe_column(values: Any) -> str:
+    if isinstance(values, torch.Tensor) and values.is_nested:
+        return f"nested tensor of {values.dtype} with {values.size(0)} tensors"
     if isinstance(values, torch.Tensor):
         return f"{values.dtype} of shape {tuple(values.shape)}"
     if isinstance(values, list):

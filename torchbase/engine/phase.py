@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
+from torchbase.data.loader import MiniBatchLoader
 from torchbase.engine.iteration_values import ValueBlock
 from torchbase.intervals import Interval
 
@@ -129,6 +130,8 @@ class Phase:
         Args:
             epoch: The epoch; the first is 1.
         """
+        if isinstance(self.loader, MiniBatchLoader):
+            return self.loader.count_mini_batches(epoch)
         try:
             return len(self.loader)  # type: ignore[arg-type]
         except TypeError:  # a stream, or another iterable without a length

@@ -36,10 +36,11 @@ def mini_batches_to_try(loader: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         loader: The loader of a phase.
 
     Yields:
-        The position in the epoch and the mini-batch, of the first one and, if it is known to be shorter, the last one.
+        The position in the epoch and the mini-batch, of the first one and, if one is known to be shorter, the
+        shortest one.
     """
     for batch in first_mini_batch(loader):
         yield 0, batch
-    last = loader.shorter_last_mini_batch() if isinstance(loader, MiniBatchLoader) else None
-    if last is not None:
-        yield last
+    shortest = loader.shortest_mini_batch() if isinstance(loader, MiniBatchLoader) else None
+    if shortest is not None:
+        yield shortest

@@ -7,7 +7,7 @@ import torch
 
 from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
-from torchbase.data.parts import SplitMiniBatch, count_samples, split_mini_batch
+from torchbase.data.parts import SplitMiniBatch, count_known_samples, count_samples, split_mini_batch
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.engine.abandoned import IterationAbandonedError
@@ -71,7 +71,7 @@ class MiniBatchParts:
             raise HookError(f"MiniBatchParts expects the number of parts, at least 1, but got {parts!r}.")
         self._parts = parts
         self._counts_samples = infer_mini_batch_size is None
-        self._infer_mini_batch_size = infer_mini_batch_size or count_samples
+        self._infer_mini_batch_size = infer_mini_batch_size or count_known_samples
         self._copier: NetworkCopier | None = None
         self._held = held or ReplicatedNetwork()
 

@@ -27,18 +27,18 @@ from torchbase.randomness import isolate_rng, seed_streams
 logger = logging.getLogger("torchbase")
 
 SHORTER = (
-    "; it is shorter than the others. To fix, choose a mini-batch size that leaves another remainder, or make the code "
-    "work with fewer samples"
+    "; it is shorter than the others. To fix, choose a mini-batch size that leaves another remainder, {}or make the "
+    "code work with fewer samples"
 )
 
 
 class Rehearsal:
-    """Tries the first and a shorter last mini-batch of each phase before training, to find errors early.
+    """Tries the first and the shortest mini-batch of each phase before training, to find errors early.
 
     A mini-batch passes through ``forward_pass``, the loss and the metrics; the weights don't change. The names of the
-    values that the first one logs are stored on each phase (``phase.value_names``). The last mini-batch of an epoch is
-    tried if a dataset has a remainder: batch normalization, for one, can't train on a single sample. That of a stream,
-    or of another loader, isn't known before.
+    values that the first one logs are stored on each phase (``phase.value_names``). The shortest mini-batch of the
+    first epoch is the last one if a dataset has a remainder. It is tried since batch normalization, for one, can't
+    train on a single sample. That of a stream, or of another loader, isn't known before.
 
     The random streams, the state of the network (parameters, buffers, extra state, modes) and the states of hooks are
     restored. Other state that ``forward_pass`` changes, such as an attribute of the session, stays changed. To disable
@@ -102,7 +102,7 @@ class Rehearsal:
                 phase.value_names = ValueNames(of_iteration, of_epoch)
         except Exception as error:
             difference = f"; training also has {sorted(missing)}" if missing else ""
-            which, remainder = ("first", "") if position == 0 else ("last", SHORTER)
+            which, remainder = ("first", "") if position == 0 else _of_shortest(position, phase)
             place = f"before training, with the {which} mini-batch of {phase.name}"
             add_note(error, place, batch, more=difference + remainder)
             add_faults(error, phase.loader, 1, position)
@@ -110,6 +110,11 @@ class Rehearsal:
         finally:
             run.current_phase = phase.outputs = phase.loss = None
             phase.values = {}
+
+
+def _of_shortest(position: int, phase: Phase) -> tuple[str, str]:
+    name = "last" if position + 1 == phase.count_mini_batches(1) else "shortest"
+    return name, SHORTER.format("set session.drop_last, " if phase.is_training else "")
 
 
 def _check_values(phase: Phase) -> None:

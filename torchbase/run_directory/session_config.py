@@ -61,6 +61,12 @@ class SessionConfig(BaseModel):
         description="Samples per mini-batch of a validation set; None means `mini_batch_size`. Validation computes no "
         "gradients, so larger mini-batches fit into memory.",
     )
+    drop_last: bool = Field(
+        default=False,
+        title="True or False",
+        description="Whether to leave out the last mini-batch of a training epoch if it has fewer samples than the "
+        "others. Its samples differ from epoch to epoch. For a stream, it is an error.",
+    )
     weight_decay: float = Field(
         default=0.0, ge=0, title="a number of at least 0", description="Weight decay of the default optimizer."
     )

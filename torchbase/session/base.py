@@ -33,14 +33,15 @@ from torchbase.session.summary import RunSummary, summarize
 from torchbase.session.together import join_with_device, sharded_network, tell_result
 
 _OVERRIDABLE = (
-    *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_dataloaders", "init_metrics"),
+    *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_order", "init_dataloaders"),
+    "init_metrics",
     *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "dataloader_collate_function"),
     *("sharded_units", "default_hooks"),
 )
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "processes", "dataloader_train", "dataloader_valid_dict"}
     | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
-    | {"_was_called", "_is_training", "_held", "_sharded"}
+    | {"_was_called", "_is_training", "_held", "_sharded", "_order"}
 )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from torchbase.data.kinds import EXPECTED, is_empty, reason_against_reading
+from torchbase.data.own_order import OrderFunction
 from torchbase.data.seeded_loader import SeededLoader, reason_against_exactness
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.engine.optimizer_parameters import held_parameters
@@ -18,8 +20,6 @@ from torchbase.hooks import LearningRateSchedule
 from torchbase.randomness import Randomness
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
-
     from torchbase.run_directory.session_config import SessionConfig
 
 _logger = logging.getLogger("torchbase")
@@ -48,7 +48,7 @@ def adam(network: torch.nn.Module, device: torch.device, config: "SessionConfig"
     )
 
 
-def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
+def check_datasets(returned: object) -> tuple[Any, ValidationDatasetsDict]:
     """Checks the return value of ``init_datasets``.
 
     Args:
@@ -60,8 +60,6 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
     Raises:
         DataError: If it isn't a training set and a `ValidationDatasetsDict`.
     """
-    from datasets import Dataset, IterableDataset
-
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         found = f"{len(returned)} things" if isinstance(returned, tuple | list) else describe_returned(returned)
         raise DataError(
@@ -69,13 +67,11 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
             f"{found}."
         )
     training, validation = returned
-    if not isinstance(training, Dataset | IterableDataset):
-        raise DataError(
-            "The training set has to be a datasets.Dataset or a datasets.IterableDataset, and init_datasets returned "
-            f"{describe_returned(training)}. To fix, make one, e.g. with datasets.Dataset.from_dict(...)."
-        )
-    if isinstance(training, Dataset) and len(training) == 0:
+    if is_empty(training):
         raise DataError("The training set is empty. To fix, check how init_datasets reads or splits it.")
+    reason = reason_against_reading(training)
+    if reason is not None:
+        raise DataError(f"The training set has to be {EXPECTED}, but what init_datasets returned {reason}.")
     if not isinstance(validation, ValidationDatasetsDict):
         raise DataError(
             "The validation sets have to be a ValidationDatasetsDict, and init_datasets returned "
@@ -83,6 +79,44 @@ def check_datasets(returned: object) -> "tuple[Dataset | IterableDataset, Valida
             'ValidationDatasetsDict(datasets=(valid,), only_for_demo=(False,), names=("valid",)).'
         )
     return training, validation
+
+
+def check_order(order: object) -> OrderFunction | None:
+    """Checks the return value of ``init_order``.
+
+    Args:
+        order: The return value.
+
+    Returns:
+        The return value, typed.
+
+    Raises:
+        DataError: If it isn't a function of the epoch and a generator.
+    """
+    to_fix = "To fix, return a function of the epoch and a generator, which returns the rows of an epoch, or None."
+    if order is None:
+        return None
+    if inspect.isclass(order) or not callable(order):
+        found = f"the class {order.__name__}" if inspect.isclass(order) else describe_returned(order)
+        raise DataError(f"init_order has to return a function, but returned {found}. {to_fix}")
+    try:
+        inspect.signature(order).bind(1, None)
+    except TypeError as error:
+        raise DataError(
+            f"init_order returned {getattr(order, '__qualname__', type(order).__qualname__)}, which can't be called "
+            f"with an epoch and a generator: {error}. {to_fix}"
+        ) from error
+    except ValueError:  # a function of C has no signature to inspect
+        return order
+    return order
+
+
+def warn_of_unused_order() -> None:
+    """Warns of an ``init_order`` that wasn't called, since ``init_dataloaders`` is overridden."""
+    _logger.warning(
+        "init_order isn't used, since init_dataloaders is overridden and makes the training loader itself. To fix, "
+        "remove one of them, or get the loaders from super().init_dataloaders()."
+    )
 
 
 def check_network(network: object, architecture: str) -> torch.nn.Module:

@@ -9,6 +9,7 @@ import torch
 
 from torchbase import hooks as standard
 from torchbase.checkpoints.network_loading import load_network
+from torchbase.data.kinds import EXPECTED, is_empty, reason_against_reading
 from torchbase.data.parts import SplitMiniBatch, join_outputs
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.loop import Engine
@@ -30,7 +31,7 @@ from torchbase.session.parts import SessionParts
 from torchbase.session.together import tell_result
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset
 
 
 class SessionEvaluation(SessionParts):
@@ -61,7 +62,7 @@ class SessionEvaluation(SessionParts):
             tell_result(self.processes, partial(check_tensors, file), "the check of the best network")
         load_network(self.network, map_tensors(file))
 
-    def evaluate(self, dataset: "Dataset | IterableDataset", name: str = "evaluation") -> dict[str, float]:
+    def evaluate(self, dataset: Any, name: str = "evaluation") -> dict[str, float]:
         """Computes loss and metrics of the current network over a dataset. Nothing is recorded.
 
         Only hooks that implement or wrap ``run_…`` events are called, e.g. automatic mixed precision.
@@ -100,7 +101,7 @@ class SessionEvaluation(SessionParts):
             end_workers([phase.loader])
         return dict(phase.averages)
 
-    def predict(self, dataset: "Dataset | IterableDataset") -> Iterator[Mapping[str, Any]]:
+    def predict(self, dataset: Any) -> Iterator[Mapping[str, Any]]:
         """Passes a dataset through ``forward_pass``, in order and without gradients.
 
         Args:
@@ -115,7 +116,7 @@ class SessionEvaluation(SessionParts):
         for _, outputs in self._predict(dataset, "predict"):
             yield outputs
 
-    def predict_dataset(self, dataset: "Dataset | IterableDataset", keys: Sequence[str] | None = None) -> "Dataset":
+    def predict_dataset(self, dataset: Any, keys: Sequence[str] | None = None) -> "Dataset":
         """Passes a dataset through ``forward_pass`` and collects the outputs in memory.
 
         Args:
@@ -144,7 +145,7 @@ class SessionEvaluation(SessionParts):
         return _concatenate([{name: part[name] for name in in_each} for part in parts])
 
     def _predict(
-        self, dataset: "Dataset | IterableDataset", caller: str, keys: Sequence[str] | None = None
+        self, dataset: Any, caller: str, keys: Sequence[str] | None = None
     ) -> Iterator[tuple[int, Mapping[str, Any]]]:
         self._check_dataset(dataset, caller)
         loader = self._loader_of(dataset, "prediction")
@@ -194,11 +195,17 @@ class SessionEvaluation(SessionParts):
         with _called_on_all("predict"):
             return gather_outputs(self.processes, parts, self.device, "the outputs of a mini-batch of a prediction")
 
-    def _check_dataset(self, dataset: "Dataset | IterableDataset", caller: str) -> None:
+    def _check_dataset(self, dataset: Any, caller: str) -> None:
+        is_alone = self.processes.count == 1
+        reason = reason_against_reading(dataset)
+        if reason is not None and not is_empty(dataset):
+            raise DataError(f"The dataset of {caller} has to be {EXPECTED}, but it {reason}.")
+        if is_alone:
+            return
         with _called_on_all(caller):
             self.processes.agree(describe_dataset(dataset), f"the dataset of {caller}")
 
-    def _loader_of(self, dataset: "Dataset | IterableDataset", name: str) -> Any:
+    def _loader_of(self, dataset: Any, name: str) -> Any:
         return self._loader(dataset, f"{VALIDATION_PREFIX}{name}", is_training=False)
 
     def _current_epoch(self) -> int:

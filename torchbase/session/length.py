@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from torchbase.data.loader import MiniBatchLoader
+from torchbase.data.own_order_loader import OwnOrderLoader
 from torchbase.data.streaming import StreamLoader
 from torchbase.engine.phase import Phase
 
@@ -20,12 +21,13 @@ def maximum_of_epochs(num_epochs: int | None, num_iterations: int | None, loader
 
     Returns:
         The number in the config. Without one, the number of epochs that the iterations take, if the loader is one of
-        torchbase and knows the length of an epoch; else the number of iterations, since an epoch has at least one.
+        torchbase and knows the length of all epochs; else the number of iterations, since an epoch has at least one.
     """
     if num_epochs is not None:
         return num_epochs
     # The length of another loader may be an estimate, and the run must not end before its last iteration.
-    count = Phase("training", loader).count_mini_batches(1) if _is_ours(loader) else None
+    is_exact = _is_ours(loader) and not isinstance(loader, OwnOrderLoader)  # whose epochs may differ
+    count = Phase("training", loader).count_mini_batches(1) if is_exact else None
     return -(-(num_iterations or 1) // (count or 1))
 
 

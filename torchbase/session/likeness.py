@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchbase.data.kinds import is_stream
+from torchbase.data.own_order_loader import OwnOrderLoader
+from torchbase.data.stream_sharing import checksum_of as checksum_of_samples
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.shards import is_shard
 from torchbase.engine.run import Run
 from torchbase.errors import ProcessesDifferError
 from torchbase.files.json_values import differences
+from torchbase.randomness import isolate_rng, seed_host_streams
 from torchbase.run_directory.environment import version_of
 
 if TYPE_CHECKING:
@@ -96,6 +100,8 @@ def facts_of_run(run: Run, datasets: Mapping[str, object]) -> dict[str, dict[str
     facts = {f"the data of {name}": describe_dataset(dataset) for name, dataset in datasets.items()}
     for phase in run.phases:
         facts[f"the loader of {phase.name}"] = _describe_type_and_length(phase.loader)
+        if isinstance(phase.loader, OwnOrderLoader):
+            facts[f"the order of {phase.name}"] = dict(phase.loader.state_dict())
     facts["the run"] = {"epochs": run.max_epochs, "iterations": run.max_iterations}
     if run.network is not None:
         facts["the network"] = {name: _describe_tensor(value) for name, value in run.network.state_dict().items()}
@@ -148,7 +154,7 @@ def describe_dataset(dataset: object) -> dict[str, Any]:
     Its fingerprint isn't used: it depends on paths, on times, and on what can't be hashed.
 
     Args:
-        dataset: A dataset or a stream of `datasets`, or any other object.
+        dataset: A dataset or a stream.
 
     Returns:
         The description, in JSON form.
@@ -162,7 +168,17 @@ def describe_dataset(dataset: object) -> dict[str, Any]:
         described["shards"] = dataset.num_shards
     if isinstance(dataset, Dataset):
         described["rows"] = _describe_rows(dataset)
+    elif described["length"] and not is_stream(dataset):
+        described["samples"] = _describe_samples(dataset)
     return described
+
+
+def _describe_samples(dataset: Any) -> str:
+    """Returns a checksum of the first and the last sample of any dataset, which may draw."""
+    with isolate_rng():
+        seed_host_streams(0)
+        ends = [dataset[0], dataset[len(dataset) - 1]]
+    return f"the first and the last with checksum {checksum_of_samples(ends)}"
 
 
 def _describe_rows(dataset: "Dataset") -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchbase.data.own_order import OrderFunction
 from torchbase.data.parts import PartsToRead
 from torchbase.data.phase_loader import phase_loader
 from torchbase.data.validation_datasets import ValidationDatasetsDict
@@ -27,7 +28,6 @@ from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
     from torch.optim.lr_scheduler import LRScheduler
 
     from torchbase.hooks import LearningRateSchedule
@@ -67,6 +67,17 @@ class SessionParts(UserMethods):
         """
         return None
 
+    def init_order(self) -> OrderFunction | None:
+        """Returns the order of the training set; None shuffles it in each epoch.
+
+        Returns:
+            A function that is called once per epoch with the epoch, from 1, and a generator that is seeded for it. It
+            returns the rows of the training set, shape (rows,), or the rows of each mini-batch. Rows can be repeated or
+            left out, and epochs can have different lengths. `WeightedOrder`, `ClassesOrder` and `LengthOrder` are such
+            functions.
+        """
+        return None
+
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         """Returns the training loader, and the loaders of the validation sets by name."""
         validation = {
@@ -76,7 +87,7 @@ class SessionParts(UserMethods):
         return self._loader(self.dataset_train, "training", is_training=True), validation
 
     @cached_property
-    def dataset_train(self) -> "Dataset | IterableDataset":
+    def dataset_train(self) -> Any:
         """The training set."""
         return self._datasets[0]
 
@@ -124,14 +135,21 @@ class SessionParts(UserMethods):
         return self._dataloaders[1]
 
     @cached_property
-    def _datasets(self) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
+    def _datasets(self) -> tuple[Any, ValidationDatasetsDict]:
         with self._building("datasets"):
             return building.check_datasets(self.init_datasets())
+
+    @cached_property
+    def _order(self) -> OrderFunction | None:
+        with self._building("order"):
+            return building.check_order(self.init_order())
 
     @cached_property
     def _dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         with self._building("dataloaders"):
             loaders = self.init_dataloaders()
+            if type(self).init_order is not SessionParts.init_order and "_order" not in vars(self):
+                building.warn_of_unused_order()
             # An iterator without an end is one epoch, of which num_iterations are trained.
             num_epochs = self.config_session.num_epochs or 1
             checked = building.check_dataloaders(loaders, self.datasets_valid_dict, num_epochs)
@@ -150,7 +168,7 @@ class SessionParts(UserMethods):
             made_one = building.has_scheduler(self.optimizer) and not had_one
             return building.check_scheduler(scheduler, self.optimizer if made_one else None)
 
-    def _loader(self, dataset: "Dataset | IterableDataset", phase: str, *, is_training: bool) -> Any:
+    def _loader(self, dataset: Any, phase: str, *, is_training: bool) -> Any:
         overridden = type(self).dataloader_collate_function is not UserMethods.dataloader_collate_function
         return phase_loader(
             dataset,
@@ -162,6 +180,7 @@ class SessionParts(UserMethods):
             processes=self.processes,
             collate=self.dataloader_collate_function if overridden else None,
             device=self.device,
+            order=self._order if is_training else None,
         )
 
     def _validation_phases(self) -> tuple[Phase, ...]:

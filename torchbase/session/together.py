@@ -83,11 +83,17 @@ def sharded_network(processes: Processes, device: torch.device, distributed: str
         processes: The processes.
         device: The device of this process.
         distributed: ``session.distributed``.
+
+    Raises:
+        ConfigError: If this version of torch can't shard a network.
     """
     if distributed != "shard" or processes.count == 1:
         return None
-    from torchbase.sharding.network import ShardedNetwork  # imports FSDP2, which most runs don't need
+    # Late, since both import FSDP2, which most runs don't need.
+    from torchbase.sharding.checks import check_torch_can_shard
+    from torchbase.sharding.network import ShardedNetwork
 
+    check_torch_can_shard()
     return ShardedNetwork(processes, device)
 
 

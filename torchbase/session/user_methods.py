@@ -2,25 +2,30 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from torchbase.data.collating import collate_samples
 from torchbase.data.columns import collate_rows
+from torchbase.data.parts import columns_of
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.errors import StepError
 from torchbase.metrics.base import BaseMetricsClass
-
-if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
 
 
 class UserMethods(ABC):
     """The methods of `TrainingBaseSession` for users to write or override."""
 
     @abstractmethod
-    def init_datasets(self) -> "tuple[Dataset | IterableDataset, ValidationDatasetsDict]":
-        """Returns the training set and the validation sets."""
+    def init_datasets(self) -> tuple[Any, ValidationDatasetsDict]:
+        """Returns the training set and the validation sets.
+
+        Returns:
+            The training set, and a `ValidationDatasetsDict`. A set is a `datasets.Dataset`, a stream
+            (`datasets.IterableDataset` or ``torch.utils.data.IterableDataset``), or any object with ``__len__`` and
+            ``__getitem__``, such as a ``torch.utils.data.Dataset``.
+        """
 
     @abstractmethod
     def init_network(self) -> torch.nn.Module:
@@ -31,9 +36,9 @@ class UserMethods(ABC):
         """Passes a mini-batch through the network.
 
         Args:
-            mini_batch: The columns by name. A column is a tensor whose first dimension is the samples, or a list. With
-                a GPU, tensors of a dataset may be on the GPU already; tensors of a stream are on the CPU.
-                ``.to(self.device)`` works for both.
+            mini_batch: The columns by name, or what `dataloader_collate_function` returns. A column is a tensor whose
+                first dimension is the samples, or a list. With a GPU, tensors of a dataset may be on the GPU already;
+                tensors of a stream are on the CPU. ``.to(self.device)`` works for both.
 
         Returns:
             Outputs by name. `loss_function` and the metrics receive them by these names.
@@ -72,16 +77,16 @@ class UserMethods(ABC):
 
         return repeated_blocks(network)
 
-    def dataloader_collate_function(self, batch: list[Any]) -> dict[str, Any]:
+    def dataloader_collate_function(self, batch: list[Any]) -> Any:
         """Collates samples to a mini-batch. Override it to pad, crop, mix or rename.
 
         Args:
-            batch: The samples, each a dictionary of its columns.
+            batch: The samples, each a dictionary of its columns, or what a dataset of another kind returns.
 
         Returns:
-            The mini-batch for `forward_pass`.
+            The mini-batch for `forward_pass`, of any type.
         """
-        return collate_rows(batch)
+        return collate_rows(batch) if isinstance(batch[0], Mapping) else collate_samples(batch)
 
     def get_loss_value(self, *, loss_tensor: torch.Tensor) -> torch.Tensor | float:
         """Returns the value of the loss that is logged and averaged.
@@ -113,7 +118,7 @@ def mini_batch_size(mini_batch: Any) -> int:
     """Returns the number of samples in a mini-batch.
 
     Args:
-        mini_batch: A dictionary of columns.
+        mini_batch: A dictionary, a tuple, a list or a dataclass of columns, or a tensor.
 
     Returns:
         The first dimension of its tensors; without a tensor, the length of its lists.
@@ -121,11 +126,11 @@ def mini_batch_size(mini_batch: Any) -> int:
     Raises:
         StepError: If the columns disagree, or there are none.
     """
-    columns = mini_batch if isinstance(mini_batch, Mapping) else {}
-    rows = {one.shape[0] for one in columns.values() if isinstance(one, torch.Tensor) and one.dim()}
+    columns = mini_batch if isinstance(mini_batch, Mapping) else columns_of(mini_batch)
+    rows = {one.size(0) for one in columns.values() if isinstance(one, torch.Tensor) and one.dim()}
     if len(rows) == 1:  # the usual case, so it has to be fast
         return rows.pop()
-    sizes = {name: one.shape[0] for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim()}
+    sizes = {name: one.size(0) for name, one in columns.items() if isinstance(one, torch.Tensor) and one.dim()}
     sizes = sizes or {name: len(one) for name, one in columns.items() if isinstance(one, list)}
     distinct = set(sizes.values())
     if len(distinct) == 1:

@@ -3,9 +3,29 @@
 from collections.abc import Sequence
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parameter import is_lazy
 
-from torchbase.errors import StepError, describe_returned, list_first
+from torchbase.errors import ConfigError, StepError, describe_returned, list_first
+
+NEEDED_OF_FSDP = (
+    *("set_custom_all_gather", "set_custom_reduce_scatter"),
+    *("set_gradient_divide_factor", "set_force_sum_reduction_for_comms"),
+)
+
+
+def check_torch_can_shard() -> None:
+    """Checks that this version of torch has what a sharded network needs.
+
+    Raises:
+        ConfigError: If it lacks some of it.
+    """
+    missing = [name for name in NEEDED_OF_FSDP if not hasattr(FSDPModule, name)]
+    if missing:
+        raise ConfigError(
+            f"session.distributed is 'shard', and torch {torch.__version__} lacks what a sharded network needs "
+            f"(FSDPModule.{missing[0]}). To fix, install a newer torch, or set session.distributed to 'replicate'."
+        )
 
 
 def check_can_be_sharded(network: torch.nn.Module) -> None:

@@ -87,8 +87,4 @@ class GradientAccumulation:
 
 
 def _is_last_of_epoch(run: Run) -> bool:
-    try:
-        length = len(run.training.loader)  # type: ignore[arg-type]
-    except TypeError:  # a stream, or another iterable without a length
-        return False
-    return run.progress.mini_batches + 1 == length
+    return run.progress.mini_batches + 1 == run.training.count_mini_batches(run.epoch)
