@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from torchbase import ValidationDatasetsDict
 from torchbase.data import RandomCrops, WeightedOrder, Windows
-from torchbase.errors import ConfigError, DataError
+from torchbase.errors import DataError
 
 
 class Samples(Dataset):
@@ -264,11 +264,11 @@ def test_what_cannot_be_read_is_refused(dataset, message, tmp_path, monkeypatch)
             session.evaluate(dataset)
 
 
-def test_iterations_per_epoch_needs_a_stream(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["samples", "stream"])
+def test_an_epoch_can_have_a_number_of_iterations(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"iterations_per_epoch is 3, but the training set is a .*Samples"):
-        session_with("samples", iterations_per_epoch=3)()
-    session_with("stream", iterations_per_epoch=3)()
+    summary = session_with(kind, num_epochs=2, iterations_per_epoch=3)()
+    assert (summary.epochs_done, summary.iterations) == (2, 6)
 
 
 def test_the_limits_of_a_stream_are_logged(tmp_path, monkeypatch, caplog):

@@ -11,7 +11,7 @@ from whole_runs.test_resuming import ValidatedWithin, within_result_of
 from whole_runs.test_streaming import StreamSession
 
 from torchbase import ValidationDatasetsDict, hookimpl
-from torchbase.errors import DataError
+from torchbase.errors import ConfigError, DataError
 from torchbase.files.bitwise import different_values
 
 SAMPLES = {"training_samples": 36}  # four mini-batches of 8 and one of 4
@@ -302,3 +302,28 @@ def test_a_finished_run_can_be_verified_by_a_replay(tmp_path):
     session = TinySession(limited(7), tmp_path)
     session()
     assert session.verify(replay=3).is_good
+
+
+class OwnOrder(TinySession):
+    """Its epochs have different lengths."""
+
+    def init_order(self):
+        return lambda epoch, generator: torch.randperm(18, generator=generator)[: 4 * epoch + 2]
+
+
+def test_an_order_of_the_user_decides_on_the_epochs_of_a_run_of_iterations(tmp_path):
+    summary = OwnOrder(limited(9), tmp_path)()  # epochs of 2, 3 and 4
+    assert (summary.epochs_done, summary.iterations) == (3, 9)
+    summary = OwnOrder(limited(6), tmp_path)()
+    assert (summary.epochs_done, summary.iterations) == (2, 6)
+    with pytest.raises(ConfigError, match="iterations_per_epoch is 3, but init_order decides"):
+        OwnOrder(config_with(iterations_per_epoch=3), tmp_path)()
+
+
+def test_a_shorter_last_mini_batch_of_each_pass_is_left_out_on_request(tmp_path):
+    rows = Rows()
+    session = TinySession(limited(9, iterations_per_epoch=3, drop_last=True), tmp_path)
+    session.register(rows)
+    assert session().epochs_done == 3
+    assert [len(names) for names in rows.names] == [4] * 9
+    assert len({name for names in rows.names[:4] for name in names}) == 16
