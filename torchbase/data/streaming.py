@@ -99,7 +99,7 @@ class StreamLoader:
     def __len__(self) -> int:
         """The number of mini-batches in an epoch; TypeError if it isn't known."""
         if self._iterations_per_epoch is None:
-            raise TypeError("the number of mini-batches of a stream isn't known")
+            raise TypeError("a StreamLoader without iterations_per_epoch has no len()")
         return self._iterations_per_epoch
 
     def __iter__(self) -> Iterator[Any]:
