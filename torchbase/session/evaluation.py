@@ -28,6 +28,7 @@ from torchbase.session.constructor import set_by_constructor
 from torchbase.session.lazy_modules import materialize
 from torchbase.session.likeness import describe_dataset
 from torchbase.session.parts import SessionParts
+from torchbase.session.prediction_columns import columns_of, concatenate
 from torchbase.session.together import tell_result
 
 if TYPE_CHECKING:
@@ -135,23 +136,22 @@ class SessionEvaluation(SessionParts):
         if isinstance(keys, str):
             raise DataError(f"keys has to be a list of names of outputs, but got {keys!r}. To fix, pass [{keys!r}].")
         predicted = self._predict(dataset, "predict_dataset", keys)
-        parts = [_columns_of(outputs, samples, keys) for samples, outputs in predicted]
+        parts = [columns_of(outputs, samples, keys) for samples, outputs in predicted]
         if not parts:
             raise DataError(
                 "The dataset to predict is empty, so the columns of the result are unknown. To fix, check what "
                 "selected its rows."
             )
         in_each = [name for name in parts[0] if all(name in part for part in parts)]
-        return _concatenate([{name: part[name] for name in in_each} for part in parts])
+        return concatenate([{name: part[name] for name in in_each} for part in parts])
 
     def _predict(
         self, dataset: Any, caller: str, keys: Sequence[str] | None = None
     ) -> Iterator[tuple[int, Mapping[str, Any]]]:
         self._check_dataset(dataset, caller)
         loader = self._loader_of(dataset, "prediction")
-        phase = Phase(
-            f"{VALIDATION_PREFIX}prediction", loader
-        )  # receives the values that forward_pass logs, and is discarded
+        # It receives the values that forward_pass logs, and is discarded.
+        phase = Phase(f"{VALIDATION_PREFIX}prediction", loader)
         run = Run(training=Phase("training", (), is_training=True), max_epochs=1, current_phase=phase)
         self._held.begin_phase(self._number_of_parts, self.processes)
         try:
@@ -244,61 +244,3 @@ def _called_on_all(method: str) -> Iterator[None]:
 def _runs_part_of_iteration(hook: object) -> bool:
     replaced = isinstance(hook, standard.SeedCapture | standard.NanSkip)
     return any(name.startswith("run_") for name in dir(type(hook))) and not replaced
-
-
-def _columns_of(outputs: Mapping[str, Any], samples: int, keys: Sequence[str] | None) -> dict[str, Any]:
-    columns = {name: _as_column(value) for name, value in outputs.items() if keys is None or name in keys}
-    fitting = {name: column for name, column in columns.items() if column is not None and len(column) == samples}
-    for name in keys if keys is not None else ():
-        if name not in fitting:
-            reason = "it is missing" if name not in outputs else "it doesn't have one value per sample"
-            raise DataError(
-                f"The output {name!r} of forward_pass can't be a column: {reason}. To fix, choose among "
-                f"{', '.join(map(repr, outputs))}."
-            )
-    return fitting
-
-
-def _as_column(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = value if value.layout is torch.strided else value.to_dense()
-        is_unknown_to_numpy = value.dtype == torch.bfloat16 or (value.is_floating_point() and value.itemsize == 1)
-        value = value.float() if is_unknown_to_numpy else value
-        return value.resolve_conj().resolve_neg().numpy() if value.dim() else None
-    return list(value) if isinstance(value, list | tuple) else None
-
-
-def _concatenate(parts: Sequence[Mapping[str, Any]]) -> "Dataset":
-    from datasets import Dataset, concatenate_datasets
-
-    found = []
-    for part in parts:
-        try:
-            found.append(Dataset.from_dict(dict(part)))
-        except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
-            _raise_for_column(part, error)
-            raise
-    try:
-        return concatenate_datasets(found)
-    except ValueError as error:
-        types = {name: list(dict.fromkeys(str(one.features[name]) for one in found)) for name in found[0].features}
-        changing = [f"{name!r} ({', then '.join(kinds)})" for name, kinds in types.items() if len(kinds) > 1]
-        raise DataError(
-            f"These outputs of forward_pass change their type between mini-batches: {'; '.join(changing) or error}. To "
-            "fix, return one type, or choose other outputs with keys."
-        ) from error
-
-
-def _raise_for_column(columns: Mapping[str, Any], error: Exception) -> None:
-    from datasets import Dataset
-
-    for name, column in columns.items():
-        try:
-            Dataset.from_dict({name: column})
-        except type(error) as reason:
-            kind = column.dtype if hasattr(column, "dtype") else type(column).__name__
-            raise DataError(
-                f"The output {name!r} of forward_pass, of type {kind}, can't be a column of a dataset: {reason}. To "
-                "fix, convert it (complex numbers: torch.view_as_real), or choose other outputs with keys."
-            ) from error
