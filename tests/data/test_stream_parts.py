@@ -367,6 +367,7 @@ class Settings:
     mini_batch_size = 6
     validation_mini_batch_size = 2
     iterations_per_epoch = None
+    drop_last = False
     dataloader_num_workers = 0
 
 

@@ -82,8 +82,8 @@ def test_defaults_are_filled_in() -> None:
     assert config.metrics == {}
     assert str(config.session) == (
         "device_name='cpu' num_epochs=3 mini_batch_size=4 learning_rate=0.1 validation_mini_batch_size=None "
-        "drop_last=False weight_decay=0.0 mini_batch_parts=None iterations_per_epoch=None dataloader_num_workers=0 "
-        "loss_function_params=None seed=None "
+        "drop_last=False weight_decay=0.0 mini_batch_parts=None distributed='replicate' iterations_per_epoch=None "
+        "dataloader_num_workers=0 loss_function_params=None seed=None "
         "checkpoint_every_n_iterations=None checkpoint_every_seconds=60.0 on_checkpoint_error='raise' "
         "on_logging_error='warn' nan_policy='raise' preemption_signal=None log_every_n_iterations=1 "
         "metrics_every_n_iterations=10 deterministic=False plugins=()"
