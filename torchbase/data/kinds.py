@@ -5,7 +5,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
-from torchbase.errors import describe_returned
+from torchbase.errors import DataError, describe_returned
 
 EXPECTED = (
     "a datasets.Dataset, a datasets.IterableDataset, a torch.utils.data.IterableDataset, or an object with __len__ and "
@@ -55,6 +55,21 @@ def reason_against_reading(dataset: Any) -> str | None:
     if not isinstance(dataset, Dataset) and getattr(dataset, "ndim", 1) == 0:
         return f"is {kind} without a dimension of samples. To fix, pass one with a sample per row"
     return "has 0 rows. To fix, add rows to it or remove it" if is_empty(dataset) else None
+
+
+def check_readable(dataset: Any, whose: str) -> None:
+    """Checks that a dataset can be read. It may be empty.
+
+    Args:
+        dataset: The dataset.
+        whose: Whose it is, in the message.
+
+    Raises:
+        DataError: It can't be read.
+    """
+    reason = None if is_empty(dataset) else reason_against_reading(dataset)
+    if reason is not None:
+        raise DataError(f"The dataset of {whose} has to be {EXPECTED}, but it {reason}.")
 
 
 def is_empty(dataset: Any) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 from torchbase import hooks as standard
 from torchbase.checkpoints.network_loading import load_network
-from torchbase.data.kinds import EXPECTED, is_empty, reason_against_reading
+from torchbase.data.kinds import check_readable
 from torchbase.data.parts import SplitMiniBatch, join_outputs
 from torchbase.data.phase_loader import end_workers
 from torchbase.engine.loop import Engine
@@ -196,14 +196,10 @@ class SessionEvaluation(SessionParts):
             return gather_outputs(self.processes, parts, self.device, "the outputs of a mini-batch of a prediction")
 
     def _check_dataset(self, dataset: Any, caller: str) -> None:
-        is_alone = self.processes.count == 1
-        reason = reason_against_reading(dataset)
-        if reason is not None and not is_empty(dataset):
-            raise DataError(f"The dataset of {caller} has to be {EXPECTED}, but it {reason}.")
-        if is_alone:
-            return
         with _called_on_all(caller):
-            self.processes.agree(describe_dataset(dataset), f"the dataset of {caller}")
+            processes = self.processes  # first, since it is missing if the constructor wasn't called
+            check_readable(dataset, caller)
+            processes.agree(describe_dataset(dataset) if processes.count > 1 else None, f"the dataset of {caller}")
 
     def _loader_of(self, dataset: Any, name: str) -> Any:
         return self._loader(dataset, f"{VALIDATION_PREFIX}{name}", is_training=False)
