@@ -22,7 +22,6 @@ from torchbase.run_directory.session_config import SessionConfig
 
 ALLOWED = {
     "mini_batch_parts": 2,
-    "distributed": "shard",
     "num_epochs": 3,
     "num_iterations": 7,
     "distributed": "shard",
