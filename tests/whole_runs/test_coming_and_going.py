@@ -160,6 +160,7 @@ def test_the_job_of_one_process_is_requeued_until_its_run_has_ended(folder):
     check_ended(folder)
 
 
+@pytest.mark.thorough  # tests/whole_runs/test_torchrun.py stops torchrun by a signal
 def test_the_job_of_torchrun_is_requeued_until_its_run_has_ended(folder):
     write_program(folder, None)
     job = block_with("bash", "srun torchrun")
