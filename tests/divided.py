@@ -4,7 +4,7 @@ import pytest
 
 
 def in_suite(cases, *chosen):
-    """Returns the cases as parameters. All but the chosen ones are marked as thorough."""
+    """Returns the cases, a tuple for several parameters, as `pytest.param`: all but the chosen ones are thorough."""
     unknown = [one for one in chosen if one not in cases]
     if unknown:
         raise ValueError(f"the cases {unknown} aren't among {list(cases)}")
