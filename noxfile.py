@@ -60,10 +60,11 @@ def versions(session: nox.Session, which: str) -> None:
 
 @nox.session
 def kill(session: nox.Session) -> None:
-    """Kills runs at random instants and compares what they end with; what follows -- goes to the first script."""
+    """Kills runs at random instants, then runs the thorough tests; what follows -- goes to the first script."""
     install(session, "test")
     session.run("python", "tests/kill/killing.py", *session.posargs)
     session.run("python", "tests/kill/restarting.py")
+    session.run("pytest", *IN_PARALLEL, "-m", "thorough")
 
 
 @nox.session

@@ -6,6 +6,7 @@ import pytest
 import several
 import torch
 import torch.distributed as dist
+from divided import in_suite
 from tiny import TinySession, config_with
 
 from torchbase import hookimpl
@@ -61,7 +62,7 @@ def sent_in_iterations(index, folder, parts):
     return [last - first for first, last in pairwise(count.at_start)], bytes_of_gradients
 
 
-@pytest.mark.parametrize(("processes", "parts"), [(2, 2), (2, 8), (3, 8), (5, 5)])
+@pytest.mark.parametrize(("processes", "parts"), in_suite([(2, 2), (2, 8), (3, 8), (5, 5)], (2, 8), (3, 8)))
 def test_a_process_sends_the_gradients_almost_twice_and_two_messages_to_each_other(tmp_path, processes, parts):
     for iterations, gradients in several.values_of(processes, sent_in_iterations, tmp_path, parts):
         numbers = 2 * 4 * 4 + 4 * processes  # whether there are gradients, and what fills the rows

@@ -2,9 +2,11 @@
 
 import os
 import signal
+from itertools import product
 
 import pytest
 import several
+from divided import in_suite
 from every_technique import PlainSession, session_with
 from tiny import TinySession, config_with
 
@@ -82,8 +84,10 @@ def check_resumes(parent, whole, iterations):
     assert different_values(resume(0, parent), whole) == []
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize(
+    ("moment", "process"),
+    in_suite(list(product(MOMENTS, (0, 1))), *((moment, 1) for moment in MOMENTS), ("an iteration", 0), ("the end", 0)),
+)
 def test_a_signal_to_one_process_stops_all_after_the_same_iteration(tmp_path, whole, moment, process):
     event, phase, before, iterations = MOMENTS[moment]
     ended = several.run(2, train_with_signals, tmp_path, event, phase, before, [signal.SIGTERM], {process})

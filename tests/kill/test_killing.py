@@ -1,19 +1,32 @@
-"""A short form of ``nox -s kill``, which kills each kind of run sixty times."""
+"""A short form of ``nox -s kill``, which kills more kinds of runs, and each sixty times."""
 
 import os
 import re
 from pathlib import Path
 
 import pytest
-from kill.scenarios import SCENARIOS
 
-KILLS = 3
+KILLS = 2
+ON_ONE_PROCESS = [
+    "no workers",
+    "0, then 2, then 1 workers",
+    "a hook that draws",
+    "a stream",
+    "a loader of torch, 2 workers",
+    "a momentum encoder",
+    "a teacher that is unfrozen",
+    "a lazy network",
+    "parameter groups",
+    "mini-batches in parts",  # with training techniques and validation within epochs
+    "a run by its name",
+]
+ON_SEVERAL = ["several processes, by name", "a sharded network"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_repeatedly_killed_run_ends_like_an_uninterrupted_run(programs, scenario):
-    done = programs.run(Path(__file__).with_name("killing.py"), "--kills", KILLS, scenario)
+@pytest.mark.parametrize("scenarios", [ON_ONE_PROCESS, ON_SEVERAL], ids=["one process", "several processes"])
+def test_a_repeatedly_killed_run_ends_like_an_uninterrupted_run(programs, scenarios):
+    done = programs.run(Path(__file__).with_name("killing.py"), "--kills", KILLS, *scenarios)
     assert done.returncode == 0, done.stdout + done.stderr
-    (line,) = done.stdout.splitlines()
-    assert re.match(rf"{re.escape(scenario)}: {KILLS} kills of \d+ runs \(.*: all bit-identical$", line)
+    for name, line in zip(scenarios, done.stdout.splitlines(), strict=True):
+        assert re.match(rf"{re.escape(name)}: {KILLS} kills of \d+ runs \(.*: all bit-identical$", line)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import several
 import torch
+from divided import in_suite
 from tiny import CONFIG, KeepNetworks, TinySession, config_with, make_dataset, read_scalars
 
 from torchbase import BaseMetricsClass, ValidationDatasetsDict, hookimpl
@@ -307,7 +308,7 @@ def evaluated(index, parent):
     return values
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", in_suite([2, 4], 2))
 def test_several_processes_evaluate_and_predict_as_one(tmp_path, count):
     expected = evaluated(0, tmp_path / "one")
     for index, values in enumerate(several.values_of(count, evaluated, tmp_path / "several")):

@@ -92,6 +92,7 @@ def test_all_hooks_of_torchbase_follow_the_rules(tmp_path):
     )
     left_out = {"Console", "MLflow", "Wandb"}  # they write to the terminal and to servers
     left_out |= {"NanSkip", "ProcessErrors"}  # one replaces NanGuard, the other is registered on several processes only
+    left_out |= {"ShardedTraining"}  # it is registered where several processes share a network out
     left_out |= {"JsonLines", "Compile"}  # one names pictures by the time, NetworkGraph can't record what is compiled
     session = HookTrial(StatesOfAll, ReadySession, config).session(tmp_path, [])
     assert {type(hook).__name__ for hook in session.hooks.values()} & {*ready.__all__} == {*ready.__all__} - left_out
@@ -187,7 +188,7 @@ class WritesElsewhere:
     ("make_hook", "file"),
     [
         (AppendsEverywhere, "epochs.txt (in on_epoch_end, process 1)"),
-        (SavesEverywhere, "best.pt (in on_best_epoch, process 1)"),
+        pytest.param(SavesEverywhere, "best.pt (in on_best_epoch, process 1)", marks=pytest.mark.thorough),
         (WritesInAThread, "done.txt (outside of its events, process 1)"),
     ],
 )
@@ -245,7 +246,11 @@ class StepsByOutputs:
 @pytest.mark.parametrize(
     ("make_hook", "where"),
     [
-        (ChangesOneRate, "at on_epoch_end of training iteration 5, the differences are optimizer (param_groups.0.lr)."),
+        pytest.param(
+            ChangesOneRate,
+            "at on_epoch_end of training iteration 5, the differences are optimizer (param_groups.0.lr).",
+            marks=pytest.mark.thorough,
+        ),
         (ShrinksOneNetwork, "at on_gradients_ready of training iteration 1, the differences are network (layers.0.w"),
         (StepsByOutputs, "There the hook implements should_step_optimizer."),
     ],
@@ -350,7 +355,12 @@ class StopsOneByItself:
             "process 0 calls gather or tell for a value, in on_iteration_end of the hook",
             "process 1 calls gather or tell for the decision to stop, outside of the hook",
         ),
-        (TellsOnOne, "outside of the hook", "process 1 calls gather or tell for the end, in on_run_end of the hook"),
+        pytest.param(
+            TellsOnOne,
+            "outside of the hook",
+            "process 1 calls gather or tell for the end, in on_run_end of the hook",
+            marks=pytest.mark.thorough,
+        ),
         (
             GathersInEachPart,
             "process 0 calls gather or tell for a part, in run_forward of the hook",
@@ -433,7 +443,11 @@ class DrawsInItsParts:
     ("make_hook", "where"),
     [
         (DrawsOnOne, "at on_gradients_ready of training iteration 1, the differences are random streams (torch)."),
-        (DrawsOnOneBetween, "at on_epoch_end of training iteration 5, the differences are random streams (random)."),
+        pytest.param(
+            DrawsOnOneBetween,
+            "at on_epoch_end of training iteration 5, the differences are random streams (random).",
+            marks=pytest.mark.thorough,
+        ),
         (
             DrawsInItsParts,
             "at on_loss_computed of training iteration 1, part 2, the differences are loss, random streams (torch). "

@@ -154,12 +154,31 @@ def submit(folder, job):
     return (folder / "statuses").read_text().split()
 
 
+# In place of the program: it waits for a signal, saves, and has ended its run the next time. Otherwise it fails.
+COMMANDS = {
+    "python": "trap 'touch saved; exit 75' USR1",
+    "torchrun": "trap 'sleep 0.1; touch saved; exit 1' TERM",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_job_is_requeued_after_a_signal_until_its_program_has_ended(folder, command):
+    wait = "touch reached\nwhile true; do sleep 0.05; done"
+    ends = "echo >> starts\n[ -e saved ] && exit 0\n[ -e reached ] && exit 1"
+    (folder / "bin" / command).write_text(f"#!/bin/bash\n{ends}\n{COMMANDS[command]}\n{wait}\n")
+    first, second = submit(folder, block_with("bash", f"srun {command}"))
+    assert (first != "0", second) == (True, "0")
+    assert (folder / "starts").read_text() == "\n" * 2
+
+
+@pytest.mark.thorough
 def test_the_job_of_one_process_is_requeued_until_its_run_has_ended(folder):
     write_program(folder, "SIGUSR1")
     assert submit(folder, block_with("bash", "srun python")) == ["75", "0"]
     check_ended(folder)
 
 
+@pytest.mark.thorough
 def test_the_job_of_torchrun_is_requeued_until_its_run_has_ended(folder):
     write_program(folder, None)
     job = block_with("bash", "srun torchrun")

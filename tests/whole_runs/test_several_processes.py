@@ -7,6 +7,7 @@ import re
 import sys
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import several
 import torch
 import torchmetrics
+from divided import in_suite
 from every_technique import PlainSession, Recorder, session_with
 from hooks.test_metrics import LargestSum
 from hooks.test_mini_batch_parts import NotePart
@@ -441,19 +443,29 @@ def content_of(path):
     return path.read_bytes() if path.suffix == ".png" else None
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_several_processes_train_as_one(tmp_path, name):
+ON_THREE = ["fewer samples than parts", "stream", "metrics", "accumulation of few rows", "everything"]
+REPEATED = [  # by other cases, most by "everything"
+    *("plain", "four parts", "stream with techniques", "accumulation", "schedule by epochs", "bf16"),
+    "everything validated within",
+]
+COUNTS = list(product(CASES, (2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    in_suite(COUNTS, *((name, 3 if name in ON_THREE else 2) for name in CASES if name not in REPEATED)),
+)
+def test_several_processes_train_as_one(tmp_path, name, count):
     case = CASES[name]
     expected, logged = train(0, tmp_path / "1", case)
-    for count in (2, 3):
-        results = several.values_of(count, train, tmp_path / str(count), case)
-        for index, (state, recorded) in enumerate(results):
-            assert different_values(state, expected) == [], f"process {index} of {count}"
-            assert different_values(recorded, logged if index == 0 else NOTHING) == []
-        assert different_values(on_disk(tmp_path / str(count)), on_disk(tmp_path / "1")) == []
+    results = several.values_of(count, train, tmp_path / str(count), case)
+    for index, (state, recorded) in enumerate(results):
+        assert different_values(state, expected) == [], f"process {index} of {count}"
+        assert different_values(recorded, logged if index == 0 else NOTHING) == []
+    assert different_values(on_disk(tmp_path / str(count)), on_disk(tmp_path / "1")) == []
 
 
-@pytest.mark.parametrize("count", [4, 8])
+@pytest.mark.parametrize("count", in_suite([4, 8], 8))
 def test_as_many_processes_as_parts_train_as_one(tmp_path, count):
     shared = case(lambda: techniques.GradientClipping(norm=0.5), kind=Augmented)
     expected, _ = train(0, tmp_path / "1", shared)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import several
 import torch
+from divided import in_suite
 from tiny import StopAt, TinySession, config_with
 
 from torchbase import hookimpl
@@ -95,7 +96,10 @@ LIVES = {
 }
 
 
-@pytest.mark.parametrize("lives", LIVES)
+@pytest.mark.parametrize(
+    "lives",
+    in_suite(LIVES, "sharded, then replicated, then sharded", "replicated on one, then sharded, then alone"),
+)
 def test_a_run_goes_on_with_any_number_of_processes_and_in_both_modes(tmp_path, uninterrupted, lives):
     parent = tmp_path / "runs"
     for count, mode, stop in LIVES[lives]:
@@ -203,7 +207,7 @@ def names_in(parent):
     return [path.name[-2:] for path in list_checkpoints(run_of(parent) / "states")]
 
 
-@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize("process", in_suite([0, 1], 1))
 def test_a_full_disk_of_one_process_ends_all_and_the_checkpoint_before_stays(tmp_path, process):
     ended = several.run(2, fail_at, tmp_path, full_disk, process, 4, "raise")
     for index, one in enumerate(ended):
@@ -215,7 +219,7 @@ def test_a_full_disk_of_one_process_ends_all_and_the_checkpoint_before_stays(tmp
     assert [path.name for path in (run_of(tmp_path) / "states").glob(".*")] == []
 
 
-@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize("process", in_suite([0, 1], 0))
 def test_a_full_disk_of_one_process_can_be_a_warning_and_the_training_goes_on(tmp_path, process):
     first, second = several.values_of(2, fail_at, tmp_path, full_disk, process, 4, "warn")
     assert first == second
@@ -226,7 +230,7 @@ def kill_this_process():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize("process", in_suite([0, 1], 1))
 def test_a_process_that_is_killed_while_it_writes_leaves_no_checkpoint(tmp_path, process):
     ended = several.run(2, fail_at, tmp_path, kill_this_process, process, 4, "raise")
     assert ended[process].exit_code == -signal.SIGKILL

@@ -1,10 +1,12 @@
 """A training whose network is sharded over processes equals that of one process, in every bit."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 import several
 import torch
+from divided import in_suite
 from every_technique import session_with
 from sharded import Blocks, BlocksSession, train, trained
 from whole_runs.test_several_processes import (
@@ -39,10 +41,10 @@ class ShardedUneven(ShardedSession):
     init_network = Uneven.init_network
 
 
-def check_equals_one_process(tmp_path, case, counts=(2,), **settings):
+def check_equals_one_process(tmp_path, case, counts=(2,), distributed="shard"):
     expected = train(0, tmp_path / "1", case)
     for count in counts:
-        results = several.values_of(count, train, tmp_path / str(count), case, **settings)
+        results = several.values_of(count, train, tmp_path / str(count), case, distributed)
         for index, state in enumerate(results):
             of_process = {name: value for name, value in expected.items() if name in state}
             assert different_values(state, of_process) == [], f"process {index} of {count}"
@@ -56,15 +58,22 @@ MANY = [
 ]
 
 
-@pytest.mark.parametrize("kind", [ShardedSession, ShardedUneven])
-def test_any_number_of_processes_and_either_way_to_hold_the_network_give_the_same_bits(tmp_path, kind):
+WAYS = [
+    *((ShardedSession, count, "shard") for count in (2, 4, 8)),
+    *((ShardedUneven, count, "shard") for count in (2, 4)),
+    *((kind, 2, "replicate") for kind in (ShardedSession, ShardedUneven)),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "distributed"),
+    in_suite(WAYS, (ShardedUneven, 2, "shard"), (ShardedUneven, 4, "shard"), (ShardedUneven, 2, "replicate")),
+)
+def test_any_number_of_processes_and_either_way_to_hold_the_network_give_the_same_bits(
+    tmp_path, kind, count, distributed
+):
     shared = Case(kind, lambda: [make() for make in MANY])
-    check_equals_one_process(tmp_path, shared, counts=(2, 4, 8) if kind is ShardedSession else (2, 4))
-    expected = train(0, tmp_path / "replicated", shared, "replicate")
-    for distributed in ("replicate", "shard"):
-        for state in several.values_of(2, train, tmp_path / distributed, shared, distributed):
-            of_process = {name: value for name, value in expected.items() if name in state}
-            assert different_values(state, of_process) == []
+    check_equals_one_process(tmp_path, shared, (count,), distributed)
 
 
 CHOSEN = [
@@ -74,7 +83,10 @@ CHOSEN = [
 ]
 
 
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize(
+    "name",
+    in_suite(CHOSEN, "stream", "metrics", "accumulation of few rows", "samples", "early stopping", "NaN is skipped"),
+)
 def test_each_technique_and_kind_of_data_gives_the_bits_of_one_process(tmp_path, name):
     check_equals_one_process(tmp_path, CASES[name])
 
@@ -99,13 +111,15 @@ def test_many_techniques_together_give_the_bits_of_one_process(tmp_path):
     )
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("kind", [Session, "BlocksSession"])
-def test_mixed_precision_has_the_same_bits_on_each_number_of_processes_and_is_near_to_one(tmp_path, precision, kind):
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    in_suite(list(product([Session, BlocksSession], ["bf16", "fp16"])), (Session, "fp16"), (BlocksSession, "bf16")),
+)
+def test_mixed_precision_has_the_same_bits_on_each_number_of_processes_and_is_near_to_one(tmp_path, kind, precision):
     shared = case(
         lambda: techniques.MixedPrecision(precision),
         lambda: techniques.GradientClipping(norm=0.5),
-        kind=BlocksSession if kind == "BlocksSession" else kind,
+        kind=kind,
         learning_rate=0.001,
     )
     first, *states = [
@@ -144,10 +158,11 @@ class OutsideSession(BlocksSession):
         return torch.nn.functional.mse_loss(output * self.weight + self.network.offset, target)
 
 
-@pytest.mark.parametrize("kind", [BlocksSession, OutsideSession])
-def test_every_kind_of_parameter_gives_the_bits_of_one_process(tmp_path, kind):
-    shared = case(lambda: techniques.GradientClipping(norm=0.5), kind=kind)
-    check_equals_one_process(tmp_path, shared, counts=(2, 4))
+@pytest.mark.parametrize(
+    ("kind", "count"), in_suite(list(product([BlocksSession, OutsideSession], (2, 4))), (OutsideSession, 2))
+)
+def test_every_kind_of_parameter_gives_the_bits_of_one_process(tmp_path, kind, count):
+    check_equals_one_process(tmp_path, case(lambda: techniques.GradientClipping(norm=0.5), kind=kind), (count,))
 
 
 def look_at(index, parent):
@@ -201,10 +216,9 @@ def count_bytes(index, parent, distributed):
 
 
 def test_a_process_of_four_holds_a_quarter_of_the_network_its_gradients_and_the_optimizer(tmp_path):
-    replicated = several.values_of(4, count_bytes, tmp_path / "replicate", "replicate")
+    of_one = count_bytes(0, tmp_path / "1", "replicate")
     sharded = several.values_of(4, count_bytes, tmp_path / "shard", "shard")
-    assert len(set(replicated)) == 1
-    assert max(sharded) <= 0.3 * replicated[0]
+    assert max(sharded) <= 0.3 * of_one
 
 
 def predict(index, parent, trained_first):
@@ -219,10 +233,12 @@ def predict(index, parent, trained_first):
     return session.evaluate(seven), session.predict_dataset(seven).to_dict(), outputs
 
 
-@pytest.mark.parametrize("trained_first", [True, False])
-def test_evaluations_and_predictions_are_those_of_one_process(tmp_path, trained_first):
+@pytest.mark.parametrize(
+    ("trained_first", "count"), in_suite([(True, 2), (False, 4), (True, 4)], (True, 2), (False, 4))
+)
+def test_evaluations_and_predictions_are_those_of_one_process(tmp_path, trained_first, count):
     expected = predict(0, tmp_path / "1", trained_first)
-    for result in several.values_of(4, predict, tmp_path / "4", trained_first):
+    for result in several.values_of(count, predict, tmp_path / str(count), trained_first):
         assert different_values(result, expected) == []
 
 

@@ -8,6 +8,7 @@ import pytest
 import several
 import torch
 from datasets import IterableDataset
+from divided import in_suite
 from tiny import StopAt, TinySession, config_with, make_dataset
 
 from torchbase import ValidationDatasetsDict
@@ -79,7 +80,7 @@ def whole(tmp_path_factory):
     return whole
 
 
-@pytest.mark.parametrize("lengths", [EVEN, UNEVEN])
+@pytest.mark.parametrize("lengths", in_suite([(EVEN,), (UNEVEN,)], (UNEVEN,)))
 @pytest.mark.parametrize(("processes", "workers", "iterations"), [(2, 2, None), (3, 0, 5)])
 def test_a_run_on_streams_has_the_same_bits_on_any_number_of_processes(
     tmp_path, whole, lengths, processes, workers, iterations
@@ -91,7 +92,7 @@ def test_a_run_on_streams_has_the_same_bits_on_any_number_of_processes(
     assert other_averages == averages
 
 
-@pytest.mark.parametrize("lengths", [EVEN, UNEVEN])
+@pytest.mark.parametrize("lengths", in_suite([(EVEN,), (UNEVEN,)], (UNEVEN,)))
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 1)])
 def test_a_run_on_streams_resumes_on_another_number_of_processes(tmp_path, whole, lengths, before, after):
     weights, averages, _ = whole(lengths, iterations_per_epoch=None)

@@ -51,13 +51,15 @@ SCRIPT = """
             session = TinySession(config, folder)
         if action == "wait":
             session.register(WaitsForSignal(folder / "reached"))
-        if action == "fail":
-            session.register(Fails())
         session()
         if session.processes.is_main:
             content = b"".join(value.numpy().tobytes() for value in session.network.state_dict().values())
             print(hashlib.sha256(content).hexdigest(), session.processes.count)
-            print("torchbase.distributed.process_group" in sys.modules)
+            print("torchbase.distributed.process_group" in sys.modules, flush=True)
+        if action == "train and fail":
+            session = TinySession(config, folder / "failing")
+            session.register(Fails())
+            session()
 """
 
 
@@ -86,15 +88,25 @@ def torchrun(programs):
     return start
 
 
-def test_torchrun_trains_the_network_of_python(script, whole, tmp_path, torchrun):
-    done = torchrun(2, script, tmp_path, "train").communicate()
-    assert done.returncode == 0, done.stderr
+def test_torchrun_trains_the_network_of_python_and_shows_the_error_that_was_first(script, whole, tmp_path, torchrun):
+    done = torchrun(2, script, tmp_path, "train and fail").communicate()
+    assert done.returncode == 1
     (checksum, _), (alone, count) = (line.split() for line in (done.stdout.splitlines()[0], whole[0]))
     assert checksum == alone
     assert done.stdout.splitlines()[0].split()[1] == "2"
     assert (count, whole[1]) == ("1", "False")  # alone, nothing of several processes is imported
     assert "2 epochs on 2 processes (cpu), 57 parameters in " in done.stderr
     assert done.stderr.count("epoch 2/2") == 1
+    check_shows_the_first_error(tmp_path / "failing", done)
+
+
+def check_shows_the_first_error(parent, done):
+    (run_dir,) = parent.iterdir()
+    assert "a fault in the hook" in (run_dir / "errors" / "process-1.txt").read_text()
+    cause = done.stderr.partition("Root Cause (first observed failure):")[2]
+    assert "rank      : 1 (local_rank: 1)" in cause
+    assert "KeyError: 'a fault in the hook'" in cause
+    assert "on process 1 of 2, on " in cause
 
 
 def test_a_signal_to_torchrun_stops_all_and_python_resumes(script, whole, tmp_path, programs, torchrun):
@@ -110,14 +122,3 @@ def test_a_signal_to_torchrun_stops_all_and_python_resumes(script, whole, tmp_pa
     (tmp_path / "reached").unlink()
     done = programs.run(script, tmp_path, "resume")
     assert done.stdout.splitlines() == whole, done.stderr
-
-
-def test_torchrun_shows_the_error_that_was_first(script, tmp_path, torchrun):
-    done = torchrun(2, script, tmp_path, "fail").communicate()
-    assert done.returncode == 1
-    (run_dir,) = tmp_path.iterdir()
-    assert "a fault in the hook" in (run_dir / "errors" / "process-1.txt").read_text()
-    cause = done.stderr.partition("Root Cause (first observed failure):")[2]
-    assert "rank      : 1 (local_rank: 1)" in cause
-    assert "KeyError: 'a fault in the hook'" in cause
-    assert "on process 1 of 2, on " in cause
