@@ -3,6 +3,9 @@
 import importlib
 from functools import partial
 
+import pytest
+
+from torchbase.errors import ConfigError
 from torchbase.testing.forked import forked, wait_for
 
 SECONDS = 120
@@ -20,9 +23,24 @@ def run(count, function, *arguments, killed=None, seconds=SECONDS):
 
 
 def import_sharding():
-    """Imports once what each forked process of a sharded run would import, which takes seconds."""
-    for name in ("torch._dynamo", "torch.distributed.fsdp"):
-        importlib.import_module(name)
+    """Imports once what each forked process of a sharded run would import, which takes seconds.
+
+    Skips the tests of the module that calls it if this version of torch can't shard a network.
+    """
+    if (reason := reason_against_sharding()) is not None:
+        pytest.skip(reason, allow_module_level=True)
+    importlib.import_module("torch._dynamo")
+
+
+def reason_against_sharding():
+    """Why this version of torch can't shard a network; None if it can."""
+    from torchbase.sharding.checks import check_torch_can_shard  # imports FSDP2, which most tests don't need
+
+    try:
+        check_torch_can_shard()
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def values_of(count, function, *arguments, **settings):

@@ -9,6 +9,8 @@ from whole_runs.test_several_processes import Case, NanInLastPart, Session, Stat
 from torchbase import hooks as techniques
 from torchbase.errors import HookError, ProcessLostError, StepError
 
+several.import_sharding()
+
 
 def raises(index, parent, case, error, text):
     with pytest.raises(error, match=text):

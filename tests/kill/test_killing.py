@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import several
 
 KILLS = 2
 ON_ONE_PROCESS = [
@@ -20,7 +21,10 @@ ON_ONE_PROCESS = [
     "mini-batches in parts",  # with training techniques and validation within epochs
     "a run by its name",
 ]
-ON_SEVERAL = ["several processes, by name", "a sharded network"]
+ON_SEVERAL = [
+    "several processes, by name",
+    *(["a sharded network"] if several.reason_against_sharding() is None else []),
+]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

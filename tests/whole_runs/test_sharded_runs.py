@@ -27,6 +27,8 @@ from torchbase import hooks as techniques
 from torchbase.distributed.shards import is_shard, local_of
 from torchbase.files.bitwise import different_values
 
+several.import_sharding()
+
 
 class ShardedSession(Session):
     """Its optimizer has the same bits on a shard as on the whole, also on CPUs."""
