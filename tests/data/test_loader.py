@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from divided import in_suite
 
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
@@ -213,7 +214,8 @@ START_METHODS = dedent("""
 """)
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+# tests/session/test_base.py trains with a spawned worker, which takes seconds for its imports.
+@pytest.mark.parametrize("start_method", in_suite(["fork", "spawn"], "fork"))
 def test_the_start_method_of_workers_has_no_effect(programs, start_method, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(START_METHODS)

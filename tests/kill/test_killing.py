@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import several
 
-KILLS = 2
 ON_ONE_PROCESS = [
     "no workers",
     "0, then 2, then 1 workers",
@@ -28,9 +27,9 @@ ON_SEVERAL = [
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize("scenarios", [ON_ONE_PROCESS, ON_SEVERAL], ids=["one process", "several processes"])
-def test_a_repeatedly_killed_run_ends_like_an_uninterrupted_run(programs, scenarios):
-    done = programs.run(Path(__file__).with_name("killing.py"), "--kills", KILLS, *scenarios)
+@pytest.mark.parametrize(("scenarios", "kills"), [(ON_ONE_PROCESS, 1), (ON_SEVERAL, 2)], ids=["one", "several"])
+def test_a_repeatedly_killed_run_ends_like_an_uninterrupted_run(programs, scenarios, kills):
+    done = programs.run(Path(__file__).with_name("killing.py"), "--kills", kills, *scenarios)
     assert done.returncode == 0, done.stdout + done.stderr
     for name, line in zip(scenarios, done.stdout.splitlines(), strict=True):
-        assert re.match(rf"{re.escape(name)}: {KILLS} kills of \d+ runs \(.*: all bit-identical$", line)
+        assert re.match(rf"{re.escape(name)}: {kills} kills of \d+ runs \(.*: all bit-identical$", line)

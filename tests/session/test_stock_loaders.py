@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from divided import in_suite
 from tiny import StopAt, TinySession, config_with
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
@@ -68,8 +69,12 @@ def test_two_runs_of_one_seed_are_the_same(kind, tmp_path):
     assert different_values(state_of(first), state_of(second)) == []
 
 
-@pytest.mark.parametrize("iterations", [1, 4, 5])
-@pytest.mark.parametrize("kind", [Shuffled, ShuffledByWorkers, Weighted])
+STOPS = [(kind, iterations) for kind in (Shuffled, ShuffledByWorkers, Weighted) for iterations in (1, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "iterations"), in_suite(STOPS, *((Shuffled, n) for n in (1, 4, 5)), (ShuffledByWorkers, 4), (Weighted, 4))
+)
 def test_a_resumed_run_reads_what_is_left_of_the_epoch(kind, iterations, tmp_path):
     whole = train(kind, tmp_path)
     stopped = train(kind, tmp_path, StopAt(iterations))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from divided import in_suite
 from kill.scenarios import DrawRandomNumbers
 from tiny import CONFIG, StopAt, TinySession, config_with, make_dataset, read_scalars
 
@@ -160,11 +161,14 @@ def test_the_best_network_within_an_epoch_is_that_of_its_iteration(tmp_path):
     assert session.evaluate(session.datasets_valid_dict["valid"], "valid")["loss"] == pytest.approx(best.loss)
 
 
+ITERATIONS = [*(("training", n) for n in range(1, 11)), *(("validation-valid", n) for n in (1, 2, 3, 6, 10, 11))]
+STOPS = [(*iteration, checkpoints) for iteration in ITERATIONS for checkpoints in (None, 1)]
+
+
 @pytest.mark.parametrize(
-    ("phase", "iteration"),
-    [*[("training", n) for n in range(1, 11)], *[("validation-valid", n) for n in (1, 2, 3, 6, 10, 11)]],
+    ("phase", "iteration", "checkpoints"),
+    in_suite(STOPS, *(one for one in STOPS if one[-1] is None), ("training", 4, 1), ("validation-valid", 2, 1)),
 )
-@pytest.mark.parametrize("checkpoints", [None, 1])
 def test_a_run_with_validation_within_epochs_resumes_exactly(
     tmp_path, uninterrupted_within, phase, iteration, checkpoints
 ):

@@ -1,12 +1,14 @@
 import logging
 import multiprocessing
 import random
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset, IterableDatasetDict, load_dataset
+from divided import in_suite
 from tiny import StopAt, TinySession, config_with, make_dataset
 
 from torchbase import ValidationDatasetsDict, hookimpl
@@ -88,8 +90,14 @@ def test_a_run_stopped_after_any_iteration_resumes_exactly(tmp_path, kind):
         assert summary.best_losses == expected.best_losses
 
 
-@pytest.mark.parametrize("kind", [StreamSession, ShuffledSession])
-@pytest.mark.parametrize(("workers", "then"), [(2, 0), (0, 2), (2, 2)])
+KINDS = [StreamSession, ShuffledSession]
+WORKERS = [(kind, *workers) for kind in KINDS for workers in ((2, 0), (0, 2), (2, 2))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers", "then"),
+    in_suite(WORKERS, (StreamSession, 2, 0), (StreamSession, 0, 2), (ShuffledSession, 2, 2)),
+)
 def test_a_run_resumes_exactly_with_any_number_of_workers(tmp_path, kind, workers, then):
     whole = kind(config_with(), tmp_path)
     whole()
@@ -114,8 +122,10 @@ def test_a_run_stopped_during_the_validation_on_a_stream_repeats_that_validation
     assert summary.averages == expected.averages
 
 
-@pytest.mark.parametrize("iterations", [5, 11])
-@pytest.mark.parametrize("kind", [StreamSession, ShuffledSession])
+@pytest.mark.parametrize(
+    ("kind", "iterations"),
+    in_suite(list(product(KINDS, (5, 11))), (StreamSession, 5), (ShuffledSession, 11)),
+)
 def test_epochs_with_a_number_of_iterations_resume_exactly(tmp_path, kind, iterations):
     config = {"iterations_per_epoch": iterations, "num_epochs": 3}
     whole = kind(config_with(**config), tmp_path)
