@@ -94,7 +94,7 @@ def test_each_row_is_in_one_mini_batch_of_rows_of_similar_length(lengths, size, 
     if not drop_last:
         assert sorted(rows) == list(range(len(lengths)))
     if len(lengths) <= size * LengthOrder.MINI_BATCHES_SORTED_TOGETHER:
-        found = sorted((sorted(lengths[row] for row in mini_batch) for mini_batch in drawn), key=lambda one: one[0])
+        found = sorted(sorted(lengths[row] for row in mini_batch) for mini_batch in drawn)
         assert all(first[-1] <= second[0] for first, second in pairwise(found))
 
 

@@ -46,14 +46,14 @@ def test_a_session_whose_directory_was_removed_makes_it_again_when_it_is_called(
     whole = TinySession(CONFIG, tmp_path)
     whole()
     session = TinySession(CONFIG, tmp_path)
-    files = sorted(path.name for path in Path(session.run_dir).rglob("*"))
+    files = {path.name for path in Path(session.run_dir).rglob("*")} - {".holder.json"}  # while the session is open
     with pytest.raises(HookError):
         session.register(StopAt)
     session.close()
     session.register(StopAt(3))
     assert not Path(session.run_dir).exists()
     assert session().stop_reason == "for the test"
-    assert set(files) <= {path.name for path in Path(session.run_dir).rglob("*")}
+    assert files <= {path.name for path in Path(session.run_dir).rglob("*")}
     with opened_again(session) as resumed:
         resumed()
     assert are_equal(weights_of(resumed), weights_of(whole))

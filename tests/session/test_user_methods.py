@@ -46,7 +46,8 @@ def test_the_message_says_where_none_comes_from(tmp_path):
         without_return("loss_function")(CONFIG, tmp_path)()
     assert str(caught.value) == (
         "loss_function has to return a tensor of shape (), but returned None, as a method without a return statement "
-        "does. To fix, return the loss, and don't call .item() or float() on it."
+        "does. To fix, return the loss, and don't call .item() or float() on it. Only in validation it may return "
+        "None, for no loss."
     )
 
 

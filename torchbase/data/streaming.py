@@ -102,6 +102,10 @@ class StreamLoader:
             raise TypeError("a StreamLoader without iterations_per_epoch has no len()")
         return self._iterations_per_epoch
 
+    def __bool__(self) -> bool:
+        """True, also if the length isn't known."""
+        return True
+
     def __iter__(self) -> Iterator[Any]:
         """The mini-batches of the first epoch."""
         return self.mini_batches(epoch=1)

@@ -7,9 +7,12 @@ from torchbase.checkpoints.listing import list_checkpoints
 from torchbase.checkpoints.storage import Checkpoint, read_checkpoint
 from torchbase.checkpoints.verification import Finding, Replay, Verification, verify_run
 from torchbase.data.checking import check_columns
+from torchbase.data.padding import pad
+from torchbase.data.ready_orders import ClassesOrder, LengthOrder, WeightedOrder
 from torchbase.data.splitting import split_iterables, split_to_train_valid_test
 from torchbase.data.typed_dict import TypedDict, TypedDictIterable
 from torchbase.data.validation_datasets import ValidationDatasetsDict
+from torchbase.data.windows import RandomCrops, Windows
 from torchbase.metrics import BaseMetricsClass
 from torchbase.run_directory.record import Best, Epoch, Status, read_epochs, read_status
 
@@ -17,16 +20,22 @@ __all__ = [
     "BaseMetricsClass",
     "Best",
     "Checkpoint",
+    "ClassesOrder",
     "Epoch",
     "Finding",
+    "LengthOrder",
+    "RandomCrops",
     "Replay",
     "Status",
     "TypedDict",
     "TypedDictIterable",
     "ValidationDatasetsDict",
     "Verification",
+    "WeightedOrder",
+    "Windows",
     "check_columns",
     "list_checkpoints",
+    "pad",
     "read_checkpoint",
     "read_epochs",
     "read_status",
