@@ -178,9 +178,8 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             standard.UncalledHooks(),
             standard.MetricAverages(),
             standard.BestValidation(),
-            standard.Interruption(
-                session.preemption_signal
-            ),  # before Checkpoint: ends the program after the checkpoint is saved
+            # Before Checkpoint: it ends the program after the checkpoint is saved.
+            standard.Interruption(session.preemption_signal),
             standard.Charts(),
             standard.TensorBoard(),
             standard.Console(),
