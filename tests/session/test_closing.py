@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,40 @@ def test_several_processes_train_after_a_slip_that_one_has_mended(tmp_path):
     first, second = several.values_of(2, mended, tmp_path)
     assert first == second
     assert {"config.json", "environment.json", "seeds.json"} <= set(first)
+
+
+def wait_for(path):
+    """Waits until a path is there, or for half a second."""
+    for _ in range(25):
+        if path.exists():
+            return
+        time.sleep(0.02)
+
+
+class WritesLate:
+    """Ends the set-up of the second process after a slip of the main process, if nothing makes that one wait."""
+
+    @hookimpl
+    def on_setup_start(self, run_directory, processes):
+        if not processes.is_main:
+            wait_for(run_directory.path.parent / "slip")
+            run_directory.file("process-1/notes.txt").write_text("mine")
+
+
+class WritesLateSession(TinySession):
+    def default_hooks(self):
+        return [*super().default_hooks(), WritesLate()]
+
+
+def slipped_on_main(index, parent):
+    session = WritesLateSession(config_with(mini_batch_size=9), parent)
+    if index == 0:
+        with pytest.raises(HookError, match="is already registered"):
+            session.register(standard.Metrics())  # removes the directory
+        (parent / "slip").touch()
+        wait_for(Path(session.run_dir))
+    return session().epochs_done
+
+
+def test_a_slip_of_the_main_process_waits_for_the_setup_of_the_others(tmp_path):
+    assert several.values_of(2, slipped_on_main, tmp_path) == [2, 2]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
+from torchbase.distributed.processes import Processes
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -25,12 +26,10 @@ class SeedCapture:
         self._seed: Callable[[int], None] = seed_streams
 
     @hookimpl
-    def on_setup_start(self, run_directory: RunDirectory, randomness: Randomness) -> None:
+    def on_setup_start(self, run_directory: RunDirectory, randomness: Randomness, processes: Processes) -> None:
         """Saves the seed in ``states/seeds.json``."""
-        if run_directory.is_followed:
-            return
         file, seed = run_directory.file(SEEDS_FILE), {"seed": randomness.seed}
-        if not file.exists() or read_json(file) != seed:
+        if processes.is_main and (not file.exists() or read_json(file) != seed):
             write_json(file, seed)
 
     @hookimpl

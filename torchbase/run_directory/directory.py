@@ -34,13 +34,10 @@ class RunDirectory:
         path: The directory.
         tag: Its name, ``YYYY-MM-DD_HH-MM-SS_host`` with the postfix, if any.
         is_new: Whether this session made the directory. False if it existed before.
-        is_followed: Whether another process writes the files, since it is the main process of the training.
         is_discarded: Whether `remove_if_unused` removed it; `make_again` makes it again.
         writes: The background writes into the directory.
         errors: The files in which several processes record their errors.
     """
-
-    is_followed = False
 
     def __init__(self, path: Path, is_new: bool) -> None:
         self.path = path

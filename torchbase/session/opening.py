@@ -72,4 +72,6 @@ class SessionOpening(SessionClosing):
         tell_result(self.processes, fire, "the setup of the run")  # first, since it makes the files of the run
         if not self.processes.is_main:
             fire()
+        # Nothing of a setup may come after a slip of the main process that removes the directory.
+        self.processes.gather(None, "the end of the setup")
         self._run_directory.end_setup()
