@@ -35,8 +35,8 @@ from torchbase.session.together import join_with_device, sharded_network, tell_r
 _OVERRIDABLE = (
     *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_order", "init_dataloaders"),
     "init_metrics",
-    *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "dataloader_collate_function"),
-    *("sharded_units", "default_hooks"),
+    *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "infer_loss_weight"),
+    *("dataloader_collate_function", "sharded_units", "default_hooks"),
 )
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "processes", "dataloader_train", "dataloader_valid_dict"}
@@ -267,6 +267,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             network=self.network,
             optimizer=self.optimizer,
             metrics=self._metrics if self._metrics.names else None,
+            loss_weights=self._loss_weights,
             device=self.device,
             config=self._config.as_given,
             run_directory=self._run_directory if self.processes.is_main else None,

@@ -15,6 +15,7 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.distributed.processes import Processes
 from torchbase.engine.held_network import HeldNetwork
 from torchbase.engine.loop import Engine
+from torchbase.engine.loss_weights import LossWeights
 from torchbase.engine.phase import Phase
 from torchbase.hooks import MixedPrecision
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
@@ -213,6 +214,11 @@ class SessionParts(UserMethods):
     def _size_function(self) -> Callable[[Any], int] | None:
         overridden = type(self).infer_mini_batch_size is not UserMethods.infer_mini_batch_size
         return self.infer_mini_batch_size if overridden else None
+
+    @property
+    def _loss_weights(self) -> LossWeights | None:
+        overridden = type(self).infer_loss_weight is not UserMethods.infer_loss_weight
+        return LossWeights(self.infer_loss_weight) if overridden else None
 
     def _seeded(self, loader: Any, phase: str) -> Any:
         return building.seeded_loader(loader, phase, self._randomness, self.device)

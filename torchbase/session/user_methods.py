@@ -113,6 +113,23 @@ class UserMethods(ABC):
         """
         return mini_batch_size(mini_batch)
 
+    def infer_loss_weight(self, mini_batch: Any) -> torch.Tensor | float:
+        """Returns how much a mini-batch, or a part of one, weighs in averages of its loss.
+
+        Override it if the loss is a mean not over samples but over tokens, boxes or pixels, and return their number.
+        The loss and its parts are averaged with this weight over an epoch, and so are the gradients of mini-batches
+        that are accumulated or computed in parts.
+
+        Args:
+            mini_batch: The argument of `forward_pass`.
+
+        Returns:
+            A number of at least 0, or a tensor of shape () with one; on the device of the network, no iteration waits
+            for it. A mini-batch that weighs nothing has no loss, and its gradients are 0. By default, the number of
+            samples.
+        """
+        return self.infer_mini_batch_size(mini_batch)
+
 
 def mini_batch_size(mini_batch: Any) -> int:
     """Returns the number of samples in a mini-batch.
