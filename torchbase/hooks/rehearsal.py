@@ -108,7 +108,7 @@ class Rehearsal:
             add_faults(error, phase.loader, 1, position)
             raise
         finally:
-            run.current_phase = phase.outputs = phase.loss = None
+            run.current_phase = phase.outputs = phase.loss = phase.loss_weight = None
             phase.values = {}
 
 
