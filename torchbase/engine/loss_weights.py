@@ -116,5 +116,6 @@ def _or_zero(weight: Weight, value: Any) -> Any:
     """Returns a value; 0 if the weight is 0, with the gradient 0."""
     if not isinstance(value, torch.Tensor):
         return value if isinstance(weight, torch.Tensor) or not isinstance(value, float) else 0.0
-    counts = weight > 0 if isinstance(weight, torch.Tensor) else torch.zeros((), dtype=torch.bool)
-    return torch.where(counts.to(value.device), value, torch.zeros((), dtype=value.dtype, device=value.device))
+    nothing = torch.zeros((), dtype=value.dtype, device=value.device)
+    counts = weight > 0 if isinstance(weight, torch.Tensor) else nothing > 0
+    return torch.where(counts.to(value.device), value, nothing)
