@@ -57,7 +57,7 @@ class MetricAverages:
             sums[name] = sums.get(name, 0.0) + value * factor
             weights[name] = weights.get(name, 0) + factor
         if weight.value == 0:  # its loss isn't in the values
-            for name in weight.names:
+            for name in sorted(weight.names):  # in the same order in each process
                 sums.setdefault(name, 0.0)
                 weights.setdefault(name, 0)
 

@@ -17,6 +17,16 @@ from torchbase.metrics.base import BaseMetricsClass
 class UserMethods(ABC):
     """The methods of `TrainingBaseSession` for users to write or override."""
 
+    def init_ingredients(self) -> Any:
+        """Returns what several methods need, such as a tokenizer or a vocabulary: ``self.ingredients``.
+
+        It is called first and once, before datasets and network are built, and on each process.
+
+        Returns:
+            Any object, or several in a dictionary.
+        """
+        return None
+
     @abstractmethod
     def init_datasets(self) -> tuple[Any, ValidationDatasetsDict]:
         """Returns the training set and the validation sets.
@@ -30,6 +40,17 @@ class UserMethods(ABC):
     @abstractmethod
     def init_network(self) -> torch.nn.Module:
         """Returns the network. The name of its class must be ``config["network"]["architecture"]``."""
+
+    def load_pretrained(self, network: torch.nn.Module) -> None:
+        """Loads the weights of a file into the network with which a new run starts.
+
+        It is called right after `init_network`, unless the run has saved weights of its own or starts from those of
+        another run. So a run can be resumed and evaluated without the file. It sets values and nothing else.
+
+        Args:
+            network: What `init_network` returned.
+        """
+        return
 
     @abstractmethod
     def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
