@@ -52,7 +52,7 @@ class WriterThread(Generic[Item]):
         self._work_lock = threading.RLock()
         self._forking: set[int] = set()
         self._fork_with_lock: int | None = None
-        _register_at_fork(self)
+        _threads[id(self)] = self
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -165,17 +165,19 @@ class WriterThread(Generic[Item]):
             yield
 
 
-def _register_at_fork(thread: WriterThread[Any]) -> None:
-    if hasattr(os, "register_at_fork"):  # not on Windows, which doesn't fork
-        # These functions stay registered for ever, so they must not keep the thread's items alive.
-        reference = weakref.ref(thread)
-        end = partial(_call, reference, WriterThread.end_fork)
-        os.register_at_fork(
-            before=partial(_call, reference, WriterThread.begin_fork), after_in_parent=end, after_in_child=end
-        )
+# Registered once, since functions at fork stay registered for ever: one for each thread would add up.
+_threads: "weakref.WeakValueDictionary[int, WriterThread[Any]]" = weakref.WeakValueDictionary()
 
 
-def _call(reference: "weakref.ref[WriterThread[Any]]", method: Callable[[WriterThread[Any]], None]) -> None:
-    thread = reference()
-    if thread is not None:
-        method(thread)
+def _call_all(method: Callable[[WriterThread[Any]], None]) -> None:
+    for reference in _threads.valuerefs():  # a copy, made without a lock, which a fork could leave locked
+        thread = reference()
+        if thread is not None:
+            method(thread)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which doesn't fork
+    _end_fork = partial(_call_all, WriterThread.end_fork)
+    os.register_at_fork(
+        before=partial(_call_all, WriterThread.begin_fork), after_in_parent=_end_fork, after_in_child=_end_fork
+    )
