@@ -6,6 +6,8 @@ from typing import Any
 import torch
 
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.loss_weights import Weight, in_dtype_of, scale_gradient, share_of
+from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError
@@ -17,8 +19,9 @@ class GradientAccumulation:
 
     For effective mini-batches that don't fit into memory. The gradient equals that of one large mini-batch if the loss
     is a mean over samples and samples don't depend on each other (with batch normalization they do). Each mini-batch is
-    weighted by its number of samples. The last step of an epoch uses the remaining mini-batches. If the length of the
-    loader is unknown, they count towards the first step of the next epoch. Checkpoints include accumulated gradients.
+    weighted by its number of samples, or by what ``infer_loss_weight`` of the session returns, such as its tokens. The
+    last step of an epoch uses the remaining mini-batches. If the length of the loader is unknown, they count towards
+    the first step of the next epoch. Checkpoints include accumulated gradients.
 
     Source: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation
 
@@ -41,18 +44,16 @@ class GradientAccumulation:
                 f"{mini_batches!r}."
             )
         self._mini_batches_per_step = mini_batches
-        self._expected_samples = 1
-        self._mini_batches = self._samples = 0  # since the last step
+        self._expected: Weight = 1
+        self._mini_batches = 0  # since the last step
+        self._weight: Weight = 0
 
     @hookimpl(wrapper=True)
     def run_backward(self, run: Run, loss: torch.Tensor) -> Generator[None, Any, Any]:
-        """Weights the gradient by the share of the mini-batch in the expected samples of a step."""
+        """Weights the gradient by the share of the mini-batch in the expected samples, or weight, of a step."""
         if self._mini_batches == 0:
-            self._expected_samples = run.training.samples * self._mini_batches_per_step
-        share = run.training.samples / self._expected_samples
-        # Scales the gradient as scaling the loss would, but leaves the loss unchanged for other hooks. They may scale
-        # the gradient in the same way.
-        loss.register_hook(lambda gradient: gradient * share)  # type: ignore[no-untyped-call]
+            self._expected = self._expect(run.training)
+        scale_gradient(loss, share_of(run.training.weight, self._expected))  # other hooks may scale it, too
         return (yield)
 
     # First, because it counts every mini-batch. It returns only False or None: other hooks may still prevent a step.
@@ -60,21 +61,34 @@ class GradientAccumulation:
     def should_step_optimizer(self, run: Run) -> bool | None:
         """Counts the mini-batch, and prevents the step until enough are accumulated."""
         if self._mini_batches == 0:  # again, since a process without a part of the mini-batch has no backward pass
-            self._expected_samples = run.training.samples * self._mini_batches_per_step
+            self._expected = self._expect(run.training)
         self._mini_batches += 1
-        self._samples += run.training.samples
+        self._weight = self._weight + run.training.weight
         if self._mini_batches < self._mini_batches_per_step and not _is_last_of_epoch(run):
             return False
-        if self._samples != self._expected_samples:
+        # A comparison of tensors would wait for the device.
+        if isinstance(self._weight, torch.Tensor) or self._weight != self._expected:
+            factor = share_of(self._expected, self._weight)
             for parameter in network_of(run).parameters():
                 if parameter.grad is not None:
-                    parameter.grad.mul_(self._expected_samples / self._samples)
-        self._mini_batches = self._samples = 0
+                    parameter.grad.mul_(in_dtype_of(parameter.grad, factor))
+        self._mini_batches, self._weight = 0, 0
         return None
+
+    def _expect(self, phase: Phase) -> Weight:
+        """Returns the weight of a step if each mini-batch weighs as much as this one, which is its first."""
+        weight = phase.weight
+        if isinstance(weight, torch.Tensor):
+            weight = torch.where(weight > 0, weight, float(phase.samples))
+        elif weight == 0:
+            weight = phase.samples
+        return weight * self._mini_batches_per_step
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the counts since the last step."""
-        return {"mini_batches": self._mini_batches, "samples": self._samples, "expected": self._expected_samples}
+        numbers = {"samples": self._weight, "expected": self._expected}
+        read = {name: one.item() if isinstance(one, torch.Tensor) else one for name, one in numbers.items()}
+        return {"mini_batches": self._mini_batches, **read}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the counts since the last step.
@@ -82,8 +96,8 @@ class GradientAccumulation:
         Args:
             state: The return value of `state_dict`.
         """
-        self._mini_batches, self._samples = state["mini_batches"], state["samples"]
-        self._expected_samples = state["expected"]
+        self._mini_batches, self._weight = state["mini_batches"], state["samples"]
+        self._expected = state["expected"]
 
 
 def _is_last_of_epoch(run: Run) -> bool:
