@@ -19,12 +19,12 @@ from torchbase.metrics import higher_is_better
 CONFIG = {
     "session": {
         "device_name": "cpu",
-        "num_epochs": 12,
+        "num_epochs": 10,
         "mini_batch_size": 32,
-        "learning_rate": 0.005,
+        "learning_rate": 0.01,
         "seed": 1,
     },
-    "data": {"images": 320, "validation_images": 80, "size": 32, "most_boxes": 3},
+    "data": {"images": 256, "validation_images": 64, "size": 32, "most_boxes": 3},
     "metrics": {"DetectionMetrics": ["average_precision"]},
     "network": {"architecture": "Detector", "channels": 16, "cell": 4},
 }

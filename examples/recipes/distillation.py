@@ -2,8 +2,8 @@
 
     python examples/recipes/distillation.py
 
-Stands for TITLE. The images are the digits of scikit-learn. Both runs have names: after a kill, the same command goes
-on with the one that hasn't ended.
+Stands for train_student.py of RepDistiller. The images are the digits of scikit-learn. Both runs have names: after a
+kill, the same command goes on with the one that hasn't ended.
 """
 
 from pathlib import Path
@@ -93,9 +93,11 @@ class StudentSession(TeacherSession):
 
 def main():
     teacher = TeacherSession.begin_or_resume(CONFIG, tag="teacher")()
-    student = StudentSession.begin_or_resume({**CONFIG, "network": STUDENT}, tag="student")()
-    for name, summary in {"teacher": teacher, "student": student}.items():
-        print(f"accuracy of the {name}: {summary.averages['validation-valid']['accuracy']:.3f}")
+    session = StudentSession.begin_or_resume({**CONFIG, "network": STUDENT}, tag="student")
+    student = session()
+    if session.processes.is_main:
+        print(f"accuracy of the teacher: {teacher.averages['validation-valid']['accuracy']:.3f}")
+        print(f"accuracy of the student: {student.averages['validation-valid']['accuracy']:.3f}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python examples/recipes/export.py
 
-Stands for TITLE. The images are the digits of scikit-learn. What is exported takes pixels from 0 to 16, as they are in
-the data, and returns probabilities. torch.onnx.export takes the same program, and writes a file for other runtimes.
+Stands for mnist/main.py of pytorch/examples. The images are the digits of scikit-learn. What is exported takes pixels
+from 0 to 16, as they are in the data, and returns probabilities. torch.onnx.export takes the same program, and writes a
+file for other runtimes.
 """
 
 from pathlib import Path

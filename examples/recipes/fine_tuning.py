@@ -2,9 +2,9 @@
 
     python examples/recipes/fine_tuning.py
 
-Stands for transfer_learning_tutorial.py of the tutorials of PyTorch. The first run has many digits of scikit-learn, the
-second has few of another kind: negatives, which are darker. The backbone is frozen for two epochs, and then trains with
-a tenth of the learning rate.
+Stands for computer_vision_fine_tuning.py of Lightning. The first run has many digits of scikit-learn, the second has
+few of another kind: negatives, which are darker. The backbone is frozen for two epochs, and then trains with a tenth of
+the learning rate.
 """
 
 import torch
@@ -94,8 +94,10 @@ class FineTuningSession(PretrainingSession):
 def main():
     PretrainingSession.begin_or_resume(CONFIG, tag="pretraining")()
     config = {**CONFIG, "session": {**CONFIG["session"], "num_epochs": 15, "learning_rate": 0.01}}
-    summary = FineTuningSession(config, source_run_dir_tag="pretraining")()
-    print(f"accuracy: {summary.averages['validation-valid']['accuracy']:.3f}")
+    session = FineTuningSession(config, source_run_dir_tag="pretraining")
+    summary = session()
+    if session.processes.is_main:
+        print(f"accuracy: {summary.averages['validation-valid']['accuracy']:.3f}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ CONFIG = {
         "device_name": "cpu",
         "num_epochs": 10,
         "mini_batch_size": 32,
-        "learning_rate": 0.01,
+        "learning_rate": 0.005,
         "seed": 1,
     },
     "data": {"graphs": 400, "validation_graphs": 100, "fewest_nodes": 5, "most_nodes": 12},

@@ -21,11 +21,11 @@ from torchbase.hooks import GradientClipping, LearningRateSchedule
 CONFIG = {
     "session": {
         "device_name": "cpu",
-        "num_iterations": 120,
-        "iterations_per_epoch": 40,
-        "mini_batch_size": 16,
+        "num_iterations": 90,
+        "iterations_per_epoch": 30,
+        "mini_batch_size": 8,
         "validation_mini_batch_size": 64,
-        "learning_rate": 0.003,
+        "learning_rate": 0.01,
         "weight_decay": 0.1,
         "seed": 1,
     },
@@ -57,9 +57,10 @@ class GPT(nn.Module):
         blocks = [Block(width, heads, dropout) for _ in range(layers)]
         self.layers = nn.Sequential(nn.Dropout(dropout), *blocks, nn.LayerNorm(width))
         self.output = nn.Linear(width, 128, bias=False)
-        for table in (self.characters, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
         self.output.weight = self.characters.weight
+        for weight in self.parameters():
+            if weight.ndim >= 2:
+                nn.init.normal_(weight, std=0.02)
 
     def forward(self, characters):
         positions = torch.arange(characters.shape[1], device=characters.device)

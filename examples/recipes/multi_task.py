@@ -2,8 +2,9 @@
 
     python examples/recipes/multi_task.py
 
-Stands for TITLE. The images are the digits of scikit-learn. Each task has a head, a loss, and metrics with a prefix.
-The weights of the losses are those of Kendall, Gal and Cipolla: each task has an uncertainty that is learned.
+Stands for im2im_pred/utils.py of mtan. The images are the digits of scikit-learn. Each task has a head, a loss, and
+metrics with a prefix. The weights of the losses are those of Kendall, Gal and Cipolla: each task has an uncertainty
+that is learned.
 """
 
 import torch
@@ -22,9 +23,9 @@ from torchbase.metrics import (
 CONFIG = {
     "session": {
         "device_name": "cpu",
-        "num_epochs": 10,
+        "num_epochs": 6,
         "mini_batch_size": 32,
-        "learning_rate": 0.003,
+        "learning_rate": 0.005,
         "seed": 1,
     },
     "data": {"portions": [0.8, 0.2]},

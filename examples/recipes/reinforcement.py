@@ -40,7 +40,7 @@ class ActorCritic(nn.Module):
 
 def step(states, actions):
     """The cart and its pole a fiftieth of a second later, for a push to the left (0) or to the right (1)."""
-    position, speed, angle, rotation = states.unbind(1)
+    speed, angle, rotation = states[:, 1:].unbind(1)
     push = (20.0 * actions - 10.0 + 0.05 * rotation**2 * angle.sin()) / 1.1
     turn = (9.8 * angle.sin() - angle.cos() * push) / (0.5 * (4 / 3 - 0.1 * angle.cos() ** 2 / 1.1))
     change = torch.stack([speed, push - 0.05 * turn * angle.cos() / 1.1, rotation, turn], dim=1)

@@ -2,8 +2,9 @@
 
     python examples/recipes/self_supervised.py
 
-Stands for TITLE. The images are the digits of scikit-learn; a view is shifted and noisy. The labels are used only
-to validate: how often the nearest other image of the validation set, by the learned features, has the same label.
+Stands for main.py and trainer.py of PyTorch-BYOL. The images are the digits of scikit-learn; a view is shifted and
+noisy. The labels are used only to validate: how often the nearest other image of the validation set, by the features of
+a view, has the same label.
 """
 
 import torch

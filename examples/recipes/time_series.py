@@ -2,8 +2,9 @@
 
     python examples/recipes/time_series.py
 
-Stands for TITLE. The series is drawn by the program: the hourly load of a power grid, with a daily and a weekly cycle.
-The windows overlap and nothing is copied, so a series of any length can be a memory map. The last hours validate.
+Stands for main.py of LSTNet. The series is drawn by the program: the hourly load of a power grid, with a daily and a
+weekly cycle. The windows overlap and nothing is copied, so a series of any length can be a memory map. The last hours
+validate.
 """
 
 import math
