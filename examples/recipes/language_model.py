@@ -21,16 +21,16 @@ from torchbase.hooks import GradientClipping, LearningRateSchedule
 CONFIG = {
     "session": {
         "device_name": "cpu",
-        "num_iterations": 90,
-        "iterations_per_epoch": 30,
-        "mini_batch_size": 8,
+        "num_iterations": 120,
+        "iterations_per_epoch": 40,
+        "mini_batch_size": 16,
         "validation_mini_batch_size": 64,
         "learning_rate": 0.01,
         "weight_decay": 0.1,
         "seed": 1,
     },
     "data": {"characters": 200_000, "validation_characters": 10_000},
-    "network": {"architecture": "GPT", "context": 64, "layers": 2, "heads": 4, "width": 64, "dropout": 0.0},
+    "network": {"architecture": "GPT", "context": 32, "layers": 2, "heads": 4, "width": 64, "dropout": 0.0},
 }
 
 
@@ -57,7 +57,6 @@ class GPT(nn.Module):
         blocks = [Block(width, heads, dropout) for _ in range(layers)]
         self.layers = nn.Sequential(nn.Dropout(dropout), *blocks, nn.LayerNorm(width))
         self.output = nn.Linear(width, 128, bias=False)
-        self.output.weight = self.characters.weight
         for weight in self.parameters():
             if weight.ndim >= 2:
                 nn.init.normal_(weight, std=0.02)
