@@ -1,4 +1,4 @@
-"""The page of the recipes lists each of them, with its lines of code, which are fewer than those of what it stands for."""
+"""The page of the recipes lists each of them with its lines of code, fewer than those of the program it stands for."""
 
 import ast
 import io

@@ -83,7 +83,8 @@ def train(index, name, folder, killed_at=None, is_resumed=False):
     module = load(name)
     session = module.CONFIG["session"]
     session.update(SETTINGS)
-    session.update({"num_iterations": 8, "iterations_per_epoch": 4} if "num_iterations" in session else {"num_epochs": 2})
+    counts_iterations = "num_iterations" in session
+    session.update({"num_iterations": 8, "iterations_per_epoch": 4} if counts_iterations else {"num_epochs": 2})
     kind = last_session_of(module)
     if killed_at is not None:
         hooks_of = kind.default_hooks
