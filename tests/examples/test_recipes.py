@@ -28,7 +28,7 @@ LEARNS = {
     "fine_tuning": ("accuracy:", 0.75, 1.0),
     "graphs": ("accuracy:", 0.8, 1.0),
     "graphs_pyg": ("accuracy:", 0.8, 1.0),
-    "language_model": ("loss per character:", 1.5, 3.2),
+    "language_model": ("loss per character:", 1.5, 3.4),
     "metric_learning": ("recall:", 0.95, 1.0),
     "multi_task": ("digit_accuracy:", 0.8, 1.0),
     "reinforcement": ("steps upright:", 60.0, 80.0),
