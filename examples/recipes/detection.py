@@ -61,7 +61,7 @@ class Detector(nn.Module):
         }
 
     def losses(self, logits, box, boxes):
-        image = torch.arange(len(boxes), device=box.device).repeat_interleave(torch.tensor([len(b) for b in boxes]))
+        image = torch.arange(len(boxes)).repeat_interleave(torch.tensor([len(one) for one in boxes]))
         true = torch.cat(boxes) / self.cell
         column, row = true[:, :2].long().unbind(1)
         has_center = torch.zeros_like(logits)
@@ -129,7 +129,7 @@ class DetectionSession(TrainingBaseSession):
         return [DetectionMetrics(validation_only=True)]
 
     def forward_pass(self, mini_batch):
-        boxes = [one.reshape(-1, 4).to(self.device) for one in mini_batch["boxes"]]
+        boxes = [one.to(self.device) for one in mini_batch["boxes"]]
         return {**self.network(mini_batch["image"].to(self.device), boxes), "boxes": boxes}
 
     def loss_function(self, *, objectness=None, box=None):

@@ -69,7 +69,12 @@ class SessionOpening(SessionClosing):
             session_class=type(self),
             processes=self.processes,
         )
-        tell_result(self.processes, fire, "the setup of the run")  # first, since it makes the files of the run
+
+        def set_up() -> None:
+            self._source.note_source(self._run_directory)  # before the config, with which the run can be resumed
+            fire()
+
+        tell_result(self.processes, set_up, "the setup of the run")  # first, since it makes the files of the run
         if not self.processes.is_main:
             fire()
         # Nothing of a setup may come after a slip of the main process that removes the directory.

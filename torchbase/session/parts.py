@@ -3,7 +3,8 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +50,7 @@ class SessionParts(UserMethods):
     engine: Engine = set_by_constructor()
     processes: Processes = set_by_constructor()
     _randomness: Randomness = set_by_constructor()
+    run_dir: str = set_by_constructor()
     _source: RunSource = set_by_constructor()
     _number_of_parts: int = set_by_constructor()
     _held: HeldNetwork = set_by_constructor()
@@ -99,9 +101,9 @@ class SessionParts(UserMethods):
     @cached_property
     def network(self) -> torch.nn.Module:
         """The network, on its device."""
+        load = partial(self._source.load_source_network, Path(self.run_dir))
         with self._building("network"):
             if self._sharded is not None:
-                load = self._source.load_source_network
                 hook = next((one for one in self.engine.hooks.values() if isinstance(one, MixedPrecision)), None)
                 dtype = None if hook is None else hook.dtype
                 network = self._sharded.build(self._init_network, load, self.sharded_units, vars(self), dtype)
@@ -111,7 +113,7 @@ class SessionParts(UserMethods):
             network = self._init_network()
             if is_lazily_built(network):
                 self._materialize(network.to(self.device))
-            self._source.load_source_network(network)
+            load(network)
             return network.to(self.device)
 
     @cached_property

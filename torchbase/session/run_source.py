@@ -6,20 +6,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from torchbase.checkpoints.listing import has_results, list_checkpoints
-from torchbase.checkpoints.network_loading import load_network
-from torchbase.checkpoints.storage import first_whole, open_checkpoint
-from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
+from torchbase.checkpoints.listing import has_results
+from torchbase.errors import ConfigError, RunDirectoryError
 from torchbase.files.durable import read_json, remove_leftovers
-from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.hooks.mini_batch_parts import PARTS_FILE
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.randomness import draw_seed
 from torchbase.run_directory.config_snapshot import newest_config
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.named import open_or_make
-from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.run_directory.newest import newest_run
+from torchbase.session.source_network import load_source, load_source_again, note_source
 
 if TYPE_CHECKING:
     from torchbase.run_directory.session_config import SessionConfig
@@ -99,35 +96,31 @@ class RunSource:
         """
         return newest_config(directory.path) is not None if self.is_new is None else not self.is_new
 
-    def load_source_network(self, network: torch.nn.Module) -> None:
-        """Loads the weights of the source run into the network of a new run, if a source run was named.
+    def note_source(self, directory: RunDirectory) -> None:
+        """Notes in the run directory of a new run from which network it starts, if a source run was named.
 
         Args:
+            directory: The run directory.
+        """
+        if self.is_new and self.tag is not None:
+            note_source(directory, self.path_of_run, self.network)
+
+    def load_source_network(self, run_directory: Path, network: torch.nn.Module) -> None:
+        """Loads the weights of the source run into the network of a run that has no checkpoint yet, if it has a source.
+
+        Args:
+            run_directory: The path of the run directory.
             network: The network that the user's ``init_network`` returned.
 
         Raises:
-            CheckpointError: If the source run has saved no network, or a different one.
-            RunDirectoryError: If the saved network is damaged.
+            CheckpointError: If the source run has saved no network, or a different one, or another one since a run that
+                is resumed was begun.
+            RunDirectoryError: If the saved network is damaged, or the source run is gone.
         """
-        if not self.is_new or self.tag is None:
-            return
-        source = RunDirectory.open(self.parent if self.parent is not None else DEFAULT_PARENT, self.tag)
-        best = source.path / NETWORK_FILE
-        if self.network == "best" and best.exists():
-            check_tensors(best)
-            state = map_tensors(best)
-        else:
-            saved = first_whole(source.states, list_checkpoints(source.states), open_checkpoint)
-            if saved is None:
-                raise CheckpointError(f"The run {source.path} has saved no network to start from.")
-            state = saved.parts["network"]
-        try:
-            load_network(network, state)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"The network saved in {source.path} doesn't match {type(network).__name__}: {error}. "
-                "To fix, set config['network'] to the values of that run."
-            ) from error
+        if not self.is_new:
+            load_source_again(network, run_directory)
+        elif self.tag is not None:
+            load_source(network, RunDirectory.open(self.path_of_run.parent, self.tag).path, self.network)
 
 
 def find_run(parent: str | Path | None, tag: str | None) -> Path:
