@@ -6,7 +6,7 @@ Plain dataclasses. The engine and the training step write them, hooks read them.
 import inspect
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -22,6 +22,9 @@ from torchbase.listeners import Listener
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import Randomness, RandomStates
 from torchbase.run_directory.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from torchbase.engine.turns import Turns
 
 
 class HookCalls(Protocol):
@@ -66,7 +69,10 @@ class Run:
             epochs.
         validation: The validation phases, in the order in which they run after training.
         network: The network, without any wrapper; None if the engine is used without a network.
-        optimizer: The optimizer of the network, or None.
+        optimizer: The optimizer of the network, or None. With several (`NamedOptimizers`), that of the turn within a
+            turn, and all of them otherwise.
+        turns: How several optimizers take turns in a training iteration; None with a single one.
+        turn: The name of the optimizer whose turn it is; None outside of turns, and with a single optimizer.
         metrics: Computes the chosen metrics of a mini-batch or an epoch from the outputs of ``forward_pass``.
         device: The device of the network.
         config: The config dictionary as the user passed it, converted to JSON types.
@@ -101,6 +107,7 @@ class Run:
     validation: tuple[Phase, ...] = ()
     network: torch.nn.Module | None = None
     optimizer: torch.optim.Optimizer | None = None
+    turns: "Turns | None" = None
     metrics: SelectedMetrics | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -114,6 +121,7 @@ class Run:
     stop_reason: str | None = None
     stop_request: str | None = None
     current_phase: Phase | None = None
+    turn: str | None = None
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
     groups_as_built: tuple[GroupValues, ...] = field(init=False, repr=False)

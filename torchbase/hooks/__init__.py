@@ -35,6 +35,7 @@ from torchbase.logging_backends.json_lines import JsonLines
 from torchbase.logging_backends.mlflow import MLflow
 from torchbase.logging_backends.tensorboard import TensorBoard
 from torchbase.logging_backends.wandb import Wandb
+from torchbase.techniques.closure_step import ClosureStep
 from torchbase.techniques.compile import Compile
 from torchbase.techniques.early_stopping import EarlyStopping
 from torchbase.techniques.exponential_moving_average import ExponentialMovingAverage
@@ -50,6 +51,7 @@ from torchbase.techniques.mixed_precision import MixedPrecision
 from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
 from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
+from torchbase.techniques.sharpness_aware_minimization import SharpnessAwareMinimization
 from torchbase.techniques.time_limit import TimeLimit
 from torchbase.techniques.unfreeze import Unfreeze
 
@@ -57,6 +59,7 @@ __all__ = [
     "BestValidation",
     "Charts",
     "Checkpoint",
+    "ClosureStep",
     "Compile",
     "ConfigSnapshot",
     "Console",
@@ -90,6 +93,7 @@ __all__ = [
     "RunRecord",
     "SeedCapture",
     "ShardedTraining",
+    "SharpnessAwareMinimization",
     "TensorBoard",
     "TimeLimit",
     "UncalledHooks",

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -91,7 +92,11 @@ class Rehearsal:
         set_mode(network_of(run), phase.is_training, run.frozen_in_eval)
         try:
             with torch.set_grad_enabled(phase.is_training):
-                run.call.run_forward(run=run, phase=phase, batch=batch)
+                forward = partial(run.call.run_forward, run=run, phase=phase, batch=batch)
+                if run.turns is None or not phase.is_training:
+                    forward()
+                else:
+                    run.turns.take(run, phase, run.turns.names, forward)
             _check_values(phase)
             of_iteration = of_epoch = tuple(phase.values)
             metrics = None if run.metrics is None else run.metrics.of(is_training=phase.is_training)

@@ -1,6 +1,7 @@
 """Accumulates gradients over several mini-batches."""
 
 from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,15 @@ from torchbase.errors import HookError
 from torchbase.techniques.settings import is_count
 
 
+@dataclass
+class _Count:
+    """What was accumulated since the last step."""
+
+    mini_batches: int = 0
+    samples: int = 0
+    expected: int = 1
+
+
 class GradientAccumulation:
     """Accumulates gradients over several mini-batches before each optimizer step.
 
@@ -19,6 +29,8 @@ class GradientAccumulation:
     is a mean over samples and samples don't depend on each other (with batch normalization they do). Each mini-batch is
     weighted by its number of samples. The last step of an epoch uses the remaining mini-batches. If the length of the
     loader is unknown, they count towards the first step of the next epoch. Checkpoints include accumulated gradients.
+    Of several optimizers, each accumulates the mini-batches of its turns; one without a turn in the last iteration of
+    an epoch steps in the next one.
 
     Source: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation
 
@@ -41,15 +53,15 @@ class GradientAccumulation:
                 f"{mini_batches!r}."
             )
         self._mini_batches_per_step = mini_batches
-        self._expected_samples = 1
-        self._mini_batches = self._samples = 0  # since the last step
+        self._counts: dict[str | None, _Count] = {None: _Count()}  # by turn
 
     @hookimpl(wrapper=True)
     def run_backward(self, run: Run, loss: torch.Tensor) -> Generator[None, Any, Any]:
         """Weights the gradient by the share of the mini-batch in the expected samples of a step."""
-        if self._mini_batches == 0:
-            self._expected_samples = run.training.samples * self._mini_batches_per_step
-        share = run.training.samples / self._expected_samples
+        count = self._count_of(run)
+        if count.mini_batches == 0:
+            count.expected = run.training.samples * self._mini_batches_per_step
+        share = run.training.samples / count.expected
         # Scales the gradient as scaling the loss would, but leaves the loss unchanged for other hooks. They may scale
         # the gradient in the same way.
         loss.register_hook(lambda gradient: gradient * share)  # type: ignore[no-untyped-call]
@@ -59,22 +71,24 @@ class GradientAccumulation:
     @hookimpl(tryfirst=True)
     def should_step_optimizer(self, run: Run) -> bool | None:
         """Counts the mini-batch, and prevents the step until enough are accumulated."""
-        if self._mini_batches == 0:  # again, since a process without a part of the mini-batch has no backward pass
-            self._expected_samples = run.training.samples * self._mini_batches_per_step
-        self._mini_batches += 1
-        self._samples += run.training.samples
-        if self._mini_batches < self._mini_batches_per_step and not _is_last_of_epoch(run):
+        count = self._count_of(run)
+        if count.mini_batches == 0:  # again, since a process without a part of the mini-batch has no backward pass
+            count.expected = run.training.samples * self._mini_batches_per_step
+        count.mini_batches += 1
+        count.samples += run.training.samples
+        if count.mini_batches < self._mini_batches_per_step and not _is_last_of_epoch(run):
             return False
-        if self._samples != self._expected_samples:
+        if count.samples != count.expected:
             for parameter in network_of(run).parameters():
                 if parameter.grad is not None:
-                    parameter.grad.mul_(self._expected_samples / self._samples)
-        self._mini_batches = self._samples = 0
+                    parameter.grad.mul_(count.expected / count.samples)
+        count.mini_batches = count.samples = 0
         return None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the counts since the last step."""
-        return {"mini_batches": self._mini_batches, "samples": self._samples, "expected": self._expected_samples}
+        of_turns = {turn: asdict(count) for turn, count in self._counts.items() if turn is not None}
+        return asdict(self._counts[None]) | ({"turns": of_turns} if of_turns else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the counts since the last step.
@@ -82,8 +96,12 @@ class GradientAccumulation:
         Args:
             state: The return value of `state_dict`.
         """
-        self._mini_batches, self._samples = state["mini_batches"], state["samples"]
-        self._expected_samples = state["expected"]
+        values = dict(state)
+        of_turns = {turn: _Count(**count) for turn, count in values.pop("turns", {}).items()}
+        self._counts = {None: _Count(**values), **of_turns}
+
+    def _count_of(self, run: Run) -> _Count:
+        return self._counts.setdefault(run.turn, _Count())
 
 
 def _is_last_of_epoch(run: Run) -> bool:
