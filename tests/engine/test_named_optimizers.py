@@ -31,7 +31,7 @@ def test_it_is_an_optimizer_and_a_mapping_of_optimizers():
     assert optimizers == optimizers
     assert optimizers != make()
     assert {optimizers: 1}[optimizers] == 1
-    with pytest.raises(KeyError, match="There is no optimizer 'frist'. Did you mean 'first'"):
+    with pytest.raises(KeyError, match=r"There is no optimizer 'frist'. Did you mean 'first'"):
         optimizers["frist"]
     assert repr(optimizers).startswith("first: Adam (")
     assert "\nsecond: SGD (" in repr(optimizers)

@@ -87,7 +87,7 @@ def _load(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
 
 def _difference(then: Classes, now: Classes) -> str | None:
     if isinstance(then, str) or isinstance(now, str):
-        return "one of both has names"
+        return "only the optimizers of one of both have names"
     if missing := [name for name in then if name not in now]:
         return f"{missing[0]!r} is missing"
     if added := [name for name in now if name not in then]:
@@ -99,5 +99,5 @@ def _difference(then: Classes, now: Classes) -> str | None:
 
 def _describe(classes: Classes) -> str:
     if isinstance(classes, str):
-        return f"a single optimizer, {classes},"
+        return f"a single optimizer of the class {classes}"
     return f"the optimizers {', '.join(f'{name!r} ({kind})' for name, kind in classes.items())}"

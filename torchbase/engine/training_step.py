@@ -270,8 +270,8 @@ def optimizer_named(run: Run, name: str | None, hook: str) -> torch.optim.Optimi
             "the argument optimizer."
         )
     available = [str(one) for one in optimizers]
-    which = "is for none of them" if name is None else f"is for {name!r}{did_you_mean(name, available).rstrip('.')}"
+    which = "none of them." if name is None else f"{name!r}.{did_you_mean(name, available)}"
     raise HookError(
-        f"The run has the optimizers {', '.join(map(repr, available))}, and {hook} {which}. To fix, pass the name of "
-        f"one, {hook}(…, optimizer={available[0]!r})."
+        f"The run has the optimizers {', '.join(map(repr, available))}, and {hook} is for {which} To fix, pass the "
+        f"name of one, {hook}(…, optimizer={available[0]!r})."
     )
