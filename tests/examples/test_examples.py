@@ -155,7 +155,8 @@ def test_gan_that_is_killed_and_resumed_ends_with_the_same_bits(run_example, tmp
         command = [sys.executable, str(EXAMPLES / "gan.py"), *arguments]
         manifests = "*/states/checkpoint-*/manifest.json"
         seen = set((tmp_path / "runs").glob(manifests))
-        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None:
                 if set((tmp_path / "runs").glob(manifests)) - seen:
                     process.kill()

@@ -18,6 +18,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
 from torchbase.engine.shared_gradients import check_gradients_are_shared
+from torchbase.engine.turn_taking import take_turns
 from torchbase.engine.within_epoch import decide_whether_best, ends_within_epoch, run_from_start_if_done
 from torchbase.errors import DataError
 from torchbase.listeners import Listener
@@ -247,7 +248,7 @@ class _PhaseLoop:
                     call.run_iteration(run=run, phase=phase, batch=batch)
                 else:
                     iteration = partial(call.run_iteration, run=run, phase=phase, batch=batch)
-                    turns.take(run, phase, turns.of_iteration(progress.iterations + 1), iteration)
+                    take_turns(run, phase, turns, turns.of_iteration(progress.iterations + 1), iteration)
                 progress.iterations += 1
                 progress.mini_batches += 1
                 call.on_iteration_end(run=run, phase=phase)

@@ -12,7 +12,7 @@ class NamedOptimizers(torch.optim.Optimizer, Mapping[str, torch.optim.Optimizer]
     """The optimizers of a run by name, which take turns in each training iteration.
 
     ``run.optimizer`` is this object outside of turns, and the optimizer of the turn within one. It has the parameter
-    groups of all of them, so that hooks find each parameter that is trained. `Turns` steps each by itself.
+    groups of all of them, so that hooks find each parameter that is trained. `take_turns` steps each by itself.
 
     Attributes:
         by_name: The optimizers, in the order of their turns.

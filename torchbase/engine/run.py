@@ -6,7 +6,7 @@ Plain dataclasses. The engine and the training step write them, hooks read them.
 import inspect
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -17,14 +17,12 @@ from torchbase.engine.logging_errors import LoggingErrors
 from torchbase.engine.modes import frozen_in_eval
 from torchbase.engine.optimizer_groups import GroupValues, values_of_groups
 from torchbase.engine.phase import Phase, Progress
+from torchbase.engine.turns import Turns
 from torchbase.errors import HookError, StepError
 from torchbase.listeners import Listener
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import Randomness, RandomStates
 from torchbase.run_directory.directory import RunDirectory
-
-if TYPE_CHECKING:
-    from torchbase.engine.turns import Turns
 
 
 class HookCalls(Protocol):
@@ -107,7 +105,7 @@ class Run:
     validation: tuple[Phase, ...] = ()
     network: torch.nn.Module | None = None
     optimizer: torch.optim.Optimizer | None = None
-    turns: "Turns | None" = None
+    turns: Turns | None = None
     metrics: SelectedMetrics | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import IterationValues
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
-from torchbase.engine.turns import names_of_losses
+from torchbase.engine.turn_taking import names_of_losses
 from torchbase.errors import NonFiniteError
 from torchbase.hooks.bad_mini_batches import save_bad_mini_batch
 from torchbase.metrics.selection import NAME_OF_THE_LOSS

@@ -20,6 +20,7 @@ from torchbase.engine.phase import Phase, ValueNames
 from torchbase.engine.preview import mini_batches_to_try
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
+from torchbase.engine.turn_taking import take_turns
 from torchbase.errors import StepError, describe_returned, list_first
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
@@ -96,7 +97,7 @@ class Rehearsal:
                 if run.turns is None or not phase.is_training:
                     forward()
                 else:
-                    run.turns.take(run, phase, run.turns.names, forward)
+                    take_turns(run, phase, run.turns, run.turns.names, forward)
             _check_values(phase)
             of_iteration = of_epoch = tuple(phase.values)
             metrics = None if run.metrics is None else run.metrics.of(is_training=phase.is_training)
