@@ -147,6 +147,45 @@ def test_techniques_that_observe_change_no_bit(tmp_path):
     assert different_values(*states) == []
 
 
+class Overflows(CriticSession):
+    """The gradients of the discriminator overflow once, while those of the generator are accumulated."""
+
+    def optimizer_turns(self, iteration):
+        return ["generator"] if iteration % 2 else ["discriminator"]
+
+    def loss_function(self, *, generated, real=None):
+        loss = super().loss_function(generated=generated, real=real)
+        if self.turn == "discriminator" and self._run.progress.iterations == 1:
+            loss["loss"] = loss["loss"] * 1000  # infinite in half precision once it is scaled
+        return loss
+
+
+def test_an_overflow_in_one_turn_leaves_the_scale_of_the_others(tmp_path):
+    class Scales:
+        def __init__(self):
+            self.rows = []
+
+        @hookimpl
+        def on_values_read(self, phase, rows):
+            if phase.is_training:
+                self.rows += [{n: v for n, v in row.values.items() if n.startswith("gradient_scale")} for row in rows]
+
+    class NotAccumulated:
+        @hookimpl
+        def should_step_optimizer(self, run):
+            return False if run.turn == "generator" and run.progress.iterations == 0 else None
+
+    scales = Scales()
+    hooks = [NotAccumulated(), techniques.MixedPrecision("fp16"), scales]
+    session_with(tmp_path, *hooks, kind=Overflows, num_epochs=1)()
+    assert scales.rows[:4] == [
+        {},
+        {"gradient_scale_discriminator": 65536.0},
+        {"gradient_scale_generator": 65536.0},
+        {"gradient_scale_discriminator": 32768.0},
+    ]
+
+
 def test_gradients_of_each_turn_are_logged(tmp_path):
     recorder = Recorder()
     session_with(tmp_path, techniques.LogGradients("2it"), recorder, kind=AdversarialSession, num_epochs=1)()

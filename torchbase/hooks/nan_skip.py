@@ -29,8 +29,8 @@ class NanSkip:
     """Skips training mini-batches whose loss or gradients are NaN or infinite.
 
     A skipped mini-batch leaves no trace in the state of the network, the states of hooks, the gradients, the optimizer
-    and the averages. It is saved in ``bad_mini_batches`` of the run directory. Unlike `NanGuard`, this hook
-    synchronizes with the device in each iteration.
+    and the averages. It is saved in ``bad_mini_batches`` of the run directory. With several optimizers, the turn of one
+    is skipped, and the others have theirs. Unlike `NanGuard`, this hook synchronizes with the device in each iteration.
     """
 
     def __init__(self, then_stop: bool = False) -> None:
