@@ -36,6 +36,7 @@ from torchbase.logging_backends.mlflow import MLflow
 from torchbase.logging_backends.tensorboard import TensorBoard
 from torchbase.logging_backends.wandb import Wandb
 from torchbase.techniques.activation_checkpointing import ActivationCheckpointing
+from torchbase.techniques.closure_step import ClosureStep
 from torchbase.techniques.compile import Compile
 from torchbase.techniques.early_stopping import EarlyStopping
 from torchbase.techniques.exponential_moving_average import ExponentialMovingAverage
@@ -51,6 +52,7 @@ from torchbase.techniques.mixed_precision import MixedPrecision
 from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
 from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
+from torchbase.techniques.sharpness_aware_minimization import SharpnessAwareMinimization
 from torchbase.techniques.time_limit import TimeLimit
 from torchbase.techniques.unfreeze import Unfreeze
 
@@ -59,6 +61,7 @@ __all__ = [
     "BestValidation",
     "Charts",
     "Checkpoint",
+    "ClosureStep",
     "Compile",
     "ConfigSnapshot",
     "Console",
@@ -92,6 +95,7 @@ __all__ = [
     "RunRecord",
     "SeedCapture",
     "ShardedTraining",
+    "SharpnessAwareMinimization",
     "TensorBoard",
     "TimeLimit",
     "UncalledHooks",
