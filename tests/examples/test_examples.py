@@ -3,6 +3,9 @@ import json
 import os
 import re
 import runpy
+import signal
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 import several
 
 from torchbase.checkpoints.storage import newest_whole_checkpoint
+from torchbase.files.bitwise import different_values
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -36,8 +40,8 @@ class Finished:
 def run_example(programs, tmp_path):
     """Runs an example in an empty folder."""
 
-    def run(name: str) -> Finished:
-        done = programs.run(EXAMPLES / name, cwd=tmp_path)
+    def run(name: str, *arguments: str) -> Finished:
+        done = programs.run(EXAMPLES / name, *arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         # What other packages say of themselves depends on their version, and on Python's.
         assert not re.search(r"(torchbase|examples)\S*\.py:\d+: \w*Warning", done.stderr), done.stderr
@@ -131,6 +135,44 @@ def test_engine_only_trains_and_writes_no_file(run_example, tmp_path):
 
 def test_engine_only_is_shorter_than_60_lines():
     assert len((EXAMPLES / "engine_only.py").read_text(encoding="utf-8").splitlines()) < 60
+
+
+def test_gan_draws_digits_with_clipping_averages_and_schedules(run_example):
+    finished = run_example("gan.py")
+    assert finished.number_after("digits after:") < 0.5 * finished.number_after("digits before:")
+    for name in ("gradient_norm_discriminator", "gradient_norm_generator", "learning_rate_generator"):
+        assert finished.number_after(f"'{name}':") > 0
+    checkpoint = newest_whole_checkpoint(finished.run_directory / "states")
+    assert checkpoint is not None
+    hooks = checkpoint.parts["training"]["hooks"]
+    assert hooks["exponential_moving_average"]["n_averaged"] == 10 * 23
+    assert hooks["learning_rate_schedule discriminator"]["scheduler"]["last_epoch"] == 10
+
+
+@pytest.mark.thorough  # tests/kill kills runs of several optimizers
+def test_gan_that_is_killed_and_resumed_ends_with_the_same_bits(run_example, tmp_path):
+    def kill_after_a_checkpoint(*arguments):
+        command = [sys.executable, str(EXAMPLES / "gan.py"), *arguments]
+        manifests = "*/states/checkpoint-*/manifest.json"
+        seen = set((tmp_path / "runs").glob(manifests))
+        environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                if set((tmp_path / "runs").glob(manifests)) - seen:
+                    process.kill()
+        assert process.returncode == -signal.SIGKILL
+
+    alone = run_example("gan.py").run_directory.rename(tmp_path / "alone")
+    kill_after_a_checkpoint()
+    for _ in range(3):
+        kill_after_a_checkpoint("resume")
+    resumed = run_example("gan.py", "resume").run_directory
+    states = [newest_whole_checkpoint(folder / "states").parts for folder in (alone, resumed)]
+    assert different_values(*[(parts["network"], parts["training"]["optimizer"]) for parts in states]) == []
+
+
+def test_gan_is_shorter_than_100_lines():
+    assert len((EXAMPLES / "gan.py").read_text(encoding="utf-8").splitlines()) < 100
 
 
 def train_several_processes(index, folder):

@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader
 from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
 from torchbase.data import MiniBatchPart, SplitMiniBatch
 from torchbase.hooks import (
+    ActivationCheckpointing,
+    ClosureStep,
     Compile,
     ExponentialMovingAverage,
     Freeze,
@@ -24,6 +26,7 @@ from torchbase.hooks import (
     GradientClipping,
     LearningRateSchedule,
     MixedPrecision,
+    SharpnessAwareMinimization,
     Unfreeze,
 )
 
@@ -157,7 +160,17 @@ class LazyNetwork(torch.nn.Sequential):
         super().__init__(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.Dropout(dropout), nn.LazyLinear(1), nn.Flatten(0))
 
 
-TeacherNetwork.__name__ = LazyNetwork.__name__ = "TinyNetwork"
+class Adversaries(torch.nn.Module):
+    """A generator with buffers, and a discriminator that draws random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        nn = torch.nn
+        self.generator = nn.Sequential(nn.Linear(2, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+        self.discriminator = nn.Sequential(nn.Linear(3, 6), nn.LeakyReLU(), nn.Dropout(0.3), nn.Linear(6, 1))
+
+
+Adversaries.__name__ = TeacherNetwork.__name__ = LazyNetwork.__name__ = "TinyNetwork"
 
 
 class TeacherSession(KilledSession):
@@ -186,6 +199,46 @@ class GroupsSession(KilledSession):
     def init_scheduler(self):
         rates = [lambda epoch: 0.5**epoch, lambda epoch: 0.9**epoch]
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, rates)
+
+
+class AdversarialSession(KilledSession):
+    """Two optimizers of two kinds, of which one trains in every second iteration, each with a schedule."""
+
+    def init_network(self):
+        return Adversaries()
+
+    def init_optimizer(self):
+        rate, network = self.config_session.learning_rate, self.network
+        return {
+            "discriminator": torch.optim.Adam(network.discriminator.parameters(), rate),
+            "generator": torch.optim.SGD(network.generator.parameters(), rate, momentum=0.9),
+        }
+
+    def init_scheduler(self):
+        decay = torch.optim.lr_scheduler.ExponentialLR
+        return {
+            "discriminator": decay(self.optimizer["discriminator"], 0.5),
+            "generator": LearningRateSchedule(partial(decay, gamma=0.97), "1it"),
+        }
+
+    def optimizer_turns(self, iteration):
+        return ["discriminator", "generator"] if iteration % 2 == 0 else ["discriminator"]
+
+    def forward_pass(self, mini_batch):
+        generated = self.network.generator(torch.randn(len(mini_batch["x"]), 2))
+        real = self.network.discriminator(mini_batch["x"])
+        return {"generated": self.network.discriminator(generated), "real": real}
+
+    def loss_function(self, *, generated, real):
+        logits = -generated if self.turn == "generator" else torch.cat([generated, -real])
+        return torch.nn.functional.softplus(logits).mean()
+
+
+class LbfgsSession(KilledSession):
+    """An optimizer that evaluates the loss several times in a step."""
+
+    def init_optimizer(self):
+        return torch.optim.LBFGS(self.network.parameters(), lr=0.1, max_iter=3, history_size=4)
 
 
 def add_noise(batch):
@@ -332,13 +385,19 @@ class Scenario:
 
 
 TECHNIQUES = (
+    partial(ActivationCheckpointing, "layers.0"),
     partial(GradientAccumulation, 3),
     partial(MixedPrecision, "fp16"),
     partial(GradientClipping, norm=0.5),
     partial(LearningRateSchedule, partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.97), "1it"),
     partial(ExponentialMovingAverage, 0.9),
     partial(Freeze, "layers.0.*", "1ep"),
-    partial(Compile, backend="eager"),
+)
+AND_COMPILE = (*TECHNIQUES, partial(Compile, backend="eager"))  # compiled anew in each life, which takes most of it
+OF_EACH_OPTIMIZER = (
+    partial(GradientAccumulation, 2),
+    partial(GradientClipping, norm=0.5),
+    partial(ExponentialMovingAverage, 0.9),
 )
 SCENARIOS = {
     "no workers": Scenario((0,)),
@@ -347,7 +406,7 @@ SCENARIOS = {
     "2, then 0 workers": Scenario((2, 0)),
     "accumulated gradients": Scenario((0,), hooks=(Schedule, Accumulate)),
     "a hook that draws": Scenario((0,), hooks=(Schedule, DrawRandomNumbers)),
-    "training techniques": Scenario((0,), kind=ValidatedWithinSession, hooks=TECHNIQUES),
+    "training techniques": Scenario((0,), kind=ValidatedWithinSession, hooks=AND_COMPILE),
     "validation within epochs": Scenario((0, 2), kind=ValidatedWithinSession),
     "a stream": Scenario((0, 2), kind=StreamSession),
     # The workers of torch's loader draw from streams of their own, so their number is the same in each life.
@@ -358,13 +417,19 @@ SCENARIOS = {
     "a teacher that is unfrozen": Scenario((0,), TeacherSession, (Schedule, partial(Unfreeze, "teacher.*.3.*", "1ep"))),
     "a lazy network": Scenario((0, 2), LazySession, (Schedule, partial(ExponentialMovingAverage, 0.9))),
     "parameter groups": Scenario((0,), kind=GroupsSession, hooks=()),
+    "several optimizers": Scenario((0, 2), AdversarialSession, OF_EACH_OPTIMIZER),
+    "several optimizers in parts": Scenario(
+        (0,), AdversarialSession, OF_EACH_OPTIMIZER, parts=4, processes=(2, 1, 3), mini_batch_size=8
+    ),
+    "a closure": Scenario((0, 2), LbfgsSession, (ClosureStep, partial(ExponentialMovingAverage, 0.9))),
+    "sharpness": Scenario((0,), hooks=(Schedule, SharpnessAwareMinimization, partial(GradientAccumulation, 3))),
     "mini-batches in parts": Scenario((0, 2), kind=ValidatedWithinSession, hooks=TECHNIQUES, parts=2),
     "a run by its name": Scenario((0, 2), kind=ValidatedWithinSession, is_named=True),
     "several processes, by name": Scenario(
         (0,), ValidatedWithinSession, TECHNIQUES, parts=4, processes=(2, 1, 3), mini_batch_size=8, is_named=True
     ),
     "several processes": Scenario(
-        (0, 0, 2), ValidatedWithinSession, TECHNIQUES, parts=4, processes=(2, 1, 3), mini_batch_size=8
+        (0, 0, 2), ValidatedWithinSession, AND_COMPILE, parts=4, processes=(2, 1, 3), mini_batch_size=8
     ),
     "a sharded network": Scenario(
         (0, 0, 2, 0),

@@ -17,6 +17,8 @@ ON_ONE_PROCESS = [
     "a teacher that is unfrozen",
     "a lazy network",
     "parameter groups",
+    "several optimizers",
+    "a closure",
     "mini-batches in parts",  # with training techniques and validation within epochs
     "a run by its name",
 ]

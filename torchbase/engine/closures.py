@@ -4,6 +4,7 @@ import inspect
 
 import torch
 
+from torchbase.engine.named_optimizers import by_name
 from torchbase.engine.run import Run
 from torchbase.errors import StepError
 from torchbase.listeners import without_wrappers
@@ -23,18 +24,22 @@ def check_steps_without_closure(run: Run, iterating_hook: str) -> None:
         StepError: If ``step`` of the optimizer requires an argument.
     """
     hooks = [without_wrappers(run.listeners[event]) for event in ("run_iteration", STEP)]
-    if run.optimizer is None or hooks != [[iterating_hook], [STEPPING_HOOK]]:
-        return
+    if hooks == [[iterating_hook], [STEPPING_HOOK]]:
+        for optimizer in by_name(run.optimizer).values():
+            _check_steps_without_argument(optimizer)
+
+
+def _check_steps_without_argument(optimizer: torch.optim.Optimizer) -> None:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     required = [
-        one.name for one in _parameters_of_step(run.optimizer) if one.default is one.empty and one.kind not in variadic
+        one.name for one in _parameters_of_step(optimizer) if one.default is one.empty and one.kind not in variadic
     ]
     if required:
         raise StepError(
-            f"The optimizer {type(run.optimizer).__name__} can't be stepped: its step() requires {required[0]!r}, "
-            f"since it computes the loss itself, and {STEPPING_HOOK} calls step() without arguments. To fix, return "
-            f"another optimizer from init_optimizer, or register a hook that implements {STEP} and calls "
-            f"optimizer.step({required[0]})."
+            f"The optimizer {type(optimizer).__name__} can't be stepped: its step() requires {required[0]!r}, since "
+            f"it computes the loss itself, and {STEPPING_HOOK} calls step() without arguments. To fix, register the "
+            "hook ClosureStep() of torchbase.hooks, which passes a closure; or return another optimizer from "
+            "init_optimizer."
         )
 
 

@@ -12,7 +12,8 @@
                 on_phase_start(run, phase)
                 for each mini-batch:
                     on_iteration_start(run, phase, batch)
-                    run_iteration(run, phase, batch):
+                    run_iteration(run, phase, batch):    for each turn of several
+                                                         optimizers
                         run_part(run, phase, batch, part, share)
                                                          with mini_batch_parts: for
                                                          each part, around the next three
@@ -166,12 +167,13 @@ def on_iteration_start(run: Run, phase: Phase, batch: Any) -> None:
 def run_iteration(run: Run, phase: Phase, batch: Any) -> None:
     """Runs one iteration: forward pass and loss and, in training, backward pass and optimizer step.
 
-    `TrainingStep` implements it by firing the next six events; in validation it fires the first two, without
-    gradients. Wrap it to retry or profile an iteration. Replace it for another kind of step, such as one with two
-    optimizers; then fire those of the six events that other hooks wait for. `UncalledHooks` warns of hooks that are
-    never called. With several processes, `MiniBatchParts` implements it, and hooks implement `run_part` instead; or the
-    hook adds the gradients of all processes with ``run.processes.reduce``, and has an attribute
-    ``shares_gradients = True``.
+    With several optimizers, it fires once for each turn. ``run.turn`` is then the name of the optimizer.
+
+    `TrainingStep` implements it by firing the next six events; in validation it fires the first two, without gradients.
+    Wrap it to retry or profile an iteration. Replace it for another kind of step; then fire those of the six events
+    that other hooks wait for. `UncalledHooks` warns of hooks that are never called. With several processes,
+    `MiniBatchParts` implements it, and hooks implement `run_part` instead; or the hook adds the gradients of all
+    processes with ``run.processes.reduce``, and has an attribute ``shares_gradients = True``.
 
     Args:
         run: The run.

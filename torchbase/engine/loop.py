@@ -6,6 +6,7 @@ An engine needs no session, no file and no network. It needs a function for one 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from torchbase.distributed.processes import Processes
@@ -17,6 +18,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.plugins import HookRegistry
 from torchbase.engine.run import HookCalls, Run
 from torchbase.engine.shared_gradients import check_gradients_are_shared
+from torchbase.engine.turn_taking import take_turns
 from torchbase.engine.within_epoch import decide_whether_best, ends_within_epoch, run_from_start_if_done
 from torchbase.errors import DataError
 from torchbase.listeners import Listener
@@ -232,6 +234,7 @@ class _PhaseLoop:
         call, progress, block = run.call, phase.progress, phase.block
         has_validation_within = phase.is_training and any(one.is_within_training for one in run.validation)
         last = math.inf if run.max_iterations is None or not phase.is_training else run.max_iterations
+        turns = run.turns if phase.is_training else None
         for batch in phase.mini_batches(run.epoch):
             # An interrupted validation restarts, so any point of it is fine.
             run.is_between_iterations = not phase.is_training
@@ -241,7 +244,11 @@ class _PhaseLoop:
             position = progress.mini_batches
             try:
                 call.on_iteration_start(run=run, phase=phase, batch=batch)
-                call.run_iteration(run=run, phase=phase, batch=batch)
+                if turns is None:
+                    call.run_iteration(run=run, phase=phase, batch=batch)
+                else:
+                    iteration = partial(call.run_iteration, run=run, phase=phase, batch=batch)
+                    take_turns(run, phase, turns, turns.of_iteration(progress.iterations + 1), iteration)
                 progress.iterations += 1
                 progress.mini_batches += 1
                 call.on_iteration_end(run=run, phase=phase)

@@ -18,6 +18,7 @@ from torchbase.engine.loss_weights import LossWeights
 from torchbase.engine.modes import frozen_in_eval
 from torchbase.engine.optimizer_groups import GroupValues, values_of_groups
 from torchbase.engine.phase import Phase, Progress
+from torchbase.engine.turns import Turns
 from torchbase.errors import HookError, StepError
 from torchbase.listeners import Listener
 from torchbase.metrics.selection import SelectedMetrics
@@ -67,7 +68,10 @@ class Run:
             epochs.
         validation: The validation phases, in the order in which they run after training.
         network: The network, without any wrapper; None if the engine is used without a network.
-        optimizer: The optimizer of the network, or None.
+        optimizer: The optimizer of the network, or None. With several (`NamedOptimizers`), that of the turn within a
+            turn, and all of them otherwise.
+        turns: How several optimizers take turns in a training iteration; None with a single one.
+        turn: The name of the optimizer whose turn it is; None outside of turns, and with a single optimizer.
         metrics: Computes the chosen metrics of a mini-batch or an epoch from the outputs of ``forward_pass``.
         loss_weights: Returns how much a mini-batch weighs in averages of its loss; None for its samples.
         device: The device of the network.
@@ -103,6 +107,7 @@ class Run:
     validation: tuple[Phase, ...] = ()
     network: torch.nn.Module | None = None
     optimizer: torch.optim.Optimizer | None = None
+    turns: Turns | None = None
     metrics: SelectedMetrics | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -117,6 +122,7 @@ class Run:
     stop_reason: str | None = None
     stop_request: str | None = None
     current_phase: Phase | None = None
+    turn: str | None = None
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
     groups_as_built: tuple[GroupValues, ...] = field(init=False, repr=False)

@@ -10,9 +10,10 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.loss_weights import Weight, scale_gradient, share_of
 from torchbase.engine.losses import KeywordFunction, check_loss, split_loss
 from torchbase.engine.modes import set_mode
+from torchbase.engine.named_optimizers import by_name
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
-from torchbase.errors import StepError, describe_returned
+from torchbase.errors import HookError, StepError, describe_returned, did_you_mean
 from torchbase.listeners import without_wrappers
 from torchbase.metrics.selection import NAME_OF_THE_LOSS
 
@@ -65,8 +66,18 @@ class TrainingStep:
             with torch.no_grad():
                 compute_loss(run, phase, batch)
             return
-        run.call.run_backward(run=run, loss=loss_to_train_on(compute_loss(run, phase, batch)))
+        self.compute_gradients(run, phase, batch)
         use_gradients(run)
+
+    def compute_gradients(self, run: Run, phase: Phase, batch: Any) -> None:
+        """Computes the gradients of a mini-batch, and adds them to those that are there.
+
+        Args:
+            run: The run.
+            phase: The training phase.
+            batch: The mini-batch.
+        """
+        run.call.run_backward(run=run, loss=loss_to_train_on(compute_loss(run, phase, batch)))
 
     @hookimpl
     def run_part(self, run: Run, phase: Phase, batch: Any, share: Weight) -> None:
@@ -241,3 +252,31 @@ def optimizer_of(run: Run) -> torch.optim.Optimizer:
     if run.optimizer is None:
         raise StepError("The run has no optimizer. To fix, pass it: Run(…, optimizer=optimizer).")
     return run.optimizer
+
+
+def optimizer_named(run: Run, name: str | None, hook: str) -> torch.optim.Optimizer:
+    """Returns the optimizer that a hook is for.
+
+    Args:
+        run: The run, outside of turns.
+        name: The name of the optimizer; None for a single one, which has no name.
+        hook: The class name of the hook, for the message.
+
+    Raises:
+        StepError: If the run has no optimizer.
+        HookError: If there are several and none of this name, or a single one and a name.
+    """
+    optimizers = by_name(optimizer_of(run))
+    if name in optimizers:
+        return optimizers[name]
+    if None in optimizers:
+        raise HookError(
+            f"{hook} is for the optimizer '{name}', and the run has a single optimizer, without a name. To fix, remove "
+            "the argument optimizer."
+        )
+    available = [str(one) for one in optimizers]
+    which = "none of them." if name is None else f"{name!r}.{did_you_mean(name, available)}"
+    raise HookError(
+        f"The run has the optimizers {', '.join(map(repr, available))}, and {hook} is for {which} To fix, pass the "
+        f"name of one, {hook}(…, optimizer={available[0]!r})."
+    )

@@ -35,6 +35,8 @@ from torchbase.logging_backends.json_lines import JsonLines
 from torchbase.logging_backends.mlflow import MLflow
 from torchbase.logging_backends.tensorboard import TensorBoard
 from torchbase.logging_backends.wandb import Wandb
+from torchbase.techniques.activation_checkpointing import ActivationCheckpointing
+from torchbase.techniques.closure_step import ClosureStep
 from torchbase.techniques.compile import Compile
 from torchbase.techniques.early_stopping import EarlyStopping
 from torchbase.techniques.exponential_moving_average import ExponentialMovingAverage
@@ -50,13 +52,16 @@ from torchbase.techniques.mixed_precision import MixedPrecision
 from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
 from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
+from torchbase.techniques.sharpness_aware_minimization import SharpnessAwareMinimization
 from torchbase.techniques.time_limit import TimeLimit
 from torchbase.techniques.unfreeze import Unfreeze
 
 __all__ = [
+    "ActivationCheckpointing",
     "BestValidation",
     "Charts",
     "Checkpoint",
+    "ClosureStep",
     "Compile",
     "ConfigSnapshot",
     "Console",
@@ -90,6 +95,7 @@ __all__ = [
     "RunRecord",
     "SeedCapture",
     "ShardedTraining",
+    "SharpnessAwareMinimization",
     "TensorBoard",
     "TimeLimit",
     "UncalledHooks",

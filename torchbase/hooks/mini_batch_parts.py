@@ -108,21 +108,37 @@ class MiniBatchParts:
     @hookimpl
     def run_iteration(self, run: Run, phase: Phase, batch: Any) -> None:
         """Computes the parts of this process, adds the gradients of all, then uses them."""
-        accumulated = self._held.take() if phase.is_training else []  # of earlier mini-batches
+        if not phase.is_training:
+            self._compute(run, phase, batch)
+            return
+        self.compute_gradients(run, phase, batch)
+        use_gradients(run)
+
+    def compute_gradients(self, run: Run, phase: Phase, batch: Any) -> None:
+        """Computes the gradients of all parts, and adds them to those of earlier mini-batches.
+
+        Args:
+            run: The run.
+            phase: The training phase.
+            batch: The mini-batch.
+        """
+        accumulated = self._held.take()
+        both = TreeSum()
+        both.add(accumulated)
+        both.add(self._compute(run, phase, batch))
+        self._held.give(both.total())
+
+    def _compute(self, run: Run, phase: Phase, batch: Any) -> list[torch.Tensor | None]:
         try:
-            gradients = self._compute(run, phase, batch)
+            return self._compute_parts(run, phase, batch)
         finally:  # also if the iteration is abandoned, and the run continues
             if self._parts > 1 and run.randomness is not None:
                 # What is drawn from here on must not depend on the parts that this process has computed.
-                seed_streams(run.randomness.derive("after parts", phase.name, phase.progress.iterations), run.device)
-        if phase.is_training:
-            both = TreeSum()
-            both.add(accumulated)
-            both.add(gradients)
-            self._held.give(both.total())
-            use_gradients(run)
+                purpose = ("after parts", phase.name, phase.progress.iterations)
+                turn = () if run.turn is None else (run.turn,)
+                seed_streams(run.randomness.derive(*purpose, *turn), run.device)
 
-    def _compute(self, run: Run, phase: Phase, batch: Any) -> list[torch.Tensor | None]:
+    def _compute_parts(self, run: Run, phase: Phase, batch: Any) -> list[torch.Tensor | None]:
         parts, with_samples = self._parts_of(run, phase, batch)
         sizes = {number: self._infer_mini_batch_size(part) for number, part in parts.items()}
         weights = weights_of_parts(run, parts)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -28,8 +29,8 @@ class NanSkip:
     """Skips training mini-batches whose loss or gradients are NaN or infinite.
 
     A skipped mini-batch leaves no trace in the state of the network, the states of hooks, the gradients, the optimizer
-    and the averages. It is saved in ``bad_mini_batches`` of the run directory. Unlike `NanGuard`, this hook
-    synchronizes with the device in each iteration.
+    and the averages. It is saved in ``bad_mini_batches`` of the run directory. With several optimizers, the turn of one
+    is skipped, and the others have theirs. Unlike `NanGuard`, this hook synchronizes with the device in each iteration.
     """
 
     def __init__(self, then_stop: bool = False) -> None:
@@ -39,7 +40,7 @@ class NanSkip:
             then_stop: Whether the run stops, in the state right before the mini-batch, instead of continuing.
         """
         self._then_stop = then_stop
-        self._skipped_in_a_row = 0
+        self._skipped_in_a_row: Counter[str | None] = Counter()  # by turn
         self._copier: NetworkCopier | None = None
 
     @hookimpl
@@ -67,7 +68,7 @@ class NanSkip:
             phase.values, phase.outputs, phase.loss = {}, None, None
             self._skip(run, phase, str(error))
             return None
-        self._skipped_in_a_row = 0
+        self._skipped_in_a_row[run.turn] = 0
         return result
 
     # First, before another hook uses the loss or the gradients.
@@ -101,13 +102,14 @@ class NanSkip:
                 return
 
     def _skip(self, run: Run, phase: Phase, reason: str) -> None:
-        self._skipped_in_a_row += 1
-        if self._skipped_in_a_row >= MAXIMUM_IN_A_ROW:
+        self._skipped_in_a_row[run.turn] += 1
+        if self._skipped_in_a_row[run.turn] >= MAXIMUM_IN_A_ROW:
             raise NonFiniteError(
                 f"{MAXIMUM_IN_A_ROW} mini-batches of {phase.name} in a row were skipped, the last one because "
                 f"{reason}. To fix, check the loss, the learning rate and the data."
             )
-        self._report(run, phase, phase.progress.mini_batches + 1, reason, " It is skipped.")
+        turn = "" if run.turn is None else f" in the turn of '{run.turn}'"
+        self._report(run, phase, phase.progress.mini_batches + 1, reason, f" It is skipped{turn}.")
 
     def _report(self, run: Run, phase: Phase, mini_batch: int, reason: str, consequence: str) -> None:
         saved = save_bad_mini_batch(run, phase, mini_batch, reason)

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -19,6 +20,7 @@ from torchbase.engine.phase import Phase, ValueNames
 from torchbase.engine.preview import mini_batches_to_try
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
+from torchbase.engine.turn_taking import take_turns
 from torchbase.errors import StepError, describe_returned, list_first
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
@@ -91,7 +93,11 @@ class Rehearsal:
         set_mode(network_of(run), phase.is_training, run.frozen_in_eval)
         try:
             with torch.set_grad_enabled(phase.is_training):
-                run.call.run_forward(run=run, phase=phase, batch=batch)
+                forward = partial(run.call.run_forward, run=run, phase=phase, batch=batch)
+                if run.turns is None or not phase.is_training:
+                    forward()
+                else:
+                    take_turns(run, phase, run.turns, run.turns.names, forward)
             _check_values(phase)
             of_iteration = of_epoch = tuple(phase.values)
             metrics = None if run.metrics is None else run.metrics.of(is_training=phase.is_training)

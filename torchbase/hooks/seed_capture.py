@@ -48,7 +48,8 @@ class SeedCapture:
     # First, so that a hook that repeats a part finds the streams seeded.
     @hookimpl(wrapper=True, tryfirst=True)
     def run_part(self, run: Run, phase: Phase, part: int) -> Generator[None, Any, Any]:
-        """Seeds the global streams for a part. The first part has the seed of the iteration."""
+        """Seeds the global streams for a part. The first part has the seed of the iteration or its turn."""
         if self._series is not None and run.randomness is not None and part > 0:
-            self._seed(run.randomness.derive("iteration", phase.name, phase.progress.iterations, part))
+            turn = () if run.turn is None else (run.turn,)
+            self._seed(run.randomness.derive("iteration", phase.name, phase.progress.iterations, part, *turn))
         return (yield)

@@ -29,6 +29,7 @@ from torchbase.session.likeness import check_alike, facts_of_call, facts_of_run
 from torchbase.session.misspelt import warn_of_misspelt_methods
 from torchbase.session.opening import SessionOpening
 from torchbase.session.run_source import RunSource, choose_parts, find_run, saved_config
+from torchbase.session.shadowed import shadowed
 from torchbase.session.summary import RunSummary, summarize
 from torchbase.session.together import join_with_device, sharded_network, tell_result
 
@@ -37,7 +38,7 @@ _OVERRIDABLE = (
     *("init_optimizer", "init_scheduler", "init_order", "init_dataloaders"),
     "init_metrics",
     *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "infer_loss_weight"),
-    *("dataloader_collate_function", "sharded_units", "default_hooks"),
+    *("dataloader_collate_function", "sharded_units", "optimizer_turns", "default_hooks"),
 )
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "processes", "dataloader_train", "dataloader_valid_dict"}
@@ -62,6 +63,8 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
         processes: The processes that run this training together.
         engine: The engine that runs the epochs.
         run_dir: The path of the run directory.
+        turn: The name of the optimizer whose turn it is in a training iteration; None with a single optimizer, in
+            validation and in predictions.
     """
 
     config_data: dict[str, Any] = set_by_constructor()
@@ -208,6 +211,12 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
         with self._discarding_after_errors():
             return self.engine.unregister(name)
 
+    @shadowed
+    def turn(self) -> str | None:
+        """The name of the optimizer whose turn it is; None with a single one, in validation and in predictions."""
+        run: Run | None = vars(self).get("_run") if self._evaluated is None else self._evaluated
+        return None if run is None else run.turn
+
     def log(self, name: str, value: torch.Tensor | float) -> None:
         """Logs a value of the current iteration, e.g. in `forward_pass`, or of the current epoch; see `Run.log`."""
         run = self._run if self._evaluated is None else self._evaluated
@@ -273,6 +282,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             validation=validation,
             network=self.network,
             optimizer=self.optimizer,
+            turns=self._turns(),
             metrics=self._metrics if self._metrics.names else None,
             loss_weights=self._loss_weights,
             device=self.device,
@@ -281,8 +291,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             randomness=self._randomness,
             processes=self.processes,
         )
-        schedule = self._schedule()
-        if schedule is not None:
+        for schedule in self._schedules():
             self.engine.register(schedule)
         ingredients = vars(self).get("ingredients")
         check_alike(self.processes, lambda: facts_of_run(run, self._datasets_by_phase, ingredients))

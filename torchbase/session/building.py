@@ -1,51 +1,22 @@
-"""The default optimizer, and the checks of the objects that the user's methods return."""
+"""The checks of the objects that the user's methods return."""
 
 import inspect
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LRScheduler
 
 from torchbase.data.kinds import EXPECTED, is_empty, reason_against_reading
 from torchbase.data.own_order import OrderFunction
 from torchbase.data.seeded_loader import SeededLoader, reason_against_exactness
 from torchbase.data.validation_datasets import ValidationDatasetsDict
-from torchbase.engine.optimizer_parameters import held_parameters
 from torchbase.engine.phase import SeekableLoader
 from torchbase.errors import ConfigError, DataError, StepError, describe_returned
-from torchbase.hooks import LearningRateSchedule
 from torchbase.randomness import Randomness
 
-if TYPE_CHECKING:
-    from torchbase.run_directory.session_config import SessionConfig
-
 _logger = logging.getLogger("torchbase")
-
-
-def adam(network: torch.nn.Module, device: torch.device, config: "SessionConfig") -> torch.optim.Optimizer:
-    """Makes the default optimizer.
-
-    Args:
-        network: The network.
-        device: The device of the network.
-        config: The learning rate and the weight decay.
-
-    Returns:
-        Adam. It is fused if all parameters are floating point and torch has a fused kernel for the device.
-    """
-    parameters = [one for one in network.parameters() if one.requires_grad]
-    if not parameters:
-        raise StepError("The network has no parameter that requires a gradient, so there is nothing to train.")
-    has_fused_kernel = device.type in ("cpu", "cuda", "mps", "xpu") and all(p.is_floating_point() for p in parameters)
-    if device.type == "cpu" and config.distributed == "shard":
-        # The kernel of CPUs rounds the last elements of a tensor otherwise, and these depend on the number of shards.
-        has_fused_kernel = False
-    return torch.optim.Adam(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=has_fused_kernel
-    )
 
 
 def check_datasets(returned: object) -> tuple[Any, ValidationDatasetsDict]:
@@ -142,82 +113,6 @@ def check_network(network: object, architecture: str) -> torch.nn.Module:
             "To fix, set network.architecture to the name of the class that is trained."
         )
     return network
-
-
-def check_optimizer(optimizer: object, network: torch.nn.Module) -> torch.optim.Optimizer:
-    """Checks the return value of ``init_optimizer``.
-
-    Args:
-        optimizer: The return value.
-        network: The network.
-
-    Returns:
-        The return value, typed.
-
-    Raises:
-        StepError: If it isn't an optimizer, or holds no parameter of the network.
-    """
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise StepError(
-            f"init_optimizer has to return a torch.optim.Optimizer, but returned {describe_returned(optimizer)}."
-        )
-    held = held_parameters(optimizer)
-    of_network = {id(parameter) for parameter in network.parameters()}
-    if not held.keys() & of_network:
-        raise StepError(
-            f"The optimizer of init_optimizer, {type(optimizer).__name__}, holds {_count(held)}, and none of them is "
-            f"among the {len(of_network)} of the network, so the network would learn nothing. To fix, pass "
-            "self.network.parameters() to the optimizer, not those of another network or of copies."
-        )
-    if others := held.keys() - of_network:
-        _logger.warning(
-            "The optimizer holds %s that isn't the network's. No checkpoint has their values, so a resumed run isn't "
-            "exact. To fix, make them parameters of the network, or save them in the state_dict of a hook.",
-            _count(others),
-        )
-    return optimizer
-
-
-def _count(parameters: Collection[object]) -> str:
-    return "1 parameter" if len(parameters) == 1 else f"{len(parameters)} parameters"
-
-
-def has_scheduler(optimizer: torch.optim.Optimizer) -> bool:
-    """Returns whether a scheduler of torch was made of an optimizer.
-
-    Args:
-        optimizer: The optimizer.
-    """
-    return any("initial_lr" in group for group in getattr(optimizer, "param_groups", ()))
-
-
-def check_scheduler(scheduler: object, scheduled: torch.optim.Optimizer | None = None) -> LearningRateSchedule | None:
-    """Checks the return value of ``init_scheduler``.
-
-    Args:
-        scheduler: The return value.
-        scheduled: The optimizer, if ``init_scheduler`` made a scheduler of it.
-
-    Returns:
-        The hook that steps the scheduler; None without a scheduler.
-
-    Raises:
-        StepError: If it is neither a scheduler of torch nor a `LearningRateSchedule`. If it is None, and a scheduler
-            was made.
-    """
-    if scheduler is None and scheduled is not None:
-        raise StepError(
-            f"init_scheduler made a scheduler of the {type(scheduled).__name__}, but returned "
-            f"{describe_returned(scheduler)}, so it would never be stepped. To fix, return the scheduler."
-        )
-    if scheduler is None or isinstance(scheduler, LearningRateSchedule):
-        return scheduler
-    if not isinstance(scheduler, LRScheduler):
-        raise StepError(
-            "init_scheduler has to return a torch.optim.lr_scheduler.LRScheduler, a LearningRateSchedule or None, and "
-            f"returned a {type(scheduler).__name__}."
-        )
-    return LearningRateSchedule(lambda optimizer: scheduler)
 
 
 def check_dataloaders(

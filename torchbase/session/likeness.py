@@ -15,6 +15,7 @@ from torchbase.data.own_order_loader import OwnOrderLoader
 from torchbase.data.stream_sharing import checksum_of as checksum_of_samples
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.shards import is_shard
+from torchbase.engine.named_optimizers import by_name
 from torchbase.engine.run import Run
 from torchbase.errors import ProcessesDifferError
 from torchbase.files.json_values import differences
@@ -110,9 +111,12 @@ def facts_of_run(run: Run, datasets: Mapping[str, object], ingredients: object =
     if run.network is not None:
         facts["the network"] = {name: _describe_tensor(value) for name, value in run.network.state_dict().items()}
         facts["the code of the network"] = code_of(type(module) for module in run.network.modules())
-    if run.optimizer is not None:
-        groups = [{name: _plain(value) for name, value in one.items()} for one in run.optimizer.param_groups]
-        facts["the optimizer"] = {"class": type(run.optimizer).__qualname__, "groups": groups}
+    for name, optimizer in by_name(run.optimizer).items():
+        groups = [{key: _plain(value) for key, value in one.items()} for one in optimizer.param_groups]
+        key = "the optimizer" if name is None else f"the optimizer '{name}'"
+        facts[key] = {"class": type(optimizer).__qualname__, "groups": groups}
+    if run.turns is not None:
+        facts["the turns of the optimizers"] = {"names": " ".join(run.turns.names)}
     return facts
 
 

@@ -1,7 +1,7 @@
 """The parts of a session, each built when it is first needed."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,15 @@ from torchbase.distributed.processes import Processes
 from torchbase.engine.held_network import HeldNetwork
 from torchbase.engine.loop import Engine
 from torchbase.engine.loss_weights import LossWeights
+from torchbase.engine.named_optimizers import NamedOptimizers
 from torchbase.engine.phase import Phase
+from torchbase.engine.turns import Turns
 from torchbase.hooks import MixedPrecision
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, one_thread_at_a_time
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import VALIDATION_PREFIX
-from torchbase.session import building
+from torchbase.session import building, optimizers, schedules
 from torchbase.session.constructor import set_by_constructor
 from torchbase.session.first_weights import FirstWeights
 from torchbase.session.ingredients import check_ingredients, check_is_not_within, without_ingredients
@@ -31,8 +33,6 @@ from torchbase.session.length import warn_of_unused_iterations_per_epoch
 from torchbase.session.user_methods import UserMethods
 
 if TYPE_CHECKING:
-    from torch.optim.lr_scheduler import LRScheduler
-
     from torchbase.hooks import LearningRateSchedule
     from torchbase.run_directory.session_config import SessionConfig
     from torchbase.sharding.network import ShardedNetwork
@@ -60,29 +60,26 @@ class SessionParts(UserMethods):
     _held: HeldNetwork = set_by_constructor()
     _sharded: "ShardedNetwork | None" = set_by_constructor()
 
-    def init_optimizer(self) -> torch.optim.Optimizer:
-        """Returns the optimizer: Adam, fused if the device supports it."""
-        return building.adam(self.network, self.device, self.config_session)
-
-    def init_scheduler(self) -> "LRScheduler | LearningRateSchedule | None":
-        """Returns the learning rate schedule; None without one.
+    def init_optimizer(self) -> Any:
+        """Returns the optimizer: by default Adam, fused if the device supports it.
 
         Returns:
-            A PyTorch scheduler for `optimizer`, which is stepped after each epoch; or a `LearningRateSchedule`, which
-            defines when it is stepped.
+            An optimizer. Or a dictionary of several by name, which take turns in each training iteration, in its order.
         """
-        return None
+        return optimizers.adam(self.network, self.device, self.config_session)
 
-    def init_order(self) -> OrderFunction | None:
-        """Returns the order of the training set; None shuffles it in each epoch.
+    def optimizer_turns(self, iteration: int) -> Sequence[str]:
+        """Returns which of several optimizers have a turn in a training iteration. By default, all have one.
+
+        It has to depend on the iteration only, so that a resumed run is exact.
+
+        Args:
+            iteration: The number of the training iteration in the run; the first is 1.
 
         Returns:
-            A function that is called once per epoch with the epoch, from 1, and a generator that is seeded for it. It
-            returns the rows of the training set, shape (rows,), or the rows of each mini-batch. Rows can be repeated or
-            left out, and epochs can have different lengths. `WeightedOrder`, `ClassesOrder` and `LengthOrder` are such
-            functions.
+            Some of the names of `init_optimizer`, each once, in the order of the turns.
         """
-        return None
+        return tuple(self.optimizer) if isinstance(self.optimizer, NamedOptimizers) else ()
 
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         """Returns the training loader, and the loaders of the validation sets by name."""
@@ -130,9 +127,10 @@ class SessionParts(UserMethods):
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer of the network."""
+        """The optimizer of the network. Of several, each is ``optimizer[name]``."""
         with self._building("optimizer"):
-            return building.check_optimizer(self.init_optimizer(), self.network)
+            is_sharded = self._sharded is not None
+            return optimizers.check_optimizer(self.init_optimizer(), self.network, is_sharded=is_sharded)
 
     @cached_property
     def dataloader_train(self) -> Any:
@@ -162,7 +160,7 @@ class SessionParts(UserMethods):
     def _dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         with self._building("dataloaders"):
             loaders = self.init_dataloaders()
-            if type(self).init_order is not SessionParts.init_order and "_order" not in vars(self):
+            if type(self).init_order is not UserMethods.init_order and "_order" not in vars(self):
                 building.warn_of_unused_order()
             # An iterator without an end is one epoch, of which num_iterations are trained.
             num_epochs = self.config_session.num_epochs or 1
@@ -175,12 +173,16 @@ class SessionParts(UserMethods):
         with self._building("metrics"):
             return select_metrics(self.init_metrics(), self.config_metrics)
 
-    def _schedule(self) -> "LearningRateSchedule | None":
+    def _schedules(self) -> "list[LearningRateSchedule]":
         with self._building("scheduler"):
-            had_one = building.has_scheduler(self.optimizer)
+            before = schedules.names_with_scheduler(self.optimizer)
             scheduler = self.init_scheduler()
-            made_one = building.has_scheduler(self.optimizer) and not had_one
-            return building.check_scheduler(scheduler, self.optimizer if made_one else None)
+            made = schedules.names_with_scheduler(self.optimizer) - before
+            return schedules.check_scheduler(scheduler, self.optimizer, made)
+
+    def _turns(self) -> Turns | None:
+        is_overridden = type(self).optimizer_turns is not SessionParts.optimizer_turns
+        return optimizers.turns_of(self.optimizer, self.optimizer_turns if is_overridden else None)
 
     def _loader(self, dataset: Any, phase: str, *, is_training: bool) -> Any:
         self._build_ingredients()  # not in each worker

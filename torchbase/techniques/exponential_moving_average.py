@@ -31,7 +31,8 @@ class ExponentialMovingAverage:
     The averages of a decay d span about the last 1 / (1 - d) steps. Choose it so that they span a small part of the
     run: 0.9 for a few hundred steps, 0.99 for some thousands, 0.999 and more for tens of thousands. The first averages
     span fewer steps: after n updates the decay is at most (1 + n) / (10 + n), so that they don't hold on to untrained
-    weights. Before the first step, validation uses the weights of the network.
+    weights. Before the first step, validation uses the weights of the network. With several optimizers, an iteration in
+    which any of them steps is one update.
 
     Source: https://docs.pytorch.org/docs/stable/optim.html#weight-averaging-swa-and-ema; Polyak and Juditsky,
     Acceleration of Stochastic Approximation by Averaging, https://doi.org/10.1137/0330046; for the first decays
@@ -57,6 +58,7 @@ class ExponentialMovingAverage:
         self._decay, self._use_buffers = decay, use_buffers
         self._full_average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._run: Run | None = None
+        self._has_stepped = False  # in this iteration, in the turn of one of several optimizers
         self._averages: AveragedModel | AveragedShards | None = None
         self._loaded_state: Mapping[str, Any] = {}
 
@@ -74,9 +76,18 @@ class ExponentialMovingAverage:
     def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
         """Updates the averages after each step."""
         result = yield
-        if self._averages is not None:
+        if run.turn is not None:
+            self._has_stepped = True  # the other turns of the iteration may follow
+        elif self._averages is not None:
             self._averages.update_parameters(network_of(run))
         return result
+
+    @hookimpl
+    def on_iteration_end(self, run: Run) -> None:
+        """Updates the averages after the steps of several optimizers."""
+        if self._has_stepped and self._averages is not None:
+            self._has_stepped = False
+            self._averages.update_parameters(network_of(run))
 
     @hookimpl(wrapper=True)
     def run_phase(self, run: Run, phase: Phase) -> Generator[None, Any, Any]:

@@ -1,6 +1,7 @@
 """Accumulates gradients over several mini-batches."""
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,24 @@ from torchbase.errors import HookError
 from torchbase.techniques.settings import is_count
 
 
+@dataclass
+class _Count:
+    """What was accumulated since the last step."""
+
+    mini_batches: int = 0
+    weight: Weight = 0
+    expected: Weight = 1
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> "_Count":
+        return cls(state["mini_batches"], state["samples"], state["expected"])
+
+    def state(self) -> dict[str, Any]:
+        numbers = {"samples": self.weight, "expected": self.expected}
+        read = {name: one.item() if isinstance(one, torch.Tensor) else one for name, one in numbers.items()}
+        return {"mini_batches": self.mini_batches, **read}
+
+
 class GradientAccumulation:
     """Accumulates gradients over several mini-batches before each optimizer step.
 
@@ -21,7 +40,8 @@ class GradientAccumulation:
     is a mean over samples and samples don't depend on each other (with batch normalization they do). Each mini-batch is
     weighted by its number of samples, or by what ``infer_loss_weight`` of the session returns, such as its tokens. The
     last step of an epoch uses the remaining mini-batches. If the length of the loader is unknown, they count towards
-    the first step of the next epoch. Checkpoints include accumulated gradients.
+    the first step of the next epoch. Checkpoints include accumulated gradients. Of several optimizers, each accumulates
+    the mini-batches of its turns; one without a turn in the last iteration of an epoch steps in the next one.
 
     Source: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation
 
@@ -44,35 +64,35 @@ class GradientAccumulation:
                 f"{mini_batches!r}."
             )
         self._mini_batches_per_step = mini_batches
-        self._expected: Weight = 1
-        self._mini_batches = 0  # since the last step
-        self._weight: Weight = 0
+        self._counts: dict[str | None, _Count] = {None: _Count()}  # by turn
 
     @hookimpl(wrapper=True)
     def run_backward(self, run: Run, loss: torch.Tensor) -> Generator[None, Any, Any]:
         """Weights the gradient by the share of the mini-batch in the expected samples, or weight, of a step."""
-        if self._mini_batches == 0:
-            self._expected = self._expect(run.training)
-        scale_gradient(loss, share_of(run.training.weight, self._expected))  # other hooks may scale it, too
+        count = self._count_of(run)
+        if count.mini_batches == 0:
+            count.expected = self._expect(run.training)
+        scale_gradient(loss, share_of(run.training.weight, count.expected))  # other hooks may scale it, too
         return (yield)
 
     # First, because it counts every mini-batch. It returns only False or None: other hooks may still prevent a step.
     @hookimpl(tryfirst=True)
     def should_step_optimizer(self, run: Run) -> bool | None:
         """Counts the mini-batch, and prevents the step until enough are accumulated."""
-        if self._mini_batches == 0:  # again, since a process without a part of the mini-batch has no backward pass
-            self._expected = self._expect(run.training)
-        self._mini_batches += 1
-        self._weight = self._weight + run.training.weight
-        if self._mini_batches < self._mini_batches_per_step and not _is_last_of_epoch(run):
+        count = self._count_of(run)
+        if count.mini_batches == 0:  # again, since a process without a part of the mini-batch has no backward pass
+            count.expected = self._expect(run.training)
+        count.mini_batches += 1
+        count.weight = count.weight + run.training.weight
+        if count.mini_batches < self._mini_batches_per_step and not _is_last_of_epoch(run):
             return False
         # A comparison of tensors would wait for the device.
-        if isinstance(self._weight, torch.Tensor) or self._weight != self._expected:
-            factor = share_of(self._expected, self._weight)
+        if isinstance(count.weight, torch.Tensor) or count.weight != count.expected:
+            factor = share_of(count.expected, count.weight)
             for parameter in network_of(run).parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(in_dtype_of(parameter.grad, factor))
-        self._mini_batches, self._weight = 0, 0
+        count.mini_batches, count.weight = 0, 0
         return None
 
     def _expect(self, phase: Phase) -> Weight:
@@ -86,9 +106,8 @@ class GradientAccumulation:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the counts since the last step."""
-        numbers = {"samples": self._weight, "expected": self._expected}
-        read = {name: one.item() if isinstance(one, torch.Tensor) else one for name, one in numbers.items()}
-        return {"mini_batches": self._mini_batches, **read}
+        of_turns = {turn: count.state() for turn, count in self._counts.items() if turn is not None}
+        return self._counts[None].state() | ({"turns": of_turns} if of_turns else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the counts since the last step.
@@ -96,8 +115,12 @@ class GradientAccumulation:
         Args:
             state: The return value of `state_dict`.
         """
-        self._mini_batches, self._weight = state["mini_batches"], state["samples"]
-        self._expected = state["expected"]
+        values = dict(state)
+        of_turns = {turn: _Count.of_state(count) for turn, count in values.pop("turns", {}).items()}
+        self._counts = {None: _Count.of_state(values), **of_turns}
+
+    def _count_of(self, run: Run) -> _Count:
+        return self._counts.setdefault(run.turn, _Count())
 
 
 def _is_last_of_epoch(run: Run) -> bool:

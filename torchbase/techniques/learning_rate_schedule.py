@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -11,7 +11,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.monitoring import Monitor, phase_to_monitor
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
-from torchbase.engine.training_step import optimizer_of
+from torchbase.engine.training_step import optimizer_named
 from torchbase.errors import HookError, describe_returned
 from torchbase.intervals import Interval
 from torchbase.metrics.directions import Mode
@@ -21,7 +21,8 @@ class LearningRateSchedule:
     """Steps a ``torch.optim.lr_scheduler`` after epochs or after optimizer steps.
 
     The rate is logged as ``learning_rate``, or as ``learning_rate_0``, ``learning_rate_1`` and so on if the optimizer
-    has several parameter groups.
+    has several parameter groups. Of several optimizers, each has a schedule of its own, and its name is at the end:
+    ``learning_rate_generator``.
 
     Source: https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
 
@@ -39,6 +40,7 @@ class LearningRateSchedule:
         monitor: str | None = None,
         phase: str | None = None,
         mode: Mode | None = None,
+        optimizer: str | None = None,
     ) -> None:
         """Sets the scheduler and its interval.
 
@@ -51,6 +53,7 @@ class LearningRateSchedule:
             phase: The name of the phase of the value. By default, the validation set that votes on the best network.
             mode: Whether lower (``"min"``) or higher (``"max"``) is better, as in ``ReduceLROnPlateau``. It is known
                 for the loss and for metrics that declare it. For another value, pass it.
+            optimizer: Of several optimizers, the name of the one that the schedule is for.
 
         Raises:
             IntervalError: If the interval is invalid, or is in seconds.
@@ -69,12 +72,31 @@ class LearningRateSchedule:
                 "LearningRateSchedule can monitor a value only at the end of epochs, but got "
                 f"every='{every}'. To fix, pass every='1ep'."
             )
-        self._make_scheduler, self._phase_name = make_scheduler, phase
+        self._make_scheduler, self._phase_name, self._optimizer = make_scheduler, phase, optimizer
+        if optimizer is not None:
+            self.name = f"learning_rate_schedule {optimizer}"  # unique, since each optimizer has one
         self._monitor = None if monitor is None else Monitor("LearningRateSchedule", monitor, mode)
         self._scheduler: LRScheduler | None = None
         self._loaded_state: Mapping[str, Any] | None = None
         self._steps = 0
         self._value: float | None = None  # of the monitored phase, since the last step of the scheduler
+
+    def for_optimizer(self, name: str) -> Self:
+        """Returns the schedule, for one of several optimizers.
+
+        Args:
+            name: The name of the optimizer.
+
+        Raises:
+            HookError: If the schedule is for another one.
+        """
+        if self._optimizer not in (None, name):
+            raise HookError(
+                f"A LearningRateSchedule for the optimizer '{self._optimizer}' was returned for '{name}'. To fix, "
+                "remove its argument optimizer, or return it under that name."
+            )
+        self._optimizer, self.name = name, f"learning_rate_schedule {name}"
+        return self
 
     @property
     def unused_events(self) -> frozenset[str]:
@@ -86,7 +108,7 @@ class LearningRateSchedule:
         """Creates the scheduler, and restores its state in a resumed run."""
         if self._monitor is not None:
             self._phase_name = phase_to_monitor(run, self._phase_name).name
-        optimizer = optimizer_of(run)
+        optimizer = optimizer_named(run, self._optimizer, "LearningRateSchedule")
         if self._scheduler is None or self._scheduler.optimizer is not optimizer:
             restored_groups = [_values_of(group) for group in optimizer.param_groups]
             self._scheduler = self._make(optimizer, run)
@@ -106,9 +128,9 @@ class LearningRateSchedule:
     @hookimpl(wrapper=True)
     def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
         """Steps the scheduler after the optimizer. This event doesn't fire for a skipped step."""
-        if self._every.unit != "it" or self._scheduler is None:
+        if self._every.unit != "it" or self._scheduler is None or run.turn != self._optimizer:
             return (yield)
-        _log_rates(run)
+        _log_rates(run, self._scheduler)
         result = yield
         self._steps += 1
         if self._every.is_due_after(iterations=self._steps):
@@ -126,7 +148,7 @@ class LearningRateSchedule:
         """Steps the scheduler after the epoch."""
         if self._every.unit != "ep" or self._scheduler is None:
             return
-        _log_rates(run)
+        _log_rates(run, self._scheduler, "" if self._optimizer is None else f"_{self._optimizer}")
         if not self._every.is_due_after(epochs=run.epochs_done) or (self._monitor is not None and self._value is None):
             return
         with warnings.catch_warnings():
@@ -193,7 +215,7 @@ def _values_of(group: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
 
 
-def _log_rates(run: Run) -> None:
-    groups = optimizer_of(run).param_groups
+def _log_rates(run: Run, scheduler: LRScheduler, end: str = "") -> None:
+    groups = scheduler.optimizer.param_groups
     for number, group in enumerate(groups):
-        run.log("learning_rate" if len(groups) == 1 else f"learning_rate_{number}", group["lr"])
+        run.log("learning_rate" + (f"_{number}" if len(groups) > 1 else "") + end, group["lr"])

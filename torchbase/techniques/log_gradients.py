@@ -33,7 +33,7 @@ class LogGradients:
             IntervalError: If the interval isn't in iterations.
         """
         self._every, self._pattern = Interval.parse(every, units=("it",)), pattern
-        self._last_logged = 0  # the iteration
+        self._last_logged: dict[str | None, int] = {None: 0}  # the iteration, by turn
 
     @hookimpl
     def on_run_start(self, run: Run) -> None:
@@ -45,8 +45,8 @@ class LogGradients:
     def run_optimizer_step(self, run: Run) -> Generator[None, Any, Any]:
         """Logs the gradients if they are due."""
         iteration = run.progress.iterations + 1  # the current iteration isn't counted yet
-        if iteration // self._every.count > self._last_logged // self._every.count:
-            self._last_logged = iteration
+        if iteration // self._every.count > self._last_logged.get(run.turn, 0) // self._every.count:
+            self._last_logged[run.turn] = iteration
             named = matching_parameters(network_of(run), self._pattern)
             gradients = {name: parameter.grad for name, parameter in named.items() if parameter.grad is not None}
             log_histograms(run, "gradients", gradients, "iterations", iteration)
@@ -54,7 +54,8 @@ class LogGradients:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the last iteration that was logged."""
-        return {"recorded": self._last_logged}
+        of_turns = {turn: iteration for turn, iteration in self._last_logged.items() if turn is not None}
+        return {"recorded": self._last_logged[None]} | ({"turns": of_turns} if of_turns else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the last iteration that was logged.
@@ -62,4 +63,4 @@ class LogGradients:
         Args:
             state: The return value of `state_dict`.
         """
-        self._last_logged = state["recorded"]
+        self._last_logged = {None: state["recorded"], **state.get("turns", {})}

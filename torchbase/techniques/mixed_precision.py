@@ -29,7 +29,8 @@ class MixedPrecision:
     With ``"fp16"`` small gradients would underflow, so gradients are scaled by a dynamic factor. After an overflow the
     step is skipped and the factor is halved. Clipping, schedules and weight averaging work with unscaled gradients and
     are called only for steps that are not skipped, in any order of registration. In ``on_gradients_ready`` gradients
-    are still scaled. With ``"fp16"`` each step synchronizes with the device, to detect an overflow.
+    are still scaled. With ``"fp16"`` each step synchronizes with the device, to detect an overflow. Of several
+    optimizers, each has a factor of its own.
 
     In a network that is sharded over several processes, whole units compute in half precision, and not single
     operations: their parameters are gathered in it, and their gradients are added in float32.
@@ -54,7 +55,7 @@ class MixedPrecision:
             raise HookError(f"MixedPrecision expects 'bf16' or 'fp16', but got {precision!r}.")
         self._type = _TYPES[precision]
         self._units: weakref.ref[torch.nn.Module] | None = None
-        self._scaler: torch.amp.GradScaler | None = None
+        self._scalers: dict[str | None, torch.amp.GradScaler] = {}  # by turn
         self._loaded_state: Mapping[str, Any] = {}
 
     @property
@@ -89,13 +90,14 @@ class MixedPrecision:
                 "gradients that overflow, and skips such steps on its own. To fix, set session.nan_policy to 'raise', "
                 "or use MixedPrecision('bf16')."
             )
-        if self._scaler is None:
-            self._scaler = torch.amp.GradScaler(run.device.type)
-        if self._loaded_state:
-            self._scaler.load_state_dict(dict(self._loaded_state))
-            self._loaded_state = {}
-        # PyTorch makes the scale at the first use, and a process may have no part of the first mini-batch.
-        self._scaler.scale(torch.zeros((), device=run.device))
+        of_turns = self._loaded_state.get("turns", {None: self._loaded_state})
+        for turn in (None,) if run.turns is None else run.turns.names:
+            scaler = self._scalers.setdefault(turn, torch.amp.GradScaler(run.device.type))
+            if of_turns.get(turn):
+                scaler.load_state_dict(dict(of_turns[turn]))
+            # PyTorch makes the scale at the first use, and a process may have no part of the first mini-batch.
+            scaler.scale(torch.zeros((), device=run.device))
+        self._loaded_state = {}
 
     @hookimpl(wrapper=True)
     def run_forward(self, run: Run) -> Generator[None, Any, Any]:
@@ -106,9 +108,9 @@ class MixedPrecision:
             return (yield)
 
     @hookimpl(wrapper=True)
-    def run_backward(self, loss: torch.Tensor) -> Generator[None, Any, Any]:
+    def run_backward(self, run: Run, loss: torch.Tensor) -> Generator[None, Any, Any]:
         """Scales the gradient as scaling the loss would, but leaves the loss unchanged for other hooks."""
-        scaler = self._scaler
+        scaler = self._scalers.get(run.turn)
         if scaler is not None:
             loss.register_hook(lambda gradient: scaler.scale(gradient).to(gradient.dtype))  # type: ignore[no-untyped-call]
         return (yield)
@@ -117,14 +119,17 @@ class MixedPrecision:
     @hookimpl(wrapper=True)
     def should_step_optimizer(self, run: Run) -> Generator[None, bool | None, bool | None]:
         """Unscales the gradients before a step, and prevents the step if they have overflowed."""
-        should_step = yield
-        if self._scaler is None or should_step is False:
+        should_step, scaler = (yield), self._scalers.get(run.turn)
+        if scaler is None or should_step is False:
             return should_step
-        return should_step if self._unscale(self._scaler, run) else False
+        return should_step if self._unscale(scaler, run) else False
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the scaler."""
-        return dict(self._loaded_state) if self._scaler is None else self._scaler.state_dict()
+        """Returns the state of the scaler, or of that of each of several optimizers."""
+        states = {turn: scaler.state_dict() for turn, scaler in self._scalers.items()}
+        if not states:
+            return dict(self._loaded_state)
+        return states.get(None, {"turns": states})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stores the state of the scaler, which the start of the run restores.

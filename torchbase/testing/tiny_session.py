@@ -114,7 +114,7 @@ class NoisySession(TinySession):
 
     def init_optimizer(self) -> torch.optim.Optimizer:
         """Returns the default optimizer, which adds noise to the gradients before it uses them."""
-        optimizer = super().init_optimizer()
+        optimizer: torch.optim.Optimizer = super().init_optimizer()
         optimizer.register_step_pre_hook(_add_noise)
         return optimizer
 
