@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
 
 REPETITIONS = 5
-ITERATIONS = 50
+ITERATIONS = 20
 BOUND = 1.15
 
 

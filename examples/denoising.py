@@ -16,7 +16,7 @@ from torchbase.metrics import ImageReconstructionMetrics
 CONFIG = {
     "session": {
         "device_name": "cpu",
-        "num_epochs": 10,
+        "num_epochs": 5,
         "mini_batch_size": 16,
         "learning_rate": 0.003,
         "seed": 1,

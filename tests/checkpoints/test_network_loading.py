@@ -1,7 +1,10 @@
+import copy
+
 import pytest
 import torch
 
-from torchbase.checkpoints.network_loading import load_network
+from torchbase.checkpoints.network_loading import load_matching, load_network
+from torchbase.checkpoints.saved_tensors import Piece, SavedTensor
 from torchbase.files.bitwise import different_values
 
 
@@ -55,3 +58,39 @@ def test_what_does_not_fit_is_an_error_as_in_torch(change, message):
     change(state)
     with pytest.raises(RuntimeError, match=message):
         load_network(torch.nn.Sequential(Grown()), state)
+
+
+class WithExtraState(torch.nn.Linear):
+    extra = 1
+
+    def get_extra_state(self):
+        return {"extra": self.extra}
+
+    def set_extra_state(self, state):
+        self.extra = state["extra"]
+
+
+def parts_of(**modules):
+    return torch.nn.ModuleDict({name: module.requires_grad_(False) for name, module in modules.items()})
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_what_matches_by_name_and_shape_is_loaded_and_the_rest_is_named(is_saved):
+    source = parts_of(body=WithExtraState(2, 2), norm=torch.nn.BatchNorm1d(2), head=torch.nn.Linear(2, 5), old=Grown())
+    source["body"].extra = 7
+    source["norm"].running_mean.fill_(3.0)
+    network = parts_of(body=WithExtraState(2, 2), norm=torch.nn.BatchNorm1d(2), head=torch.nn.Linear(2, 3), new=Grown())
+    state, before = source.state_dict(), copy.deepcopy(network.state_dict())
+    if is_saved:  # as of a checkpoint of several processes
+        state["body.weight"] = SavedTensor([Piece(state["body.weight"], 0, (2, 2))], is_sharded=True)
+    found = load_matching(network, state)
+    assert found.taken == [name for name in before if name.startswith(("body", "norm"))]
+    assert found.missing == ["new.seen", "new.linear.weight", "new.linear.bias"]
+    assert found.left_over == ["old.seen", "old.linear.weight", "old.linear.bias"]
+    assert found.other_shape == {
+        "head.weight": "(5, 2) in the source, (3, 2) here",
+        "head.bias": "(5,) in the source, (3,) here",
+    }
+    after = network.state_dict()
+    expected = {name: source.state_dict()[name] if name in found.taken else before[name] for name in before}
+    assert different_values(after, expected) == []

@@ -32,6 +32,7 @@ class CountBytes:
         count = dist.get_world_size
         self._count(dist, "all_to_all_single", lambda received, rows: rows.nbytes * (count() - 1) // count())
         self._count(process_group, "all_gather", lambda rows, row: row.nbytes * (count() - 1))
+        self._count(process_group, "swap", lambda tensors, group: sum(tensor.nbytes for tensor in tensors))
         self._count(dist, "broadcast", lambda tensor: tensor.nbytes * (count() - 1))
 
     def _count(self, module, name, bytes_of):

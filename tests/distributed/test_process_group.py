@@ -157,6 +157,21 @@ def test_processes_at_different_places_are_an_error_that_names_both():
         assert "process 0 communicates for an iteration, and process 1 for the end of a run" in ended.error
 
 
+def before_an_iteration(index, alone):
+    processes, gradient = join(), torch.ones(100_000)
+    if index == alone:
+        processes.gather(0, "a look of one process")
+    processes.gather_and_reduce(0, [gradient], [gradient], purpose="an iteration")
+
+
+@pytest.mark.parametrize("alone", [0, 1])
+def test_two_processes_do_not_wait_if_one_communicates_right_before_the_gradients(alone):
+    for ended in several.run(2, before_an_iteration, alone, seconds=60):
+        assert "ProcessError: The processes are at different places of the program" in ended.error
+        assert "for a look of one process" in ended.error
+        assert "for an iteration" in ended.error
+
+
 def dying(index):
     processes = join()
     processes.gather(0)

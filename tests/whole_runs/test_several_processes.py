@@ -224,6 +224,22 @@ class OwnSizes(Uneven):
         return int(sum(len(name) for name in mini_batch["name"]))
 
 
+class Weighed(Session):
+    """Its loss is a mean over some of its samples, of which a part may have none."""
+
+    def loss_function(self, *, output, target):
+        counts = target > 0
+        error = ((output - target).square() * counts).sum() / counts.sum()
+        return {"loss": error, "half": error / 2}
+
+    def infer_loss_weight(self, mini_batch):
+        return (mini_batch["y"] > 0).sum() / 3  # a number that rounds
+
+
+class WeighedOwnLoader(Weighed, OwnLoader):
+    """Each process infers the weights of whole mini-batches."""
+
+
 class Distances(BaseMetricsClass):
     """A metric of each kind."""
 
@@ -344,6 +360,8 @@ CASES = {
     "plain": case(),
     "fewer samples than parts": case(kind=Uneven),
     "sizes of its own": case(kind=OwnSizes),
+    "weights of its own": case(lambda: techniques.GradientAccumulation(2), kind=Weighed),
+    "weights of its own of whole mini-batches": case(kind=WeighedOwnLoader),
     "augmented": case(kind=Augmented),
     "augmented by workers": case(kind=Augmented, dataloader_num_workers=2, num_epochs=1),
     "validated within": case(kind=Within),
@@ -446,7 +464,7 @@ def content_of(path):
 ON_THREE = ["fewer samples than parts", "stream", "metrics", "accumulation of few rows", "everything"]
 REPEATED = [  # by other cases, most by "everything"
     *("plain", "four parts", "stream with techniques", "accumulation", "schedule by epochs", "bf16"),
-    "everything validated within",
+    *("everything validated within", "weights of its own of whole mini-batches"),
 ]
 COUNTS = list(product(CASES, (2, 3)))
 

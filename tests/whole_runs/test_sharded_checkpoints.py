@@ -142,11 +142,12 @@ def test_a_checkpoint_is_read_as_a_whole_by_plain_functions(sharded):
     assert read_tensors(saved.path / "network.pth")["layers.0.weight"] is None
 
 
+@pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("which", ["best", "last"])
-def test_a_new_run_of_one_process_begins_with_its_network(sharded, which):
+def test_a_new_run_of_one_process_begins_with_its_network(sharded, which, strict):
     parent, last, best = sharded
-    config = config_with()
-    new = TinySession(config, parent, source_run_dir_tag=run_of(parent).name, source_network=which)
+    tag = run_of(parent).name
+    new = TinySession(config_with(), parent, source_run_dir_tag=tag, source_network=which, source_strict=strict)
     assert different_values(new.network.state_dict(), last if which == "last" else best) == []
     new.close()
 

@@ -82,12 +82,17 @@ CHOSEN = [
     *("fewer samples than parts", "sizes of its own", "augmented", "validated within", "stream", "loader of its own"),
     *("metrics", "clipping by value", "accumulation of few rows", "accumulation validated within", "plateau"),
     *("early stopping", "samples", "profile", "NaN is skipped", "NaN stops"),
+    *("weights of its own", "weights of its own of whole mini-batches"),
 ]
 
 
 @pytest.mark.parametrize(
     "name",
-    in_suite(CHOSEN, "stream", "metrics", "accumulation of few rows", "samples", "early stopping", "NaN is skipped"),
+    in_suite(
+        CHOSEN,
+        *("stream", "metrics", "accumulation of few rows", "samples", "early stopping", "NaN is skipped"),
+        "weights of its own",
+    ),
 )
 def test_each_technique_and_kind_of_data_gives_the_bits_of_one_process(tmp_path, name):
     check_equals_one_process(tmp_path, CASES[name])

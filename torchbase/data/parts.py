@@ -1,7 +1,7 @@
 """The parts of a mini-batch: which samples belong to which part, and what the parts give together."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -188,27 +188,45 @@ def join_outputs(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> di
     return {name: _join([part[name] for part in parts if name in part], sizes) for name in parts[-1]}
 
 
-def average_values(parts: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
+def average_values(
+    parts: Sequence[Mapping[str, Any]],
+    sizes: Sequence[int],
+    weights: Sequence[Any] = (),
+    weighted: Collection[str] = (),
+) -> dict[str, Any]:
     """Averages the values that the parts of a mini-batch logged.
 
     Args:
         parts: The values of each part by name: numbers, or tensors of shape ().
         sizes: The number of samples of each part.
+        weights: How much each part weighs in the average of the values that ``weighted`` names: numbers, or tensors of
+            shape () in double precision. A part can weigh 0.
+        weighted: The names of these values.
 
     Returns:
-        The averages by name, weighted by samples. A value that only some parts logged is averaged over these.
+        The averages by name, weighted by samples or weights. A value that only some parts logged is averaged over
+        these. If they weigh nothing, it is 0.
     """
-    logged: dict[str, list[tuple[Any, int]]] = {}
-    for part, size in zip(parts, sizes, strict=True):
+    logged: dict[str, list[tuple[Any, Any]]] = {}
+    for part, size, weight in zip(parts, sizes, weights or sizes, strict=True):
         for name, value in part.items():
-            logged.setdefault(name, []).append((value, size))
-    return {name: _mean(weighted) for name, weighted in logged.items()}
+            logged.setdefault(name, []).append((value, weight if name in weighted else size))
+    return {name: _mean(values) for name, values in logged.items()}
 
 
-def _mean(weighted: Sequence[tuple[Any, int]]) -> Any:
+def _mean(weighted: Sequence[tuple[Any, Any]]) -> Any:
     # In double precision, on the device or as a number of Python: both give the same bits.
-    total = sum((_in_double(value) * size for value, size in weighted), start=0.0)
-    return total / sum(size for _, size in weighted)
+    total = sum((_times(_in_double(value), weight) for value, weight in weighted), start=0.0)
+    of_all = sum(weight for _, weight in weighted)
+    if isinstance(of_all, torch.Tensor):
+        return torch.where(of_all > 0, total / of_all, 0.0)
+    return total / of_all if of_all else 0.0
+
+
+def _times(value: Any, weight: Any) -> Any:
+    if isinstance(weight, torch.Tensor):
+        return torch.where(weight > 0, value * weight, 0.0)
+    return value * weight if weight else 0.0  # also if it is NaN, such as the mean over none
 
 
 def _in_double(value: Any) -> Any:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torchbase.distributed.flat_sums import FlatSums
 from torchbase.distributed.messages import Messages, as_bytes, message_of, unpack
 from torchbase.distributed.processes import Processes
+from torchbase.distributed.swap import swap
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.errors import ProcessError, ProcessLostError
 
@@ -87,6 +88,11 @@ class ProcessGroup(Processes):
         def add(rows: torch.Tensor) -> torch.Tensor:
             if values:
                 return self._add_rows(rows, levels)
+            if self.count == 2:
+                received_here = swap([message, rows], self._host_group)
+                # First, so that a process which is elsewhere is noticed, and not waited for.
+                values.extend(self._values_of(torch.stack(self._in_order(message, next(received_here))), content))
+                return self._add_both(rows, *received_here)
             head = message.view(rows.dtype).expand(self.count, -1)
             received = self._exchange_rows(torch.cat([head, rows], dim=1))
             messages = received[:, : head.shape[1]].contiguous().view(torch.uint8)
@@ -133,6 +139,8 @@ class ProcessGroup(Processes):
         own.copy_(received[: own.nbytes].view(own.dtype).view(own.shape))
 
     def _gather_rows(self, row: torch.Tensor) -> torch.Tensor:
+        if self.count == 2 and row.device.type == "cpu":
+            return torch.stack(self._in_order(row, *swap([row], self._host_group)))
         received = torch.empty(self.count, len(row), dtype=row.dtype, device=row.device)
         all_gather(received.view(-1), row, group=self._group_of(row))
         return received
@@ -153,7 +161,17 @@ class ProcessGroup(Processes):
         return [value for _, _, value in received]
 
     def _add_rows(self, rows: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
+        if self.count == 2 and rows.device.type == "cpu":
+            return self._add_both(rows, *swap([rows], self._host_group))
         return self._join_rows(self._exchange_rows(rows), levels)
+
+    def _add_both(self, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        # Two processes send as many bytes in one step as they would in two, and wait once.
+        first, second = self._in_order(own, other)
+        return first.add_(second)
+
+    def _in_order(self, own: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (own, other) if self.index == 0 else (other, own)
 
     def _exchange_rows(self, rows: torch.Tensor) -> torch.Tensor:
         # Each process receives one row of each, so 2(W-1)/W of the data are sent, as in a ring of all-reduce.
@@ -222,4 +240,4 @@ def _is_of_torch_distributed(error: BaseException) -> bool:
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     name = "" if where is None else where.tb_frame.f_globals.get("__name__", "")
-    return f"{name}.".startswith("torch.distributed.")
+    return f"{name}.".startswith("torch.distributed.") or name == swap.__module__

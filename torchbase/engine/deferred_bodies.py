@@ -7,6 +7,7 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial, wraps
+from types import FunctionType, MethodType
 from typing import Any
 
 from torchbase.errors import HookError
@@ -70,9 +71,16 @@ def checked_call(function: Callable[..., Any], where: str) -> Callable[..., Any]
 
 
 _GENERATOR = "a generator function (it contains yield)"
+_DEFERS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
 
 def _kind_of(function: Callable[..., Any]) -> str | None:
+    # First the code object of a function or method, since the functions of inspect take far longer. An attribute of a
+    # function can mark it as a coroutine function.
+    plain = function.__func__ if isinstance(function, MethodType) else function
+    is_plain = isinstance(plain, FunctionType) and not any("coroutine" in name for name in vars(plain))
+    if is_plain and not plain.__code__.co_flags & _DEFERS:
+        return None
     while isinstance(function, partial):
         function = function.func
     called = function if inspect.isroutine(function) else type(function).__call__

@@ -183,7 +183,7 @@ def run_iteration(run: Run, phase: Phase, batch: Any) -> None:
 
 
 @hookspec(firstresult=True)
-def run_part(run: Run, phase: Phase, batch: Any, part: int, share: float) -> None:
+def run_part(run: Run, phase: Phase, batch: Any, part: int, share: "torch.Tensor | float") -> None:
     """Computes a part of a mini-batch and, in training, its gradients. Only with ``session.mini_batch_parts``.
 
     `MiniBatchParts` fires it for each part. `TrainingStep` implements it by firing the next three events. Wrap it to
@@ -194,7 +194,8 @@ def run_part(run: Run, phase: Phase, batch: Any, part: int, share: float) -> Non
         phase: The phase. The implementation sets its ``outputs``, ``loss``, ``samples`` and ``values``.
         batch: The part, a mini-batch of fewer samples.
         part: The index of the part, from 0.
-        share: The share of the part in the samples of the mini-batch, by which its gradients are weighted.
+        share: The share of the part in the samples of the mini-batch, or in what ``infer_loss_weight`` returns, by
+            which its gradients are weighted: a number, or a tensor of shape () on the device.
     """
 
 

@@ -4,17 +4,31 @@ Reading the loss in every iteration would synchronize with the device each time.
 iterations to the host in one transfer, and each value still belongs to its iteration.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from torchbase.errors import StepError
+from torchbase.errors import StepError, describe_returned
 
 MAXIMUM_ITERATIONS_IN_A_BLOCK = 64
 MAXIMUM_SECONDS_IN_A_BLOCK = 1.0
+
+
+class LossWeight(NamedTuple):
+    """How much a mini-batch weighs in averages of its loss.
+
+    Attributes:
+        value: A number, or a tensor of shape () in double precision on its device.
+        names: The names of the values that it weights: the loss, and its parts.
+    """
+
+    value: torch.Tensor | float
+    names: frozenset[str]
 
 
 class IterationValues(NamedTuple):
@@ -24,23 +38,36 @@ class IterationValues(NamedTuple):
         iteration: The iteration, counted over the whole run within its phase; the first is 1.
         mini_batch: The mini-batch, counted within its epoch; the first is 1.
         samples: The number of samples in the mini-batch.
-        values: The loss and all else that was logged in this iteration, by name.
+        values: The loss and all else that was logged in this iteration, by name. A mini-batch that weighs nothing has
+            no loss.
+        loss_weight: How much the mini-batch weighs in averages of its loss, a number; None for its samples.
     """
 
     iteration: int
     mini_batch: int
     samples: int
     values: dict[str, float]
+    loss_weight: LossWeight | None = None
+
+
+_Row = tuple[int, int, int, dict[str, torch.Tensor | float], LossWeight | None]
 
 
 class ValueBlock:
     """Collects the values of iterations until they are read together."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[int, int, int, dict[str, torch.Tensor | float]]] = []
+        self._rows: list[_Row] = []
         self._started_at: float | None = None
 
-    def append(self, iteration: int, mini_batch: int, samples: int, values: dict[str, torch.Tensor | float]) -> None:
+    def append(
+        self,
+        iteration: int,
+        mini_batch: int,
+        samples: int,
+        values: dict[str, torch.Tensor | float],
+        loss_weight: LossWeight | None = None,
+    ) -> None:
         """Stores the values of one iteration.
 
         Args:
@@ -48,8 +75,9 @@ class ValueBlock:
             mini_batch: The mini-batch, counted within its epoch; the first is 1.
             samples: The number of samples in the mini-batch.
             values: Numbers, or tensors of shape () on any device.
+            loss_weight: How much the mini-batch weighs in averages of its loss; None for its samples.
         """
-        self._rows.append((iteration, mini_batch, samples, values))
+        self._rows.append((iteration, mini_batch, samples, values, loss_weight))
 
     def is_due(self, now: float) -> bool:
         """Whether the block should be read: 64 iterations are stored, or the first was stored a second ago.
@@ -68,12 +96,15 @@ class ValueBlock:
 
         Returns:
             One entry per iteration, in order.
+
+        Raises:
+            StepError: If a value isn't a number, or the weight of a loss not a number of at least 0.
         """
         rows, self._rows, self._started_at = self._rows, [], None
         try:
             return _read(rows)
         except (TypeError, ValueError, RuntimeError):
-            for iteration, _, _, values in rows:
+            for iteration, _, _, values, _ in rows:
                 for name, value in values.items():
                     check_is_number(name, value, f" in iteration {iteration}")
             raise
@@ -103,7 +134,64 @@ def check_is_number(name: str, value: object, when: str = "") -> None:
         )
 
 
-def _read(rows: Sequence[tuple[int, int, int, dict[str, torch.Tensor | float]]]) -> list[IterationValues]:
+def check_weight(weight: Any, when: str = "") -> float:
+    """Refuses a weight of a loss that isn't a number of at least 0.
+
+    Args:
+        weight: What ``infer_loss_weight`` returned. It is read from its device.
+        when: When it was returned, for the message, with a space before it.
+
+    Returns:
+        The number.
+
+    Raises:
+        StepError: If it is anything else.
+    """
+    found = describe_returned(weight)
+    if isinstance(weight, torch.Tensor):
+        found = f"a tensor of shape {tuple(weight.shape)}, {weight.dtype}"
+        is_number = weight.dim() == 0 and not weight.is_complex() and weight.dtype is not torch.bool
+    else:
+        is_number = isinstance(weight, Real) and not isinstance(weight, bool)
+    if is_number:
+        number = float(weight)
+        if 0 <= number < math.inf:
+            return number
+        found = str(number)
+    raise StepError(
+        "infer_loss_weight has to return how much the loss of a mini-batch weighs, a finite number of at least 0 or a "
+        f"tensor of shape () with one, but returned {found}{when}. To fix, return what the loss is a mean over, such "
+        'as the number of tokens: int((mini_batch["label"] != -100).sum()).'
+    )
+
+
+def _read(rows: Sequence[_Row]) -> list[IterationValues]:
+    read = _read_values(rows)
+    if all(row[4] is None for row in rows):
+        return read
+    return [_weighted(one, weight) for one, weight in zip(read, _read_weights(rows), strict=True)]
+
+
+def _weighted(read: IterationValues, weight: LossWeight | None) -> IterationValues:
+    if weight is None:
+        return read
+    values = read.values
+    if check_weight(weight.value, f" in iteration {read.iteration}") == 0:
+        values = {name: value for name, value in values.items() if name not in weight.names}
+    return read._replace(values=values, loss_weight=weight)
+
+
+def _read_weights(rows: Sequence[_Row]) -> list[LossWeight | None]:
+    weights = [row[4] for row in rows]
+    on_device = [one.value for one in weights if one is not None and isinstance(one.value, torch.Tensor)]
+    numbers = iter(_read_scalars(on_device))
+    return [
+        one if one is None or not isinstance(one.value, torch.Tensor) else one._replace(value=next(numbers))
+        for one in weights
+    ]
+
+
+def _read_values(rows: Sequence[_Row]) -> list[IterationValues]:
     tensors = [value for row in rows for value in row[3].values() if isinstance(value, torch.Tensor)]
     numbers = iter(_read_scalars(tensors))
     return [
@@ -116,7 +204,7 @@ def _read(rows: Sequence[tuple[int, int, int, dict[str, torch.Tensor | float]]])
                 for name, value in values.items()
             },
         )
-        for iteration, mini_batch, samples, values in rows
+        for iteration, mini_batch, samples, values, _ in rows
     ]
 
 

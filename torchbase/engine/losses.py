@@ -60,7 +60,7 @@ class KeywordFunction:
         return self._function(**arguments)
 
 
-def split_loss(returned: Any) -> tuple[Any, dict[str, torch.Tensor | float]]:
+def split_loss(returned: Any) -> tuple[Any, Mapping[str, torch.Tensor | float]]:
     """Splits the return value of ``loss_function`` into the loss and its parts.
 
     Args:

@@ -9,6 +9,8 @@ import torch
 from torchbase.data.parts import average_values, count_samples, join_outputs
 from torchbase.distributed.processes import Processes
 from torchbase.engine.abandoned import IterationAbandonedError
+from torchbase.engine.iteration_values import LossWeight
+from torchbase.engine.loss_weights import Weight
 from torchbase.engine.phase import PartOutputs, Phase
 from torchbase.engine.run import Run
 
@@ -22,6 +24,8 @@ class LoggedParts:
         sizes: The number of samples of each part.
         values: The logged values of each part, by name.
         losses: The loss of each part; empty for a part without one.
+        weights: How much each part weighs in averages of its loss; empty for its samples.
+        names: The names of the values that the weights hold for.
         dtype: The dtype of the losses; None without a part.
         abandoned: Why the iteration is abandoned, or None.
         note: What the process of the first part sends to the others.
@@ -31,6 +35,8 @@ class LoggedParts:
     sizes: list[int] = field(default_factory=list)
     values: list[dict[str, Any]] = field(default_factory=list)
     losses: list[dict[str, Any]] = field(default_factory=list)
+    weights: list[torch.Tensor | float] = field(default_factory=list)
+    names: frozenset[str] = frozenset()
     dtype: torch.dtype | None = None
     abandoned: str | None = None
     note: Any = None
@@ -57,6 +63,8 @@ class PartResults:
         self._logged.values.append(phase.values)
         self._logged.losses.append({} if phase.loss is None else {"loss": phase.loss})
         self._logged.dtype = None if phase.loss is None else phase.loss.dtype
+        if phase.loss_weight is not None:
+            self._logged.names |= phase.loss_weight.names
         phase.outputs, phase.loss, phase.values = None, None, {}
 
     def drop(self) -> None:
@@ -71,28 +79,34 @@ class PartResults:
         """
         self._logged.abandoned = str(error)
 
-    def join(self, sizes: Sequence[int]) -> torch.Tensor | None:
+    def join(self, sizes: Sequence[int], weights: Sequence[Weight] = ()) -> torch.Tensor | None:
         """Sets the outputs, the values and the loss of the whole mini-batch on the phase.
 
         Args:
             sizes: The number of samples of each part, by which values and losses are averaged.
+            weights: How much each part weighs in averages of its loss; empty for its samples.
 
         Returns:
             The loss.
         """
         self._logged.numbers, self._logged.sizes = list(range(len(sizes))), list(sizes)
+        self._logged.weights = list(weights)
         self._set_outputs()
         self._set_values([self._logged], None)
         return self._phase.loss
 
-    def to_send(self, run: Run, sizes: Mapping[int, int], note: Any = None) -> LoggedParts:
+    def to_send(
+        self, run: Run, sizes: Mapping[int, int], note: Any = None, weights: Mapping[int, Weight] | None = None
+    ) -> LoggedParts:
         """Returns what the other processes need for `join_all`.
 
         Args:
             run: The run.
             sizes: The number of samples of each part of this process, by the number of the part.
             note: What the process of the first part sends to the others.
+            weights: How much each part weighs in averages of its loss; None for its samples.
         """
+        self._logged.weights = [] if weights is None else [weights[number] for number in sizes]
         self._logged.numbers, self._logged.sizes, self._logged.note = list(sizes), list(sizes.values()), note
         if run.processes.count > 1:
             self._logged.values = _numbers(self._logged.values)
@@ -126,11 +140,18 @@ class PartResults:
         self._phase.outputs = join_outputs(self._outputs, self._logged.sizes) if self._outputs else {}
 
     def _set_values(self, every: Sequence[LoggedParts], device: torch.device | None) -> None:
-        rows = [row for one in every for row in zip(one.numbers, one.sizes, one.values, one.losses, strict=True)]
-        rows.sort(key=lambda row: row[0])  # the order of additions decides the last bits
-        sizes = [size for _, size, _, _ in rows]
-        values = average_values([values for _, _, values, _ in rows], sizes)
-        loss = average_values([losses for _, _, _, losses in rows], sizes).get("loss")
+        parts = [
+            part
+            for one in every
+            for part in zip(one.numbers, one.sizes, one.weights or one.sizes, one.values, one.losses, strict=True)
+        ]
+        parts.sort(key=lambda part: part[0])  # the order of additions decides the last bits
+        _, sizes, weights, logged, losses = zip(*parts, strict=True) if parts else [()] * 5
+        names = frozenset[str]().union(*(one.names for one in every))
+        values = average_values(logged, sizes, weights, names)
+        loss = average_values(losses, weights).get("loss")
+        if any(one.weights for one in every):
+            self._phase.loss_weight = LossWeight(sum(weights), names)
         dtype = next((one.dtype for one in every if one.dtype is not None), None)
         self._phase.values = {**self._logged_before, **values}
         self._phase.loss = None if loss is None else torch.as_tensor(loss, dtype=dtype, device=device)

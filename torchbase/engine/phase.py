@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 
 from torchbase.data.loader import MiniBatchLoader
-from torchbase.engine.iteration_values import ValueBlock
+from torchbase.engine.iteration_values import LossWeight, ValueBlock
 from torchbase.intervals import Interval
 
 EVERY_EPOCH = Interval(1, "ep")
@@ -91,6 +91,7 @@ class Phase:
         loss: The loss of the current mini-batch, detached, shape (); None between iterations, and in a validation
             without a loss.
         samples: The number of samples in the current mini-batch.
+        loss_weight: How much the current mini-batch weighs in averages of its loss; None for its samples.
         values: The logged values of the current iteration, by name: numbers, or tensors of shape () on their device.
         averages: The averages of the last finished pass, by name.
         value_names: The names that the values will have, as the rehearsal found them; None without a rehearsal.
@@ -106,6 +107,7 @@ class Phase:
     parts: Sequence[PartOutputs] = ()
     loss: torch.Tensor | None = None
     samples: int = 1
+    loss_weight: LossWeight | None = None
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)
     averages: dict[str, float] = field(default_factory=dict)
     value_names: ValueNames | None = None
@@ -147,6 +149,11 @@ class Phase:
         return count is not None and self.progress.mini_batches >= count
 
     @property
+    def weight(self) -> torch.Tensor | float:
+        """How much the current mini-batch weighs in averages of its loss: by default, its samples."""
+        return self.samples if self.loss_weight is None else self.loss_weight.value
+
+    @property
     def is_within_training(self) -> bool:
         """Whether the phase runs within training. The steps of its curves are then training iterations."""
         return self.every.unit == "it"
@@ -163,5 +170,6 @@ class Phase:
     def store_values(self) -> None:
         """Moves the values of the finished iteration to the block, which is read later."""
         if self.values:
-            self.block.append(self.progress.iterations, self.progress.mini_batches, self.samples, self.values)
+            done = self.progress
+            self.block.append(done.iterations, done.mini_batches, self.samples, self.values, self.loss_weight)
             self.values = {}

@@ -18,7 +18,7 @@ from torchbase.engine.hook_checks import (
     name_of,
 )
 from torchbase.engine.logging_errors import LoggingErrors
-from torchbase.engine.observed_calls import CallObserver
+from torchbase.engine.observed_calls import CallObserver, observes_calls
 from torchbase.errors import HookError, nearest_or_all
 from torchbase.listeners import Listener
 
@@ -197,6 +197,9 @@ class _Implementations:
         for name in methods:
             setattr(self, name, getattr(hook, name))
 
+    def __dir__(self) -> Iterable[str]:
+        return vars(self)  # without the members of object, three times as many
+
 
 class _Kind(NamedTuple):
     """What is found out about a hook once, since a search of its members takes longer than a change of one event."""
@@ -207,7 +210,7 @@ class _Kind(NamedTuple):
 
 def _kind_of(hook: object) -> _Kind:
     events = frozenset(methods_of(hook).keys() & ARGUMENTS_OF_EVENTS.keys())
-    return _Kind(events, hook if isinstance(hook, CallObserver) else None)
+    return _Kind(events, hook if observes_calls(hook) else None)
 
 
 def _events_of(kind: _Kind) -> Collection[str]:

@@ -14,6 +14,7 @@ from torchbase.distributed.processes import Processes, SingleProcess
 from torchbase.engine.iteration_values import check_is_number
 from torchbase.engine.logged_names import LoggedNames, Owner
 from torchbase.engine.logging_errors import LoggingErrors
+from torchbase.engine.loss_weights import LossWeights
 from torchbase.engine.modes import frozen_in_eval
 from torchbase.engine.optimizer_groups import GroupValues, values_of_groups
 from torchbase.engine.phase import Phase, Progress
@@ -72,6 +73,7 @@ class Run:
         turns: How several optimizers take turns in a training iteration; None with a single one.
         turn: The name of the optimizer whose turn it is; None outside of turns, and with a single optimizer.
         metrics: Computes the chosen metrics of a mini-batch or an epoch from the outputs of ``forward_pass``.
+        loss_weights: Returns how much a mini-batch weighs in averages of its loss; None for its samples.
         device: The device of the network.
         config: The config dictionary as the user passed it, converted to JSON types.
         run_directory: The directory of the run (`torchbase.run_directory.directory.RunDirectory`).
@@ -113,6 +115,7 @@ class Run:
     randomness: Randomness | None = None
     processes: Processes = field(default_factory=SingleProcess)
     max_iterations: int | None = None
+    loss_weights: LossWeights | None = None
     epoch: int = 0
     epochs_done: int = 0
     best_losses: dict[str, BestLoss] = field(default_factory=dict)

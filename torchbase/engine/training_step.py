@@ -7,6 +7,7 @@ import torch
 
 from torchbase.engine.closures import check_steps_without_closure
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.loss_weights import Weight, scale_gradient, share_of
 from torchbase.engine.losses import KeywordFunction, check_loss, split_loss
 from torchbase.engine.modes import set_mode
 from torchbase.engine.named_optimizers import by_name
@@ -79,7 +80,7 @@ class TrainingStep:
         run.call.run_backward(run=run, loss=loss_to_train_on(compute_loss(run, phase, batch)))
 
     @hookimpl
-    def run_part(self, run: Run, phase: Phase, batch: Any, share: float) -> None:
+    def run_part(self, run: Run, phase: Phase, batch: Any, share: Weight) -> None:
         """Computes a part of a mini-batch and, in training, its gradients."""
         if not phase.is_training:
             with torch.no_grad():
@@ -98,6 +99,8 @@ class TrainingStep:
                 f'{describe_returned(outputs)}. To fix, return e.g. {{"output": output, "target": target}}.'
             )
         whole, parts = split_loss(self._compute_loss(outputs, phase.is_training))
+        if run.loss_weights is not None:
+            whole, parts = run.loss_weights.weigh(phase, batch, outputs, whole, parts)
         if whole is None and not phase.is_training:
             phase.outputs, phase.loss, phase.samples = outputs, None, self._infer_mini_batch_size(batch)
             self._set_parts(run, phase, parts)
@@ -165,18 +168,20 @@ def loss_to_train_on(loss: torch.Tensor | None) -> torch.Tensor:
     return loss
 
 
-def backward_of_part(run: Run, phase: Phase, loss: torch.Tensor, share: float) -> None:
-    """Computes the gradients of a part of a mini-batch, weighted by its samples: fires `run_backward`.
+def backward_of_part(run: Run, phase: Phase, loss: torch.Tensor, share: Weight) -> None:
+    """Computes the gradients of a part of a mini-batch, weighted by its share: fires `run_backward`.
 
     Args:
         run: The run.
-        phase: The training phase. Its ``samples`` become those of the whole mini-batch, for hooks that weight it.
+        phase: The training phase. Its ``weight`` becomes that of the whole mini-batch, for hooks that use it.
         loss: The loss of the part, shape ().
-        share: The share of the part in the samples of the mini-batch.
+        share: The share of the part in the weight of the mini-batch.
     """
-    phase.samples = round(phase.samples / share)
-    # Scales the gradient as scaling the loss would, but leaves the loss unchanged for other hooks.
-    loss.register_hook(lambda gradient: gradient * share)  # type: ignore[no-untyped-call]
+    if phase.loss_weight is not None:
+        phase.loss_weight = phase.loss_weight._replace(value=share_of(phase.loss_weight.value, share))
+    else:
+        phase.samples = round(phase.samples / float(share))
+    scale_gradient(loss, share)
     run.call.run_backward(run=run, loss=loss)
 
 

@@ -4,20 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
-from torchbase.engine.iteration_values import IterationValues
+from torchbase.engine.iteration_values import IterationValues, LossWeight
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
+from torchbase.errors import StepError
 
 
 class MetricAverages:
     """Averages the logged values of each epoch, weighted by samples.
 
-    A value that only some iterations log is averaged over these iterations. Sums are in double precision.
+    The loss and its parts are weighted by what ``infer_loss_weight`` of the session returns, by default the samples. A
+    value that only some iterations log is averaged over these iterations. Sums are in double precision.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, dict[str, float]] = {}
-        self._samples: dict[str, dict[str, int]] = {}
+        self._samples: dict[str, dict[str, float]] = {}
 
     @hookimpl
     def on_phase_start(self, phase: Phase) -> None:
@@ -27,9 +29,12 @@ class MetricAverages:
 
     @hookimpl
     def on_values_read(self, phase: Phase, rows: Sequence[IterationValues]) -> None:
-        """Adds the values of a block, each weighted by the number of samples of its mini-batch."""
+        """Adds the values of a block, each weighted by the number of samples of its mini-batch, or by its weight."""
         sums, samples = self._sums[phase.name], self._samples[phase.name]
         for row in rows:
+            if row.loss_weight is not None:
+                self._add_weighted(phase, row, row.loss_weight)
+                continue
             for name, value in row.values.items():
                 sums[name] = sums.get(name, 0.0) + value * row.samples
                 samples[name] = samples.get(name, 0) + row.samples
@@ -38,7 +43,23 @@ class MetricAverages:
     def compute_phase_metrics(self, run: Run, phase: Phase) -> Mapping[str, float]:
         """Returns the averages, except of the selected metrics, which `Metrics` computes over the epoch."""
         samples, metrics = self._samples[phase.name], run.metrics.names if run.metrics is not None else ()
+        for name in [name for name, weight in samples.items() if weight == 0]:
+            raise StepError(
+                f"The average of '{name}' over epoch {run.epoch} of {phase.name} is undefined, since infer_loss_weight "
+                "returned 0 for each of its mini-batches. To fix, check the data, or what infer_loss_weight counts."
+            )
         return {name: total / samples[name] for name, total in self._sums[phase.name].items() if name not in metrics}
+
+    def _add_weighted(self, phase: Phase, row: IterationValues, weight: LossWeight) -> None:
+        sums, weights = self._sums[phase.name], self._samples[phase.name]
+        for name, value in row.values.items():
+            factor = float(weight.value) if name in weight.names else row.samples
+            sums[name] = sums.get(name, 0.0) + value * factor
+            weights[name] = weights.get(name, 0) + factor
+        if weight.value == 0:  # its loss isn't in the values
+            for name in sorted(weight.names):  # in the same order in each process
+                sums.setdefault(name, 0.0)
+                weights.setdefault(name, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the sums of the current epoch."""

@@ -12,10 +12,12 @@ from torchbase.distributed.processes import Processes
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.engine.abandoned import IterationAbandonedError
 from torchbase.engine.closures import check_steps_without_closure
-from torchbase.engine.held_network import HeldNetwork, ReplicatedNetwork
+from torchbase.engine.held_network import HeldNetwork, PartToCompute, ReplicatedNetwork
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.loss_weights import Weight, share_of
 from torchbase.engine.optimizer_parameters import held_parameters
 from torchbase.engine.part_results import PartResults
+from torchbase.engine.part_weights import samples_and_weight_of_all, weight_of_whole, weights_of_parts
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, use_gradients
@@ -34,8 +36,9 @@ class MiniBatchParts:
 
     A part is computed like a mini-batch of its own: its random numbers depend on the seed, the iteration and the number
     of the part, and batch normalization sees its samples only. Its gradients are weighted by its share of the samples,
-    and added in a fixed order. Buffers, and all else that a forward pass changes in the network or in hooks, have the
-    values from before the iteration when a part starts. After the iteration they have the values of the first part.
+    or of what ``infer_loss_weight`` of the session returns, and added in a fixed order. Buffers, and all else that a
+    forward pass changes in the network or in hooks, have the values from before the iteration when a part starts. After
+    the iteration they have the values of the first part.
 
     Several processes share out the parts, and add their gradients: the result has the same bits for any number of
     processes. One process computes all parts one after the other, and needs memory for the activations of one part
@@ -138,7 +141,8 @@ class MiniBatchParts:
     def _compute_parts(self, run: Run, phase: Phase, batch: Any) -> list[torch.Tensor | None]:
         parts, with_samples = self._parts_of(run, phase, batch)
         sizes = {number: self._infer_mini_batch_size(part) for number, part in parts.items()}
-        samples = self._samples_of_all(run, batch, sizes)
+        weights = weights_of_parts(run, parts)
+        samples, of_all = self._samples_and_weight_of_all(run, batch, sizes, weights)
         source = self._held.owner_of(with_samples[0])
         computed = self._held.count_to_compute(parts, with_samples)
         state = StateToShare(run, self._copier or copier_of(run), with_samples[0], source, computed)
@@ -150,11 +154,9 @@ class MiniBatchParts:
                     gradients.add([])  # so that the next ones keep their places in the tree
                     continue
                 state.before_part()
-                size = self._infer_mini_batch_size(part.mini_batch) if part.is_substitute else sizes[part.number]
+                share = self._share(run, part, sizes if weights is None else weights, of_all)
                 with self._held.computing(purpose):
-                    run.call.run_part(
-                        run=run, phase=phase, batch=part.mini_batch, part=part.number, share=size / samples
-                    )
+                    run.call.run_part(run=run, phase=phase, batch=part.mini_batch, part=part.number, share=share)
                 if part.is_substitute:
                     results.drop()
                 else:
@@ -164,7 +166,7 @@ class MiniBatchParts:
                     gradients.add(self._held.take_of_part(part))
         except IterationAbandonedError as error:
             results.abandon(error)
-        logged = results.to_send(run, sizes, note=state.changes)
+        logged = results.to_send(run, sizes, note=state.changes, weights=weights)
         of_process = gradients.total() if phase.is_training else None
         every, total = self._held.exchange(run, logged, of_process, purpose)
         state.share(results.join_all(run, every, source))
@@ -184,6 +186,22 @@ class MiniBatchParts:
         # The last ones may be empty.
         parts = dict(zip(own, split_mini_batch(batch, self._parts, own), strict=False))
         return parts, range(min(self._parts, samples))
+
+    def _share(self, run: Run, part: PartToCompute, weights: Mapping[int, Weight], of_all: Weight) -> Weight:
+        if not part.is_substitute:
+            return share_of(weights[part.number], of_all)
+        infer = self._infer_mini_batch_size if run.loss_weights is None else run.loss_weights.of
+        return share_of(infer(part.mini_batch), of_all)
+
+    def _samples_and_weight_of_all(
+        self, run: Run, batch: Any, sizes: Mapping[int, int], weights: Mapping[int, Weight] | None
+    ) -> tuple[int, Weight]:
+        if weights is None:
+            samples = self._samples_of_all(run, batch, sizes)
+            return samples, samples
+        if run.processes.count == 1 or not isinstance(batch, SplitMiniBatch):
+            return self._samples_of_all(run, batch, sizes), weight_of_whole(run, batch, self._parts, weights)
+        return samples_and_weight_of_all(run, sizes, weights)
 
     def _samples_of_all(self, run: Run, batch: Any, own_sizes: Mapping[int, int]) -> int:
         if run.processes.count == 1:

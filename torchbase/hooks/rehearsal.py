@@ -12,7 +12,7 @@ import torch
 from torchbase.checkpoints.forward_state import copier_of, forward_undone, hooks_undone
 from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.engine.hookspecs import hookimpl
-from torchbase.engine.iteration_values import check_is_number
+from torchbase.engine.iteration_values import check_is_number, check_weight
 from torchbase.engine.mini_batch_notes import add_faults, add_note
 from torchbase.engine.modes import set_mode
 from torchbase.engine.optimizer_parameters import parameters_not_held
@@ -114,7 +114,7 @@ class Rehearsal:
             add_faults(error, phase.loader, 1, position)
             raise
         finally:
-            run.current_phase = phase.outputs = phase.loss = None
+            run.current_phase = phase.outputs = phase.loss = phase.loss_weight = None
             phase.values = {}
 
 
@@ -126,6 +126,8 @@ def _of_shortest(position: int, phase: Phase) -> tuple[str, str]:
 def _check_values(phase: Phase) -> None:
     for name, value in phase.values.items():
         check_is_number(name, value)
+    if phase.loss_weight is not None:
+        check_weight(phase.loss_weight.value)
     if not isinstance(phase.samples, Integral | torch.Tensor):
         raise StepError(
             "infer_mini_batch_size has to return the number of samples in a mini-batch, an int, but returned "

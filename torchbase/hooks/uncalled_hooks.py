@@ -81,8 +81,8 @@ class UncalledHooks:
     def _compare(self, run: Run, expected: set[str] | None = None) -> None:
         expected = self._expected if expected is None else expected
         self._expected = self._expected - expected
-        waiting = {event: _waiting_for(event, run) for event in EVENTS_OF_A_TRAINING_ITERATION if event in expected}
-        uncalled = {event: hooks for event, hooks in waiting.items() if hooks and event not in run.fired_events}
+        missing = [one for one in EVENTS_OF_A_TRAINING_ITERATION if one in expected and one not in run.fired_events]
+        uncalled = {event: hooks for event in missing if (hooks := _waiting_for(event, run))}
         if uncalled:
             logger.warning(
                 "After %d training iterations these events have not fired, and hooks wait for them: %s. %s",

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from torchbase.errors import RunDirectoryError, RunDirectoryLockedError, did_you_mean
 from torchbase.files.background_writes import BackgroundWrites
 from torchbase.files.durable import make_folder, os_errors_explained, sync_folder
+from torchbase.files.walking import files_in
 from torchbase.run_directory.error_files import ErrorFiles
 from torchbase.run_directory.lock import LOCK_FILE, describe_holder, forget_holder, is_open_here, note_holder
 from torchbase.run_directory.names import STATES_FOLDER
@@ -214,7 +215,7 @@ class RunDirectory:
 
     def _files(self) -> frozenset[Path]:
         with os_errors_explained("list", self.path):
-            return frozenset(path for path in self.path.rglob("*") if not path.is_dir())
+            return frozenset(files_in(self.path))
 
     def _remove(self) -> None:
         self.unlock()
@@ -253,8 +254,7 @@ def names_file_in(folder: Path, error: BaseException) -> bool:
     """
     text = "".join(traceback.format_exception(error))
     # From the folder's own name on, so that relative paths are found, too.
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return any(str(path.relative_to(folder.parent)) in text for path in files)
+    return any(str(path.relative_to(folder.parent)) in text for path in files_in(folder))
 
 
 def _make_unused_folder(parent: Path, name: str) -> Path:

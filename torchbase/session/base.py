@@ -34,15 +34,16 @@ from torchbase.session.summary import RunSummary, summarize
 from torchbase.session.together import join_with_device, sharded_network, tell_result
 
 _OVERRIDABLE = (
-    *("init_datasets", "init_network", "init_optimizer", "init_scheduler", "init_order", "init_dataloaders"),
+    *("init_ingredients", "init_datasets", "init_network", "load_pretrained"),
+    *("init_optimizer", "init_scheduler", "init_order", "init_dataloaders"),
     "init_metrics",
-    *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "dataloader_collate_function"),
-    *("sharded_units", "optimizer_turns", "default_hooks"),
+    *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "infer_loss_weight"),
+    *("dataloader_collate_function", "sharded_units", "optimizer_turns", "default_hooks"),
 )
 _NOT_COPIED = frozenset(
     {"engine", "network", "optimizer", "processes", "dataloader_train", "dataloader_valid_dict"}
     | {"_run_directory", "_run", "_dataloaders", "_training_loader", "_datasets", "_metrics", "_evaluated"}
-    | {"_was_called", "_is_training", "_held", "_sharded", "_order"}
+    | {"_was_called", "_is_training", "_held", "_sharded", "_order", "_running_methods"}
 )
 
 
@@ -77,6 +78,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
         tag_postfix: str | None = None,
         source_network: Literal["best", "last"] = "best",
         allow_config_changes: bool = False,
+        source_strict: bool = True,
     ) -> None:
         """Validates the config and makes or opens the run directory.
 
@@ -90,6 +92,8 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             source_network: The network from which a new run starts: the best or the last network of the source run.
             allow_config_changes: Whether a run may be resumed with a config that makes it another experiment. The
                 changes are recorded in the run directory.
+            source_strict: Whether the network of the source run has to match. If False, what matches by name and shape
+                is loaded, as for another head; ``source.json`` lists what was taken, and what wasn't.
 
         Raises:
             ConfigError: If the config has errors; the message lists all of them. If it differs from that of the resumed
@@ -101,7 +105,9 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
         from torchbase.run_directory.config import validate_config  # late, since pydantic is slow to import
 
         warn_of_misspelt_methods(type(self), TrainingBaseSession, _OVERRIDABLE)
-        source = RunSource(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, source_network, tag_postfix)
+        source = RunSource(
+            *(runs_parent_dir, create_run_dir_afresh, source_run_dir_tag, source_network, tag_postfix, source_strict)
+        )
         with errors_for_torchrun():
             self._config = validate_config(config)
             self.config_session = self._config.session
@@ -228,6 +234,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
         """
         try:
             with one_thread_at_a_time(), self._holding_directory(), isolate_rng(self.device):
+                self._check_can_train()
                 self._run.stop_reason = self._run.stop_request = None
                 check_alike(self.processes, lambda: facts_of_call(self.hooks))
                 try:
@@ -277,6 +284,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             optimizer=self.optimizer,
             turns=self._turns(),
             metrics=self._metrics if self._metrics.names else None,
+            loss_weights=self._loss_weights,
             device=self.device,
             config=self._config.as_given,
             run_directory=self._run_directory if self.processes.is_main else None,
@@ -285,5 +293,6 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
         )
         for schedule in self._schedules():
             self.engine.register(schedule)
-        check_alike(self.processes, lambda: facts_of_run(run, self._datasets_by_phase))
+        ingredients = vars(self).get("ingredients")
+        check_alike(self.processes, lambda: facts_of_run(run, self._datasets_by_phase, ingredients))
         return run

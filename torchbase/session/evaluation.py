@@ -87,6 +87,7 @@ class SessionEvaluation(SessionParts):
             validation=(phase,),
             network=self.network,
             metrics=self._metrics if self._metrics.names else None,
+            loss_weights=self._loss_weights,
             device=self.device,
             randomness=self._randomness,
             processes=self.processes,

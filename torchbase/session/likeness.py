@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ Facts = Mapping[str, Mapping[str, Any]]
 ROWS_COMPARED = 16
 DIFFERENCES_SHOWN = 10
 _MOST_BYTES_COMPARED = 2**24
+_MOST_INGREDIENTS_LISTED = 100
 _PACKAGES = ("torchbase", "datasets", "numpy")
 
 
@@ -91,14 +92,17 @@ def facts_of_program(
     }
 
 
-def facts_of_run(run: Run, datasets: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+def facts_of_run(run: Run, datasets: Mapping[str, object], ingredients: object = None) -> dict[str, dict[str, Any]]:
     """Returns what has to be the same on each process before training.
 
     Args:
         run: The run.
         datasets: The datasets by the names of their phases.
+        ingredients: What ``init_ingredients`` returned; None without the method.
     """
     facts = {f"the data of {name}": describe_dataset(dataset) for name, dataset in datasets.items()}
+    if ingredients is not None:
+        facts["the ingredients"] = _describe_ingredients(ingredients)
     for phase in run.phases:
         facts[f"the loader of {phase.name}"] = _describe_type_and_length(phase.loader)
         if isinstance(phase.loader, OwnOrderLoader):
@@ -114,6 +118,22 @@ def facts_of_run(run: Run, datasets: Mapping[str, object]) -> dict[str, dict[str
     if run.turns is not None:
         facts["the turns of the optimizers"] = {"names": " ".join(run.turns.names)}
     return facts
+
+
+def _describe_ingredients(ingredients: object) -> dict[str, str]:
+    """Describes ingredients by their types, lengths and, if JSON can hold them, contents in order."""
+    if isinstance(ingredients, Mapping) and len(ingredients) <= _MOST_INGREDIENTS_LISTED:
+        return {str(name): _describe_ingredient(one) for name, one in ingredients.items()}
+    return {"all": _describe_ingredient(ingredients)}
+
+
+def _describe_ingredient(one: object) -> str:
+    length = f" of length {len(one)}" if isinstance(one, Sized) else ""
+    try:
+        content = f" with checksum {checksum_of(json.dumps(one, sort_keys=True).encode())}"
+    except (TypeError, ValueError, RecursionError):  # an object of a library, of which only the type is compared
+        content = ""
+    return f"{type(one).__qualname__}{length}{content}"
 
 
 def facts_of_call(hooks: Mapping[str, object]) -> dict[str, dict[str, Any]]:

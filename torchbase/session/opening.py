@@ -11,6 +11,7 @@ from torchbase.randomness import Randomness
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.session.closing import SessionClosing
 from torchbase.session.constructor import set_by_constructor
+from torchbase.session.first_weights import FirstWeights
 from torchbase.session.likeness import check_alike, facts_of_program
 from torchbase.session.run_source import RunSource, choose_parts, choose_seed
 from torchbase.session.together import open_together, tell_result
@@ -30,6 +31,7 @@ class SessionOpening(SessionClosing):
     _randomness: Randomness = set_by_constructor()
     _resumes: bool = set_by_constructor()
     _source: RunSource = set_by_constructor()
+    _first_weights: FirstWeights = set_by_constructor()
 
     def _open(self, source: RunSource, allow_config_changes: bool) -> None:
         self._source = source
@@ -39,14 +41,14 @@ class SessionOpening(SessionClosing):
         self.run_dir = str(self._run_directory.path)
         with self._cleaning_up_after_errors():
             choose = partial(self._checked_seed, allow_config_changes)
-            seed, self._resumes = tell_result(self.processes, choose, "the seed")
+            seed, self._resumes, self._first_weights = tell_result(self.processes, choose, "the seed")
             self._randomness = Randomness(seed)
             self._fire_setup()
         if not source.is_new:  # unlocked until the session is called: a notebook may open the run again
             self._run_directory.unlock()
 
-    def _checked_seed(self, allow_config_changes: bool) -> tuple[int, bool]:
-        """Returns the seed, and whether the session goes on with an earlier run."""
+    def _checked_seed(self, allow_config_changes: bool) -> tuple[int, bool, FirstWeights]:
+        """Returns the seed, whether the session goes on with an earlier run, and the weights with which it starts."""
         # Again, since another session may have begun the run of this name before it was locked.
         parts = choose_parts(self._config.session, self._source, self.processes.count, allow_config_changes)
         if parts != self._number_of_parts:
@@ -56,7 +58,8 @@ class SessionOpening(SessionClosing):
             )
         check_config(self._run_directory.path, self._config, allow_config_changes)
         seed = choose_seed(self._config.session.seed, self._run_directory, allow_config_changes)
-        return seed, self._source.resumes(self._run_directory)
+        first_weights = FirstWeights(self._run_directory, self._source.of_network)
+        return seed, self._source.resumes(self._run_directory), first_weights
 
     def _fire_setup(self) -> None:
         self.engine.call_hooks_of(self.processes)
@@ -69,7 +72,12 @@ class SessionOpening(SessionClosing):
             session_class=type(self),
             processes=self.processes,
         )
-        tell_result(self.processes, fire, "the setup of the run")  # first, since it makes the files of the run
+
+        def set_up() -> None:
+            fire()
+            self._first_weights.save(self._run_directory)
+
+        tell_result(self.processes, set_up, "the setup of the run")  # first, since it makes the files of the run
         if not self.processes.is_main:
             fire()
         # Nothing of a setup may come after a slip of the main process that removes the directory.

@@ -15,18 +15,21 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.distributed.processes import Processes
 from torchbase.engine.held_network import HeldNetwork
 from torchbase.engine.loop import Engine
+from torchbase.engine.loss_weights import LossWeights
 from torchbase.engine.named_optimizers import NamedOptimizers
 from torchbase.engine.phase import Phase
 from torchbase.engine.turns import Turns
 from torchbase.hooks import MixedPrecision
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, one_thread_at_a_time
+from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session import building, optimizers, schedules
 from torchbase.session.constructor import set_by_constructor
+from torchbase.session.first_weights import FirstWeights
+from torchbase.session.ingredients import check_ingredients, check_is_not_within, without_ingredients
 from torchbase.session.lazy_modules import is_lazily_built
 from torchbase.session.length import warn_of_unused_iterations_per_epoch
-from torchbase.session.run_source import RunSource
 from torchbase.session.user_methods import UserMethods
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ class SessionParts(UserMethods):
     ``super().__init__(config)``.
     """
 
+    _running_methods: tuple[str, ...] = ()  # from the outermost to the innermost
+
     config_session: "SessionConfig" = set_by_constructor()
     config_metrics: dict[str, list[str]] = set_by_constructor()
     config_network: dict[str, Any] = set_by_constructor()
@@ -53,7 +58,8 @@ class SessionParts(UserMethods):
     engine: Engine = set_by_constructor()
     processes: Processes = set_by_constructor()
     _randomness: Randomness = set_by_constructor()
-    _source: RunSource = set_by_constructor()
+    _first_weights: FirstWeights = set_by_constructor()
+    _run_directory: RunDirectory = set_by_constructor()
     _number_of_parts: int = set_by_constructor()
     _held: HeldNetwork = set_by_constructor()
     _sharded: "ShardedNetwork | None" = set_by_constructor()
@@ -69,10 +75,8 @@ class SessionParts(UserMethods):
     def optimizer_turns(self, iteration: int) -> Sequence[str]:
         """Returns which of several optimizers have a turn in a training iteration. By default, all have one.
 
-        It has to depend on the iteration only, so that a resumed run is exact.
-
         Args:
-            iteration: The number of the training iteration in the run; the first is 1.
+            iteration: The number of the training iteration in the run, from 1. The turns have to depend on it alone.
 
         Returns:
             Some of the names of `init_optimizer`, each once, in the order of the turns.
@@ -109,6 +113,14 @@ class SessionParts(UserMethods):
         return self._loader(self.dataset_train, "training", is_training=True), validation
 
     @cached_property
+    def ingredients(self) -> Any:
+        """What several methods need."""
+        if type(self).init_ingredients is UserMethods.init_ingredients:
+            raise without_ingredients(type(self))
+        with self._building("ingredients"):
+            return check_ingredients(self.init_ingredients())
+
+    @cached_property
     def dataset_train(self) -> Any:
         """The training set."""
         return self._datasets[0]
@@ -123,25 +135,25 @@ class SessionParts(UserMethods):
         """The network, on its device."""
         with self._building("network"):
             if self._sharded is not None:
-                load = self._source.load_source_network
                 hook = next((one for one in self.engine.hooks.values() if isinstance(one, MixedPrecision)), None)
                 dtype = None if hook is None else hook.dtype
-                network = self._sharded.build(self._init_network, load, self.sharded_units, vars(self), dtype)
+                load, units = self._load_first_weights, self.sharded_units
+                network = self._sharded.build(self._init_network, load, units, vars(self), dtype)
                 if hook is not None:
                     hook.leave_to_units(network)
                 return network
             network = self._init_network()
             if is_lazily_built(network):
                 self._materialize(network.to(self.device))
-            self._source.load_source_network(network)
+            self._load_first_weights(network)
             return network.to(self.device)
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the network. Of several, each is ``optimizer[name]``."""
         with self._building("optimizer"):
-            is_sharded = self._sharded is not None
-            return optimizers.check_optimizer(self.init_optimizer(), self.network, is_sharded=is_sharded)
+            is_sharded, returned = self._sharded is not None, self.init_optimizer()
+            return optimizers.check_optimizer(returned, self.network, is_sharded=is_sharded)
 
     @cached_property
     def dataloader_train(self) -> Any:
@@ -186,16 +198,14 @@ class SessionParts(UserMethods):
 
     def _schedules(self) -> "list[LearningRateSchedule]":
         with self._building("scheduler"):
-            before = schedules.names_with_scheduler(self.optimizer)
-            scheduler = self.init_scheduler()
-            made = schedules.names_with_scheduler(self.optimizer) - before
-            return schedules.check_scheduler(scheduler, self.optimizer, made)
+            return schedules.make_schedules(self.init_scheduler, self.optimizer)
 
     def _turns(self) -> Turns | None:
         is_overridden = type(self).optimizer_turns is not SessionParts.optimizer_turns
         return optimizers.turns_of(self.optimizer, self.optimizer_turns if is_overridden else None)
 
     def _loader(self, dataset: Any, phase: str, *, is_training: bool) -> Any:
+        self._build_ingredients()  # not in each worker
         overridden = type(self).dataloader_collate_function is not UserMethods.dataloader_collate_function
         return phase_loader(
             dataset,
@@ -231,6 +241,19 @@ class SessionParts(UserMethods):
     def _init_network(self) -> torch.nn.Module:
         return building.check_network(self.init_network(), self.config_network["architecture"])
 
+    def _load_first_weights(self, network: torch.nn.Module) -> None:
+        overridden = type(self).load_pretrained is not UserMethods.load_pretrained
+        self._first_weights.load(network, self.load_pretrained if overridden else None)
+        if self.processes.is_main:
+            self._first_weights.save(self._run_directory)
+
+    def _check_can_train(self) -> None:
+        self._first_weights.check_can_train(type(self).load_pretrained is not UserMethods.load_pretrained)
+
+    def _build_ingredients(self) -> None:
+        if type(self).init_ingredients is not UserMethods.init_ingredients and "ingredients" not in vars(self):
+            _ = self.ingredients
+
     @property
     def _parts_to_read(self) -> PartsToRead:
         number = self._number_of_parts
@@ -241,6 +264,11 @@ class SessionParts(UserMethods):
         overridden = type(self).infer_mini_batch_size is not UserMethods.infer_mini_batch_size
         return self.infer_mini_batch_size if overridden else None
 
+    @property
+    def _loss_weights(self) -> LossWeights | None:
+        overridden = type(self).infer_loss_weight is not UserMethods.infer_loss_weight
+        return LossWeights(self.infer_loss_weight) if overridden else None
+
     def _seeded(self, loader: Any, phase: str) -> Any:
         return building.seeded_loader(loader, phase, self._randomness, self.device)
 
@@ -248,8 +276,20 @@ class SessionParts(UserMethods):
     def _building(self, part: str) -> Iterator[None]:
         # Each part draws from its own random streams, so it doesn't depend on the order in which parts are built.
         seeded = self._randomness.seeded("building", part, device=self.device)
-        with self._cleaning_up_after_errors(), one_thread_at_a_time(), seeded:
+        with self._cleaning_up_after_errors(), one_thread_at_a_time():
+            if not self._running_methods and part != "ingredients":
+                self._build_ingredients()
+            with self._running(f"init_{part}"), seeded:
+                yield
+
+    @contextmanager
+    def _running(self, method: str) -> Iterator[None]:
+        check_is_not_within(method, self._running_methods)
+        self._running_methods = (*self._running_methods, method)
+        try:
             yield
+        finally:
+            self._running_methods = self._running_methods[:-1]
 
     @abstractmethod
     def _materialize(self, network: torch.nn.Module) -> None:

@@ -4,22 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
-from torchbase.checkpoints.listing import has_results, list_checkpoints
-from torchbase.checkpoints.network_loading import load_network
-from torchbase.checkpoints.storage import first_whole, open_checkpoint
-from torchbase.errors import CheckpointError, ConfigError, RunDirectoryError
+from torchbase.checkpoints.listing import has_results
+from torchbase.errors import ConfigError, RunDirectoryError
 from torchbase.files.durable import read_json, remove_leftovers
-from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.hooks.mini_batch_parts import PARTS_FILE
 from torchbase.hooks.seed_capture import SEEDS_FILE
 from torchbase.randomness import draw_seed
 from torchbase.run_directory.config_snapshot import newest_config
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.named import open_or_make
-from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.run_directory.newest import newest_run
+from torchbase.session.first_weights import SourceNetwork, check_is_source
 
 if TYPE_CHECKING:
     from torchbase.run_directory.session_config import SessionConfig
@@ -38,6 +33,7 @@ class RunSource:
         tag: The run to resume, or to take the network of.
         network: The network of that run to start from: the best one, or that of its newest checkpoint.
         postfix: A text to append to the name of a new run directory.
+        strict: Whether the network of that run has to match that of the new run.
     """
 
     parent: str | Path | None
@@ -45,6 +41,7 @@ class RunSource:
     tag: str | None
     network: Literal["best", "last"]
     postfix: str | None
+    strict: bool = True
 
     @property
     def path_of_run(self) -> Path:
@@ -60,9 +57,14 @@ class RunSource:
         Raises:
             RunDirectoryError: If it can't be made, found or locked, or if the arguments contradict each other.
         """
-        if self.network not in ("best", "last"):
-            raise RunDirectoryError(f"source_network has to be 'best' or 'last', but got {self.network!r}.")
+        check_is_source(self.network, self.strict)
         parent = self.parent if self.parent is not None else DEFAULT_PARENT
+        if not self.strict and self.is_new is not None and self.of_network is None:
+            raise RunDirectoryError(
+                "source_strict=False chooses what a new run takes of the network of another run, and "
+                f"{'no other run was named' if self.is_new else 'a resumed run takes nothing'}. To fix, omit it"
+                f"{', or pass source_run_dir_tag' if self.is_new else ''}."
+            )
         if self.is_new:
             if self.tag is not None:
                 RunDirectory.open(parent, self.tag)
@@ -78,10 +80,11 @@ class RunSource:
                 "makes none of such a name. To fix, omit one of them."
             )
         elif self.is_new is None:
-            if self.network != "best":
+            if self.network != "best" or not self.strict:
+                chosen = "source_strict=False" if not self.strict else f"source_network={self.network!r}"
                 raise RunDirectoryError(
-                    f"source_network={self.network!r} chooses a network of another run, and a run that is begun or "
-                    "resumed by its name starts from none. To fix, omit it, and load the weights in init_network."
+                    f"{chosen} chooses a network of another run, and a run that is begun or resumed by its name starts "
+                    "from none. To fix, omit it, and load the weights in load_pretrained."
                 )
             directory = open_or_make(parent, self.tag)
         else:
@@ -99,35 +102,12 @@ class RunSource:
         """
         return newest_config(directory.path) is not None if self.is_new is None else not self.is_new
 
-    def load_source_network(self, network: torch.nn.Module) -> None:
-        """Loads the weights of the source run into the network of a new run, if a source run was named.
-
-        Args:
-            network: The network that the user's ``init_network`` returned.
-
-        Raises:
-            CheckpointError: If the source run has saved no network, or a different one.
-            RunDirectoryError: If the saved network is damaged.
-        """
+    @property
+    def of_network(self) -> SourceNetwork | None:
+        """The network of another run from which the run starts; None without one."""
         if not self.is_new or self.tag is None:
-            return
-        source = RunDirectory.open(self.parent if self.parent is not None else DEFAULT_PARENT, self.tag)
-        best = source.path / NETWORK_FILE
-        if self.network == "best" and best.exists():
-            check_tensors(best)
-            state = map_tensors(best)
-        else:
-            saved = first_whole(source.states, list_checkpoints(source.states), open_checkpoint)
-            if saved is None:
-                raise CheckpointError(f"The run {source.path} has saved no network to start from.")
-            state = saved.parts["network"]
-        try:
-            load_network(network, state)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"The network saved in {source.path} doesn't match {type(network).__name__}: {error}. "
-                "To fix, set config['network'] to the values of that run."
-            ) from error
+            return None
+        return SourceNetwork(str(self.path_of_run), self.network, self.strict)
 
 
 def find_run(parent: str | Path | None, tag: str | None) -> Path:

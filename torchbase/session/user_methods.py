@@ -17,6 +17,16 @@ from torchbase.metrics.base import BaseMetricsClass
 class UserMethods(ABC):
     """The methods of `TrainingBaseSession` for users to write or override."""
 
+    def init_ingredients(self) -> Any:
+        """Returns what several methods need, such as a tokenizer or a vocabulary: ``self.ingredients``.
+
+        It is called first and once, before datasets and network are built, and on each process.
+
+        Returns:
+            Any object, or several in a dictionary.
+        """
+        return None
+
     @abstractmethod
     def init_datasets(self) -> tuple[Any, ValidationDatasetsDict]:
         """Returns the training set and the validation sets.
@@ -30,6 +40,17 @@ class UserMethods(ABC):
     @abstractmethod
     def init_network(self) -> torch.nn.Module:
         """Returns the network. The name of its class must be ``config["network"]["architecture"]``."""
+
+    def load_pretrained(self, network: torch.nn.Module) -> None:
+        """Loads the weights of a file into the network with which a new run starts.
+
+        It is called right after `init_network`, unless the run has saved weights of its own or starts from those of
+        another run. So a run can be resumed and evaluated without the file. It sets values and nothing else.
+
+        Args:
+            network: What `init_network` returned.
+        """
+        return
 
     @abstractmethod
     def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:
@@ -112,6 +133,23 @@ class UserMethods(ABC):
             StepError: If the tensors disagree, or there are none.
         """
         return mini_batch_size(mini_batch)
+
+    def infer_loss_weight(self, mini_batch: Any) -> torch.Tensor | float:
+        """Returns how much a mini-batch, or a part of one, weighs in averages of its loss.
+
+        Override it if the loss is a mean not over samples but over tokens, boxes or pixels, and return their number.
+        The loss and its parts are averaged with this weight over an epoch, and so are the gradients of mini-batches
+        that are accumulated or computed in parts.
+
+        Args:
+            mini_batch: The argument of `forward_pass`.
+
+        Returns:
+            A number of at least 0, or a tensor of shape () with one; on the device of the network, no iteration waits
+            for it. A mini-batch that weighs nothing has no loss, and its gradients are 0. By default, the number of
+            samples.
+        """
+        return self.infer_mini_batch_size(mini_batch)
 
 
 def mini_batch_size(mini_batch: Any) -> int:

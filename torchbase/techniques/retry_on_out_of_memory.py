@@ -11,6 +11,7 @@ from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.data.parts import count_samples, split_mini_batch
 from torchbase.engine.hookspecs import hookimpl
+from torchbase.engine.loss_weights import Weight, share_of
 from torchbase.engine.part_results import PartResults
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -31,10 +32,10 @@ class RetryOnOutOfMemory:
     """Retries an iteration in smaller parts when the device runs out of memory.
 
     For data whose samples differ in size. The mini-batch is split into halves, then quarters and so on, and the
-    optimizer steps once. The gradient equals that of the whole mini-batch if the loss is a mean over samples and
-    samples don't depend on each other (with batch normalization they do). Before each try, random streams, buffers and
-    gradients are restored. Other hooks see a single iteration with several losses. `Rehearsal` also runs in parts if
-    necessary.
+    optimizer steps once. The gradient equals that of the whole mini-batch if the loss is a mean over samples, or over
+    what ``infer_loss_weight`` of the session returns, and samples don't depend on each other (with batch normalization
+    they do). Before each try, random streams, buffers and gradients are restored. Other hooks see a single iteration
+    with several losses. `Rehearsal` also runs in parts if necessary.
 
     When memory runs out depends on the machine, and the last bits of the weights depend on the parts. A run with
     retries is therefore not reproducible on another machine. Each iteration copies the random states, the state of
@@ -85,7 +86,7 @@ class RetryOnOutOfMemory:
             self._is_in_iteration = False
 
     @hookimpl(wrapper=True)
-    def run_part(self, run: Run, phase: Phase, batch: Any, share: float) -> Generator[None, Any, Any]:
+    def run_part(self, run: Run, phase: Phase, batch: Any, share: Weight) -> Generator[None, Any, Any]:
         """Runs a part of a mini-batch, in smaller parts if necessary."""
         return (yield from self._retried(run, phase, batch, share if phase.is_training else None))
 
@@ -102,7 +103,7 @@ class RetryOnOutOfMemory:
             return (yield)
         return (yield from self._retried(run, phase, batch, None))
 
-    def _retried(self, run: Run, phase: Phase, batch: Any, share: float | None) -> Generator[None, Any, Any]:
+    def _retried(self, run: Run, phase: Phase, batch: Any, share: Weight | None) -> Generator[None, Any, Any]:
         before = self._state_before(run, phase)
         self._is_in_iteration = True
         try:
@@ -128,7 +129,7 @@ def _free_memory(error: torch.OutOfMemoryError, run: Run) -> None:
 
 
 def _compute_in_parts(
-    run: Run, phase: Phase, batch: Any, before: StateBeforeIteration, *, share: float | None
+    run: Run, phase: Phase, batch: Any, before: StateBeforeIteration, *, share: Weight | None
 ) -> torch.Tensor | None:
     samples, number = count_samples(batch), 1
     while number < samples:
@@ -146,16 +147,18 @@ def _compute_in_parts(
     )
 
 
-def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], share_of_all: float | None) -> torch.Tensor | None:
+def _compute_parts(run: Run, phase: Phase, parts: Sequence[Any], share_of_all: Weight | None) -> torch.Tensor | None:
     sizes = [count_samples(part) for part in parts]
+    by_loss = None if run.loss_weights is None else [run.loss_weights.of(part) for part in parts]
+    weights = sizes if by_loss is None else by_loss
     results, samples = PartResults(phase), 0
-    for part, size in zip(parts, sizes, strict=True):
+    for part, weight in zip(parts, weights, strict=True):
         with torch.set_grad_enabled(phase.is_training):
             loss = compute_loss(run, phase, part)
         samples += phase.samples
         if share_of_all is not None:
-            backward_of_part(run, phase, loss_to_train_on(loss), share_of_all * size / sum(sizes))
+            backward_of_part(run, phase, loss_to_train_on(loss), share_of(share_of_all * weight, sum(weights)))
         phase.loss = None if loss is None else loss.detach()
         results.take()
     phase.samples = samples
-    return results.join(sizes)
+    return results.join(sizes, by_loss or ())

@@ -1,9 +1,11 @@
 """Calls a function in several forked processes, which torchbase takes for those of a launcher."""
 
+import gc
 import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -71,13 +73,19 @@ def forked(count: int, function: Callable[[int], Any]) -> Iterator[list[ForkedPr
     Yields:
         The processes by index; `wait_for` returns their results.
     """
-    with serving_store() if count > 1 else nullcontext() as port:
-        processes: list[ForkedProcess] = []
+    processes: list[ForkedProcess] = []
+    with socket.create_server((ADDRESS, 0)) as listener:
+        port = listener.getsockname()[1]
         try:
             for index in range(count):
-                variables = {} if port is None else _variables(index, count, port)
+                variables = _variables(index, count, port) if count > 1 else {}
                 processes.append(_fork(_call, function, index, variables, may_have_children=True))
-            yield processes
+            with _store(listener) if count > 1 else nullcontext():
+                try:
+                    yield processes
+                finally:
+                    for one in processes:  # before the store, whose end would be an error in them
+                        one.process.kill()
         finally:
             for one in processes:
                 _end(one)
@@ -125,6 +133,22 @@ def serving_store() -> Iterator[int]:
         _end(server)
 
 
+@contextmanager
+def _store(listener: socket.socket) -> Iterator[None]:
+    """Serves the store in this process, which must not fork meanwhile, but takes less time than another process."""
+    server = dist.TCPStore(  # type: ignore[attr-defined]
+        ADDRESS,
+        listener.getsockname()[1],
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=os.dup(listener.fileno()),
+    )
+    try:
+        yield
+    finally:
+        del server  # ends its thread
+
+
 def _serve_store(sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     any_port = 0
@@ -136,6 +160,7 @@ def _serve_store(sender: Connection) -> None:
 def _call(sender: Connection, function: Callable[[int], Any], index: int, variables: dict[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
+    gc.freeze()  # otherwise the first collections visit, and so copy, the memory that is shared with the other process
     os.environ.update(variables)
     try:
         answer = pickle.dumps((function(index), None))

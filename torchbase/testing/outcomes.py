@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from torchbase.files.bitwise import different_values
+from torchbase.files.walking import files_in
 from torchbase.run_directory.config_snapshot import CONFIG_FILE
 from torchbase.run_directory.names import NETWORK_FILE, STATES_FOLDER
 from torchbase.run_directory.record import EPOCHS_FILE, HOOKS_FILE, STATUS_FILE, read_epochs
@@ -159,9 +160,8 @@ def _other_files(run_dir: Path) -> list[Path]:
     ignored = {CONFIG_FILE, NETWORK_FILE, STATUS_FILE, HOOKS_FILE, EPOCHS_FILE}
     return [
         path
-        for path in sorted(run_dir.rglob("*"))
-        if path.is_file()
-        and path.relative_to(run_dir).parts[0] != STATES_FOLDER
+        for path in sorted(files_in(run_dir))
+        if path.relative_to(run_dir).parts[0] != STATES_FOLDER
         and path.name not in ignored
         and not path.name.startswith(".")
         and not any(path.match(pattern) for pattern in _NAMED_BY_TIME)
