@@ -20,6 +20,9 @@ BACKEND_TESTS = (
     "tests/logging_backends/test_wandb_file.py",
 )
 
+RECIPE_TESTS = "tests/examples/test_recipes.py"
+RECIPES_WITH_EXTRAS = "graphs_pyg or transformer or translation"
+
 
 def install(session: nox.Session, *groups: str) -> None:
     """Installs torchbase with the tested versions, and what the groups name."""
@@ -80,6 +83,13 @@ def backends(session: nox.Session) -> None:
     needs = nox.project.dependency_groups(PYPROJECT, "test")
     session.install("-c", "constraints.txt", "-e", ".[mlflow,wandb]", *needs)
     session.run("pytest", *BACKEND_TESTS, *session.posargs)
+
+
+@nox.session
+def extras(session: nox.Session) -> None:
+    """Runs the tests of the recipes that need packages of their own; what follows -- goes to pytest."""
+    install(session, "test", "extras")
+    session.run("pytest", "-m", "not browser", "-k", RECIPES_WITH_EXTRAS, RECIPE_TESTS, *session.posargs)
 
 
 @nox.session

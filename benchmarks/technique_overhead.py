@@ -34,6 +34,7 @@ TECHNIQUES: dict[str, Callable[[], object]] = {
     "Freeze('0.*')": partial(hooks.Freeze, "0.*"),
     "Unfreeze('0.*', '1ep')": partial(hooks.Unfreeze, "0.*", "1ep"),
     "TimeLimit('3600s')": partial(hooks.TimeLimit, "3600s"),
+    "ActivationCheckpointing('*')": partial(hooks.ActivationCheckpointing, "*"),
     "Compile(backend='eager')": partial(hooks.Compile, backend="eager"),
     "RetryOnOutOfMemory()": hooks.RetryOnOutOfMemory,
     "LogGradients('100it')": partial(hooks.LogGradients, "100it"),

@@ -11,6 +11,7 @@ from digits import CONFIG, DigitsSession
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from torchbase.hooks import (
+    ActivationCheckpointing,
     Compile,
     EarlyStopping,
     ExponentialMovingAverage,
@@ -42,6 +43,7 @@ def techniques():
     return [
         MixedPrecision("bf16"),
         Compile(backend="aot_eager"),  # the default backend is faster, but needs a compiler and time to compile
+        ActivationCheckpointing("[3-5]"),
         GradientAccumulation(2),
         GradientClipping(norm=1.0),
         LearningRateSchedule(warm_up_and_anneal, every="1it"),

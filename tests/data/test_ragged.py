@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from torchbase.data import ragged
 from torchbase.data.columns import ColumnReader
-from torchbase.data.ragged import ragged_levels
+from torchbase.data.ragged import ragged_lists
 
 
 def lists(depth):
@@ -32,6 +32,10 @@ def level_of(rows):
     return max((level for level, lengths in enumerate(lengths_by_level(rows), 1) if len(lengths) > 1), default=0)
 
 
+def levels_of(columns, rows):
+    return {name: lists.level for name, lists in ragged_lists(columns, rows).items()}
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data(), st.integers(0, 2), st.booleans(), st.integers(1, 3))
 def test_the_level_is_that_of_plain_python(data, depth, has_none, chunks):
@@ -44,20 +48,20 @@ def test_the_level_is_that_of_plain_python(data, depth, has_none, chunks):
     pieces = [rows[begin:end] for begin, end in zip([0, *bounds], [*bounds, len(rows)], strict=True)]
     column = pa.chunked_array([pa.array(piece, arrow_type) for piece in pieces], arrow_type)
     expected = {"x": level_of(rows)} if level_of(rows) else {}
-    assert ragged_levels({"x": column, "number": column}, None).get("x", 0) == expected.get("x", 0)
+    assert levels_of({"x": column, "number": column}, None).get("x", 0) == expected.get("x", 0)
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=12))
-    of_chosen = ragged_levels({"x": column}, np.array(chosen))
+    of_chosen = levels_of({"x": column}, np.array(chosen))
     assert of_chosen.get("x", 0) == level_of([rows[row] for row in chosen])
     sliced = column.slice(1)
-    assert ragged_levels({"x": sliced}, None).get("x", 0) == level_of(rows[1:])
+    assert levels_of({"x": sliced}, None).get("x", 0) == level_of(rows[1:])
 
 
 @pytest.mark.parametrize("at_a_time", [1, 3, 2**16])
 def test_rows_are_inspected_in_blocks(at_a_time, monkeypatch):
     monkeypatch.setattr(ragged, "ROWS_AT_A_TIME", at_a_time)
     column = pa.chunked_array([[[1, 2], [3, 4], [5, 6]], [[7, 8], [9]]])
-    assert ragged_levels({"x": column}, None) == {"x": 1}
-    assert ragged_levels({"x": column}, np.array([0, 1, 3])) == {}
+    assert levels_of({"x": column}, None) == {"x": 1}
+    assert levels_of({"x": column}, np.array([0, 1, 3])) == {}
 
 
 def test_fixed_lengths_are_regular():
@@ -93,6 +97,34 @@ def test_lists_inside_the_lists_of_a_row_are_lists_in_each_mini_batch():
         expected = [[[1], [2]], [[3, 4], [5]], [[6], [7]]]
         assert [[one.tolist() for one in row] for row in batch] == [expected[row] for row in rows]
         assert all(isinstance(row, list) for row in batch)
+
+
+DTYPES = {
+    "int32": torch.int64,
+    "uint8": torch.int64,
+    "float16": torch.float32,
+    "float64": torch.float32,
+    "bool": torch.bool,
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("inner", [(), (2,), (3, 2)], ids=str)
+@pytest.mark.parametrize("has_fixed_lengths", [False, True])
+def test_a_list_without_items_is_a_tensor_like_the_others(dtype, inner, has_fixed_lengths):
+    feature = Value(dtype)
+    for length in reversed(inner):
+        feature = List(feature, length=length if has_fixed_lengths else -1)
+    rows = [np.ones((length, *inner), dtype).tolist() for length in (2, 0, 1, 0)]
+    features = Features({"rows": List(feature), "parts": List(List(feature))})
+    dataset = Dataset.from_dict({"rows": rows, "parts": [rows[:2], [], rows[2:], rows[:1]]}, features)
+    for chosen in ([0, 1, 2, 3], [1], [1, 3]):
+        batch = ColumnReader(dataset).read(chosen)
+        lengths = [(2, 0, 1, 0)[row] for row in chosen]
+        assert [(one.shape, one.dtype) for one in batch["rows"]] == [((n, *inner), DTYPES[dtype]) for n in lengths]
+        parts = [[(2, 0), (), (1, 0), (2,)][row] for row in chosen]
+        for found, expected in zip(batch["parts"], parts, strict=True):
+            assert [(one.shape, one.dtype) for one in found] == [((n, *inner), DTYPES[dtype]) for n in expected]
 
 
 def test_only_the_rows_of_the_dataset_count():

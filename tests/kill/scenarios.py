@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from torchbase import TrainingBaseSession, ValidationDatasetsDict, hookimpl
 from torchbase.data import MiniBatchPart, SplitMiniBatch
 from torchbase.hooks import (
+    ActivationCheckpointing,
     ClosureStep,
     Compile,
     ExponentialMovingAverage,
@@ -384,6 +385,7 @@ class Scenario:
 
 
 TECHNIQUES = (
+    partial(ActivationCheckpointing, "layers.0"),
     partial(GradientAccumulation, 3),
     partial(MixedPrecision, "fp16"),
     partial(GradientClipping, norm=0.5),

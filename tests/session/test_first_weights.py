@@ -9,6 +9,7 @@ from tiny import CONFIG, StopAt, TinySession, config_with
 
 from torchbase.errors import CheckpointError, RunDirectoryError, StepError
 from torchbase.files.bitwise import different_values
+from torchbase.session.saved_network import find_saved_network
 
 
 def weights_of(session):
@@ -84,8 +85,10 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_its_sourc
     source, tag = trained_source(tmp_path)
     session = TinySession(config_with(seed=3), tmp_path, source_run_dir_tag=tag, source_network="last")
     run = Path(session.run_dir)
+    file, checksum = find_saved_network(Path(source.run_dir), "last")
+    assert checksum is not None
     assert json.loads((run / "source.json").read_text()) == {
-        "run": source.run_dir, "network": "last", "strict": True
+        "run": tag, "network": "last", "strict": True, "file": file, "checksum": checksum
     }  # fmt: skip
     without_results(session)
     again = TinySession.resume(tmp_path, run.name)
@@ -98,7 +101,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_its_sourc
 
 
 def test_a_run_that_was_removed_as_unused_names_its_source_when_it_is_made_again(tmp_path):
-    source, tag = trained_source(tmp_path)
+    _, tag = trained_source(tmp_path)
     session = TinySession(CONFIG, tmp_path, source_run_dir_tag=tag)
     session.close()
     assert not Path(session.run_dir).exists()
@@ -106,7 +109,7 @@ def test_a_run_that_was_removed_as_unused_names_its_source_when_it_is_made_again
     assert not Path(session.run_dir).exists()
     session()
     saved = json.loads((Path(session.run_dir) / "source.json").read_text())
-    assert saved["run"] == source.run_dir
+    assert saved["run"] == tag
     assert saved["taken"] == list(session.network.state_dict())
 
 
@@ -228,9 +231,10 @@ def test_another_head_takes_what_matches_and_says_what_it_did_not(tmp_path, capl
     rest = [name for name in first if name not in taken]
     assert different_values({n: first[n] for n in rest}, {n: weights_of(own)[n] for n in rest}) == []
     assert json.loads((Path(session.run_dir) / "source.json").read_text()) == {
-        "run": source.run_dir,
+        "run": tag,
         "network": which,
         "strict": False,
+        **find_saved_network(Path(source.run_dir), which)._asdict(),
         "taken": taken,
         "missing": ["last.weight", "last.bias"],
         "left_over": [],

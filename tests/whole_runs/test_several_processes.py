@@ -339,6 +339,7 @@ def on_plateau(optimizer):
 
 
 EVERYTHING = [
+    lambda: techniques.ActivationCheckpointing("layers.0"),
     lambda: techniques.GradientAccumulation(2),
     lambda: techniques.ExponentialMovingAverage(0.8, use_buffers=True),
     lambda: techniques.GradientClipping(norm=0.5),

@@ -100,6 +100,7 @@ def test_each_technique_and_kind_of_data_gives_the_bits_of_one_process(tmp_path,
 
 MANY_MORE = [
     *MANY,
+    lambda: techniques.ActivationCheckpointing("layers.0"),
     lambda: techniques.Compile(backend="eager"),
     lambda: techniques.Freeze("layers.0.*"),
     lambda: techniques.Unfreeze("layers.0.weight", at="1ep"),

@@ -43,6 +43,7 @@ def warm_up_and_decay(optimizer):
 
 TECHNIQUES = {
     "accumulation": lambda: techniques.GradientAccumulation(2),
+    "activations": lambda: techniques.ActivationCheckpointing("layers.0"),
     "average": lambda: techniques.ExponentialMovingAverage(0.8, use_buffers=True),
     "bf16": lambda: techniques.MixedPrecision("bf16"),
     "clipping": lambda: techniques.GradientClipping(norm=0.5),

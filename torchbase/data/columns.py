@@ -10,7 +10,7 @@ import torch
 from torchbase.data.arrow_columns import reason_for_slow_reading
 from torchbase.data.changing_columns import ChangingColumns
 from torchbase.data.faults import describe_none
-from torchbase.data.ragged import ragged_levels, to_lists
+from torchbase.data.ragged import RaggedLists, ragged_lists, to_lists
 from torchbase.data.table_rows import TableRows, rows_in_table
 from torchbase.errors import DataError
 
@@ -45,7 +45,7 @@ class ColumnReader:
         self._columns = [column for column in dataset.column_names if column in dataset.format["columns"]]
         self.has_users_format = _has_users_format(dataset, self._columns)
         self.reasons = {} if self.has_users_format else _find_slow_columns(dataset, self._columns)
-        self._levels = self._find_ragged_columns()
+        self._ragged = self._find_ragged_columns()
         fast = [column for column in self._columns if column not in self.reasons]
         self._table_rows = TableRows(dataset, fast) if fast and not self.has_users_format else None
         self._through_datasets: dict[str, Dataset] = {}
@@ -58,16 +58,16 @@ class ColumnReader:
     @property
     def has_ragged_columns(self) -> bool:
         """Whether lists of a column have several lengths, among all rows of the dataset."""
-        return bool(self._levels)
+        return bool(self._ragged)
 
-    def _find_ragged_columns(self) -> dict[str, int]:
+    def _find_ragged_columns(self) -> dict[str, RaggedLists]:
         if self.has_users_format:
             return {}
         table = self._dataset.data.table
         columns = {column: table.column(column) for column in self._columns if column not in self.reasons}
-        levels = ragged_levels(columns, rows_in_table(self._dataset))
-        self.reasons.update(dict.fromkeys(levels, RAGGED))
-        return levels
+        ragged = ragged_lists(columns, rows_in_table(self._dataset))
+        self.reasons.update(dict.fromkeys(ragged, RAGGED))
+        return ragged
 
     def log_slow_columns(self) -> None:
         """Logs which columns are read through `datasets`, and why."""
@@ -123,7 +123,7 @@ class ColumnReader:
             if column not in self.reasons:
                 self._log_slow_column(column, "some of its rows are empty or contain nulls")
         try:
-            values = to_lists(dataset[rows][column], self._levels.get(column, 0))
+            values = to_lists(dataset[rows][column], self._ragged.get(column))
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             faults = describe_none(self._dataset, rows, self._name, [column])
             if faults:

@@ -1,10 +1,13 @@
 """Finds the columns of a table whose lists have several lengths, by all of its rows."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from torchbase.data.arrow_columns import as_tensor
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -12,7 +15,20 @@ if TYPE_CHECKING:
 ROWS_AT_A_TIME = 2**12
 
 
-def ragged_levels(columns: "dict[str, pa.ChunkedArray]", rows: NDArray[np.int64] | None) -> dict[str, int]:
+class RaggedLists(NamedTuple):
+    """The lists of a column, which have several lengths.
+
+    Attributes:
+        level: Down to which level they have: 1 if only the lists of the rows have, 2 if the lists inside them have, and
+            so on.
+        empty: The tensor of a list without items, at that level, shape (0, …).
+    """
+
+    level: int
+    empty: torch.Tensor
+
+
+def ragged_lists(columns: "dict[str, pa.ChunkedArray]", rows: NDArray[np.int64] | None) -> dict[str, RaggedLists]:
     """Finds columns of lists of several lengths. Only the lengths of the lists are read, not their numbers.
 
     Args:
@@ -20,8 +36,7 @@ def ragged_levels(columns: "dict[str, pa.ChunkedArray]", rows: NDArray[np.int64]
         rows: The positions in the table of the rows of a dataset; None for all, in order.
 
     Returns:
-        By the names of these columns, down to which level the lists have several lengths: 1 if only the lists of the
-        rows have, 2 if the lists inside them have, and so on.
+        The lists of these columns, by name.
     """
     nested = {name: column for name, column in columns.items() if _depth_of(column.type)}
     if not nested:
@@ -30,21 +45,28 @@ def ragged_levels(columns: "dict[str, pa.ChunkedArray]", rows: NDArray[np.int64]
     if rows is not None:
         is_read = np.zeros(len(next(iter(nested.values()))), dtype=np.bool_)
         is_read[rows] = True
-    found = {name: _ragged_level(column, is_read) for name, column in nested.items()}
-    return {name: level for name, level in found.items() if level > 0}
+    found = {name: _ragged_lists(column, is_read) for name, column in nested.items()}
+    return {name: lists for name, lists in found.items() if lists is not None}
 
 
-def to_lists(values: Any, level: int) -> Any:
-    """Makes lists of tensors, down to a level.
+def to_lists(values: Any, lists: RaggedLists | None) -> Any:
+    """Makes lists of tensors, down to the level of the lists.
 
     Args:
         values: A tensor, or a list with one value per sample.
-        level: The level, as from `ragged_levels`.
+        lists: The lists of the column, as from `ragged_lists`; None for a column whose values stay as they are.
     """
-    return values if level == 0 or values is None else [to_lists(value, level - 1) for value in values]
+    return values if lists is None else _to_lists(values, lists.level, lists.empty)
 
 
-def _ragged_level(column: "pa.ChunkedArray", is_read: NDArray[np.bool_] | None) -> int:
+def _to_lists(values: Any, level: int, empty: torch.Tensor) -> Any:
+    if level == 0 or values is None:
+        # Where lists of lists are empty, datasets knows no shape, and leaves a list.
+        return empty.clone() if isinstance(values, list) and not values else values
+    return [_to_lists(value, level - 1, empty) for value in values]
+
+
+def _ragged_lists(column: "pa.ChunkedArray", is_read: NDArray[np.bool_] | None) -> RaggedLists | None:
     depth = _depth_of(column.type)
     widths: list[int | None] = [None] * depth
     deepest = 0
@@ -58,7 +80,14 @@ def _ragged_level(column: "pa.ChunkedArray", is_read: NDArray[np.bool_] | None) 
                 deepest = level
         if deepest == depth:
             break
-    return deepest
+    return RaggedLists(deepest, _without_items(column.type, widths[deepest:])) if deepest else None
+
+
+def _without_items(arrow_type: "pa.DataType", widths: list[int | None]) -> torch.Tensor:
+    arrow_type = _storage_type(arrow_type)
+    while _is_list(arrow_type):
+        arrow_type = _storage_type(arrow_type.value_type)
+    return as_tensor(np.empty(0, arrow_type.to_pandas_dtype()), [0, *(width or 0 for width in widths)])
 
 
 def _blocks(

@@ -35,6 +35,7 @@ from torchbase.logging_backends.json_lines import JsonLines
 from torchbase.logging_backends.mlflow import MLflow
 from torchbase.logging_backends.tensorboard import TensorBoard
 from torchbase.logging_backends.wandb import Wandb
+from torchbase.techniques.activation_checkpointing import ActivationCheckpointing
 from torchbase.techniques.closure_step import ClosureStep
 from torchbase.techniques.compile import Compile
 from torchbase.techniques.early_stopping import EarlyStopping
@@ -56,6 +57,7 @@ from torchbase.techniques.time_limit import TimeLimit
 from torchbase.techniques.unfreeze import Unfreeze
 
 __all__ = [
+    "ActivationCheckpointing",
     "BestValidation",
     "Charts",
     "Checkpoint",

@@ -17,6 +17,7 @@ from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.session.pretrained import load_checked
+from torchbase.session.saved_network import SavedNetwork, find_saved_network
 
 SOURCE_FILE = "source.json"
 
@@ -28,7 +29,7 @@ class SourceNetwork:
     """The network of another run, from which a new run starts.
 
     Attributes:
-        run: The path of the directory of that run.
+        run: The name of the directory of that run, in the same folder as that of the new run.
         network: The best network, or that of the newest checkpoint.
         strict: Whether it has to match the network of the new run. Otherwise what matches by name and shape is loaded.
     """
@@ -49,7 +50,9 @@ class FirstWeights:
             source: The network of another run, for a new run. A run that was begun has saved it.
         """
         file = directory.path / SOURCE_FILE
+        self._path = directory.path
         self._saved: dict[str, Any] = read_json(file) if source is None and file.exists() else {}
+        self._begun_with = SavedNetwork(self._saved["file"], self._saved["checksum"]) if self._saved else None
         if self._saved:
             source = SourceNetwork(**{name: self._saved[name] for name in ("run", "network", "strict")})
         self.source = source
@@ -69,8 +72,9 @@ class FirstWeights:
             load_pretrained: Loads the weights of a file; None if the user has no such method.
 
         Raises:
-            CheckpointError: If the source run has saved no network, or one that doesn't match.
-            RunDirectoryError: If the saved network is damaged.
+            CheckpointError: If the source run has saved no network, or one that doesn't match, or another one since
+                this run was begun.
+            RunDirectoryError: If the saved network is damaged, or there is no such run any more.
             StepError: If ``load_pretrained`` does anything else than loading weights.
         """
         if not self.are_needed:
@@ -81,10 +85,17 @@ class FirstWeights:
             return
         if load_pretrained is not None:
             _logger.warning(
-                "load_pretrained isn't called, since the run starts from the network of %s.", self.source.run
+                "load_pretrained isn't called, since the run starts from the network of %s.",
+                self._path.parent / self.source.run,
             )
-        found = _load(network, self.source)
-        self._saved = {**asdict(self.source), **found._asdict(), "other_shape": dict(found.other_shape)}
+        saved = self._check_is_unchanged(self.source)
+        found = _load(network, self._path.parent / self.source.run, self.source)
+        self._saved = {
+            **asdict(self.source),
+            **saved._asdict(),
+            **found._asdict(),
+            "other_shape": dict(found.other_shape),
+        }
 
     def save(self, directory: RunDirectory) -> None:
         """Records the source run, and what was taken of it, in ``source.json``.
@@ -94,9 +105,24 @@ class FirstWeights:
         """
         if self.source is None or directory.is_discarded:
             return
-        file, content = directory.file(SOURCE_FILE), self._saved or asdict(self.source)
+        content = self._saved or {**asdict(self.source), **self._saved_network_of(self.source)._asdict()}
+        file = directory.file(SOURCE_FILE)
         if not file.exists() or read_json(file) != content:
             write_json(file, content)
+
+    def _saved_network_of(self, source: SourceNetwork) -> SavedNetwork:
+        return find_saved_network(self._path.parent / source.run, source.network)
+
+    def _check_is_unchanged(self, source: SourceNetwork) -> SavedNetwork:
+        saved = self._saved_network_of(source)
+        if self._begun_with not in (None, saved):
+            path = self._path.parent / source.run
+            what = "has saved another network since" if path.is_dir() else "isn't there any more"
+            raise CheckpointError(
+                f"The run {self._path} began with the {source.network} network of {path}, which {what}, and it ended "
+                "before its first checkpoint. To fix, begin a new run."
+            )
+        return saved
 
     def check_can_train(self, has_method: bool) -> None:
         """Refuses to train again from the start without the weights with which the run started.
@@ -115,8 +141,7 @@ class FirstWeights:
             )
 
 
-def _load(network: torch.nn.Module, source: SourceNetwork) -> Matching:
-    path = Path(source.run)
+def _load(network: torch.nn.Module, path: Path, source: SourceNetwork) -> Matching:
     state = _state_of(RunDirectory.open(path.parent, path.name), source.network)
     if not source.strict:
         return _load_what_matches(network, state, path)

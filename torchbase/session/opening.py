@@ -74,8 +74,8 @@ class SessionOpening(SessionClosing):
         )
 
         def set_up() -> None:
+            self._first_weights.save(self._run_directory)  # before the config, with which the run can be resumed
             fire()
-            self._first_weights.save(self._run_directory)
 
         tell_result(self.processes, set_up, "the setup of the run")  # first, since it makes the files of the run
         if not self.processes.is_main:

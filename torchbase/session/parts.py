@@ -33,13 +33,9 @@ from torchbase.session.length import warn_of_unused_iterations_per_epoch
 from torchbase.session.user_methods import UserMethods
 
 if TYPE_CHECKING:
-    from torch.optim.lr_scheduler import LRScheduler
-
     from torchbase.hooks import LearningRateSchedule
     from torchbase.run_directory.session_config import SessionConfig
     from torchbase.sharding.network import ShardedNetwork
-
-    Schedule = LRScheduler | LearningRateSchedule
 
 
 class SessionParts(UserMethods):
@@ -82,27 +78,6 @@ class SessionParts(UserMethods):
             Some of the names of `init_optimizer`, each once, in the order of the turns.
         """
         return tuple(self.optimizer) if isinstance(self.optimizer, NamedOptimizers) else ()
-
-    def init_scheduler(self) -> "Schedule | Mapping[str, Schedule] | None":
-        """Returns the learning rate schedule; None without one.
-
-        Returns:
-            A PyTorch scheduler for `optimizer`, which is stepped after each epoch; or a `LearningRateSchedule`, which
-            defines when it is stepped. With several optimizers, a dictionary of schedules by the names of the
-            optimizers.
-        """
-        return None
-
-    def init_order(self) -> OrderFunction | None:
-        """Returns the order of the training set; None shuffles it in each epoch.
-
-        Returns:
-            A function that is called once per epoch with the epoch, from 1, and a generator that is seeded for it. It
-            returns the rows of the training set, shape (rows,), or the rows of each mini-batch. Rows can be repeated or
-            left out, and epochs can have different lengths. `WeightedOrder`, `ClassesOrder` and `LengthOrder` are such
-            functions.
-        """
-        return None
 
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         """Returns the training loader, and the loaders of the validation sets by name."""
@@ -183,7 +158,7 @@ class SessionParts(UserMethods):
     def _dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         with self._building("dataloaders"):
             loaders = self.init_dataloaders()
-            if type(self).init_order is not SessionParts.init_order and "_order" not in vars(self):
+            if type(self).init_order is not UserMethods.init_order and "_order" not in vars(self):
                 building.warn_of_unused_order()
             # An iterator without an end is one epoch, of which num_iterations are trained.
             num_epochs = self.config_session.num_epochs or 1

@@ -107,7 +107,7 @@ class RunSource:
         """The network of another run from which the run starts; None without one."""
         if not self.is_new or self.tag is None:
             return None
-        return SourceNetwork(str(self.path_of_run), self.network, self.strict)
+        return SourceNetwork(self.path_of_run.name, self.network, self.strict)
 
 
 def find_run(parent: str | Path | None, tag: str | None) -> Path:

@@ -2,16 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from torchbase.data.collating import collate_samples
 from torchbase.data.columns import collate_rows
+from torchbase.data.own_order import OrderFunction
 from torchbase.data.parts import columns_of
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.errors import StepError
 from torchbase.metrics.base import BaseMetricsClass
+
+if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from torchbase.hooks import LearningRateSchedule
+
+    Schedule = LRScheduler | LearningRateSchedule
 
 
 class UserMethods(ABC):
@@ -51,6 +59,27 @@ class UserMethods(ABC):
             network: What `init_network` returned.
         """
         return
+
+    def init_scheduler(self) -> "Schedule | Mapping[str, Schedule] | None":
+        """Returns the learning rate schedule; None without one.
+
+        Returns:
+            A PyTorch scheduler for `optimizer`, which is stepped after each epoch; or a `LearningRateSchedule`, which
+            defines when it is stepped. With several optimizers, a dictionary of schedules by the names of the
+            optimizers.
+        """
+        return None
+
+    def init_order(self) -> OrderFunction | None:
+        """Returns the order of the training set; None shuffles it in each epoch.
+
+        Returns:
+            A function that is called once per epoch with the epoch, from 1, and a generator that is seeded for it. It
+            returns the rows of the training set, shape (rows,), or the rows of each mini-batch. Rows can be repeated or
+            left out, and epochs can have different lengths. `WeightedOrder`, `ClassesOrder` and `LengthOrder` are such
+            functions.
+        """
+        return None
 
     @abstractmethod
     def forward_pass(self, mini_batch: Any) -> Mapping[str, Any]:

@@ -15,6 +15,24 @@ from torchbase.errors import HookError
 from torchbase.techniques.settings import is_count
 
 
+@dataclass
+class _Count:
+    """What was accumulated since the last step."""
+
+    mini_batches: int = 0
+    weight: Weight = 0
+    expected: Weight = 1
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> "_Count":
+        return cls(state["mini_batches"], state["samples"], state["expected"])
+
+    def state(self) -> dict[str, Any]:
+        numbers = {"samples": self.weight, "expected": self.expected}
+        read = {name: one.item() if isinstance(one, torch.Tensor) else one for name, one in numbers.items()}
+        return {"mini_batches": self.mini_batches, **read}
+
+
 class GradientAccumulation:
     """Accumulates gradients over several mini-batches before each optimizer step.
 
@@ -77,9 +95,6 @@ class GradientAccumulation:
         count.mini_batches, count.weight = 0, 0
         return None
 
-    def _count_of(self, run: Run) -> "_Count":
-        return self._counts.setdefault(run.turn, _Count())
-
     def _expect(self, phase: Phase) -> Weight:
         """Returns the weight of a step if each mini-batch weighs as much as this one, which is its first."""
         weight = phase.weight
@@ -91,8 +106,8 @@ class GradientAccumulation:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the counts since the last step."""
-        of_turns = {turn: count.state_dict() for turn, count in self._counts.items() if turn is not None}
-        return self._counts[None].state_dict() | ({"turns": of_turns} if of_turns else {})
+        of_turns = {turn: count.state() for turn, count in self._counts.items() if turn is not None}
+        return self._counts[None].state() | ({"turns": of_turns} if of_turns else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the counts since the last step.
@@ -100,24 +115,12 @@ class GradientAccumulation:
         Args:
             state: The return value of `state_dict`.
         """
-        states = {None: state, **state.get("turns", {})}
-        self._counts = {
-            turn: _Count(one["mini_batches"], one["samples"], one["expected"]) for turn, one in states.items()
-        }
+        values = dict(state)
+        of_turns = {turn: _Count.of_state(count) for turn, count in values.pop("turns", {}).items()}
+        self._counts = {None: _Count.of_state(values), **of_turns}
 
-
-@dataclass
-class _Count:
-    """What was accumulated since the last step."""
-
-    mini_batches: int = 0
-    weight: Weight = 0
-    expected: Weight = 1
-
-    def state_dict(self) -> dict[str, Any]:
-        numbers = {"samples": self.weight, "expected": self.expected}
-        read = {name: one.item() if isinstance(one, torch.Tensor) else one for name, one in numbers.items()}
-        return {"mini_batches": self.mini_batches, **read}
+    def _count_of(self, run: Run) -> _Count:
+        return self._counts.setdefault(run.turn, _Count())
 
 
 def _is_last_of_epoch(run: Run) -> bool:
