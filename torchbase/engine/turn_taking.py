@@ -35,13 +35,17 @@ def take_turns(run: Run, phase: Phase, turns: Turns, names: Sequence[str], train
         StepError: If two values would have the same name.
         Exception: Any error of the function, with a note on the turn.
     """
-    values = phase.values
+    values, weighted, weight = phase.values, frozenset[str](), None
     for name in names:
-        phase.values = {}
+        phase.values, phase.loss_weight = {}, None
         with _turn(run, phase, turns, name):
             train()
         values = _merged(values, phase.values, name)
+        if phase.loss_weight is not None:  # it depends on the mini-batch, so each turn has the same
+            weight = phase.loss_weight
+            weighted |= {name_in_turn(value, name) for value in weight.names}
     phase.values = values
+    phase.loss_weight = None if weight is None else weight._replace(names=weighted)
 
 
 @contextmanager
