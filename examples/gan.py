@@ -2,7 +2,8 @@
 
     python examples/gan.py
 
-Kill it at any moment. ``python examples/gan.py resume`` goes on, and ends with the same bits.
+Stands for dcgan/main.py of pytorch/examples. The images are the digits of scikit-learn. Kill it at any moment:
+``python examples/gan.py resume`` goes on, and ends with the same bits.
 """
 
 import sys

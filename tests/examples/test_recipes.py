@@ -29,18 +29,22 @@ LEARNS = {
     "graphs": ("accuracy:", 0.8, 1.0),
     "graphs_pyg": ("accuracy:", 0.8, 1.0),
     "language_model": ("loss per character:", 1.5, 3.4),
+    "lbfgs": ("error of the continued waves:", 0.0, 0.1),
     "metric_learning": ("recall:", 0.95, 1.0),
     "multi_task": ("digit_accuracy:", 0.8, 1.0),
     "reinforcement": ("steps upright:", 60.0, 80.0),
     "self_supervised": ("accuracy of the nearest neighbour:", 0.5, 1.0),
+    "sharpness_aware": ("accuracy:", 0.9, 1.0),
     "time_series": ("error of the forecast:", 0.05, 0.25),
     "transformer": ("accuracy:", 0.9, 1.0),
     "translation": ("wrong dates:", 0.0, 20.0),
     "vae": ("loss per image:", 15.0, 27.0),
+    "wgan_gp": ("distance from the digits:", 0.05, 0.4),
 }
 NEEDS = {"graphs_pyg": "torch_geometric", "transformer": "transformers", "translation": "torchmetrics"}
 # Their runs have names, so the same command goes on; the others are resumed.
 RUN_AGAIN = {"cross_validation", "distillation"}
+EPOCHS = {"lbfgs": 6}  # of one iteration
 SETTINGS = {"mini_batch_parts": 2, "checkpoint_every_n_iterations": 3}
 
 
@@ -84,7 +88,8 @@ def train(index, name, folder, killed_at=None, is_resumed=False):
     session = module.CONFIG["session"]
     session.update(SETTINGS)
     counts_iterations = "num_iterations" in session
-    session.update({"num_iterations": 8, "iterations_per_epoch": 4} if counts_iterations else {"num_epochs": 2})
+    epochs = {"num_epochs": EPOCHS.get(name, 2)}
+    session.update({"num_iterations": 8, "iterations_per_epoch": 4} if counts_iterations else epochs)
     kind = last_session_of(module)
     if killed_at is not None:
         hooks_of = kind.default_hooks
