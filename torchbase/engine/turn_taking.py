@@ -35,13 +35,16 @@ def take_turns(run: Run, phase: Phase, turns: Turns, names: Sequence[str], train
         StepError: If two values would have the same name.
         Exception: Any error of the function, with a note on the turn.
     """
-    values = phase.values
+    values, weights = phase.values, []
     for name in names:
         phase.values = {}
         with _turn(run, phase, turns, name):
             train()
         values = _merged(values, phase.values, name)
-    phase.values = values
+        if phase.loss_weight is not None:
+            of_turn = frozenset(name_in_turn(one, name) for one in phase.loss_weight.names)
+            weights.append(phase.loss_weight._replace(names=of_turn))
+    phase.values, phase.weights_of_turns = values, tuple(weights)
 
 
 @contextmanager
