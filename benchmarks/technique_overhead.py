@@ -26,6 +26,8 @@ TECHNIQUES: dict[str, Callable[[], object]] = {
         hooks.LearningRateSchedule, partial(ExponentialLR, gamma=0.9999), "1it"
     ),
     "EarlyStopping('loss', 'training')": partial(hooks.EarlyStopping, "loss", "training"),
+    "SharpnessAwareMinimization()": hooks.SharpnessAwareMinimization,
+    "ClosureStep()": hooks.ClosureStep,
     "MixedPrecision('bf16')": partial(hooks.MixedPrecision, "bf16"),
     "MixedPrecision('fp16')": partial(hooks.MixedPrecision, "fp16"),
     "ExponentialMovingAverage(0.999)": partial(hooks.ExponentialMovingAverage, 0.999),

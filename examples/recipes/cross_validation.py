@@ -27,7 +27,7 @@ CONFIG = {
         "learning_rate": 0.01,
         "seed": 1,
     },
-    "data": {"folds": 5, "fold": 0},
+    "data": {"folds": 3, "fold": 0},
     "metrics": {"BinaryClassificationMetrics": ["accuracy"]},
     "network": {"architecture": "Perceptron", "hidden_features": 16},
 }

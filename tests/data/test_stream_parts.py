@@ -13,6 +13,7 @@ import pytest
 import several
 import torch
 from datasets import IterableDataset
+from divided import in_suite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,16 +156,18 @@ def test_a_state_resumes_anywhere_on_another_number_of_processes(lengths, data):
         assert different_values(together(stopped, parts) + together(rest, parts), whole) == []
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("processes", [2, 3])
+SHARED = [
+    ([6, 4, 6, 4, 6, 4, 6, 4], 6, 4),
+    ([7, 0, 3, 1, 8, 0, 2], 5, 3),
+    ([9, 9, 0, 0, 0, 0, 0, 0], 8, 4),  # the parts of some processes are empty from the start
+    ([0, 0, 0, 5], 7, 4),
+]
+WITH_WORKERS = [(*one, processes, workers) for one in SHARED for processes in (2, 3) for workers in (0, 2)]
+
+
 @pytest.mark.parametrize(
-    ("lengths", "size", "parts"),
-    [
-        ([6, 4, 6, 4, 6, 4, 6, 4], 6, 4),
-        ([7, 0, 3, 1, 8, 0, 2], 5, 3),
-        ([9, 9, 0, 0, 0, 0, 0, 0], 8, 4),  # the parts of some processes are empty from the start
-        ([0, 0, 0, 5], 7, 4),
-    ],
+    ("lengths", "size", "parts", "processes", "workers"),
+    in_suite(WITH_WORKERS, (*SHARED[0], 2, 0), (*SHARED[1], 2, 2), (*SHARED[2], 3, 0), (*SHARED[3], 3, 0)),
 )
 def test_forked_processes_and_their_workers_read_what_one_process_reads(lengths, size, parts, processes, workers):
     ranges = ((1, 0, None), (2, 0, 1), (2, 1, None))

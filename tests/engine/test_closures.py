@@ -1,5 +1,6 @@
 import pytest
 import torch
+from adversaries import AdversarialSession
 from every_technique import session_with
 from tiny import TinySession
 
@@ -32,6 +33,15 @@ def test_an_optimizer_that_needs_a_closure_is_refused_before_training(tmp_path, 
     name = kind.kind.__name__
     with pytest.raises(StepError, match=f"The optimizer {name} can't be stepped: its step.. requires 'closure'"):
         session_with(tmp_path, kind=kind, mini_batch_parts=parts)()
+
+
+def test_one_of_several_optimizers_that_needs_a_closure_is_refused(tmp_path):
+    class Mixed(AdversarialSession):
+        def init_optimizer(self):
+            return super().init_optimizer() | {"generator": torch.optim.LBFGS(self.network.generator.parameters())}
+
+    with pytest.raises(StepError, match=r"LBFGS can't be stepped: .* register the hook ClosureStep\(\)"):
+        session_with(tmp_path, kind=Mixed)()
 
 
 class StepsWithClosure:

@@ -4,6 +4,7 @@ from adversaries import AdversarialSession, AdversariesByHand, CriticSession
 from every_technique import session_with, train_by_hand
 
 from torchbase import Engine, Phase, Run, TrainingStep, hookimpl
+from torchbase.data import SplitMiniBatch
 from torchbase.engine.named_optimizers import NamedOptimizers
 from torchbase.engine.turns import Turns
 from torchbase.errors import NonFiniteError, StepError
@@ -117,6 +118,28 @@ def test_a_value_may_not_have_the_name_of_another_turns_value(tmp_path):
     with pytest.raises(StepError, match="The turn of 'a_b' logs 'x_a_b', which is the name of a value that") as raised:
         session_with(tmp_path, kind=Clashing)()
     assert "before training, with the first mini-batch of training" in "".join(raised.value.__notes__)
+
+
+@pytest.mark.parametrize("parts", [None, 2])
+def test_the_losses_of_turns_are_averaged_by_the_weight_of_the_mini_batch(tmp_path, parts):
+    class Weighted(CriticSession):
+        def infer_loss_weight(self, mini_batch):
+            return float((mini_batch["x"][:, 0] > 0).sum())
+
+    seen = Seen()
+    session = session_with(tmp_path, seen, kind=Weighted, num_epochs=1, mini_batch_size=6, mini_batch_parts=parts)
+    averages = session().averages["training"]
+    weights = [float((batch["x"][:, 0] > 0).sum()) for batch in whole_mini_batches(session)]
+    rows = [values for name, values in seen.rows if name == "training"]
+    for name in ("loss_discriminator", "on_real_discriminator", "loss_generator"):
+        pairs = [(weight, row[name]) for weight, row in zip(weights, rows, strict=True) if name in row and weight]
+        assert averages[name] == pytest.approx(sum(w * v for w, v in pairs) / sum(w for w, _ in pairs))
+
+
+def whole_mini_batches(session):
+    for batch in session.dataloader_train.mini_batches(1):
+        parts = [part.mini_batch for part in batch.parts] if isinstance(batch, SplitMiniBatch) else [batch]
+        yield {"x": torch.cat([part["x"] for part in parts])}
 
 
 def test_an_error_names_the_turn(tmp_path):

@@ -111,7 +111,7 @@ def differences(results, others):
     return [name for one, other in zip(results, others, strict=True) for name in different_values(one, other)]
 
 
-@pytest.mark.parametrize("name", LEARNS)
+@pytest.mark.parametrize("name", in_suite(list(LEARNS), *(name for name in LEARNS if name not in NEEDS)))
 def test_a_recipe_learns(name, programs, tmp_path):
     skip_without_its_packages(name)
     done = programs.run(FOLDER / f"{name}.py", cwd=tmp_path)

@@ -61,6 +61,18 @@ def test_turns_of_a_single_optimizer_are_refused(tmp_path):
         session_with(tmp_path, kind=Single)()
 
 
+def test_turns_are_checked_before_training(tmp_path):
+    class Wrong(CriticSession):
+        def optimizer_turns(self, iteration):
+            return ["critic"]
+
+        def forward_pass(self, mini_batch):
+            raise AssertionError
+
+    with pytest.raises(StepError, match="optimizer_turns returned for iteration 1 include 'critic'"):
+        session_with(tmp_path, kind=Wrong)()
+
+
 def test_turns_are_checked_in_each_iteration(tmp_path):
     class Late(CriticSession):
         def optimizer_turns(self, iteration):

@@ -20,10 +20,14 @@ from torchbase.errors import HookCheckError
 from torchbase.testing import HookTrial, NoisySession, check_processes, tiny_config
 
 
-def message_of(make_hook, *arguments):
+def trial_of(make_hook, epochs=1):
+    return HookTrial(make_hook, config=tiny_config(num_epochs=epochs))
+
+
+def message_of(make_hook, epochs=1):
     """The message of a check that fails, in one line."""
     with pytest.raises(HookCheckError) as raised:
-        check_processes(HookTrial(make_hook, *arguments))
+        check_processes(trial_of(make_hook, epochs))
     return " ".join(str(raised.value).split())
 
 
@@ -132,11 +136,11 @@ class StopsOne:
 
 @pytest.mark.parametrize("make_hook", [CountsPositives, StopsOne, hooks.IsolatesItsDraws])
 def test_a_hook_that_follows_the_rules_passes(make_hook):
-    assert "Not compared" not in check_processes(HookTrial(make_hook), 3)
+    assert "Not compared" not in check_processes(trial_of(make_hook), 3)
 
 
 def test_what_differs_each_time_is_not_compared():
-    text = check_processes(HookTrial(hooks.LogsTime))
+    text = check_processes(trial_of(hooks.LogsTime))
     assert ". Not compared, since two runs on one process differ in it: averages (training/seconds, " in text
     assert "the hook's state (seconds)" in text
 
@@ -209,7 +213,7 @@ def test_a_hook_that_is_called_on_the_main_process_only_may_write():
     class Fixed(AppendsEverywhere):
         main_process_only = True
 
-    check_processes(HookTrial(Fixed))
+    check_processes(trial_of(Fixed))
 
 
 def test_a_hook_that_needs_the_run_directory_is_told_why_it_has_none():
@@ -256,7 +260,7 @@ class StepsByOutputs:
     ],
 )
 def test_a_training_that_differs_between_processes_is_found(make_hook, where):
-    message = message_of(make_hook)
+    message = message_of(make_hook, epochs=2)
     assert message.startswith("Process 1 diverges from the main process after on_")
     assert where in message
     assert "It changes the training in another way on each process." in message
@@ -495,18 +499,18 @@ def test_a_process_that_is_killed_is_named():
 
 def test_one_process_is_too_few():
     with pytest.raises(HookCheckError, match="expects a number of processes from 2 on, but got 1"):
-        check_processes(HookTrial(hooks.GradientNorms), 1)
+        check_processes(trial_of(hooks.GradientNorms), 1)
 
 
 def test_systems_that_can_not_fork_are_named(monkeypatch):
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(HookCheckError, match="can't be tried on several processes, since a process that uses torch"):
-        check_processes(HookTrial(hooks.GradientNorms))
+        check_processes(trial_of(hooks.GradientNorms))
 
 
 def test_the_program_is_left_as_it_was():
     assert HookTrial(hooks.GradientNorms).unbroken.events  # at its first import, torch sets an environment variable
     before = Path.cwd(), dict(os.environ), torch.get_num_threads(), torch.get_rng_state().sum()
-    check_processes(HookTrial(hooks.GradientNorms))
+    check_processes(trial_of(hooks.GradientNorms))
     assert (Path.cwd(), dict(os.environ), torch.get_num_threads(), torch.get_rng_state().sum()) == before

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import several
 import torch
+from divided import in_suite
 from tiny import StopAt, TinySession, config_with, make_dataset, read_scalars
 from whole_runs.test_resuming import ValidatedWithin, within_result_of
 from whole_runs.test_streaming import StreamSession
@@ -260,8 +261,11 @@ def test_epochs_of_iterations_continue_in_the_order_of_the_passes(tmp_path):
     assert different_values(weights_after(tmp_path, 14), session.network.state_dict()) == []
 
 
-@pytest.mark.parametrize("iteration", [2, 3, 5, 9])
-@pytest.mark.parametrize("options", [{}, {"mini_batch_parts": 2, "dataloader_num_workers": 1}])
+PARTS_OF_WORKERS = {"mini_batch_parts": 2, "dataloader_num_workers": 1}
+STOPS = [(iteration, options) for iteration in (2, 3, 5, 9) for options in ({}, PARTS_OF_WORKERS)]
+
+
+@pytest.mark.parametrize(("iteration", "options"), in_suite(STOPS, (2, {}), (3, {}), (9, {}), (5, PARTS_OF_WORKERS)))
 def test_epochs_of_iterations_resume_exactly(tmp_path, iteration, options):
     config = config_with(num_epochs=4, mini_batch_size=8, iterations_per_epoch=3, **options) | {"data": SAMPLES}
     whole = TinySession(config, tmp_path / "whole")

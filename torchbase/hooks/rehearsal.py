@@ -60,6 +60,8 @@ class Rehearsal:
         self._checked_epoch = 0
         if run.is_finished:
             return
+        if run.turns is not None:
+            run.turns.of_iteration(run.progress.iterations + 1)  # which checks them
         seen: dict[str, set[str]] = {}
         changed: dict[str, None] = {}  # in the order of the network
         copier: NetworkCopier | None = None

@@ -71,10 +71,8 @@ class SessionParts(UserMethods):
     def optimizer_turns(self, iteration: int) -> Sequence[str]:
         """Returns which of several optimizers have a turn in a training iteration. By default, all have one.
 
-        It has to depend on the iteration only, so that a resumed run is exact.
-
         Args:
-            iteration: The number of the training iteration in the run; the first is 1.
+            iteration: The number of the training iteration in the run, from 1. The turns have to depend on it alone.
 
         Returns:
             Some of the names of `init_optimizer`, each once, in the order of the turns.
@@ -129,8 +127,8 @@ class SessionParts(UserMethods):
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the network. Of several, each is ``optimizer[name]``."""
         with self._building("optimizer"):
-            is_sharded = self._sharded is not None
-            return optimizers.check_optimizer(self.init_optimizer(), self.network, is_sharded=is_sharded)
+            is_sharded, returned = self._sharded is not None, self.init_optimizer()
+            return optimizers.check_optimizer(returned, self.network, is_sharded=is_sharded)
 
     @cached_property
     def dataloader_train(self) -> Any:
@@ -175,10 +173,7 @@ class SessionParts(UserMethods):
 
     def _schedules(self) -> "list[LearningRateSchedule]":
         with self._building("scheduler"):
-            before = schedules.names_with_scheduler(self.optimizer)
-            scheduler = self.init_scheduler()
-            made = schedules.names_with_scheduler(self.optimizer) - before
-            return schedules.check_scheduler(scheduler, self.optimizer, made)
+            return schedules.make_schedules(self.init_scheduler, self.optimizer)
 
     def _turns(self) -> Turns | None:
         is_overridden = type(self).optimizer_turns is not SessionParts.optimizer_turns

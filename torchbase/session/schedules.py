@@ -1,6 +1,6 @@
 """The checks of what ``init_scheduler`` returns, and the hooks that step it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
@@ -10,28 +10,14 @@ from torchbase.errors import StepError, describe_returned, did_you_mean
 from torchbase.hooks import LearningRateSchedule
 
 
-def names_with_scheduler(optimizer: torch.optim.Optimizer) -> set[str | None]:
-    """Returns the names of the optimizers of which a scheduler of torch was made; that of a single optimizer is None.
-
-    Args:
-        optimizer: The optimizer of the session.
-    """
-    return {
-        name
-        for name, one in by_name(optimizer).items()
-        if any("initial_lr" in group for group in getattr(one, "param_groups", ()))
-    }
-
-
-def check_scheduler(
-    returned: object, optimizer: torch.optim.Optimizer, scheduled: Collection[str | None] = ()
+def make_schedules(
+    init_scheduler: Callable[[], object], optimizer: torch.optim.Optimizer
 ) -> list[LearningRateSchedule]:
-    """Checks the return value of ``init_scheduler``.
+    """Calls ``init_scheduler`` and checks its return value.
 
     Args:
-        returned: The return value.
+        init_scheduler: The method of the session.
         optimizer: The optimizer of the session.
-        scheduled: The names of the optimizers of which ``init_scheduler`` made a scheduler.
 
     Returns:
         The hooks that step the schedulers.
@@ -40,6 +26,10 @@ def check_scheduler(
         StepError: If it is neither a scheduler of torch nor a `LearningRateSchedule`. With several optimizers, if it
             isn't a dictionary of them by the names of the optimizers. If a scheduler was made and none is returned.
     """
+    before = _names_with_scheduler(optimizer)
+    returned = init_scheduler()
+    made = _names_with_scheduler(optimizer) - before
+    schedules: dict[str | None, LearningRateSchedule]
     if returned is None:
         schedules = {}
     elif isinstance(optimizer, NamedOptimizers):
@@ -47,7 +37,7 @@ def check_scheduler(
     else:
         schedules = {None: _schedule(returned)}
     for name, one in by_name(optimizer).items():
-        if name in scheduled and name not in schedules:
+        if name in made and name not in schedules:
             what = (
                 describe_returned(returned) if returned is None or name is None else f"only those of {list(schedules)}"
             )
@@ -57,6 +47,15 @@ def check_scheduler(
                 f"would never be stepped. To fix, return {it}."
             )
     return list(schedules.values())
+
+
+def _names_with_scheduler(optimizer: torch.optim.Optimizer) -> set[str | None]:
+    # A scheduler of torch writes this when it is made. A wrapper of optimizers may have no groups of its own.
+    return {
+        name
+        for name, one in by_name(optimizer).items()
+        if any("initial_lr" in group for group in getattr(one, "param_groups", ()))
+    }
 
 
 def _by_name(returned: object, optimizers: NamedOptimizers) -> dict[str | None, LearningRateSchedule]:

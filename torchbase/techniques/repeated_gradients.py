@@ -69,13 +69,13 @@ class RepeatableIteration:
     def _first_results_kept(self) -> Generator[None]:
         run, phase = self._run, self._phase
         streams, forward = capture_streams(run.device), ForwardState(run, self._copier)
-        results = phase.values, phase.outputs, phase.loss, phase.parts, phase.samples
+        results = phase.values, phase.outputs, phase.loss, phase.loss_weight, phase.parts, phase.samples
         try:
             yield
         finally:
             restore_streams(streams, run.device)
             forward.restore()
-            phase.values, phase.outputs, phase.loss, phase.parts, phase.samples = results
+            phase.values, phase.outputs, phase.loss, phase.loss_weight, phase.parts, phase.samples = results
 
 
 def check_can_repeat(run: Run, hook: str, unsuitable: Mapping[str, str]) -> None:
