@@ -156,8 +156,7 @@ class InTurns(TokensSession):
         return weight * 0 if self.turn == "last" and mini_batch["mask"].sum() < 5 else weight
 
 
-@pytest.mark.parametrize("reads_at_once", [True, False])
-@pytest.mark.parametrize("parts", [None, 2])
+@pytest.mark.parametrize(("parts", "reads_at_once"), [(None, False), (2, True)])
 def test_each_turn_of_several_optimizers_has_a_weight_of_its_own(tmp_path, monkeypatch, parts, reads_at_once):
     if not reads_at_once:
         monkeypatch.setattr(loss_weights, "READ_AT_ONCE", ())
