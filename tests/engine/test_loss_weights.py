@@ -141,6 +141,33 @@ def test_a_value_that_is_no_loss_is_averaged_over_samples(tmp_path):
     assert summary.averages["training"]["samples"] == pytest.approx((3 * 3 + 2 * 2) / 5)
 
 
+class InTurns(TokensSession):
+    """Two optimizers, which train nothing, so the loss of each turn is that of the first weights."""
+
+    def init_optimizer(self):
+        layers = self.network
+        return {name: torch.optim.SGD(layers[at].parameters(), lr=0.0) for name, at in (("first", 0), ("last", 2))}
+
+    def forward_pass(self, mini_batch):
+        return super().forward_pass(mini_batch) | {"turn": self.turn}
+
+    def infer_loss_weight(self, mini_batch):
+        weight = super().infer_loss_weight(mini_batch)
+        return weight * 0 if self.turn == "last" and mini_batch["mask"].sum() < 5 else weight
+
+
+@pytest.mark.parametrize(("parts", "reads_at_once"), [(None, False), (2, True)])
+def test_each_turn_of_several_optimizers_has_a_weight_of_its_own(tmp_path, monkeypatch, parts, reads_at_once):
+    if not reads_at_once:
+        monkeypatch.setattr(loss_weights, "READ_AT_ONCE", ())
+    kind = session_of([4, 1, 0, 2, 3, 3, 1], InTurns)
+    session = session_with(tmp_path, kind=kind, mini_batch_size=3, mini_batch_parts=parts, num_epochs=1)
+    averages = session().averages
+    assert averages["training"]["loss_first"] == pytest.approx(averages["validation-v"]["loss"], rel=1e-9)
+    assert averages["training"]["error_first"] == pytest.approx(averages["validation-v"]["error"], rel=1e-9)
+    assert averages["training"]["loss_last"] != pytest.approx(averages["validation-v"]["loss"], rel=1e-9)
+
+
 class BySamples(PlainSession):
     def infer_loss_weight(self, mini_batch):
         return self.infer_mini_batch_size(mini_batch)

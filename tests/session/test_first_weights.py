@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import several
 import torch
+from divided import in_suite
 from tiny import CONFIG, StopAt, TinySession, config_with
 
 from torchbase.errors import CheckpointError, RunDirectoryError, StepError
@@ -41,7 +42,7 @@ def test_a_new_run_starts_from_the_weights_of_the_file(tmp_path, kind):
     assert kind.loaded == 1
 
 
-@pytest.mark.parametrize("stop_at", [3, None])
+@pytest.mark.parametrize("stop_at", in_suite([3, None], 3))
 def test_a_run_is_resumed_and_opened_without_the_file(tmp_path, kind, stop_at):
     whole = kind(CONFIG, tmp_path / "whole")
     whole()
@@ -190,7 +191,7 @@ def train_on_several(index, parent, kind, distributed):
     return kind.loaded
 
 
-@pytest.mark.parametrize("distributed", ["replicate", "shard"])
+@pytest.mark.parametrize("distributed", in_suite(["replicate", "shard"], "shard"))
 def test_the_file_is_loaded_by_each_process_or_by_the_main_process_of_a_sharded_network(tmp_path, kind, distributed):
     if distributed == "shard" and (reason := several.reason_against_sharding()) is not None:
         pytest.skip(reason)
@@ -218,7 +219,7 @@ class HeadSession(TinySession):
 HEAD = {**config_with(num_epochs=1), "network": {"architecture": "Head"}}
 
 
-@pytest.mark.parametrize("which", ["best", "last"])
+@pytest.mark.parametrize("which", in_suite(["best", "last"], "last"))
 def test_another_head_takes_what_matches_and_says_what_it_did_not(tmp_path, caplog, which):
     source, tag = trained_source(tmp_path)
     with caplog.at_level(logging.WARNING, "torchbase"):
@@ -289,7 +290,7 @@ def take_on_several(index, parent, tag, distributed):
     return (Path(session.run_dir) / "source.json").read_text()
 
 
-@pytest.mark.parametrize("distributed", ["replicate", "shard"])
+@pytest.mark.parametrize("distributed", in_suite(["replicate", "shard"], "replicate"))
 def test_several_processes_take_what_matches(tmp_path, distributed):
     if distributed == "shard" and (reason := several.reason_against_sharding()) is not None:
         pytest.skip(reason)

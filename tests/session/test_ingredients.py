@@ -1,8 +1,10 @@
 import logging
+import pickle
 
 import pytest
 import several
 import torch
+from divided import in_suite
 from tiny import CONFIG, TinySession, config_with
 
 from torchbase.errors import ProcessesDifferError, StepError
@@ -53,7 +55,7 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("use", in_suite(list(USES), "call", "evaluate", "predict"))
 def test_they_are_built_first_and_once_whatever_is_used_first(tmp_path, use):
     session = WithIngredients(CONFIG, tmp_path)
     assert session.called == []
@@ -87,6 +89,14 @@ class Numbers(WithIngredients):
 
     def forward_pass(self, mini_batch):
         return TinySession.forward_pass(self, {**mini_batch, "x": self.ingredients["factor"] * mini_batch["x"]})
+
+
+def test_a_worker_that_is_not_forked_receives_them_in_the_pickle_of_the_session(tmp_path):
+    session = Numbers(CONFIG, tmp_path)
+    _ = session.dataloader_train
+    copied = pickle.loads(pickle.dumps(session))
+    assert copied.ingredients == {"factor": 2, "draw": None}
+    assert copied.called.count("ingredients") == 1
 
 
 def test_a_replay_uses_those_that_are_there(tmp_path):

@@ -6,7 +6,7 @@ iterations to the host in one transfer, and each value still belongs to its iter
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -40,17 +40,18 @@ class IterationValues(NamedTuple):
         samples: The number of samples in the mini-batch.
         values: The loss and all else that was logged in this iteration, by name. A mini-batch that weighs nothing has
             no loss.
-        loss_weight: How much the mini-batch weighs in averages of its loss, a number; None for its samples.
+        loss_weights: How much the mini-batch weighs in averages of its loss, numbers: one, or one for each turn of an
+            optimizer. Empty if it is its samples.
     """
 
     iteration: int
     mini_batch: int
     samples: int
     values: dict[str, float]
-    loss_weight: LossWeight | None = None
+    loss_weights: tuple[LossWeight, ...] = ()
 
 
-_Row = tuple[int, int, int, dict[str, torch.Tensor | float], LossWeight | None]
+_Row = tuple[int, int, int, dict[str, torch.Tensor | float], tuple[LossWeight, ...]]
 
 
 class ValueBlock:
@@ -66,7 +67,7 @@ class ValueBlock:
         mini_batch: int,
         samples: int,
         values: dict[str, torch.Tensor | float],
-        loss_weight: LossWeight | None = None,
+        loss_weights: tuple[LossWeight, ...] = (),
     ) -> None:
         """Stores the values of one iteration.
 
@@ -75,9 +76,9 @@ class ValueBlock:
             mini_batch: The mini-batch, counted within its epoch; the first is 1.
             samples: The number of samples in the mini-batch.
             values: Numbers, or tensors of shape () on any device.
-            loss_weight: How much the mini-batch weighs in averages of its loss; None for its samples.
+            loss_weights: How much the mini-batch weighs in averages of its loss; empty for its samples.
         """
-        self._rows.append((iteration, mini_batch, samples, values, loss_weight))
+        self._rows.append((iteration, mini_batch, samples, values, loss_weights))
 
     def is_due(self, now: float) -> bool:
         """Whether the block should be read: 64 iterations are stored, or the first was stored a second ago.
@@ -167,28 +168,23 @@ def check_weight(weight: Any, when: str = "") -> float:
 
 def _read(rows: Sequence[_Row]) -> list[IterationValues]:
     read = _read_values(rows)
-    if all(row[4] is None for row in rows):
+    if not any(row[4] for row in rows):
         return read
-    return [_weighted(one, weight) for one, weight in zip(read, _read_weights(rows), strict=True)]
-
-
-def _weighted(read: IterationValues, weight: LossWeight | None) -> IterationValues:
-    if weight is None:
-        return read
-    values = read.values
-    if check_weight(weight.value, f" in iteration {read.iteration}") == 0:
-        values = {name: value for name, value in values.items() if name not in weight.names}
-    return read._replace(values=values, loss_weight=weight)
-
-
-def _read_weights(rows: Sequence[_Row]) -> list[LossWeight | None]:
-    weights = [row[4] for row in rows]
-    on_device = [one.value for one in weights if one is not None and isinstance(one.value, torch.Tensor)]
+    weights = [weight for row in rows for weight in row[4]]
+    on_device = [one.value for one in weights if isinstance(one.value, torch.Tensor)]
     numbers = iter(_read_scalars(on_device))
-    return [
-        one if one is None or not isinstance(one.value, torch.Tensor) else one._replace(value=next(numbers))
-        for one in weights
-    ]
+    return [_weighted(one, row[4], numbers) for one, row in zip(read, rows, strict=True)]
+
+
+def _weighted(read: IterationValues, weights: Sequence[LossWeight], numbers: Iterator[float]) -> IterationValues:
+    found = [one._replace(value=next(numbers)) if isinstance(one.value, torch.Tensor) else one for one in weights]
+    without = {name for one in found if _is_zero(one, read.iteration) for name in one.names}
+    values = {name: value for name, value in read.values.items() if name not in without}
+    return read._replace(values=values, loss_weights=tuple(found))
+
+
+def _is_zero(weight: LossWeight, iteration: int) -> bool:
+    return check_weight(weight.value, f" in iteration {iteration}") == 0
 
 
 def _read_values(rows: Sequence[_Row]) -> list[IterationValues]:

@@ -92,6 +92,7 @@ class Phase:
             without a loss.
         samples: The number of samples in the current mini-batch.
         loss_weight: How much the current mini-batch weighs in averages of its loss; None for its samples.
+        weights_of_turns: The same for each turn of several optimizers, by the names that the turns log.
         values: The logged values of the current iteration, by name: numbers, or tensors of shape () on their device.
         averages: The averages of the last finished pass, by name.
         value_names: The names that the values will have, as the rehearsal found them; None without a rehearsal.
@@ -108,6 +109,7 @@ class Phase:
     loss: torch.Tensor | None = None
     samples: int = 1
     loss_weight: LossWeight | None = None
+    weights_of_turns: tuple[LossWeight, ...] = ()
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)
     averages: dict[str, float] = field(default_factory=dict)
     value_names: ValueNames | None = None
@@ -170,6 +172,8 @@ class Phase:
     def store_values(self) -> None:
         """Moves the values of the finished iteration to the block, which is read later."""
         if self.values:
-            done = self.progress
-            self.block.append(done.iterations, done.mini_batches, self.samples, self.values, self.loss_weight)
+            done, weights = self.progress, self.weights_of_turns
+            if not weights and self.loss_weight is not None:
+                weights = (self.loss_weight,)
+            self.block.append(done.iterations, done.mini_batches, self.samples, self.values, weights)
             self.values = {}

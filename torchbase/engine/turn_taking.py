@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
+from torchbase.engine.iteration_values import LossWeight
 from torchbase.engine.optimizer_parameters import held_parameters
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
@@ -35,17 +36,17 @@ def take_turns(run: Run, phase: Phase, turns: Turns, names: Sequence[str], train
         StepError: If two values would have the same name.
         Exception: Any error of the function, with a note on the turn.
     """
-    values, weighted, weight = phase.values, frozenset[str](), None
+    values = phase.values
+    weights: list[LossWeight] = []
     for name in names:
         phase.values, phase.loss_weight = {}, None
         with _turn(run, phase, turns, name):
             train()
         values = _merged(values, phase.values, name)
-        if phase.loss_weight is not None:  # it depends on the mini-batch, so each turn has the same
-            weight = phase.loss_weight
-            weighted |= {name_in_turn(value, name) for value in weight.names}
-    phase.values = values
-    phase.loss_weight = None if weight is None else weight._replace(names=weighted)
+        if phase.loss_weight is not None:  # it can depend on the turn
+            of_turn = frozenset(name_in_turn(one, name) for one in phase.loss_weight.names)
+            weights.append(phase.loss_weight._replace(names=of_turn))
+    phase.values, phase.weights_of_turns = values, tuple(weights)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchbase.engine.hookspecs import hookimpl
-from torchbase.engine.iteration_values import IterationValues, LossWeight
+from torchbase.engine.iteration_values import IterationValues
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.errors import StepError
@@ -32,8 +32,8 @@ class MetricAverages:
         """Adds the values of a block, each weighted by the number of samples of its mini-batch, or by its weight."""
         sums, samples = self._sums[phase.name], self._samples[phase.name]
         for row in rows:
-            if row.loss_weight is not None:
-                self._add_weighted(phase, row, row.loss_weight)
+            if row.loss_weights:
+                self._add_weighted(phase, row)
                 continue
             for name, value in row.values.items():
                 sums[name] = sums.get(name, 0.0) + value * row.samples
@@ -50,16 +50,14 @@ class MetricAverages:
             )
         return {name: total / samples[name] for name, total in self._sums[phase.name].items() if name not in metrics}
 
-    def _add_weighted(self, phase: Phase, row: IterationValues, weight: LossWeight) -> None:
+    def _add_weighted(self, phase: Phase, row: IterationValues) -> None:
         sums, weights = self._sums[phase.name], self._samples[phase.name]
-        for name, value in row.values.items():
-            factor = float(weight.value) if name in weight.names else row.samples
-            sums[name] = sums.get(name, 0.0) + value * factor
-            weights[name] = weights.get(name, 0) + factor
-        if weight.value == 0:  # its loss isn't in the values
-            for name in sorted(weight.names):  # in the same order in each process
-                sums.setdefault(name, 0.0)
-                weights.setdefault(name, 0)
+        # Sorted, for the same order in each process.
+        own = {name: float(weight.value) for weight in row.loss_weights for name in sorted(weight.names)}
+        for name in dict.fromkeys((*row.values, *own)):  # a loss that weighs 0 isn't among the values
+            weight = own.get(name, row.samples)
+            sums[name] = sums.get(name, 0.0) + row.values.get(name, 0.0) * weight
+            weights[name] = weights.get(name, 0) + weight
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the sums of the current epoch."""
