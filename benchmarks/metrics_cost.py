@@ -15,7 +15,7 @@ from torchbase import BaseMetricsClass
 from torchbase.metrics import MulticlassClassificationMetrics
 from torchbase.metrics.epoch_kinds import FIGURE, kind_of
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+sys.path.append(str(Path(__file__).parents[1] / "examples"))  # last, since both folders have several_processes.py
 import digits as example
 
 REPETITIONS = 11
