@@ -66,6 +66,7 @@ class ReadySession(NoisySession):
         return [
             ready.DeterministicAlgorithms(),
             *super().default_hooks(),
+            ready.ActivationCheckpointing("layers"),
             ready.GradientAccumulation(2),
             ready.ExponentialMovingAverage(0.8, use_buffers=True),
             ready.GradientClipping(norm=0.5),
@@ -98,6 +99,7 @@ def test_all_hooks_of_torchbase_follow_the_rules(tmp_path):
     left_out |= {"NanSkip", "ProcessErrors"}  # one replaces NanGuard, the other is registered on several processes only
     left_out |= {"ShardedTraining"}  # it is registered where several processes share a network out
     left_out |= {"JsonLines", "Compile"}  # one names pictures by the time, NetworkGraph can't record what is compiled
+    left_out |= {"ClosureStep", "SharpnessAwareMinimization"}  # they refuse RetryOnOutOfMemory
     session = HookTrial(StatesOfAll, ReadySession, config).session(tmp_path, [])
     assert {type(hook).__name__ for hook in session.hooks.values()} & {*ready.__all__} == {*ready.__all__} - left_out
 
