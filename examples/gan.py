@@ -80,11 +80,16 @@ class GanSession(TrainingBaseSession):
         return None
 
 
-if __name__ == "__main__":
+def main():
     session = GanSession.resume() if sys.argv[1:] == ["resume"] else GanSession(CONFIG)
     untrained = session.evaluate(session.datasets_valid_dict["valid"])["loss"]
     summary = session()
-    print({name: round(value, 3) for name, value in summary.averages["training"].items()})
-    print(f"distance from the digits before: {untrained:.3f}")
-    print(f"distance from the digits after: {summary.best_losses['validation-valid'].loss:.3f}")
-    print(f"the run is in {summary.run_dir}")
+    if session.processes.is_main:
+        print({name: round(value, 3) for name, value in summary.averages["training"].items()})
+        print(f"distance from the digits before: {untrained:.3f}")
+        print(f"distance from the digits after: {summary.best_losses['validation-valid'].loss:.3f}")
+        print(f"the run is in {summary.run_dir}")
+
+
+if __name__ == "__main__":
+    main()
