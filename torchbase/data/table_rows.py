@@ -1,8 +1,7 @@
 """Reading of rows from the Arrow table of a dataset."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +41,7 @@ class TableRows:
         expected = in_arrow[some] if arrays and len(dataset) > 0 else None
         self._arrays = arrays if expected is not None and self._match(arrays, some, expected) else {}
         others = [name for name in columns if name not in self._arrays]
-        self._others = _rows_of(in_arrow, others, some, expected) if others else None
+        self._others = _select(in_arrow, others) if others else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A dataset in files is pickled as file names, but the arrays would be pickled with all their numbers.
@@ -59,7 +58,7 @@ class TableRows:
         """
         columns = self._take(self._arrays, rows) if self._arrays else {}
         if self._others is not None:
-            table = self._others(rows).combine_chunks()
+            table = self._others[rows].combine_chunks()
             columns.update({name: to_column(table.column(name)) for name in table.column_names})
         return columns
 
@@ -86,27 +85,6 @@ def _arrow(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
 def _select(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
     has_others = set(dataset.column_names) != set(columns)  # without them, the slow selection is not needed
     return dataset.select_columns(list(columns)) if has_others else dataset
-
-
-def _rows_of(
-    in_arrow: "Dataset", columns: list[str], some: list[int], expected: "pa.Table | None"
-) -> "Callable[[list[int]], pa.Table]":
-    """Returns a function that reads rows of some columns.
-
-    Args:
-        in_arrow: The dataset in the format of Arrow.
-        columns: The columns.
-        some: Rows to compare.
-        expected: What the dataset returns for them; None if nothing has been read.
-    """
-    from datasets.formatting import query_table
-
-    if expected is not None and len(columns) < len(in_arrow.column_names):
-        # As select_columns, which takes ten times as long.
-        read = partial(query_table, in_arrow.data.select(columns), indices=in_arrow._indices)
-        if read(some).equals(expected.select(columns)):
-            return read
-    return _select(in_arrow, columns).__getitem__  # type: ignore[no-any-return]  # datasets has no types
 
 
 def _are_equal(first: torch.Tensor | list[Any] | None, second: torch.Tensor | list[Any] | None) -> bool:
