@@ -58,7 +58,7 @@ class RepeatableIteration:
             The loss, detached, shape ().
         """
         run, phase = self._run, self._phase
-        with self._first_results_kept():
+        with self._restoring_first_results():
             restore_streams(self._streams, run.device)
             self._forward.restore()
             phase.values = {}
@@ -66,7 +66,7 @@ class RepeatableIteration:
             return loss_to_train_on(phase.loss)
 
     @contextmanager
-    def _first_results_kept(self) -> Generator[None]:
+    def _restoring_first_results(self) -> Generator[None]:
         run, phase = self._run, self._phase
         streams, forward = capture_streams(run.device), ForwardState(run, self._copier)
         results = phase.values, phase.outputs, phase.loss, phase.loss_weight, phase.parts, phase.samples
