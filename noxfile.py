@@ -20,8 +20,8 @@ BACKEND_TESTS = (
     "tests/logging_backends/test_wandb_file.py",
 )
 
-WITH_EXTRAS = "graphs_pyg or transformer or translation or onnx"
-EXTRAS_TESTS = ("tests/examples/test_recipes.py", "tests/export/test_program.py")
+WITH_EXTRAS = "graphs_pyg or transformer or translation or onnx or optuna"
+EXTRAS_TESTS = ("tests/examples/test_recipes.py", "tests/examples/test_sweeps.py", "tests/export/test_program.py")
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -87,7 +87,7 @@ def backends(session: nox.Session) -> None:
 
 @nox.session
 def extras(session: nox.Session) -> None:
-    """Runs the tests of recipes and exports that need packages of their own; what follows -- goes to pytest."""
+    """Runs the tests of recipes, sweeps and exports that need packages of their own; what follows -- goes to pytest."""
     install(session, "test", "extras")
     session.run("pytest", "-m", "not browser", "-k", WITH_EXTRAS, *EXTRAS_TESTS, *session.posargs)
 

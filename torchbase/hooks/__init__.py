@@ -51,6 +51,7 @@ from torchbase.techniques.log_weights import LogWeights
 from torchbase.techniques.mixed_precision import MixedPrecision
 from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
+from torchbase.techniques.pruning import Pruning
 from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
 from torchbase.techniques.sharpness_aware_minimization import SharpnessAwareMinimization
 from torchbase.techniques.time_limit import TimeLimit
@@ -90,6 +91,7 @@ __all__ = [
     "NetworkGraph",
     "ProcessErrors",
     "Profile",
+    "Pruning",
     "Rehearsal",
     "RetryOnOutOfMemory",
     "RunRecord",
