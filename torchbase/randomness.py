@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from torchbase.numpy_stream import NUMPY_STREAM
+
 RandomStates = Mapping[str, Any]
 
 _SEEDS_IN_BLOCK = 64
@@ -95,7 +97,7 @@ def seed_host_streams(seed: int) -> None:
         seed: An integer of at least 0.
     """
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    NUMPY_STREAM.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
 
 
@@ -175,14 +177,7 @@ def restore_streams(states: RandomStates, device: torch.device | None = None) ->
 
 
 def pack_streams(states: RandomStates) -> RandomStates:
-    """Packs captured states for a file: the hundreds of numbers of ``random`` become one tensor.
-
-    Args:
-        states: The return value of `capture_streams`.
-
-    Returns:
-        Tensors and plain values, for `unpack_streams`, or for a file that is loaded with ``weights_only=True``.
-    """
+    """Returns captured states for a file, in which the hundreds of numbers of ``random`` are one tensor."""
     version, words, gauss = states["random"]
     key = torch.from_numpy(np.array(words, dtype=np.uint32))
     return {**states, "random": {"version": version, "key": key, "gauss": gauss}}
@@ -198,8 +193,8 @@ def unpack_streams(states: RandomStates) -> RandomStates:
 def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
     """Restores the global random streams after the code in its ``with`` block, even if the code raises an error.
 
-    ``torch.random.fork_rng`` restores those of torch alone. Here they are those of ``random``, numpy and torch. What a
-    hook draws in the block doesn't affect what the training draws afterwards::
+    They are those of ``random``, numpy and torch. What a hook draws in the block doesn't affect what the training draws
+    afterwards::
 
         with isolate_rng(run.device):
             noise = torch.randn(3)
@@ -210,11 +205,17 @@ def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
     Yields:
         None.
     """
-    states = capture_streams(device)
+    restore_numpy, state, torch_state = NUMPY_STREAM.capture(), random.getstate(), torch.default_generator.get_state()
+    accelerator = torch.get_device_module(device) if _is_accelerator(device) else None
+    accelerator_state = accelerator.get_rng_state(device) if accelerator is not None else None
     try:
         yield
     finally:
-        restore_streams(states, device)
+        restore_numpy()
+        random.setstate(state)
+        torch.default_generator.set_state(torch_state)
+        if accelerator is not None:
+            accelerator.set_rng_state(accelerator_state, device)
 
 
 class _Turns:
