@@ -58,7 +58,7 @@ class NumpyStream:
 
 
 def _memory_of(bit_generator: object) -> Any:
-    """Returns the words and the position of a bit generator; None if it isn't of the type that np.random has at first."""
+    """Returns the words and the position of an MT19937, which np.random has at first; None for another generator."""
     if type(bit_generator) is not np.random.MT19937:
         return None
     return (ctypes.c_uint32 * (_WORDS + 1)).from_address(bit_generator.ctypes.state_address)

@@ -109,7 +109,7 @@ def seed_streams(seed: int, device: torch.device | None = None) -> None:
         device: The device of the run. If it is an accelerator, the streams of all accelerators of its kind are seeded.
     """
     seed_host_streams(seed)
-    if _is_accelerator(device):
+    if is_accelerator(device):
         module = torch.get_device_module(device)
         seed_all = getattr(module, "manual_seed_all", module.manual_seed)
         seed_all(seed)
@@ -125,7 +125,7 @@ def make_seed_function(device: torch.device | None) -> Callable[[int], None]:
         A function of the seed. It doesn't read the type of the device in each call, which takes as long as seeding
         torch.
     """
-    return partial(seed_streams, device=device) if _is_accelerator(device) else seed_host_streams
+    return partial(seed_streams, device=device) if is_accelerator(device) else seed_host_streams
 
 
 def capture_streams(device: torch.device | None = None) -> RandomStates:
@@ -149,7 +149,7 @@ def capture_streams(device: torch.device | None = None) -> RandomStates:
         },
         "torch": torch.default_generator.get_state(),
     }
-    if _is_accelerator(device):
+    if is_accelerator(device):
         states["accelerator"] = torch.get_device_module(device).get_rng_state(device)
     return states
 
@@ -172,7 +172,7 @@ def restore_streams(states: RandomStates, device: torch.device | None = None) ->
         }
     )
     torch.default_generator.set_state(states["torch"])
-    if _is_accelerator(device) and "accelerator" in states:
+    if is_accelerator(device) and "accelerator" in states:
         torch.get_device_module(device).set_rng_state(states["accelerator"], device)
 
 
@@ -206,7 +206,7 @@ def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
         None.
     """
     restore_numpy, state, torch_state = NUMPY_STREAM.capture(), random.getstate(), torch.default_generator.get_state()
-    accelerator = torch.get_device_module(device) if _is_accelerator(device) else None
+    accelerator = torch.get_device_module(device) if is_accelerator(device) else None
     accelerator_state = accelerator.get_rng_state(device) if accelerator is not None else None
     try:
         yield
@@ -294,5 +294,6 @@ class Randomness:
             yield
 
 
-def _is_accelerator(device: torch.device | None) -> bool:
+def is_accelerator(device: torch.device | None) -> bool:
+    """Whether a device has a random stream of its own."""
     return device is not None and device.type not in ("cpu", "meta")
