@@ -10,7 +10,9 @@ TRAIN = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from tiny import TinySession, config_with
-TinySession(config_with(num_epochs=3), "runs")()
+session = TinySession(config_with(num_epochs=3), "runs")
+display(session)
+session()
 """
 
 
@@ -38,8 +40,12 @@ def test_lines_are_not_displayed_as_errors(outputs):
 
 def test_all_phases_share_one_bar(outputs):
     displays = [output.data for output in outputs if output.output_type == "display_data"]
-    assert len(displays) == 1
-    assert "application/vnd.jupyter.widget-view+json" in displays[0]
+    assert len([data for data in displays if "application/vnd.jupyter.widget-view+json" in data]) == 1
+
+
+def test_a_session_shows_where_its_run_is(outputs):
+    shown = next(output.data for output in outputs if output.output_type == "display_data")
+    assert shown["text/html"].startswith("<p>&lt;TinySession: in ")
 
 
 def test_the_summary_is_a_table(outputs):
@@ -49,6 +55,7 @@ def test_the_summary_is_a_table(outputs):
         assert name in summary
 
 
+@pytest.mark.thorough
 def test_without_ipywidgets_there_is_no_warning_in_red(tmp_path):
     outputs = outputs_of(WITHOUT_WIDGETS, tmp_path)
     assert {output.name for output in outputs if output.output_type == "stream"} == {"stdout"}
