@@ -2,6 +2,7 @@ import io
 import logging
 import os
 import pty
+import re
 import sys
 import termios
 from pathlib import Path
@@ -28,11 +29,12 @@ def test_without_a_terminal_plain_lines_are_shown(programs, tmp_path):
     (directory,) = tmp_path.iterdir()
     assert done.stdout == ""
     assert lines[0] == f"2 epochs on cpu, 57 parameters in {directory}"
-    assert lines[1].startswith("epoch 1/2  training: loss ")
-    assert "(best so far)" in lines[1]
-    assert lines[2].startswith("epoch 2/2  training: loss ")
-    assert lines[3].startswith("validation-valid: lowest loss ")
-    assert len(lines) == 5
+    assert re.fullmatch(r"epoch 1/2  \d+\.\d s, best", lines[1])
+    assert re.fullmatch(r"  training: loss \S+ \| valid: loss \S+ \| demo: loss \S+", lines[2])
+    assert lines[3].startswith("epoch 2/2  ")
+    assert lines[-2].startswith("validation-valid: lowest loss ")
+    assert len(lines) == 7
+    assert max(map(len, lines[1:])) <= 80
     assert "\r" not in done.stderr
 
 
@@ -102,7 +104,8 @@ def test_in_a_terminal_the_bar_does_not_break_lines(programs, tmp_path):
     text = output.decode()
     assert "epoch 1/2 training" in text
     assert "batch/s" in text
-    assert any(line.startswith("epoch 1/2  training: loss ") for line in text.replace("\r", "\n").split("\n"))
+    lines = text.replace("\r", "\n").split("\n")
+    assert any(line.startswith("epoch 1/2  training: loss ") for line in lines)
 
 
 def test_a_program_with_configured_logging_receives_the_lines(tmp_path, caplog, capsys):
