@@ -26,6 +26,7 @@ from torchbase.hooks import (
     MixedPrecision,
     Profile,
     RetryOnOutOfMemory,
+    Throughput,
     TimeLimit,
     Unfreeze,
 )
@@ -58,6 +59,7 @@ def techniques():
         LogSamples(8, ["image"], phase="validation-noisy", every="5ep"),
         Profile(range(41, 44)),
         HookTimes(),
+        Throughput(),
     ]
 
 

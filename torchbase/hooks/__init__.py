@@ -53,6 +53,7 @@ from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
 from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
 from torchbase.techniques.sharpness_aware_minimization import SharpnessAwareMinimization
+from torchbase.techniques.throughput import Throughput
 from torchbase.techniques.time_limit import TimeLimit
 from torchbase.techniques.unfreeze import Unfreeze
 
@@ -97,6 +98,7 @@ __all__ = [
     "ShardedTraining",
     "SharpnessAwareMinimization",
     "TensorBoard",
+    "Throughput",
     "TimeLimit",
     "UncalledHooks",
     "Unfreeze",
