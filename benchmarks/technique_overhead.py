@@ -42,6 +42,7 @@ TECHNIQUES: dict[str, Callable[[], object]] = {
     "LogSamples(1, […], every='2ep')": partial(hooks.LogSamples, 1, ["features"], "training", "2ep"),
     "Profile, of other iterations": partial(hooks.Profile, range(10**6, 10**6 + 1)),
     "Throughput('100it')": partial(hooks.Throughput, "100it"),
+    "MemoryMonitor('100it')": partial(hooks.MemoryMonitor, "100it"),
     "HookTimes()": hooks.HookTimes,
 }
 

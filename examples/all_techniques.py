@@ -23,6 +23,7 @@ from torchbase.hooks import (
     LogGradients,
     LogSamples,
     LogWeights,
+    MemoryMonitor,
     MixedPrecision,
     Profile,
     RetryOnOutOfMemory,
@@ -60,6 +61,7 @@ def techniques():
         Profile(range(41, 44)),
         HookTimes(),
         Throughput(),
+        MemoryMonitor(),
     ]
 
 

@@ -79,6 +79,7 @@ class ReadySession(NoisySession):
             ready.TimeLimit("1000s"),
             ready.HookTimes(),
             ready.Throughput("2it"),
+            ready.MemoryMonitor("2it"),
             ready.Unfreeze("layers.0.weight", at="1ep"),
             ready.LogWeights("3it"),
             ready.CsvLog(),

@@ -48,6 +48,7 @@ from torchbase.techniques.learning_rate_schedule import LearningRateSchedule
 from torchbase.techniques.log_gradients import LogGradients
 from torchbase.techniques.log_samples import LogSamples
 from torchbase.techniques.log_weights import LogWeights
+from torchbase.techniques.memory_monitor import MemoryMonitor
 from torchbase.techniques.mixed_precision import MixedPrecision
 from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
@@ -82,6 +83,7 @@ __all__ = [
     "LogValues",
     "LogWeights",
     "MLflow",
+    "MemoryMonitor",
     "MetricAverages",
     "Metrics",
     "MiniBatchParts",
