@@ -41,6 +41,8 @@ TECHNIQUES: dict[str, Callable[[], object]] = {
     "LogWeights('100it')": partial(hooks.LogWeights, "100it"),
     "LogSamples(1, […], every='2ep')": partial(hooks.LogSamples, 1, ["features"], "training", "2ep"),
     "Profile, of other iterations": partial(hooks.Profile, range(10**6, 10**6 + 1)),
+    "Throughput('100it')": partial(hooks.Throughput, "100it"),
+    "MemoryMonitor('100it')": partial(hooks.MemoryMonitor, "100it"),
     "HookTimes()": hooks.HookTimes,
 }
 

@@ -78,6 +78,8 @@ class ReadySession(NoisySession):
             ready.LearningRateSchedule(per_epoch, "1it"),
             ready.TimeLimit("1000s"),
             ready.HookTimes(),
+            ready.Throughput("2it"),
+            ready.MemoryMonitor("2it"),
             ready.Unfreeze("layers.0.weight", at="1ep"),
             ready.LogWeights("3it"),
             ready.CsvLog(),

@@ -48,11 +48,13 @@ from torchbase.techniques.learning_rate_schedule import LearningRateSchedule
 from torchbase.techniques.log_gradients import LogGradients
 from torchbase.techniques.log_samples import LogSamples
 from torchbase.techniques.log_weights import LogWeights
+from torchbase.techniques.memory_monitor import MemoryMonitor
 from torchbase.techniques.mixed_precision import MixedPrecision
 from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
 from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
 from torchbase.techniques.sharpness_aware_minimization import SharpnessAwareMinimization
+from torchbase.techniques.throughput import Throughput
 from torchbase.techniques.time_limit import TimeLimit
 from torchbase.techniques.unfreeze import Unfreeze
 
@@ -81,6 +83,7 @@ __all__ = [
     "LogValues",
     "LogWeights",
     "MLflow",
+    "MemoryMonitor",
     "MetricAverages",
     "Metrics",
     "MiniBatchParts",
@@ -97,6 +100,7 @@ __all__ = [
     "ShardedTraining",
     "SharpnessAwareMinimization",
     "TensorBoard",
+    "Throughput",
     "TimeLimit",
     "UncalledHooks",
     "Unfreeze",
