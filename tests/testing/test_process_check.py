@@ -10,6 +10,7 @@ import hooks_to_check as hooks
 import numpy as np
 import pytest
 import torch
+from every_technique import RecordingTrial
 from torch.optim.lr_scheduler import ExponentialLR
 
 from torchbase import hookimpl
@@ -85,6 +86,7 @@ class ReadySession(NoisySession):
             ready.CsvLog(),
             ready.NetworkGraph(),
             ready.Profile(range(2, 4)),
+            ready.Pruning(RecordingTrial()),
             ready.RetryOnOutOfMemory(),
         ]
 

@@ -3,6 +3,7 @@ import pytest
 import torchbase.checkpoints.storage
 import torchbase.checkpoints.verification
 import torchbase.data
+import torchbase.export.exporting
 import torchbase.metrics
 import torchbase.run_directory.record
 import torchbase.utils
@@ -13,6 +14,7 @@ ORIGINS = {
     torchbase.checkpoints.storage: ["Checkpoint", "list_checkpoints", "read_checkpoint"],
     torchbase.checkpoints.verification: ["Finding", "Replay", "Verification", "verify_run"],
     torchbase.data: [name for name in torchbase.data.__all__ if not name.endswith(OF_LOADERS)],
+    torchbase.export.exporting: ["ExportedNetwork", "export_network"],
     torchbase.metrics: ["BaseMetricsClass"],
     torchbase.run_directory.record: ["Best", "Epoch", "Status", "read_epochs", "read_status"],
 }

@@ -1,10 +1,10 @@
 """The command ``torchbase``, which reads run directories from the shell.
 
-For: the commands ``runs``, ``show``, ``compare``, ``hooks`` and ``verify``. Each has its own file, which begins with
-``add`` (its arguments).
+For: the commands ``runs``, ``show``, ``compare``, ``hooks``, ``export`` and ``verify``. Each has its own file, which
+begins with ``add`` (its arguments).
 
 In: the arguments of the command line, and files that are read without torch. Out: text on the standard output, and an
-exit status. Only ``verify --replay`` and ``hooks`` of a session import torch.
+exit status. Only ``export``, ``verify --replay`` and ``hooks`` of a session import torch.
 
 Begin with `torchbase.command_line.runs`. `torchbase.command_line.run_records` and
 `torchbase.command_line.run_details` read run directories; `torchbase.command_line.terminal` formats the output.
@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from torchbase.command_line import compare, hooks, runs, show, verify
+from torchbase.command_line import compare, export, hooks, runs, show, verify
 from torchbase.errors import TorchbaseError
 
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "show": (show.add, "show everything that is recorded about a run"),
     "compare": (compare.add, "compare runs side by side"),
     "hooks": (hooks.add, "list the events, or the hooks that each event calls"),
+    "export": (export.add, "write the network of a run for other programs"),
     "verify": (verify.add, "check that the checkpoints of a run are intact"),
 }
 

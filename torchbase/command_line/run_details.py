@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torchbase.command_line.curves import curves_by_name
 from torchbase.command_line.run_records import attempt
-from torchbase.engine.votes import VOTES_FILE
+from torchbase.engine.votes import VOTES_FILE, best_decision
 from torchbase.files.durable import read_json
 from torchbase.files.json_lines import read_lines
 from torchbase.run_directory.config_snapshot import snapshots
@@ -43,9 +43,9 @@ class Details:
     @property
     def best_epoch(self) -> int | None:
         """The epoch whose network is saved as the best. Without votes, the last epoch."""
-        saved = [decision["epoch"] for decision in self.decisions if decision.get("is_best") is True]
         if self.decisions:
-            return saved[-1] if saved else None
+            best = best_decision(self.decisions)
+            return None if best is None else best["epoch"]
         return self.epochs[-1].epoch if self.epochs else None
 
     def averages_of(self, epoch: int | None) -> dict[str, Mapping[str, float]]:

@@ -52,6 +52,7 @@ from torchbase.techniques.memory_monitor import MemoryMonitor
 from torchbase.techniques.mixed_precision import MixedPrecision
 from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
+from torchbase.techniques.pruning import Pruning
 from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
 from torchbase.techniques.sharpness_aware_minimization import SharpnessAwareMinimization
 from torchbase.techniques.throughput import Throughput
@@ -93,6 +94,7 @@ __all__ = [
     "NetworkGraph",
     "ProcessErrors",
     "Profile",
+    "Pruning",
     "Rehearsal",
     "RetryOnOutOfMemory",
     "RunRecord",
