@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 from measuring import MILLISECONDS, Outcome, Sample, Side, compare
 
-from torchbase.run_directory.record import Best, Epoch, Status, append_epoch, write_status
+from torchbase.run_directory.record import Epoch, append_epoch, write_status
+from torchbase.run_directory.status import Best, Status
 
 RUNS = 1000
 EPOCHS = 12

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import pytest
 from made_up import make_run, status_with
 
-from torchbase.run_directory.record import Best
+from torchbase.run_directory.status import Best
 
 
 @pytest.fixture

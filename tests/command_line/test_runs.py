@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up import make_run, status_with
 
-from torchbase.run_directory.record import Best
+from torchbase.run_directory.status import Best
 
 
 def losses(valid, demo=0.5):

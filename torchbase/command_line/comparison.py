@@ -9,7 +9,7 @@ from torchbase.command_line.run_details import Details
 from torchbase.command_line.run_records import SavedRun, differing_paths, flatten
 from torchbase.command_line.terminal import NOTHING, format_number, format_value, plain, short_names
 from torchbase.files.json_values import NOT_GIVEN
-from torchbase.run_directory.record import Best
+from torchbase.run_directory.status import Best
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torchbase.files.json_values import NOT_GIVEN, child_path
 from torchbase.run_directory.config_snapshot import CONFIG_FILE, newest_config
 from torchbase.run_directory.lock import is_locked
 from torchbase.run_directory.names import STATES_FOLDER
-from torchbase.run_directory.record import STATUS_FILE, Best, Status, read_status
+from torchbase.run_directory.record import STATUS_FILE, read_status
+from torchbase.run_directory.status import Best, Status
 
 DEFAULT_PARENT = Path("runs")
 KILLED, NOT_BEGUN, UNCERTAIN, UNKNOWN = "killed", "not begun", "running?", "unknown"

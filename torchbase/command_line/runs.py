@@ -23,7 +23,7 @@ from torchbase.command_line.terminal import (
 )
 from torchbase.errors import RunDirectoryError, list_first, nearest_or_all
 from torchbase.files.json_values import NOT_GIVEN, finite_or_text
-from torchbase.run_directory.record import Best
+from torchbase.run_directory.status import Best
 
 MAX_VALUE_WIDTH = 24
 WIDTH_BESIDE_TAGS = 32  # for the state, the epochs and a loss
