@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchbase.files.json_values import finite_or_text
 
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
     from torchbase.run_directory.record import Epoch
 
 
-@dataclass(frozen=True)
-class ValueRange:
+class ValueRange(NamedTuple):
     """A value over the epochs of a run. NaN is the lowest and highest only if there is no other value.
 
     Attributes:
@@ -62,7 +60,7 @@ def to_json(ranges: ValueRanges) -> dict[str, dict[str, dict[str, object]]]:
     """
     return {
         phase: {
-            name: {field: finite_or_text(value) for field, value in asdict(one).items()}
+            name: {field: finite_or_text(value) for field, value in one._asdict().items()}
             for name, one in of_phase.items()
         }
         for phase, of_phase in ranges.items()
