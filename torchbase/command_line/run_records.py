@@ -22,6 +22,7 @@ from torchbase.run_directory.status import Best, Status
 from torchbase.run_directory.value_ranges import ValueRanges, extend
 
 DEFAULT_PARENT = Path("runs")
+RUNNING = "running"
 KILLED, NOT_BEGUN, UNCERTAIN, UNKNOWN = "killed", "not begun", "running?", "unknown"
 _TAG = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_.+")
 Content = TypeVar("Content")
@@ -81,7 +82,7 @@ class SavedRun:
         """How long the run has trained over all of its resumes; None if it isn't known."""
         if self.status is None or self.status.seconds is None:
             return None
-        updated_at = parse_time(self.status.updated_at) if self.state == "running" else None
+        updated_at = parse_time(self.status.updated_at) if self.state == RUNNING else None
         since = 0.0 if updated_at is None else (datetime.now().astimezone() - updated_at).total_seconds()
         return self.status.seconds + max(0.0, since)  # the clock of another machine may be ahead
 
@@ -133,7 +134,7 @@ def read_run(path: Path) -> SavedRun:
     """
     damages: list[str] = []
     status = attempt(lambda: read_status(path), damages)
-    locked = is_locked(path) if status is None or status.state == "running" else None
+    locked = is_locked(path) if status is None or status.state == RUNNING else None
     if status is not None and locked is False:  # the run may have ended, and written so, after the first read
         status = attempt(lambda: read_status(path), damages)
     config = attempt(lambda: newest_config(path), damages)
@@ -146,7 +147,7 @@ def read_run(path: Path) -> SavedRun:
         state = _state_of(status, locked)
     else:
         is_blank = not damages and progress[0] is None
-        state = "running" if locked else NOT_BEGUN if is_blank else UNKNOWN
+        state = RUNNING if locked else NOT_BEGUN if is_blank else UNKNOWN
     notes = _notes_of(state, status, has_config=config is not None) if not damages else ()
     return SavedRun(path, state, status, config or {}, *progress, values, notes, tuple(damages))
 
@@ -236,7 +237,7 @@ def differing_paths(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _state_of(status: Status, locked: bool | None) -> str:
-    if status.state != "running" or locked:
+    if status.state != RUNNING or locked:
         return status.state
     return UNCERTAIN if locked is None else KILLED
 

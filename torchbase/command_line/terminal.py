@@ -183,6 +183,25 @@ def crop_value(value: Any, width: int) -> str:
     return f"[{', '.join([*items, '…'])}"
 
 
+def pack(items: Iterable[str], width: int) -> str:
+    """Writes items with commas between them into lines, and breaks no item.
+
+    Args:
+        items: The items.
+        width: The width of a line, in columns of the terminal.
+
+    Returns:
+        The lines.
+    """
+    lines: list[str] = []
+    for item in items:
+        if lines and text_width(f"{lines[-1]}, {item},") <= width:
+            lines[-1] += f", {item}"
+        else:
+            lines.append(item)
+    return ",\n".join(lines)
+
+
 def text_width(text: str) -> int:
     """Returns the width of a text, in columns of the terminal.
 

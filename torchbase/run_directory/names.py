@@ -6,3 +6,4 @@ BAD_MINI_BATCHES_FOLDER = "bad_mini_batches"  # mini-batches whose loss was NaN 
 PROFILE_FOLDER = "profile"  # traces and tables of the profiler
 VALIDATION_PREFIX = "validation-"  # of the phase of a validation set
 LOSS = "loss"  # among the averages of a phase
+TRAINING = "training"  # the name of the training phase
