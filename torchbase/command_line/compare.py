@@ -67,7 +67,7 @@ def compare(options: argparse.Namespace) -> int:
         damage
         for run, details in zip(comparison.runs, comparison.details, strict=True)
         for damage in (*run.damages, *details.damages)
-    ]
+    ] + [*comparison.sameness.damages]
     write_notes(make_console(), [*damages, *(f"{run.tag}: {note}" for run in runs for note in run.notes)])
     return int(bool(damages))
 
@@ -78,6 +78,7 @@ def _write_tables(console: Console, comparison: Comparison) -> None:
     for positions in _blocks(comparison, console.width):
         console.print()
         console.print(Trimmed(_table(comparison, positions)))
+    write_notes(console, comparison.sameness.sentences)
 
 
 def _table(comparison: Comparison, positions: Sequence[int]) -> Table:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torchbase.command_line.run_details import Details
 from torchbase.command_line.run_records import SavedRun, differing_paths, flatten
+from torchbase.command_line.sameness import SamenessOfRuns, describe_sameness
 from torchbase.command_line.terminal import NOTHING, format_number, format_value, plain, short_names
 from torchbase.files.json_values import NOT_GIVEN
 from torchbase.run_directory.record import Best
@@ -36,12 +37,14 @@ class Comparison:
         details: The details of each run.
         labels: A short name for each run: A, B, C, …
         parts: Rows by the title of their part.
+        sameness: Whether the runs have the same bits.
     """
 
     runs: Sequence[SavedRun]
     details: Sequence[Details]
     labels: Sequence[str]
     parts: Mapping[str, Sequence[Row]]
+    sameness: SamenessOfRuns
 
 
 def compare_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> Comparison:
@@ -61,7 +64,7 @@ def compare_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> Compar
         "averages of the best epoch": _rows_of_averages(details),
     }
     labels = [_label(position) for position in range(len(runs))]
-    return Comparison(runs, details, labels, parts)
+    return Comparison(runs, details, labels, parts, describe_sameness(runs, labels))
 
 
 def _label(position: int) -> str:

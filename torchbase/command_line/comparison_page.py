@@ -66,6 +66,7 @@ def make_page(comparison: Comparison) -> str:
 {runs}
 </ul>
 {_table(comparison)}
+{_sameness(comparison)}
 {_figures(comparison, positions)}
 </body>
 </html>
@@ -91,6 +92,10 @@ def _table(comparison: Comparison) -> str:
     head = f"<thead><tr><th></th>{headers}</tr></thead>"
     body = "\n".join(lines)
     return f'<div class="wide"><table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _sameness(comparison: Comparison) -> str:
+    return "\n".join(f"<p>{escape(sentence)}</p>" for sentence in comparison.sameness.sentences)
 
 
 def _row(row: Row) -> str:

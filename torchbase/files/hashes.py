@@ -67,8 +67,8 @@ def _add_tensor(hasher: Any, tensor: torch.Tensor) -> None:
         tensor = tensor.dequantize()
     if tensor.layout is torch.strided:
         flat = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1)
-        hasher.update(memoryview(flat.view(torch.uint8).numpy()))
+        hasher.update(flat.view(torch.uint8).numpy())
         return
-    coordinates = (tensor if tensor.layout is torch.sparse_coo else tensor.to_sparse_coo()).coalesce()
+    coordinates = (tensor if tensor.layout is torch.sparse_coo else tensor.to_sparse()).coalesce()
     _add_tensor(hasher, coordinates.indices())
     _add_tensor(hasher, coordinates.values())

@@ -1,6 +1,6 @@
 """Where two runs differ, by their fingerprints."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torchbase.run_directory.fingerprints import PartOfState, Place, StateHashes
@@ -12,6 +12,7 @@ class Sameness:
 
     Attributes:
         common: The places at which both have fingerprints, in order.
+        parts: The parts of the state that both have.
         different: The names of the values that differ, such as ``network.2.weight``, by place. Places without a
             difference are left out.
         only_first: The names that only the first run has, at any common place.
@@ -19,6 +20,7 @@ class Sameness:
     """
 
     common: Sequence[Place]
+    parts: Collection[str] = ()
     different: Mapping[Place, Sequence[str]] = field(default_factory=dict)
     only_first: Sequence[str] = ()
     only_second: Sequence[str] = ()
@@ -58,7 +60,8 @@ def compare_fingerprints(first: Iterable[StateHashes], second: Iterable[StateHas
     different = {one.place: names for one, other in pairs if (names := different_names(one, other))}
     only_first = _only_in_first(pairs)
     only_second = _only_in_first([(other, one) for one, other in pairs])
-    return Sameness([one.place for one, _ in pairs], different, only_first, only_second)
+    parts = {part for one, other in pairs for part in one.parts if part in other.parts}
+    return Sameness([one.place for one, _ in pairs], parts, different, only_first, only_second)
 
 
 def different_names(first: StateHashes, second: StateHashes) -> list[str]:

@@ -11,7 +11,7 @@ from torchbase.files.background_writes import BackgroundWrites
 from torchbase.files.host_copies import HostCopies
 from torchbase.run_directory.fingerprint_differences import describe_names, different_names
 from torchbase.run_directory.fingerprints import After, FingerprintFile, PartOfState, StateHashes
-from torchbase.techniques.state_hashes import ValuesByName, hash_of_parts, hash_parts, values_of, whole_on_host
+from torchbase.techniques.state_hashes import hash_of_parts, hash_parts, values_of, whole_on_host
 
 logger = logging.getLogger("torchbase")
 

@@ -15,6 +15,9 @@ from torchbase.files.nested import map_leaves
 from torchbase.randomness import capture_streams, pack_streams
 from torchbase.run_directory.fingerprints import BYTES_OF_EACH, PartOfState
 
+# The parameters are elsewhere. How a step is computed is chosen by the device and the number of processes.
+_NO_STATE = frozenset({"params", "foreach", "fused"})
+
 ValuesByName = dict[str, Any]
 NoteUnhashable = Callable[[str, object], None]
 
@@ -97,7 +100,7 @@ def _of_optimizer(optimizer: torch.optim.Optimizer, network: torch.nn.Module) ->
                 yield from _flat(name, of_parameter)
         elif key == "param_groups" and isinstance(value, list):
             for number, group in enumerate(value):
-                yield from _flat(f"{key}.{number}", {name: one for name, one in group.items() if name != "params"})
+                yield from _flat(f"{key}.{number}", {name: one for name, one in group.items() if name not in _NO_STATE})
         else:
             yield key, value
 
