@@ -46,6 +46,8 @@ def test_runs_are_compared_side_by_side(command, folders):
         "  training loss                  0.5000       0.5000\n"
         "  training accuracy              0.7000            -\n"
         "  valid loss                     0.2500       0.1250\n"
+        "\n"
+        'bits: not compared, since no run has fingerprints; torchbase.hooks.Fingerprint("100it") records them\n'
     )
 
 

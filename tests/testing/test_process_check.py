@@ -79,6 +79,7 @@ class ReadySession(NoisySession):
             ready.TimeLimit("1000s"),
             ready.HookTimes(),
             ready.Unfreeze("layers.0.weight", at="1ep"),
+            ready.Fingerprint("2it"),
             ready.LogWeights("3it"),
             ready.CsvLog(),
             ready.NetworkGraph(),

@@ -106,6 +106,7 @@ MANY_MORE = [
     lambda: techniques.Unfreeze("layers.0.weight", at="1ep"),
     lambda: techniques.LogGradients("2it"),
     lambda: techniques.LogWeights("3it"),
+    lambda: techniques.Fingerprint("2it"),
     lambda: techniques.LogSamples(6, ["picture"]),
     lambda: techniques.EarlyStopping("loss", "training", patience=2, min_delta=0.2),
     lambda: techniques.TimeLimit("1000s"),

@@ -67,7 +67,8 @@ def compare(options: argparse.Namespace) -> int:
         damage
         for run, details in zip(comparison.runs, comparison.details, strict=True)
         for damage in (*run.damages, *details.damages)
-    ] + [*comparison.sameness.damages]
+    ]
+    damages += comparison.sameness.damages
     write_notes(make_console(), [*damages, *(f"{run.tag}: {note}" for run in runs for note in run.notes)])
     return int(bool(damages))
 

@@ -109,12 +109,13 @@ def _describe(names: tuple[str, str], first: Sequence[StateHashes], second: Sequ
 
 
 def _describe_same(names: tuple[str, str], found: Sameness, *ends: Place) -> str:
-    count = f"{len(found.common):,} fingerprint{'s' if len(found.common) > 1 else ''}"
+    count = len(found.common)
     last = found.common[-1]
     if ends[0] == ends[1] == last:
-        return f"the same until {name_of(last)} ({count})"
-    further = " and ".join(f"{name} until {name_of(end)}" for name, end in zip(names, ends, strict=True))
-    return f"the same at all {count} that both have, until {name_of(last)}; {further}"
+        return f"the same until {name_of(last)} ({count:,} fingerprint{'s' if count > 1 else ''})"
+    where = f"at all {count:,} fingerprints" if count > 1 else "at the only fingerprint"
+    further = " and ".join(f"{name} has some until {name_of(end)}" for name, end in zip(names, ends, strict=True))
+    return f"the same {where} that both have, until {name_of(last)}; {further}"
 
 
 def _parts_that_differ(found: Sameness) -> list[str]:
