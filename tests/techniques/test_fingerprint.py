@@ -157,7 +157,7 @@ def test_two_runs_of_a_program_with_an_unseeded_generator_differ_at_once(tmp_pat
 
 @pytest.mark.thorough
 def test_the_hook_follows_the_rules():
-    print(check_hook(partial(Fingerprint, "2it"), observes=True, processes=2))
+    check_hook(partial(Fingerprint, "2it"), observes=True, processes=2)  # raises an error if it doesn't
 
 
 class CalledAfterCheckpoint(TinySession):
@@ -237,7 +237,7 @@ def test_several_optimizers_are_named(tmp_path):
     session()
     names = read(session)[-1].parts["optimizer"].names
     assert {name.partition(".")[0] for name in names} == {"generator", "discriminator"}
-    assert any(name.endswith(".exp_avg") or name.endswith(".momentum_buffer") for name in names)
+    assert any(name.endswith((".exp_avg", ".momentum_buffer")) for name in names)
 
 
 class WithExtraState(PlainNetwork):
