@@ -87,7 +87,8 @@ def hash_of_parts(parts: Mapping[str, PartOfState]) -> str:
 
 def _joined(digests: Mapping[str, bytes]) -> PartOfState:
     each = b"".join(one[:BYTES_OF_EACH] for one in digests.values())
-    return PartOfState(hash_of(list(digests.items())).hex(), tuple(digests), each)
+    named = b"".join(f"{name}\0".encode() + digest for name, digest in digests.items())
+    return PartOfState(hash_of(named).hex(), tuple(digests), each)
 
 
 def _of_optimizer(optimizer: torch.optim.Optimizer, network: torch.nn.Module) -> Iterator[tuple[str, Any]]:
