@@ -49,6 +49,8 @@ def test_runs_are_compared_side_by_side(command, folders):
         "\n"
         "which is better, by the best epochs on the sets that vote\n"
         "  valid loss  B is better: 0.1250 < 0.2500 of A\n"
+        "\n"
+        'bits: not compared, since no run has fingerprints; torchbase.hooks.Fingerprint("100it") records them\n'
     )
 
 

@@ -82,6 +82,7 @@ class ReadySession(NoisySession):
             ready.Throughput("2it"),
             ready.MemoryMonitor("2it"),
             ready.Unfreeze("layers.0.weight", at="1ep"),
+            ready.Fingerprint("2it"),
             ready.LogWeights("3it"),
             ready.CsvLog(),
             ready.NetworkGraph(),

@@ -1,7 +1,7 @@
 """The command ``torchbase``, which reads run directories from the shell.
 
-For: the commands ``runs``, ``show``, ``tail``, ``compare``, ``hooks``, ``export`` and ``verify``. Each has its own file, which
-begins with ``add`` (its arguments). Only the file of the command that runs is imported.
+For: the commands ``runs``, ``show``, ``tail``, ``compare``, ``hooks``, ``export`` and ``verify``. Each has a file,
+which begins with ``add`` (its arguments). Only the file of the command that runs is imported.
 
 In: the arguments of the command line, and files that are read without torch. Out: text on the standard output, and an
 exit status. Only ``export``, ``verify --replay`` and ``hooks`` of a session import torch.

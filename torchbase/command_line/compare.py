@@ -69,6 +69,7 @@ def compare(options: argparse.Namespace) -> int:
         )
     )
     damages += comparison.verdicts.damages
+    damages += comparison.sameness.damages
     write_notes(make_console(), [*damages, *(f"{run.tag}: {note}" for run in runs for note in run.notes)])
     return int(bool(damages))
 
@@ -86,6 +87,7 @@ def _write_tables(console: Console, comparison: Comparison) -> None:
         console.print()
         console.print(Trimmed(table))
     _write_verdicts(console, comparison.verdicts)
+    write_notes(console, comparison.sameness.sentences)
 
 
 def _write_verdicts(console: Console, verdicts: Verdicts) -> None:

@@ -68,6 +68,7 @@ def make_page(comparison: Comparison) -> str:
 </ul>
 {_table(comparison)}
 {_verdicts(comparison.verdicts)}
+{_sameness(comparison)}
 {_figures(comparison, positions)}
 </body>
 </html>
@@ -104,6 +105,10 @@ def _verdicts(verdicts: Verdicts) -> str:
     ]
     body = "\n".join(lines)
     return f'<h2>{escape(verdicts.title)}</h2>\n<div class="wide"><table class="texts">\n{body}\n</table></div>'
+
+
+def _sameness(comparison: Comparison) -> str:
+    return "\n".join(f"<p>{escape(sentence)}</p>" for sentence in comparison.sameness.sentences)
 
 
 def _row(row: Row) -> str:

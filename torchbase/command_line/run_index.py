@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torchbase import __version__
 from torchbase.command_line.run_records import SavedRun, read_run
 from torchbase.errors import RunDirectoryError
 from torchbase.files.durable import os_errors_explained, replace_file
@@ -174,7 +173,7 @@ def _file_of(parent: Path) -> Path | None:
 
 def _header_of(parent: Path, content: bytes) -> bytes:
     # marshal reads a file in half a second that JSON reads in several, and only the version of Python that wrote it.
-    parts = (FORMAT, sys.version, __version__, os.path.realpath(parent), f"{zlib.crc32(content):08x}")
+    parts = (FORMAT, sys.version, os.path.realpath(parent), f"{zlib.crc32(content):08x}")
     return repr(parts).encode()
 
 

@@ -256,7 +256,8 @@ def _progress_of(
 
 
 def _values_in(path: Path, damages: list[str]) -> ValueRanges:
-    return extend({}, intact_lines(attempt(lambda: read_epochs(path), damages), path / EPOCHS_FILE, damages))
+    epochs = intact_lines(attempt(lambda: read_epochs(path), damages), path / EPOCHS_FILE, damages)
+    return extend({}, epochs)
 
 
 def _notes_of(state: str, status: Status | None, *, has_config: bool) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ from torchbase.techniques.closure_step import ClosureStep
 from torchbase.techniques.compile import Compile
 from torchbase.techniques.early_stopping import EarlyStopping
 from torchbase.techniques.exponential_moving_average import ExponentialMovingAverage
+from torchbase.techniques.fingerprint import Fingerprint
 from torchbase.techniques.freeze import Freeze
 from torchbase.techniques.gradient_accumulation import GradientAccumulation
 from torchbase.techniques.gradient_clipping import GradientClipping
@@ -72,6 +73,7 @@ __all__ = [
     "DeterministicAlgorithms",
     "EarlyStopping",
     "ExponentialMovingAverage",
+    "Fingerprint",
     "Freeze",
     "GradientAccumulation",
     "GradientClipping",

@@ -2,12 +2,25 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torchbase.files.json_values import finite_or_text
 
-if TYPE_CHECKING:
-    from torchbase.run_directory.record import Epoch
+
+class Averages(Protocol):
+    """The averages of a phase in an epoch, such as a `torchbase.run_directory.record.Epoch`."""
+
+    @property
+    def phase(self) -> str:
+        """The name of the phase."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch; the first is 1."""
+
+    @property
+    def averages(self) -> Mapping[str, float]:
+        """The averages by name."""
 
 
 class ValueRange(NamedTuple):
@@ -34,7 +47,7 @@ ValueRanges = Mapping[str, Mapping[str, ValueRange]]
 """The ranges by the name of the phase, and the name of the value."""
 
 
-def extend(ranges: ValueRanges, epochs: "Iterable[Epoch]") -> dict[str, dict[str, ValueRange]]:
+def extend(ranges: ValueRanges, epochs: Iterable[Averages]) -> dict[str, dict[str, ValueRange]]:
     """Adds averages to ranges.
 
     Args:
