@@ -71,6 +71,13 @@ def kill(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Runs on a GPU what needs one, and measures; what follows -- goes to the script (--markdown FILE)."""
+    install(session, "test", "bench")
+    session.run("python", "benchmarks/gpu.py", *session.posargs)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """Looks at what TensorBoard shows of runs; needs Chromium and its driver (Debian: chromium, chromium-driver)."""
     install(session, "test", "browser")

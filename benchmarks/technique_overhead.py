@@ -52,8 +52,11 @@ TECHNIQUES: dict[str, Callable[[], object]] = {
     "RetryOnOutOfMemory()": hooks.RetryOnOutOfMemory,
     "LogGradients('100it')": partial(hooks.LogGradients, "100it"),
     "LogWeights('100it')": partial(hooks.LogWeights, "100it"),
+    "Fingerprint('100it')": partial(hooks.Fingerprint, "100it"),
     "LogSamples(1, […], every='2ep')": partial(hooks.LogSamples, 1, ["features"], "training", "2ep"),
     "Profile, of other iterations": partial(hooks.Profile, range(10**6, 10**6 + 1)),
+    "Throughput('100it')": partial(hooks.Throughput, "100it"),
+    "MemoryMonitor('100it')": partial(hooks.MemoryMonitor, "100it"),
     "HookTimes()": hooks.HookTimes,
 }
 

@@ -23,9 +23,11 @@ from torchbase.hooks import (
     LogGradients,
     LogSamples,
     LogWeights,
+    MemoryMonitor,
     MixedPrecision,
     Profile,
     RetryOnOutOfMemory,
+    Throughput,
     TimeLimit,
     Unfreeze,
 )
@@ -58,6 +60,8 @@ def techniques():
         LogSamples(8, ["image"], phase="validation-noisy", every="5ep"),
         Profile(range(41, 44)),
         HookTimes(),
+        Throughput(),
+        MemoryMonitor(),
     ]
 
 

@@ -1,6 +1,6 @@
 """A phase: one pass over one dataset, with its loader and its progress."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -12,6 +12,7 @@ from torchbase.engine.iteration_values import LossWeight, ValueBlock
 from torchbase.intervals import Interval
 
 EVERY_EPOCH = Interval(1, "ep")
+ReadingObserver = Callable[[Iterator[Any]], Iterator[Any]]
 
 
 @runtime_checkable
@@ -96,6 +97,8 @@ class Phase:
         values: The logged values of the current iteration, by name: numbers, or tensors of shape () on their device.
         averages: The averages of the last finished pass, by name.
         value_names: The names that the values will have, as the rehearsal found them; None without a rehearsal.
+        reading_observers: Functions that observe how the loop reads the mini-batches. Each takes an iterator, and
+            returns one of the same mini-batches. A hook adds its own at `on_run_start`, and removes it at the end.
     """
 
     name: str
@@ -113,6 +116,7 @@ class Phase:
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)
     averages: dict[str, float] = field(default_factory=dict)
     value_names: ValueNames | None = None
+    reading_observers: list[ReadingObserver] = field(default_factory=list, repr=False)
     block: ValueBlock = field(default_factory=ValueBlock, repr=False)
 
     def mini_batches(self, epoch: int) -> Iterator[Any]:
@@ -125,8 +129,12 @@ class Phase:
             An iterator that starts after the finished mini-batches.
         """
         if isinstance(self.loader, SeekableLoader):
-            return self.loader.mini_batches(epoch, self.progress.mini_batches)
-        return islice(iter(self.loader), self.progress.mini_batches, None)
+            batches = self.loader.mini_batches(epoch, self.progress.mini_batches)
+        else:
+            batches = islice(iter(self.loader), self.progress.mini_batches, None)
+        for observe in self.reading_observers:
+            batches = observe(batches)
+        return batches
 
     def count_mini_batches(self, epoch: int) -> int | None:
         """Returns the number of mini-batches in an epoch; None if the loader doesn't know it.

@@ -13,7 +13,8 @@ from torchbase.files.json_values import finite_or_text
 from torchbase.run_directory.config_snapshot import CONFIG_FILE, newest_config, snapshots
 from torchbase.run_directory.environment import describe_environment
 from torchbase.run_directory.names import STATES_FOLDER
-from torchbase.run_directory.record import Epoch, Status, read_epochs, read_status
+from torchbase.run_directory.record import Epoch, read_epochs, read_status
+from torchbase.run_directory.status import Status
 from torchbase.session.saved_network import WhichNetwork
 
 _logger = logging.getLogger("torchbase")

@@ -40,6 +40,7 @@ from torchbase.techniques.closure_step import ClosureStep
 from torchbase.techniques.compile import Compile
 from torchbase.techniques.early_stopping import EarlyStopping
 from torchbase.techniques.exponential_moving_average import ExponentialMovingAverage
+from torchbase.techniques.fingerprint import Fingerprint
 from torchbase.techniques.freeze import Freeze
 from torchbase.techniques.gradient_accumulation import GradientAccumulation
 from torchbase.techniques.gradient_clipping import GradientClipping
@@ -48,12 +49,14 @@ from torchbase.techniques.learning_rate_schedule import LearningRateSchedule
 from torchbase.techniques.log_gradients import LogGradients
 from torchbase.techniques.log_samples import LogSamples
 from torchbase.techniques.log_weights import LogWeights
+from torchbase.techniques.memory_monitor import MemoryMonitor
 from torchbase.techniques.mixed_precision import MixedPrecision
 from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
 from torchbase.techniques.pruning import Pruning
 from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
 from torchbase.techniques.sharpness_aware_minimization import SharpnessAwareMinimization
+from torchbase.techniques.throughput import Throughput
 from torchbase.techniques.time_limit import TimeLimit
 from torchbase.techniques.unfreeze import Unfreeze
 
@@ -70,6 +73,7 @@ __all__ = [
     "DeterministicAlgorithms",
     "EarlyStopping",
     "ExponentialMovingAverage",
+    "Fingerprint",
     "Freeze",
     "GradientAccumulation",
     "GradientClipping",
@@ -82,6 +86,7 @@ __all__ = [
     "LogValues",
     "LogWeights",
     "MLflow",
+    "MemoryMonitor",
     "MetricAverages",
     "Metrics",
     "MiniBatchParts",
@@ -99,6 +104,7 @@ __all__ = [
     "ShardedTraining",
     "SharpnessAwareMinimization",
     "TensorBoard",
+    "Throughput",
     "TimeLimit",
     "UncalledHooks",
     "Unfreeze",

@@ -15,7 +15,9 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.data.windows import RandomCrops, Windows
 from torchbase.export.exporting import ExportedNetwork, export_network
 from torchbase.metrics import BaseMetricsClass
-from torchbase.run_directory.record import Best, Epoch, Status, read_epochs, read_status
+from torchbase.run_directory.record import Epoch, read_epochs, read_status
+from torchbase.run_directory.status import Best, Status
+from torchbase.run_directory.value_ranges import ValueRange
 
 __all__ = [
     "BaseMetricsClass",
@@ -32,6 +34,7 @@ __all__ = [
     "TypedDict",
     "TypedDictIterable",
     "ValidationDatasetsDict",
+    "ValueRange",
     "Verification",
     "WeightedOrder",
     "Windows",
