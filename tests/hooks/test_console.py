@@ -28,11 +28,12 @@ def test_without_a_terminal_plain_lines_are_shown(programs, tmp_path):
     (directory,) = tmp_path.iterdir()
     assert done.stdout == ""
     assert lines[0] == f"2 epochs on cpu, 57 parameters in {directory}"
-    assert lines[1].startswith("epoch 1/2  training: loss ")
-    assert "(best so far)" in lines[1]
-    assert lines[2].startswith("epoch 2/2  training: loss ")
-    assert lines[3].startswith("validation-valid: lowest loss ")
-    assert len(lines) == 5
+    assert lines[1] == "network: 57 parameters in 6 modules, 300 B"
+    assert lines[2].startswith("epoch 1/2  training: loss ")
+    assert "(best so far)" in lines[2]
+    assert lines[3].startswith("epoch 2/2  training: loss ")
+    assert lines[4].startswith("validation-valid: lowest loss ")
+    assert len(lines) == 6
     assert "\r" not in done.stderr
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from torchbase.command_line.curves import make_scale, span_magnitudes
 from torchbase.command_line.environment import describe_environment
+from torchbase.command_line.network import write_network
 from torchbase.command_line.run_details import Details, read_details
 from torchbase.command_line.run_records import SavedRun, find_run, flatten, read_run
 from torchbase.command_line.terminal import (
@@ -44,6 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curve", action="append", metavar="NAME", help="an average to draw instead of the loss; can be repeated"
     )
+    parser.add_argument("--network", action="store_true", help="list all modules of the network, with shapes")
     parser.set_defaults(command=show)
 
 
@@ -67,12 +69,13 @@ def show(options: argparse.Namespace) -> int:
     console.print(Trimmed(_summary(run, details)))
     _write(console, "config", _pairs((path, format_value(value)) for path, value in flatten(run.config).items()))
     _write(console, "environment", _pairs(describe_environment(details)))
+    damages = write_network(console, run.path, whole=options.network)
     _write(console, "votes", _votes(details))
     for epoch, mark in _epochs_to_show(details):
         _write(console, f"averages of epoch {epoch} ({mark})", _averages(details.averages_of(epoch)))
     for name in curves:
         _draw(console, name, details)
-    damages = [*run.damages, *details.damages]
+    damages = [*run.damages, *details.damages, *damages]
     write_notes(console, [*damages, *run.notes])
     return int(bool(damages))
 

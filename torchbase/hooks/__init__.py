@@ -24,6 +24,7 @@ from torchbase.hooks.metrics import Metrics
 from torchbase.hooks.mini_batch_parts import MiniBatchParts
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
+from torchbase.hooks.network_summary import NetworkSummary
 from torchbase.hooks.process_errors import ProcessErrors
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.run_record import RunRecord
@@ -91,6 +92,7 @@ __all__ = [
     "NanGuard",
     "NanSkip",
     "NetworkGraph",
+    "NetworkSummary",
     "ProcessErrors",
     "Profile",
     "Rehearsal",
