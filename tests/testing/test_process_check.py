@@ -80,6 +80,7 @@ class ReadySession(NoisySession):
             ready.HookTimes(),
             ready.Throughput("2it"),
             ready.MemoryMonitor("2it"),
+            ready.KeepBest(2),
             ready.Unfreeze("layers.0.weight", at="1ep"),
             ready.LogWeights("3it"),
             ready.CsvLog(),

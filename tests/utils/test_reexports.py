@@ -4,6 +4,7 @@ import torchbase.checkpoints.storage
 import torchbase.checkpoints.verification
 import torchbase.data
 import torchbase.metrics
+import torchbase.run_directory.best_networks
 import torchbase.run_directory.record
 import torchbase.utils
 import torchbase.utils.metrics_instances
@@ -14,6 +15,7 @@ ORIGINS = {
     torchbase.checkpoints.verification: ["Finding", "Replay", "Verification", "verify_run"],
     torchbase.data: [name for name in torchbase.data.__all__ if not name.endswith(OF_LOADERS)],
     torchbase.metrics: ["BaseMetricsClass"],
+    torchbase.run_directory.best_networks: ["BestNetworks", "SavedBest", "read_best_networks"],
     torchbase.run_directory.record: ["Best", "Epoch", "Status", "read_epochs", "read_status"],
 }
 METRICS = [

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from torchbase.command_line.best_networks import write_best_networks
 from torchbase.command_line.curves import make_scale, span_magnitudes
 from torchbase.command_line.environment import describe_environment
 from torchbase.command_line.network import write_network
@@ -71,6 +72,7 @@ def show(options: argparse.Namespace) -> int:
     _write(console, "environment", _pairs(describe_environment(details)))
     damages = write_network(console, run.path, whole=options.network)
     _write(console, "votes", _votes(details))
+    damages += write_best_networks(console, run.path)
     for epoch, mark in _epochs_to_show(details):
         _write(console, f"averages of epoch {epoch} ({mark})", _averages(details.averages_of(epoch)))
     for name in curves:

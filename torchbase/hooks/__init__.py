@@ -45,6 +45,7 @@ from torchbase.techniques.freeze import Freeze
 from torchbase.techniques.gradient_accumulation import GradientAccumulation
 from torchbase.techniques.gradient_clipping import GradientClipping
 from torchbase.techniques.hook_times import HookTimes
+from torchbase.techniques.keep_best import KeepBest
 from torchbase.techniques.learning_rate_schedule import LearningRateSchedule
 from torchbase.techniques.log_gradients import LogGradients
 from torchbase.techniques.log_samples import LogSamples
@@ -78,6 +79,7 @@ __all__ = [
     "HookTimes",
     "Interruption",
     "JsonLines",
+    "KeepBest",
     "LearningRateSchedule",
     "LogGradients",
     "LogSamples",

@@ -14,11 +14,13 @@ from torchbase.data.typed_dict import TypedDict, TypedDictIterable
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.data.windows import RandomCrops, Windows
 from torchbase.metrics import BaseMetricsClass
+from torchbase.run_directory.best_networks import BestNetworks, SavedBest, read_best_networks
 from torchbase.run_directory.record import Best, Epoch, Status, read_epochs, read_status
 
 __all__ = [
     "BaseMetricsClass",
     "Best",
+    "BestNetworks",
     "Checkpoint",
     "ClassesOrder",
     "Epoch",
@@ -26,6 +28,7 @@ __all__ = [
     "LengthOrder",
     "RandomCrops",
     "Replay",
+    "SavedBest",
     "Status",
     "TypedDict",
     "TypedDictIterable",
@@ -36,6 +39,7 @@ __all__ = [
     "check_columns",
     "list_checkpoints",
     "pad",
+    "read_best_networks",
     "read_checkpoint",
     "read_epochs",
     "read_status",
