@@ -20,8 +20,8 @@ BACKEND_TESTS = (
     "tests/logging_backends/test_wandb_file.py",
 )
 
-RECIPE_TESTS = "tests/examples/test_recipes.py"
-RECIPES_WITH_EXTRAS = "graphs_pyg or transformer or translation"
+WITH_EXTRAS = "graphs_pyg or transformer or translation or onnx or optuna"
+EXTRAS_TESTS = ("tests/examples/test_recipes.py", "tests/examples/test_sweeps.py", "tests/export/test_program.py")
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -71,6 +71,13 @@ def kill(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Runs on a GPU what needs one, and measures; what follows -- goes to the script (--markdown FILE)."""
+    install(session, "test", "bench")
+    session.run("python", "benchmarks/gpu.py", *session.posargs)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """Looks at what TensorBoard shows of runs; needs Chromium and its driver (Debian: chromium, chromium-driver)."""
     install(session, "test", "browser")
@@ -87,9 +94,9 @@ def backends(session: nox.Session) -> None:
 
 @nox.session
 def extras(session: nox.Session) -> None:
-    """Runs the tests of the recipes that need packages of their own; what follows -- goes to pytest."""
+    """Runs the tests of recipes, sweeps and exports that need packages of their own; what follows -- goes to pytest."""
     install(session, "test", "extras")
-    session.run("pytest", "-m", "not browser", "-k", RECIPES_WITH_EXTRAS, RECIPE_TESTS, *session.posargs)
+    session.run("pytest", "-m", "not browser", "-k", WITH_EXTRAS, *EXTRAS_TESTS, *session.posargs)
 
 
 @nox.session

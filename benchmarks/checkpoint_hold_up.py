@@ -28,20 +28,26 @@ BOUND = 0.25
 PLAIN = "torch.save and fsync"
 
 
-def measure() -> Outcome:
-    """Measures in turns; the training of a turn yields three figures."""
+def measure(device: str = "cpu", features: int = FEATURES, repetitions: int = REPETITIONS) -> Outcome:
+    """Measures in turns; the training of a turn yields three figures.
+
+    Args:
+        device: The device of the network.
+        features: The number of rows and of columns of its weights.
+        repetitions: The number of turns that count.
+    """
     trained: list[tuple[float, float, float]] = []
     sides = [
-        Side("training", lambda: Sample(train(trained))),
-        Side(PLAIN, lambda: Sample(save_plainly())),
+        Side("training", lambda: Sample(train(trained, device, features))),
+        Side(PLAIN, lambda: Sample(save_plainly(device, features))),
     ]
-    samples = take_turns(sides, REPETITIONS)
+    samples = take_turns(sides, repetitions)
     plain = [sample.each for sample in samples[PLAIN]]
-    first, later, until_next = zip(*trained[-REPETITIONS:], strict=True)
+    first, later, until_next = zip(*trained[-repetitions:], strict=True)
     return Outcome(
-        "checkpoint_hold_up: a checkpoint of 100 MB",
-        f"A network of {FEATURES:,} by {FEATURES:,} weights with Adam on the CPU; a checkpoint every {EVERY} "
-        f"iterations, on the disk of the current folder. {REPETITIONS} repetitions in turns; times {PLAIN}: the median "
+        f"checkpoint_hold_up: a checkpoint of {3 * 4 * features**2 / 1e6:,.0f} MB",
+        f"A network of {features:,} by {features:,} weights with Adam on {device}; a checkpoint every {EVERY} "
+        f"iterations, on the disk of the current folder. {repetitions} repetitions in turns; times {PLAIN}: the median "
         "and the quartiles of the ratios within each turn. While a checkpoint is written, the iterations share the "
         "processors and the memory with it; the last row is how much longer they take, including the delay.",
         ["what", "median ms", "minimum", f"times {PLAIN}", "bound", "met?"],
@@ -65,12 +71,12 @@ def row(what: str, seconds: list[float], plain: list[float] | None, bound: float
     return [*cells, f"x{ratio:.2f} ({low:.2f} to {high:.2f})", NOTHING if bound is None else f"x{bound}", is_met]
 
 
-def train(figures: list[tuple[float, float, float]]) -> float:
+def train(figures: list[tuple[float, float, float]], device: str, features: int) -> float:
     """Trains with two checkpoints and appends how long they took; returns the seconds of the whole training."""
     clock = Clock()
     started_at = time.perf_counter()
     with TemporaryDirectory(dir=".") as folder:
-        run, step = new_run(3 * EVERY)
+        run, step = new_run(3 * EVERY, device, features)
         run.run_directory = RunDirectory.create(folder)
         Engine(hooks=[clock, Checkpoint(f"{EVERY}it")], defaults=[step]).run(run)
     durations = [later - earlier for earlier, later in pairwise(clock.starts)]
@@ -80,9 +86,9 @@ def train(figures: list[tuple[float, float, float]]) -> float:
     return time.perf_counter() - started_at
 
 
-def save_plainly() -> float:
+def save_plainly(device: str, features: int) -> float:
     """Saves the same state with torch.save, and flushes it to the disk; returns the seconds."""
-    run, step = new_run(1)
+    run, step = new_run(1, device, features)
     Engine(defaults=[step]).run(run)
     state = gather(run)
     with TemporaryDirectory(dir=".") as folder:
@@ -106,9 +112,9 @@ class Clock:
         self.starts.append(time.perf_counter())
 
 
-def new_run(iterations: int) -> tuple[Run, TrainingStep]:
+def new_run(iterations: int, device: str, features: int) -> tuple[Run, TrainingStep]:
     """Creates a run of one epoch, and the hook that runs its iterations."""
-    network = torch.nn.Linear(FEATURES, FEATURES, bias=False)
+    network = torch.nn.Linear(features, features, bias=False, device=device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
     step = TrainingStep(
         forward_pass=lambda batch: {"output": network(batch)},
@@ -116,6 +122,6 @@ def new_run(iterations: int) -> tuple[Run, TrainingStep]:
         get_loss_value=lambda *, loss_tensor: loss_tensor,
         infer_mini_batch_size=len,
     )
-    batches: list[Any] = [torch.randn(4, FEATURES)] * iterations
+    batches: list[Any] = [torch.randn(4, features, device=device)] * iterations
     training = Phase("training", batches, is_training=True)
-    return Run(training, max_epochs=1, network=network, optimizer=optimizer), step
+    return Run(training, max_epochs=1, network=network, optimizer=optimizer, device=torch.device(device)), step

@@ -5,7 +5,7 @@ ready-made mini-batches with the same optimizer.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,6 +47,10 @@ def measure() -> Outcome:
         Side("the hand-written loop", lambda: clock(train_by_hand)),
         Side("torchbase Engine with TrainingStep alone", lambda: clock(train_with_engine)),
         Side("torchbase TrainingBaseSession, all default hooks", lambda: clock(train_with_session), BOUND),
+        Side(
+            "the same, seeding a loader for each mini-batch",
+            lambda: clock(train_with_unknown_loader),
+        ),
         Side("Ignite, the same features", (lambda: clock(train_with_ignite)) if has_ignite else None),
         Side("Lightning, TensorBoardLogger", (lambda: clock(train_with_lightning)) if has_lightning else None),
         Side("Lightning, barebones", (lambda: clock(train_with_barebones)) if has_lightning else None),
@@ -82,6 +86,24 @@ class SmallNetwork(torch.nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+
+
+class UnknownLoader:
+    """A loader of which a session can't know what it draws."""
+
+    def __init__(self, batches: TimedBatches) -> None:
+        """Wraps mini-batches.
+
+        Args:
+            batches: The mini-batches.
+        """
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batches)
 
 
 def new_optimizer(network: torch.nn.Module) -> torch.optim.Optimizer:
@@ -123,7 +145,7 @@ def train_with_engine(batches: TimedBatches, folder: Path) -> None:
 class SmallSession(TrainingBaseSession):
     """The preset with its defaults, except for the ready-made mini-batches."""
 
-    ready_made: TimedBatches
+    ready_made: TimedBatches | UnknownLoader
 
     def init_datasets(self) -> Any:
         """Returns a training set that isn't read, and no validation set."""
@@ -155,6 +177,13 @@ def train_with_session(batches: TimedBatches, folder: Path) -> None:
     """Trains with the preset: all default hooks, TensorBoard at every iteration, a checkpoint every 60 s."""
     session = SmallSession(CONFIG, folder)
     session.ready_made = batches
+    session()
+
+
+def train_with_unknown_loader(batches: TimedBatches, folder: Path) -> None:
+    """Trains with the preset, which seeds the global streams for each mini-batch of a loader that isn't its own."""
+    session = SmallSession(CONFIG, folder)
+    session.ready_made = UnknownLoader(batches)
     session()
 
 

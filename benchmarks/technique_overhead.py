@@ -19,6 +19,18 @@ from torchbase import hooks
 WARM_UP = 64
 ITERATIONS = 512
 REPETITIONS = 21
+
+
+class NeverPruned:
+    """A trial that stores nothing."""
+
+    def report(self, value: float, step: int) -> None:
+        pass
+
+    def should_prune(self) -> bool:
+        return False
+
+
 TECHNIQUES: dict[str, Callable[[], object]] = {
     "GradientClipping(norm=1.0)": partial(hooks.GradientClipping, norm=1.0),
     "GradientAccumulation(1)": partial(hooks.GradientAccumulation, 1),
@@ -26,6 +38,7 @@ TECHNIQUES: dict[str, Callable[[], object]] = {
         hooks.LearningRateSchedule, partial(ExponentialLR, gamma=0.9999), "1it"
     ),
     "EarlyStopping('loss', 'training')": partial(hooks.EarlyStopping, "loss", "training"),
+    "Pruning(trial, 'loss', 'training')": lambda: hooks.Pruning(NeverPruned(), "loss", "training"),
     "SharpnessAwareMinimization()": hooks.SharpnessAwareMinimization,
     "ClosureStep()": hooks.ClosureStep,
     "MixedPrecision('bf16')": partial(hooks.MixedPrecision, "bf16"),
@@ -40,6 +53,7 @@ TECHNIQUES: dict[str, Callable[[], object]] = {
     "RetryOnOutOfMemory()": hooks.RetryOnOutOfMemory,
     "LogGradients('100it')": partial(hooks.LogGradients, "100it"),
     "LogWeights('100it')": partial(hooks.LogWeights, "100it"),
+    "Fingerprint('100it')": partial(hooks.Fingerprint, "100it"),
     "LogSamples(1, […], every='2ep')": partial(hooks.LogSamples, 1, ["features"], "training", "2ep"),
     "Profile, of other iterations": partial(hooks.Profile, range(10**6, 10**6 + 1)),
     "Throughput('100it')": partial(hooks.Throughput, "100it"),

@@ -1,6 +1,8 @@
 """Helpers for the tests of the training techniques: a training loop by hand, and comparisons of resumed runs."""
 
 import copy
+import math
+import warnings
 from pathlib import Path
 
 import torch
@@ -98,6 +100,22 @@ class PlainSession(TinySession):
 
     def init_optimizer(self):
         return torch.optim.SGD(self.network.parameters(), lr=self.config_session.learning_rate, momentum=0.9)
+
+
+class RecordingTrial:
+    """A trial that stores what is reported, warns of a repeated step as Optuna does, and prunes at a step or never."""
+
+    def __init__(self, prune_at=math.inf):
+        self.prune_at, self.values, self.asked = prune_at, {}, []
+
+    def report(self, value, step):
+        if step in self.values:
+            warnings.warn(f"step {step} is already reported", UserWarning, stacklevel=2)
+        self.values.setdefault(step, value)
+
+    def should_prune(self):
+        self.asked.append(max(self.values))
+        return max(self.values) >= self.prune_at
 
 
 class Recorder:

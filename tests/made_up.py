@@ -4,7 +4,8 @@ import json
 
 from torchbase.command_line import main
 from torchbase.engine.votes import Decision, Vote, append_decision
-from torchbase.run_directory.record import Best, Epoch, Status, append_epoch, write_status
+from torchbase.run_directory.record import Epoch, append_epoch, write_status
+from torchbase.run_directory.status import Best, Status
 
 STATUS = Status(
     state="finished",

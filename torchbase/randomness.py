@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from torchbase.numpy_stream import NUMPY_STREAM
+
 RandomStates = Mapping[str, Any]
 
 _SEEDS_IN_BLOCK = 64
@@ -95,7 +97,7 @@ def seed_host_streams(seed: int) -> None:
         seed: An integer of at least 0.
     """
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    NUMPY_STREAM.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
 
 
@@ -107,7 +109,7 @@ def seed_streams(seed: int, device: torch.device | None = None) -> None:
         device: The device of the run. If it is an accelerator, the streams of all accelerators of its kind are seeded.
     """
     seed_host_streams(seed)
-    if _is_accelerator(device):
+    if is_accelerator(device):
         module = torch.get_device_module(device)
         seed_all = getattr(module, "manual_seed_all", module.manual_seed)
         seed_all(seed)
@@ -123,7 +125,7 @@ def make_seed_function(device: torch.device | None) -> Callable[[int], None]:
         A function of the seed. It doesn't read the type of the device in each call, which takes as long as seeding
         torch.
     """
-    return partial(seed_streams, device=device) if _is_accelerator(device) else seed_host_streams
+    return partial(seed_streams, device=device) if is_accelerator(device) else seed_host_streams
 
 
 def capture_streams(device: torch.device | None = None) -> RandomStates:
@@ -147,7 +149,7 @@ def capture_streams(device: torch.device | None = None) -> RandomStates:
         },
         "torch": torch.default_generator.get_state(),
     }
-    if _is_accelerator(device):
+    if is_accelerator(device):
         states["accelerator"] = torch.get_device_module(device).get_rng_state(device)
     return states
 
@@ -170,19 +172,12 @@ def restore_streams(states: RandomStates, device: torch.device | None = None) ->
         }
     )
     torch.default_generator.set_state(states["torch"])
-    if _is_accelerator(device) and "accelerator" in states:
+    if is_accelerator(device) and "accelerator" in states:
         torch.get_device_module(device).set_rng_state(states["accelerator"], device)
 
 
 def pack_streams(states: RandomStates) -> RandomStates:
-    """Packs captured states for a file: the hundreds of numbers of ``random`` become one tensor.
-
-    Args:
-        states: The return value of `capture_streams`.
-
-    Returns:
-        Tensors and plain values, for `unpack_streams`, or for a file that is loaded with ``weights_only=True``.
-    """
+    """Returns captured states for a file, in which the hundreds of numbers of ``random`` are one tensor."""
     version, words, gauss = states["random"]
     key = torch.from_numpy(np.array(words, dtype=np.uint32))
     return {**states, "random": {"version": version, "key": key, "gauss": gauss}}
@@ -198,8 +193,8 @@ def unpack_streams(states: RandomStates) -> RandomStates:
 def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
     """Restores the global random streams after the code in its ``with`` block, even if the code raises an error.
 
-    ``torch.random.fork_rng`` restores those of torch alone. Here they are those of ``random``, numpy and torch. What a
-    hook draws in the block doesn't affect what the training draws afterwards::
+    They are those of ``random``, numpy and torch. What a hook draws in the block doesn't affect what the training draws
+    afterwards::
 
         with isolate_rng(run.device):
             noise = torch.randn(3)
@@ -210,11 +205,17 @@ def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
     Yields:
         None.
     """
-    states = capture_streams(device)
+    restore_numpy, state, torch_state = NUMPY_STREAM.capture(), random.getstate(), torch.default_generator.get_state()
+    accelerator = torch.get_device_module(device) if is_accelerator(device) else None
+    accelerator_state = accelerator.get_rng_state(device) if accelerator is not None else None
     try:
         yield
     finally:
-        restore_streams(states, device)
+        restore_numpy()
+        random.setstate(state)
+        torch.default_generator.set_state(torch_state)
+        if accelerator is not None:
+            accelerator.set_rng_state(accelerator_state, device)
 
 
 class _Turns:
@@ -293,5 +294,6 @@ class Randomness:
             yield
 
 
-def _is_accelerator(device: torch.device | None) -> bool:
+def is_accelerator(device: torch.device | None) -> bool:
+    """Whether a device has a random stream of its own."""
     return device is not None and device.type not in ("cpu", "meta")

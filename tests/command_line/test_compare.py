@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import pytest
 from made_up import make_run, status_with
 
-from torchbase.run_directory.record import Best
+from torchbase.run_directory.status import Best
 
 
 @pytest.fixture
@@ -46,6 +46,11 @@ def test_runs_are_compared_side_by_side(command, folders):
         "  training loss                  0.5000       0.5000\n"
         "  training accuracy              0.7000            -\n"
         "  valid loss                     0.2500       0.1250\n"
+        "\n"
+        "which is better, by the best epochs on the sets that vote\n"
+        "  valid loss  B is better: 0.1250 < 0.2500 of A\n"
+        "\n"
+        'bits: not compared, since no run has fingerprints; torchbase.hooks.Fingerprint("100it") records them\n'
     )
 
 
@@ -66,6 +71,14 @@ def test_more_runs_than_fit_are_split_into_blocks(command, tmp_path, monkeypatch
     assert labels[:3] == ["A", "B", "C"]
     assert labels[25:] == ["Z", "AA", "AB", "AC", "AD"]
     assert len(headers) > 1
+
+
+def test_the_page_says_which_run_is_better(command, folders, tmp_path):
+    command("compare", *folders, "--html", tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "B is better: 0.1250 < 0.2500 of A" in page.texts
+    assert "which is better, by the best epochs on the sets that vote" in page.texts
 
 
 def test_one_run_is_not_enough(command, folders):

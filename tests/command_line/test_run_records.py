@@ -3,6 +3,8 @@ import os
 import signal
 import sys
 import textwrap
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from made_up import CONFIG, STATUS, make_run, status_with
 from tiny import StopAt, TinySession, config_with
 
 from torchbase import hookimpl
-from torchbase.command_line.run_records import differing_paths, find_run, flatten, read_run, read_runs
+from torchbase.command_line.run_listing import read_runs
+from torchbase.command_line.run_records import differing_paths, find_run, flatten, read_run
 from torchbase.errors import RunDirectoryError
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.record import write_status
@@ -87,7 +90,7 @@ def test_without_usable_locks_a_running_run_is_uncertain(tmp_path, monkeypatch):
     monkeypatch.setattr("torchbase.command_line.run_records.is_locked", lambda folder: None)
     run = read_run(make_run(tmp_path, "run", status=status_with(state="running")))
     assert run.state == "running?"
-    note = "can't determine from here whether its process still runs; it did at 2026-11-22T14:13:55+01:00"
+    note = "can't determine from here whether its process still runs; it did at 2026-11-22 18:43:55 +0530"
     assert run.notes == (note,)
 
 
@@ -99,6 +102,46 @@ def test_a_run_without_a_status_is_read_from_its_checkpoints_and_config(tmp_path
     run = read_run(folder)
     assert (run.state, run.epochs_done, run.max_epochs, run.iterations) == ("unknown", 2, 2, 10)
     assert run.notes == ("it has no status.json, for example because it had no RunRecord hook",)
+
+
+def test_the_values_of_a_run_without_them_in_its_status_are_those_of_its_epochs(tmp_path):
+    session = TinySession(config_with(), tmp_path)
+    session()
+    folder = Path(session.run_dir)
+    recorded = read_run(folder)
+    write_status(folder, replace(recorded.status, values=None))
+    assert read_run(folder).values == recorded.values
+    (folder / "status.json").unlink()
+    assert read_run(folder).values == recorded.values
+    with (folder / "epochs.jsonl").open("a") as lines:
+        lines.write("nothing\n")
+    damaged = read_run(folder)
+    assert damaged.values == recorded.values
+    assert damaged.damages == (f"{folder / 'epochs.jsonl'} is damaged: 1 of its lines can't be read",)
+
+
+@pytest.mark.parametrize(
+    ("session", "group"), [({"group": "widths"}, "widths"), ({}, None), ({"group": 3}, None), ([1], None)]
+)
+def test_the_group_of_a_run_is_that_of_its_config(tmp_path, session, group):
+    folder = make_run(tmp_path, "run")
+    (folder / "config.json").write_text(json.dumps({"session": session}))
+    assert read_run(folder).group == group
+
+
+def test_the_duration_of_a_running_run_continues(tmp_path, monkeypatch):
+    ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    status = status_with(state="running", seconds=5.0, epoch_seconds=2.0, updated_at=ago)
+    folder = make_run(tmp_path, "run", status=status)
+    killed = read_run(folder)
+    assert (killed.state, killed.seconds, killed.epoch_seconds) == ("killed", 5.0, 2.0)
+    monkeypatch.setattr("torchbase.command_line.run_records.is_locked", lambda folder: True)
+    running = read_run(folder)
+    assert running.state == "running"
+    assert 3605.0 <= running.seconds < 3605.0 + 600.0
+    write_status(folder, replace(status, updated_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat()))
+    assert read_run(folder).seconds == 5.0  # the clock of another machine may be ahead
+    assert read_run(make_run(tmp_path, "older")).seconds is None
 
 
 def test_a_run_that_ends_while_it_is_read_is_not_reported_as_killed(tmp_path, monkeypatch):

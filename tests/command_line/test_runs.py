@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import os
 import re
@@ -10,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up import make_run, status_with
 
-from torchbase.run_directory.record import Best
+from torchbase.run_directory.record import Epoch
+from torchbase.run_directory.status import Best
+from torchbase.run_directory.value_ranges import extend
 
 
 def losses(valid, demo=0.5):
@@ -81,7 +85,151 @@ def test_runs_are_sorted_by_a_key_and_runs_without_it_come_last(command, parent,
 def test_an_unknown_key_is_an_error_that_suggests_a_key(command, parent):
     status, out, err = command("runs", parent, "--sort", "learning_rat")
     assert (status, out) == (2, "")
-    assert "Can't sort the runs by 'learning_rat': there is no such key. Did you mean 'learning_rate'?" in err
+    assert "The runs have no key 'learning_rat'. Did you mean 'learning_rate'?" in err
+
+
+def groups_of(parent):
+    """Two runs of the group "widths", the first and the last, one of "rates" and one of no group, with accuracies."""
+    for number, group in enumerate(("widths", "rates", None, "widths"), start=1):
+        accuracies = (0.25 * number, 0.375)
+        values = [{"loss": 1 / number, "accuracy": accuracy} for accuracy in accuracies]
+        status = status_with(
+            best_losses=losses(1 / number),
+            seconds=100.0 / number,
+            epoch_seconds=2.0 * number,
+            values=extend({}, [Epoch(e, "validation-valid", e, one) for e, one in enumerate(values, start=1)]),
+            directions={"loss": "min", "accuracy": "max"},
+        )
+        session = {} if group is None else {"group": group}
+        make_run(parent, f"2026-01-0{number}_host", status=status, learning_rate=0.1 * number, **session)
+
+
+def days_of(out):
+    return [line[9] for line in out.splitlines() if line.startswith("2026-01-0")]
+
+
+def test_runs_are_listed_by_their_groups(command, tmp_path, monkeypatch):
+    groups_of(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = command("runs", tmp_path, "--sort", "learning_rate")
+    assert out.splitlines()[:8] == [
+        "run              state     epochs  learning_rate  valid loss   demo loss",
+        "group widths, 2 runs",
+        "2026-01-01_host  finished     3/3            0.1    1.000 @2  0.5000 @10",
+        "2026-01-04_host  finished     3/3            0.4   0.2500 @2  0.5000 @10",
+        "group rates, 1 run",
+        "2026-01-02_host  finished     3/3            0.2   0.5000 @2  0.5000 @10",
+        "no group, 1 run",
+        "2026-01-03_host  finished     3/3            0.3   0.3333 @2  0.5000 @10",
+    ]
+    assert days_of(command("runs", tmp_path, "--sort", "valid")[1]) == list("4132")
+
+
+def test_in_a_pipe_the_group_is_a_column(command, tmp_path):
+    groups_of(tmp_path)
+    rows = rows_of(command("runs", tmp_path)[1])
+    assert rows[0][:3] == ["run", "group", "state"]
+    assert [row[1] for row in rows[1:]] == ["widths", "widths", "rates", "-"]
+    found = json.loads(command("runs", tmp_path, "--json")[1])
+    assert [run["group"] for run in found] == ["widths", "rates", None, "widths"]
+    assert "session.group" not in found[0]["differing_config"]
+
+
+@pytest.mark.parametrize(
+    ("key", "days"),
+    [
+        ("valid/accuracy", "4321"),  # the highest is the best
+        ("valid/accuracy/highest", "4321"),
+        ("validation-valid/accuracy/highest", "4321"),
+        ("valid/accuracy/highest_epoch", "2341"),
+        ("valid/loss", "4321"),
+        ("valid/loss/last", "4321"),
+        ("duration", "4321"),
+        ("epoch_time", "1234"),
+        ("session.group", "2143"),
+        ("started", "1234"),
+    ],
+)
+def test_runs_are_sorted_by_any_value_of_an_epoch_and_by_times(command, tmp_path, key, days):
+    groups_of(tmp_path)
+    found = json.loads(command("runs", tmp_path, "--json", "--sort", key)[1])
+    assert [run["run"][9] for run in found] == list(days)
+
+
+def test_the_column_of_a_key_that_is_shown_or_sorted_by_is_added(command, tmp_path, monkeypatch):
+    groups_of(tmp_path)
+    words = ("runs", tmp_path, "--where", "group=widths", "--sort", "valid/accuracy", "--show", "valid/loss/last")
+    rows = rows_of(command(*words)[1])
+    assert rows[0][4:6] == ["valid/accuracy/highest", "valid/loss/last"]
+    assert [row[4:7] for row in rows[1:]] == [["1.000", "@1", "0.2500"], ["0.3750", "@2", "1.000"]]
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "valid/accuracy/highest" in command(*words)[1].splitlines()[0]
+    assert "duration" in command("runs", tmp_path, "--show", "duration")[1].splitlines()[0]
+    assert "duration" not in command("runs", tmp_path, "--show", "started")[1].splitlines()[0]
+
+
+def test_durations_are_columns(command, tmp_path):
+    groups_of(tmp_path)
+    rows = rows_of(command("runs", tmp_path)[1])
+    position = rows[0].index("duration")
+    assert [row[position : position + 2] for row in rows[1:]][::3] == [["1m40s", "2.00s"], ["33.3s", "6.00s"]]
+
+
+def test_runs_are_filtered_by_conditions(command, tmp_path):
+    groups_of(tmp_path)
+    status, out, err = command("runs", tmp_path, "--where", "learning_rate>=0.2", "--where", "group = widths")
+    assert (status, err) == (0, "")
+    assert days_of(out) == ["4"]
+    assert "\n1 of 4 runs meet the conditions\n" in out
+    status, out, err = command("runs", tmp_path, "--where", "valid/accuracy<0")
+    assert (status, out, err) == (0, "\n0 of 4 runs meet the conditions\n", "")
+    status, out, err = command("runs", tmp_path, "--where", "learning_rat<0.2")
+    assert (status, out) == (2, "")
+    assert "The runs have no key 'learning_rat'. Did you mean 'learning_rate'?" in err
+
+
+def test_a_damaged_run_is_named_although_a_condition_leaves_it_out(command, parent):
+    (parent / "2026-01-03_00-00-00_host" / "config.json").write_text('{"session": {"learn')
+    status, out, _ = command("runs", parent, "--where", "learning_rate=0.1")
+    assert status == 1
+    assert "2026-01-03_00-00-00_host: " in out
+
+
+def test_csv_has_a_line_per_run_with_all_values_and_the_whole_config(command, parent):
+    status, out, err = command("runs", parent, "--csv", "--sort", "valid")
+    assert (status, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["run"][9] for row in rows] == ["3", "1", "2", "4"]
+    assert rows[0]["session.learning_rate"] == "0.01"
+    assert rows[0]["valid/loss/lowest"] == "0.25"
+    assert rows[0]["training/accuracy/highest_epoch"] == "3"
+    assert rows[2]["reason"] == "KeyError"
+    assert rows[3]["valid/loss/lowest"] == ""
+    assert rows[3]["notes"] == "it ended before it started to train"
+    assert all(None not in row for row in rows)
+
+
+def test_csv_holds_any_text_and_value(command, tmp_path):
+    nan = float("nan")
+    config = {"session": {}, "network": {"note": 'a,"b"\nc', "sizes": [1, 2], "wide": True, "none": None}}
+    make_run(tmp_path, "run", config=config, averages={"training": [{"loss": nan, "a,b": 0.1 + 0.2}]})
+    (row,) = csv.DictReader(io.StringIO(command("runs", tmp_path, "--csv")[1]))
+    assert (row["network.note"], row["network.sizes"]) == ('a,"b"\nc', "[1, 2]")
+    assert (row["network.wide"], row["network.none"]) == ("true", "")
+    assert (row["training/loss/lowest"], row["training/a,b/last"]) == ("nan", "0.30000000000000004")
+
+
+def test_json_and_csv_of_no_runs_are_empty(command, tmp_path):
+    assert command("runs", tmp_path, "--json")[1] == "[]\n"
+    assert command("runs", tmp_path, "--csv", "--sort", "valid", "--where", "a=1")[1] == "\n"
+
+
+def test_runs_without_validation_have_the_loss_of_training(command, tmp_path):
+    make_run(tmp_path, "run", status=status_with(best_losses={}), averages={"training": [{"loss": 0.5}]})
+    assert rows_of(command("runs", tmp_path)[1]) == [
+        ["run", "state", "epochs", "training", "loss"],
+        ["run", "finished", "3/3", "0.5000", "@1"],
+    ]
 
 
 def test_json_has_everything(command, parent):
@@ -91,6 +239,7 @@ def test_json_has_everything(command, parent):
     assert [run["run"][9] for run in runs] == ["3", "1", "2", "4"]
     third, _, failed, unknown = runs
     assert third["best_losses"]["validation-valid"] == {"loss": 0.0625, "epoch": 2}
+    assert third["values"]["training"]["loss"]["lowest"] == 0.125
     assert third["differing_config"] == {"session.learning_rate": 0.01}
     assert third["config"]["session"]["num_epochs"] == 3
     assert (failed["state"], failed["reason"]) == ("failed", "KeyError")

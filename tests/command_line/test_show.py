@@ -1,12 +1,15 @@
 import inspect
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import torch
 from made_up import make_run, status_with
 from tiny import CONFIG, StopAt, TinySession, config_with
+
+TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}")
 
 
 def sections_of(text):
@@ -29,8 +32,9 @@ def test_everything_recorded_about_a_run_is_shown(command, tmp_path):
         f"  folder       {folder}",
         "  state        finished",
         "  epochs       3 of 3, 30 iterations",
-        "  started      2026-11-22 14:03:55 +0100",
-        "  updated      2026-11-22 14:13:55 +0100",
+        "  started      2026-11-22 18:33:55 +0530",  # the time zone of this machine
+        "  updated      2026-11-22 18:43:55 +0530",
+        "  duration     unknown",
         "  process      1234 on host",
         "  best epoch   2",
         "  lowest loss  valid 0.2500 @2, demo 0.5000 @3",
@@ -61,16 +65,31 @@ def test_a_real_run_is_shown_with_its_environment(command, tmp_path):
     status, out, _ = command("show", session.run_dir)
     assert status == 0
     sections = sections_of(out)
+    summary = pairs_of(sections[""][1:])
     environment = pairs_of(sections["environment"])
     assert "torch 2" in environment["packages"]
     assert environment["torch"].startswith(torch.__version__)
     assert environment["session"] == f"TinySession in {inspect.getfile(TinySession)}"
     assert environment["resumed"].endswith("session.num_epochs: 2 -> 3")
+    resumed_at = summary["resumed"]
+    assert environment["resumed"][: len(resumed_at) - 8] == resumed_at[:-8]  # by the same clock, a moment apart
+    assert TIME.fullmatch(resumed_at)
+    assert TIME.match(environment["resumed"])
     assert "CPU cores: " in environment["devices"]
-    summary = pairs_of(sections[""][1:])
     assert summary["state"] == "finished"
     assert summary["epochs"] == "3 of 3, 15 iterations"
-    assert "resumed" in summary
+    assert re.fullmatch(r"\d+\.\d+s, \d+\.\d+s for the last whole epoch", summary["duration"])
+
+
+def test_the_group_and_the_duration_are_shown(command, tmp_path, monkeypatch):
+    status = status_with(seconds=7505.0, epoch_seconds=600.0)
+    _, out, _ = command("show", make_run(tmp_path, "run", status=status, group="widths"))
+    assert "  group        widths\n" in out
+    assert "  duration     2h05m, 10m00s for the last whole epoch\n" in out
+    monkeypatch.setattr("torchbase.command_line.run_records.is_locked", lambda folder: True)
+    now = datetime.now(UTC).isoformat()
+    status = status_with(state="running", seconds=7505.0, updated_at=now)
+    assert "  duration     2h05m so far\n" in command("show", make_run(tmp_path, "other", status=status))[1]
 
 
 def test_the_reason_for_which_a_run_ended_is_shown(command, tmp_path):
@@ -98,7 +117,7 @@ def test_a_run_that_ended_before_its_first_epoch_has_no_averages(command, tmp_pa
     folder = make_run(tmp_path, "run", status=status_with(state="running", epochs_done=0, best_losses={}), averages={})
     status, out, _ = command("show", folder)
     assert status == 0
-    assert "  state    killed" in out
+    assert pairs_of(sections_of(out)[""])["state"] == "killed"
     assert set(sections_of(out)) == {"", "config"}
 
 

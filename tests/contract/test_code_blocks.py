@@ -62,7 +62,7 @@ def error_of(block, page, namespace):
 
 def joined(shown):
     """The text of a block, with each continued line joined to the line that it continues."""
-    return re.sub(r"\n {4,}", " ", shown)
+    return re.sub(r"\n {4}(?=\S)", " ", shown)
 
 
 def normalized(printed):

@@ -28,14 +28,18 @@ LAYERS = [
     "techniques",
     "hooks",
     "session",
+    "export",
     "utils",
     "testing",
     "command_line",
 ]
-MODULES_BESIDE_THE_PACKAGES = 5
+MODULES_BESIDE_THE_PACKAGES = 6
 MAXIMUM_LINES = 300
 CATALOGUES = {"torchbase.engine.hookspecs"}  # a list of events, as long as there are many
 LATE = {"PIL", "datasets", "matplotlib", "mlflow", "pydantic", "scipy", "sklearn", "tensorboard"} | {
+    "onnx",
+    "onnxscript",
+    "safetensors",
     "torchmetrics",
     "wandb",
 }

@@ -102,6 +102,7 @@ def test_only_some_types_of_devices_have_streams():
     ] * 2
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is available")
 def test_mini_batches_are_complete_on_a_gpu_that_computes():
     device = torch.device("cuda")

@@ -2,6 +2,7 @@ import io
 import logging
 import os
 import pty
+import re
 import sys
 import termios
 from pathlib import Path
@@ -29,11 +30,12 @@ def test_without_a_terminal_plain_lines_are_shown(programs, tmp_path):
     assert done.stdout == ""
     assert lines[0] == f"2 epochs on cpu, 57 parameters in {directory}"
     assert lines[1] == "network: 57 parameters in 6 modules, 300 B"
-    assert lines[2].startswith("epoch 1/2  training: loss ")
-    assert "(best so far)" in lines[2]
-    assert lines[3].startswith("epoch 2/2  training: loss ")
-    assert lines[4].startswith("validation-valid: lowest loss ")
-    assert len(lines) == 6
+    assert re.fullmatch(r"epoch 1/2  \d+\.\d s, best", lines[2])
+    assert re.fullmatch(r"  training: loss \S+ \| valid: loss \S+ \| demo: loss \S+", lines[3])
+    assert lines[4].startswith("epoch 2/2  ")
+    assert lines[-2].startswith("validation-valid: lowest loss ")
+    assert len(lines) == 8
+    assert max(map(len, lines[1:])) <= 80
     assert "\r" not in done.stderr
 
 
@@ -103,7 +105,8 @@ def test_in_a_terminal_the_bar_does_not_break_lines(programs, tmp_path):
     text = output.decode()
     assert "epoch 1/2 training" in text
     assert "batch/s" in text
-    assert any(line.startswith("epoch 1/2  training: loss ") for line in text.replace("\r", "\n").split("\n"))
+    lines = text.replace("\r", "\n").split("\n")
+    assert any(line.startswith("epoch 1/2  training: loss ") for line in lines)
 
 
 def test_a_program_with_configured_logging_receives_the_lines(tmp_path, caplog, capsys):

@@ -3,6 +3,7 @@ import logging
 import os
 import socket
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.errors import CheckpointError
 from torchbase.hooks import RunRecord
 from torchbase.listeners import Listener
+from torchbase.metrics import BaseMetricsClass, higher_is_better, lower_is_better
 from torchbase.run_directory.directory import RunDirectory
-from torchbase.run_directory.record import Best, read_epochs, read_hooks, read_status
+from torchbase.run_directory.record import read_epochs, read_hooks, read_status
+from torchbase.run_directory.status import Best
+from torchbase.run_directory.value_ranges import extend
 
 
 def status_of(session):
@@ -289,4 +293,106 @@ def test_a_run_with_a_damaged_status_can_be_resumed(tmp_path, caplog):
 
 def test_the_hook_does_nothing_in_iterations():
     events = [name for name in dir(RunRecord) if hasattr(getattr(RunRecord, name), "torchbase_impl")]
-    assert sorted(events) == ["on_epoch_end", "on_exception", "on_phase_end", "on_run_end", "on_run_start"]
+    assert sorted(events) == [
+        "on_epoch_end",
+        "on_epoch_start",
+        "on_exception",
+        "on_phase_end",
+        "on_run_end",
+        "on_run_start",
+    ]
+
+
+class Clock:
+    """A clock that shows one more second each time, in place of the time module."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        self.now += 1.0
+        return self.now
+
+
+def test_the_duration_is_that_of_all_resumes_without_the_time_between_them(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("torchbase.hooks.run_record.time", clock)
+    session = TinySession(CONFIG, tmp_path)
+    session.register(StopAt(7))
+    session()
+    first = status_of(session)
+    # At the start, at the start and end of an epoch, and for each status: at the start, after the epoch, at the end.
+    assert (first.seconds, first.epoch_seconds) == (6.0, 1.0)
+    clock.now += 1000.0
+    resume(session)()
+    resumed = status_of(session)
+    # It has not begun an epoch.
+    assert (resumed.seconds, resumed.epoch_seconds) == (6.0 + 3.0, 1.0)
+    clock.now += 1000.0
+    resume(session, num_epochs=3)()
+    assert status_of(session).epoch_seconds == 1.0
+    assert status_of(session).seconds == 9.0 + 5.0
+
+
+@pytest.mark.parametrize("how", [StopAt, EndAt])
+def test_a_resumed_run_has_the_values_of_an_uninterrupted_run(tmp_path, how):
+    whole = TinySession(CONFIG, tmp_path)
+    whole()
+    stopped = TinySession(config_with(checkpoint_every_n_iterations=3), tmp_path)
+    stopped.register(how(2, "validation-valid"))
+    with pytest.raises(ProgramEnd) if how is EndAt else nullcontext():
+        stopped()
+    stopped._run_directory.writes.join()
+    stopped._run_directory.unlock()
+    resume(stopped)()
+    status = status_of(stopped)
+    assert status.values == status_of(whole).values == extend({}, read_epochs(Path(whole.run_dir))[0])
+    assert status.values["validation-valid"]["loss"].lowest == status.best_losses["validation-valid"].loss
+    assert status.directions == {"loss": "min"}
+
+
+def test_the_directions_of_metrics_are_recorded_where_they_are_declared(tmp_path):
+    class Scores(BaseMetricsClass):
+        @higher_is_better
+        def score(self, *, output):
+            return 1.0
+
+        @lower_is_better
+        def distance(self, *, output):
+            return 1.0
+
+        def size(self, *, output):
+            return 1.0
+
+    class WithMetrics(TinySession):
+        def init_metrics(self):
+            return [Scores()]
+
+    config = {**config_with(), "metrics": {"Scores": ["score", "distance", "size"]}}
+    session = WithMetrics(config, tmp_path)
+    session()
+    assert status_of(session).directions == {"loss": "min", "score": "max", "distance": "min"}
+    assert set(status_of(session).values["training"]) == {"loss", "score", "distance", "size"}
+
+
+def test_a_validation_within_an_epoch_updates_the_status(tmp_path):
+    seen = []
+
+    class RecordStatus:
+        @hookimpl
+        def on_iteration_start(self, run, phase):
+            if phase.is_training:
+                status = read_status(run.run_directory.path)
+                seen.append((status.iterations, sorted(status.values)))
+
+    class Within(TinySession):
+        def init_datasets(self):
+            training, validation = super().init_datasets()
+            return training, replace(validation, every=("2it", "1ep"))
+
+    session = Within(config_with(num_epochs=1), tmp_path)
+    session.register(RecordStatus())
+    session()
+    within = (2, ["validation-valid"])
+    assert seen[:3] == [(0, []), (0, []), within]
+    assert seen[3] == within

@@ -87,7 +87,7 @@ def test_defaults_are_filled_in() -> None:
         "loss_function_params=None seed=None "
         "checkpoint_every_n_iterations=None checkpoint_every_seconds=60.0 on_checkpoint_error='raise' "
         "on_logging_error='warn' nan_policy='raise' preemption_signal=None log_every_n_iterations=1 "
-        "metrics_every_n_iterations=10 deterministic=False plugins=()"
+        "metrics_every_n_iterations=10 deterministic=False group=None plugins=()"
     )
 
 
@@ -208,6 +208,7 @@ def test_a_section_that_is_not_a_dict_is_refused(name: str, section: Any) -> Non
         *(("checkpoint_every_n_iterations", value) for value in (0, 1.5)),
         *(("checkpoint_every_seconds", value) for value in (0, -1, float("inf"))),
         *(("deterministic", value) for value in (1, "yes", None)),
+        *(("group", value) for value in ("", 3, True, ["widths"])),
         *(("plugins", value) for value in ("name", [1], None, {"name"})),
         *(("device_name", value) for value in ("", "gpu", "CPU", "cuda:x", "cuda:-1", "cuda:256", 0, None, "\ud800")),
     ],
@@ -229,6 +230,8 @@ def test_an_invalid_session_value_is_one_error_with_value_and_type(field: str, v
         ("seed", 2**63 - 1, 2**63 - 1),
         ("seed", 0, 0),
         ("preemption_signal", "SIGTERM", "SIGTERM"),
+        ("group", "widths", "widths"),
+        ("group", None, None),
         ("plugins", ["one", "two"], ("one", "two")),
         ("plugins", ("one",), ("one",)),
         ("device_name", "cuda:3", "cuda:3"),

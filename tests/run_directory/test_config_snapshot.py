@@ -36,6 +36,7 @@ ALLOWED = {
     "log_every_n_iterations": 10,
     "metrics_every_n_iterations": 1,
     "seed": 8,
+    "group": "widths",
 }
 REFUSED = {
     "mini_batch_size": 5,

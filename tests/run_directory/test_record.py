@@ -7,11 +7,8 @@ from hypothesis import strategies as st
 
 from torchbase.errors import RunDirectoryError
 from torchbase.listeners import HookOrder, Listener
-from torchbase.run_directory import record
 from torchbase.run_directory.record import (
-    Best,
     Epoch,
-    Status,
     append_epoch,
     read_epochs,
     read_hooks,
@@ -20,6 +17,8 @@ from torchbase.run_directory.record import (
     write_hooks,
     write_status,
 )
+from torchbase.run_directory.status import DIRECTIONS, STATES, Best, Status
+from torchbase.run_directory.value_ranges import extend
 
 STATUS = Status(
     state="failed",
@@ -42,14 +41,26 @@ def are_equal(first, second):
 
 @settings(max_examples=30)
 @given(
-    state=st.sampled_from(record.STATES),
+    state=st.sampled_from(STATES),
     reason=st.none() | st.text(),
     losses=st.dictionaries(st.text(), st.tuples(st.floats(), st.integers(1, 99)), max_size=3),
+    seconds=st.none() | st.floats(0, 1e9),
+    values=st.none() | st.dictionaries(st.text(), st.dictionaries(st.text(), st.floats(), max_size=2), max_size=2),
+    directions=st.dictionaries(st.text(), st.sampled_from(DIRECTIONS), max_size=2),
 )
-def test_a_status_is_read_back_as_it_was_written(tmp_path_factory, state, reason, losses):
+def test_a_status_is_read_back_as_it_was_written(tmp_path_factory, state, reason, losses, seconds, values, directions):
     folder = tmp_path_factory.mktemp("run")
-    status = Status(**{**vars(STATUS), "state": state, "reason": reason})
-    status = Status(**{**vars(status), "best_losses": {name: Best(*best) for name, best in losses.items()}})
+    epochs = None if values is None else [Epoch(1, phase, 1, averages) for phase, averages in values.items()]
+    changes = {
+        "state": state,
+        "reason": reason,
+        "best_losses": {name: Best(*best) for name, best in losses.items()},
+        "seconds": seconds,
+        "epoch_seconds": seconds,
+        "values": None if epochs is None else extend({}, epochs),
+        "directions": directions,
+    }
+    status = Status(**{**vars(STATUS), **changes})
     write_status(folder, status)
     assert are_equal(read_status(folder), status)
     json.loads((folder / "status.json").read_bytes(), parse_constant=pytest.fail)  # NaN isn't JSON
@@ -72,13 +83,39 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, content):
             read(tmp_path)
 
 
-@pytest.mark.parametrize(("key", "value"), [("state", "resting"), ("epochs_done", "many"), ("best_losses", [1])])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("state", "resting"),
+        ("epochs_done", "many"),
+        ("best_losses", [1]),
+        ("seconds", "long"),
+        ("values", {"training": {"loss": 1.0}}),
+        ("directions", {"loss": "down"}),
+    ],
+)
 def test_a_status_with_an_invalid_value_is_damaged(tmp_path, key, value):
     write_status(tmp_path, STATUS)
     saved = json.loads((tmp_path / "status.json").read_bytes())
     (tmp_path / "status.json").write_text(json.dumps({**saved, key: value}))
     with pytest.raises(RunDirectoryError, match=r"status\.json isn't what torchbase writes there"):
         read_status(tmp_path)
+
+
+def test_a_status_without_the_newer_entries_is_read(tmp_path):
+    write_status(tmp_path, STATUS)
+    saved = json.loads((tmp_path / "status.json").read_bytes())
+    newer = ("order", "tag", "max_iterations", "seconds", "epoch_seconds", "values", "directions")
+    older = {name: value for name, value in saved.items() if name not in newer}
+    (tmp_path / "status.json").write_text(json.dumps(older))
+    assert read_status(tmp_path) == STATUS
+
+
+def test_each_entry_of_a_status_is_a_line(tmp_path):
+    write_status(tmp_path, STATUS)
+    lines = (tmp_path / "status.json").read_text().splitlines()
+    assert lines[0] + lines[-1] == "{}"
+    assert len(lines) == len(json.loads("".join(lines))) + 2
 
 
 def test_a_folder_in_the_place_of_a_file_is_an_error(tmp_path):

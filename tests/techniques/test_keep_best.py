@@ -231,11 +231,16 @@ def test_each_network_is_loaded_verified_and_shown(tmp_path, capsys):
     assert session.verify(replay=2).is_good
     _, out, _ = Command(capsys)("show", session.run_dir)
     (shown,) = [part.splitlines() for part in out.split("\n\n") if part.startswith("best networks")]
+    assert shown[0] == "best networks, by the score of valid"
     assert [line.split() for line in shown[1:]] == [
-        ["epoch", "iteration", "score", "of", "valid", "file"],
-        ["3", "15", "4.000", best.networks[0].file],
-        ["4", "20", "3.000", best.networks[1].file],
+        ["epoch", "value", "file"],
+        ["3", "4.000", best.networks[0].file],
+        ["4", "3.000", best.networks[1].file],
     ]
+    Path(session.run_dir, best.networks[0].file).rename(tmp_path / "elsewhere")
+    status, out, _ = Command(capsys)("show", session.run_dir)
+    assert status == 1
+    assert f"{best.networks[0].file} is listed and missing" in out
     Path(session.run_dir, best.networks[1].file).write_bytes(b"")
     assert not verify_run(Path(session.run_dir)).is_good
 

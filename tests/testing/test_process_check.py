@@ -10,6 +10,7 @@ import hooks_to_check as hooks
 import numpy as np
 import pytest
 import torch
+from every_technique import RecordingTrial
 from torch.optim.lr_scheduler import ExponentialLR
 
 from torchbase import hookimpl
@@ -82,10 +83,12 @@ class ReadySession(NoisySession):
             ready.MemoryMonitor("2it"),
             ready.KeepBest(2),
             ready.Unfreeze("layers.0.weight", at="1ep"),
+            ready.Fingerprint("2it"),
             ready.LogWeights("3it"),
             ready.CsvLog(),
             ready.NetworkGraph(),
             ready.Profile(range(2, 4)),
+            ready.Pruning(RecordingTrial()),
             ready.RetryOnOutOfMemory(),
         ]
 

@@ -38,6 +38,7 @@ def every_hook():
         techniques.GradientClipping(norm=0.5),
         techniques.LogGradients("2it"),
         techniques.LogWeights("3it"),
+        techniques.Fingerprint("2it"),
         techniques.LogSamples(2, ["picture"]),
         techniques.LearningRateSchedule(
             lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9), "1it"

@@ -354,6 +354,7 @@ EVERYTHING = [
     techniques.HookTimes,
     lambda: techniques.Unfreeze("layers.0.weight", at="1ep"),
     lambda: techniques.LogWeights("3it"),
+    lambda: techniques.Fingerprint("2it"),
     techniques.JsonLines,
     techniques.CsvLog,
 ]

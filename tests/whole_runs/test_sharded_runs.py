@@ -106,6 +106,7 @@ MANY_MORE = [
     lambda: techniques.Unfreeze("layers.0.weight", at="1ep"),
     lambda: techniques.LogGradients("2it"),
     lambda: techniques.LogWeights("3it"),
+    lambda: techniques.Fingerprint("2it"),
     lambda: techniques.LogSamples(6, ["picture"]),
     lambda: techniques.EarlyStopping("loss", "training", patience=2, min_delta=0.2),
     lambda: techniques.TimeLimit("1000s"),
@@ -267,3 +268,16 @@ def test_one_process_alone_does_not_shard(tmp_path):
     session, _, _ = trained(Path(tmp_path), Case(Session))
     assert "sharded_training" not in session.hooks
     assert not any(is_shard(one) for one in session.network.parameters())
+
+
+FINGERPRINTED = [*product([2, 4], ["shard"], [ShardedSession, BlocksSession]), (2, "replicate", ShardedSession)]
+
+
+@pytest.mark.parametrize(("count", "distributed", "kind"), in_suite(FINGERPRINTED, (2, "shard", BlocksSession)))
+def test_fingerprints_are_those_of_one_process(tmp_path, count, distributed, kind):
+    shared = Case(kind, lambda: [techniques.Fingerprint("1it")])
+    session, *_ = trained(tmp_path / "1", shared)
+    expected = Path(session.run_dir, "fingerprints.jsonl").read_text()
+    assert len(expected.splitlines()) == 6
+    several.values_of(count, train, tmp_path / "several", shared, distributed)
+    assert [file.read_text() for file in tmp_path.glob("several/*/fingerprints.jsonl")] == [expected]

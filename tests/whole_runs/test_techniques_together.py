@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 import torch
 from divided import in_suite
-from every_technique import final_state_of, loss_of, session_with, train_by_hand, training_differences
+from every_technique import RecordingTrial, final_state_of, loss_of, session_with, train_by_hand, training_differences
 from tiny import StopAt, TinySession
 from torch.optim.lr_scheduler import ExponentialLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -53,6 +53,7 @@ TECHNIQUES = {
     "freeze": lambda: techniques.Freeze("layers.0.*"),
     "gradients": lambda: techniques.LogGradients("2it"),
     "profile": lambda: techniques.Profile(range(3, 5)),
+    "pruning": lambda: techniques.Pruning(RecordingTrial()),
     "retry": techniques.RetryOnOutOfMemory,
     "samples": lambda: techniques.LogSamples(2, ["picture"]),
     "schedule": lambda: techniques.LearningRateSchedule(warm_up_and_decay, "1it"),

@@ -23,12 +23,14 @@ def write_best_networks(console: Console, run: Path) -> list[str]:
     damages: list[str] = []
     best = attempt(lambda: read_best_networks(run), damages)
     if best is not None and best.networks:
-        value = f"{plain(best.monitor)} of {short_names([best.phase])[best.phase]}"
-        table = make_table("  epoch", "iteration", value, "file", right=(value,))
+        title = f"best networks, by the {plain(best.monitor)} of {short_names([best.phase])[best.phase]}"
+        table = make_table("  epoch", "value", "file", right=("value",))
+        for column in table.columns[:2]:
+            column.no_wrap = True
         for one in best.networks:
-            table.add_row(f"  {one.epoch}", f"{one.iteration:,}", format_number(one.value), plain(one.file))
+            table.add_row(f"  {one.epoch}", format_number(one.value), plain(one.file))
         console.print()
-        console.print(Text("best networks", style=HEADER))
+        console.print(Text(title, style=HEADER))
         console.print(Trimmed(table))
         damages += [f"{one.file} is listed and missing" for one in best.networks if not (run / one.file).exists()]
     return damages

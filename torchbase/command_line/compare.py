@@ -2,15 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from torchbase.command_line.comparison import Comparison, Row, compare_runs
 from torchbase.command_line.comparison_page import make_page
+from torchbase.command_line.grids import GridColumn, make_grids
 from torchbase.command_line.run_details import read_details
 from torchbase.command_line.run_records import find_run, read_run
 from torchbase.command_line.terminal import (
@@ -19,15 +18,14 @@ from torchbase.command_line.terminal import (
     STYLES,
     Trimmed,
     make_console,
-    make_table,
     plain,
-    text_width,
     write_notes,
 )
+from torchbase.command_line.verdicts import Verdicts
 from torchbase.files.durable import os_errors_explained
 
 MARK_OF_BEST = "*"
-GAP = 2
+NONE = Text("  none")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -63,11 +61,15 @@ def compare(options: argparse.Namespace) -> int:
         sys.stdout.write(f"written: {options.html}\n")
     else:
         _write_tables(make_console(), comparison)
-    damages = [
-        damage
-        for run, details in zip(comparison.runs, comparison.details, strict=True)
-        for damage in (*run.damages, *details.damages)
-    ]
+    damages = list(
+        dict.fromkeys(
+            damage
+            for run, details in zip(comparison.runs, comparison.details, strict=True)
+            for damage in (*run.damages, *details.damages)
+        )
+    )
+    damages += comparison.verdicts.damages
+    damages += comparison.sameness.damages
     write_notes(make_console(), [*damages, *(f"{run.tag}: {note}" for run in runs for note in run.notes)])
     return int(bool(damages))
 
@@ -75,21 +77,36 @@ def compare(options: argparse.Namespace) -> int:
 def _write_tables(console: Console, comparison: Comparison) -> None:
     for label, run in zip(comparison.labels, comparison.runs, strict=True):
         console.print(Text.assemble((f"{label}  ", HEADER), plain(run.path)))
-    for positions in _blocks(comparison, console.width):
+    names = [
+        name
+        for title, rows in comparison.parts.items()
+        for name in (Text(title, style=HEADER), *(Text(f"  {row.name}") for row in rows), *([] if rows else [NONE]))
+    ]
+    columns = [GridColumn(label, _cells(comparison, position)) for position, label in enumerate(comparison.labels)]
+    for table in make_grids(names, columns, console.width):
         console.print()
-        console.print(Trimmed(_table(comparison, positions)))
+        console.print(Trimmed(table))
+    _write_verdicts(console, comparison.verdicts)
+    write_notes(console, comparison.sameness.sentences)
 
 
-def _table(comparison: Comparison, positions: Sequence[int]) -> Table:
-    labels = [comparison.labels[position] for position in positions]
-    table = make_table("", *labels, right=labels)
-    for title, rows in comparison.parts.items():
-        table.add_row(Text(title, style=HEADER))
-        for row in rows:
-            table.add_row(f"  {row.name}", *(_cell(row, position) for position in positions))
-        if not rows:
-            table.add_row("  none")
-    return table
+def _write_verdicts(console: Console, verdicts: Verdicts) -> None:
+    if verdicts.verdicts:
+        console.print()
+        console.print(Text(verdicts.title, style=HEADER))
+        texts = [Text("\n".join(verdict.lines)) for verdict in verdicts.verdicts]
+        names = [Text(f"  {verdict.name}") for verdict in verdicts.verdicts]
+        for table in make_grids(names, [GridColumn("", texts, is_right=False)], console.width):
+            console.print(Trimmed(table))
+
+
+def _cells(comparison: Comparison, position: int) -> list[Text]:
+    nothing = Text("")
+    return [
+        cell
+        for rows in comparison.parts.values()
+        for cell in (nothing, *(_cell(row, position) for row in rows), *([] if rows else [nothing]))
+    ]
 
 
 def _cell(row: Row, position: int) -> Text:
@@ -97,19 +114,3 @@ def _cell(row: Row, position: int) -> Text:
     if position in row.best:
         return Text(f"{MARK_OF_BEST} {text}", style=BEST)
     return Text(text, style=STYLES.get(text, ""))
-
-
-def _blocks(comparison: Comparison, width: int) -> Iterator[list[int]]:
-    """Splits the runs into blocks that fit the width."""
-    rows = [row for rows in comparison.parts.values() for row in rows]
-    width_of_names = max(text_width(name) for name in (*comparison.parts, *(f"  {row.name}" for row in rows)))
-    block: list[int] = []
-    left = width - width_of_names
-    for position, label in enumerate(comparison.labels):
-        needed = GAP + max(map(text_width, (label, *(_cell(row, position).plain for row in rows))))
-        if block and needed > left:
-            yield block
-            block, left = [], width - width_of_names
-        block.append(position)
-        left -= needed
-    yield block

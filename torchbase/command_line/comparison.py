@@ -7,9 +7,11 @@ from typing import Any
 
 from torchbase.command_line.run_details import Details
 from torchbase.command_line.run_records import SavedRun, differing_paths, flatten
+from torchbase.command_line.sameness import SamenessOfRuns, describe_sameness
 from torchbase.command_line.terminal import NOTHING, format_number, format_value, plain, short_names
+from torchbase.command_line.verdicts import Verdicts, judge
 from torchbase.files.json_values import NOT_GIVEN
-from torchbase.run_directory.record import Best
+from torchbase.run_directory.status import Best
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,16 @@ class Comparison:
         details: The details of each run.
         labels: A short name for each run: A, B, C, …
         parts: Rows by the title of their part.
+        verdicts: Which run is better, by what.
+        sameness: Whether the runs have the same bits.
     """
 
     runs: Sequence[SavedRun]
     details: Sequence[Details]
     labels: Sequence[str]
     parts: Mapping[str, Sequence[Row]]
+    verdicts: Verdicts
+    sameness: SamenessOfRuns
 
 
 def compare_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> Comparison:
@@ -61,7 +67,8 @@ def compare_runs(runs: Sequence[SavedRun], details: Sequence[Details]) -> Compar
         "averages of the best epoch": _rows_of_averages(details),
     }
     labels = [_label(position) for position in range(len(runs))]
-    return Comparison(runs, details, labels, parts)
+    verdicts, sameness = judge(runs, details, labels), describe_sameness(runs, labels)
+    return Comparison(runs, details, labels, parts, verdicts, sameness)
 
 
 def _label(position: int) -> str:

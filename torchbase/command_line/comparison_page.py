@@ -6,6 +6,7 @@ from torchbase.command_line.comparison import Comparison, Row, collect_curves
 from torchbase.command_line.curves import span_magnitudes
 from torchbase.command_line.svg_curves import COLOURS, draw_svg
 from torchbase.command_line.terminal import plain, short_names
+from torchbase.command_line.verdicts import Verdicts
 
 # Colours that colour-blind people can distinguish, after Okabe and Ito: https://jfly.uni-koeln.de/color/
 ON_WHITE = ("#0072b2", "#d55e00", "#008a65", "#b8418c", "#8a6d00", "#2a9fd6", "#5b4fc4", "#444444")
@@ -22,7 +23,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .9rem .2rem 0; text-align: left; white-space: nowrap; }
-td + td, thead th + th { text-align: right; }
+td + td, thead th + th { text-align: right; } .texts td + td { text-align: left; }
 tbody th { font-weight: 600; padding-top: .9rem; }
 tbody td { border-top: 1px solid var(--line); }
 .best { color: var(--best); font-weight: 600; }
@@ -66,6 +67,8 @@ def make_page(comparison: Comparison) -> str:
 {runs}
 </ul>
 {_table(comparison)}
+{_verdicts(comparison.verdicts)}
+{_sameness(comparison)}
 {_figures(comparison, positions)}
 </body>
 </html>
@@ -91,6 +94,21 @@ def _table(comparison: Comparison) -> str:
     head = f"<thead><tr><th></th>{headers}</tr></thead>"
     body = "\n".join(lines)
     return f'<div class="wide"><table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _verdicts(verdicts: Verdicts) -> str:
+    if not verdicts.verdicts:
+        return ""
+    lines = [
+        f"<tr><td>{escape(verdict.name)}</td><td>{'<br>'.join(map(escape, verdict.lines))}</td></tr>"
+        for verdict in verdicts.verdicts
+    ]
+    body = "\n".join(lines)
+    return f'<h2>{escape(verdicts.title)}</h2>\n<div class="wide"><table class="texts">\n{body}\n</table></div>'
+
+
+def _sameness(comparison: Comparison) -> str:
+    return "\n".join(f"<p>{escape(sentence)}</p>" for sentence in comparison.sameness.sentences)
 
 
 def _row(row: Row) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torchbase.command_line.run_details import Details
 from torchbase.command_line.terminal import plain
+from torchbase.command_line.times import format_time
 
 
 def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
@@ -52,7 +53,7 @@ def describe_environment(details: Details) -> Iterator[tuple[str, str]]:
         before = resumed.get("iterations_before")
         after = [f"after {before:,} iterations"] if isinstance(before, int) else []
         on = [f"on {_processes(resumed)}"] if is_shared else []
-        time = str(resumed.get("time", "at an unknown time"))
+        time = format_time(str(resumed.get("time", "at an unknown time")))
         yield "resumed", plain(f"{', '.join([time, *after, *on])}: {', '.join(map(str, changes))}")
 
 

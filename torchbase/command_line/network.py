@@ -81,6 +81,8 @@ def _depth(module: ModuleRecord) -> int:
 def _table(modules: list[ModuleRecord], *, whole: bool) -> Table:
     numbers = ("parameters", "trainable", "size")
     table = make_table("  module", "type", *numbers, right=numbers)
+    for column in table.columns[2:]:
+        column.no_wrap = True  # so that no number is broken
     names = [_name_of(module) for module in modules]
     if not whole:
         names = [crop(name, NAME_WIDTH) for name in names]

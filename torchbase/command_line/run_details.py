@@ -4,17 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torchbase.command_line.curves import curves_by_name
-from torchbase.command_line.run_records import attempt
-from torchbase.engine.votes import VOTES_FILE
+from torchbase.command_line.run_records import attempt, intact_lines
+from torchbase.engine.votes import VOTES_FILE, best_decision
 from torchbase.files.durable import read_json
 from torchbase.files.json_lines import read_lines
 from torchbase.run_directory.config_snapshot import snapshots
 from torchbase.run_directory.record import EPOCHS_FILE, Epoch, read_epochs
-
-Line = TypeVar("Line")
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,9 @@ class Details:
     @property
     def best_epoch(self) -> int | None:
         """The epoch whose network is saved as the best. Without votes, the last epoch."""
-        saved = [decision["epoch"] for decision in self.decisions if decision.get("is_best") is True]
         if self.decisions:
-            return saved[-1] if saved else None
+            best = best_decision(self.decisions)
+            return None if best is None else best["epoch"]
         return self.epochs[-1].epoch if self.epochs else None
 
     def averages_of(self, epoch: int | None) -> dict[str, Mapping[str, float]]:
@@ -72,8 +70,8 @@ def read_details(run_dir: Path) -> Details:
     damages: list[str] = []
     environments = {file.name: _read_environment(file, damages) for file in snapshots(run_dir, "environment")}
     first = environments.pop("environment.json", {})
-    decisions = _intact(attempt(lambda: read_lines(run_dir / VOTES_FILE), damages), run_dir / VOTES_FILE, damages)
-    epochs = _intact(attempt(lambda: read_epochs(run_dir), damages), run_dir / EPOCHS_FILE, damages)
+    decisions = intact_lines(attempt(lambda: read_lines(run_dir / VOTES_FILE), damages), run_dir / VOTES_FILE, damages)
+    epochs = intact_lines(attempt(lambda: read_epochs(run_dir), damages), run_dir / EPOCHS_FILE, damages)
     return Details(
         environment=first,
         resumes=tuple(environments.values()),
@@ -81,13 +79,6 @@ def read_details(run_dir: Path) -> Details:
         epochs=tuple(epochs),
         damages=tuple(damages),
     )
-
-
-def _intact(lines: tuple[list[Line], int] | None, file: Path, damages: list[str]) -> list[Line]:
-    intact, damaged = lines if lines is not None else ([], 0)
-    if damaged:
-        damages.append(f"{file} is damaged: {damaged} of its lines can't be read")
-    return intact
 
 
 def _read_environment(file: Path, damages: list[str]) -> Mapping[str, Any]:

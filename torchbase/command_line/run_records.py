@@ -4,22 +4,29 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torchbase.checkpoints.listing import newest_progress
+from torchbase.command_line.times import format_time, parse_time
 from torchbase.errors import RunDirectoryError, did_you_mean
 from torchbase.files.durable import os_errors_explained
 from torchbase.files.json_values import NOT_GIVEN, child_path
 from torchbase.run_directory.config_snapshot import CONFIG_FILE, newest_config
 from torchbase.run_directory.lock import is_locked
 from torchbase.run_directory.names import STATES_FOLDER
-from torchbase.run_directory.record import STATUS_FILE, Best, Status, read_status
+from torchbase.run_directory.record import EPOCHS_FILE, STATUS_FILE, read_epochs, read_status
+from torchbase.run_directory.status import Best, Status
+from torchbase.run_directory.value_ranges import ValueRanges, extend
 
 DEFAULT_PARENT = Path("runs")
+RUNNING = "running"
 KILLED, NOT_BEGUN, UNCERTAIN, UNKNOWN = "killed", "not begun", "running?", "unknown"
 _TAG = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_.+")
 Content = TypeVar("Content")
+Line = TypeVar("Line")
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class SavedRun:
         max_epochs: The number of epochs of the run, at most.
         max_iterations: The number of training iterations of the run, at most; None if it isn't limited.
         iterations: The number of completed training iterations.
+        values: The last, lowest and highest value of each average, by phase and name.
         notes: What a reader should know about the run.
         damages: What can't be read, and why.
     """
@@ -48,6 +56,7 @@ class SavedRun:
     max_epochs: int | None
     max_iterations: int | None
     iterations: int | None
+    values: ValueRanges
     notes: tuple[str, ...]
     damages: tuple[str, ...]
 
@@ -61,42 +70,26 @@ class SavedRun:
         """The lowest loss of each validation set, by the phase's name."""
         return self.status.best_losses if self.status is not None else {}
 
+    @property
+    def group(self) -> str | None:
+        """The group of the run, from its config."""
+        session = self.config.get("session")
+        group = session.get("group") if isinstance(session, Mapping) else None
+        return group if isinstance(group, str) else None
 
-@dataclass(frozen=True)
-class Listing:
-    """The content of a folder of runs.
+    @property
+    def seconds(self) -> float | None:
+        """How long the run has trained over all of its resumes; None if it isn't known."""
+        if self.status is None or self.status.seconds is None:
+            return None
+        updated_at = parse_time(self.status.updated_at) if self.state == RUNNING else None
+        since = 0.0 if updated_at is None else (datetime.now().astimezone() - updated_at).total_seconds()
+        return self.status.seconds + max(0.0, since)  # the clock of another machine may be ahead
 
-    Attributes:
-        runs: The runs, in the order of their tags, so in the order in which they started.
-        others: The names of the other folders.
-    """
-
-    runs: tuple[SavedRun, ...]
-    others: tuple[str, ...]
-
-
-def read_runs(parent: Path) -> Listing:
-    """Reads all runs of a folder.
-
-    Args:
-        parent: The folder that contains the run directories.
-
-    Returns:
-        The runs.
-
-    Raises:
-        RunDirectoryError: If the folder can't be listed, or is a run directory itself.
-    """
-    with os_errors_explained("list", parent), os.scandir(parent) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    if os.path.exists(parent / CONFIG_FILE) or os.path.exists(parent / STATUS_FILE):
-        raise RunDirectoryError(
-            f"{parent} is a run directory, but a folder of run directories is expected. To fix, pass its parent "
-            f"folder, or show the run: torchbase show {parent}"
-        )
-    runs = [name for name in names if _is_run_directory(parent / name)]
-    others = sorted({*names}.difference(runs))
-    return Listing(tuple(read_run(parent / name) for name in runs), tuple(others))
+    @property
+    def epoch_seconds(self) -> float | None:
+        """How long the last epoch took that was trained without a break; None if it isn't known."""
+        return None if self.status is None else self.status.epoch_seconds
 
 
 def find_run(name: str) -> Path:
@@ -115,7 +108,7 @@ def find_run(name: str) -> Path:
     if not path.is_dir() and path.name == name:
         path = DEFAULT_PARENT / name
     if path.is_dir():
-        if _is_run_directory(path):
+        if is_run_directory(path):
             return path if path.name not in ("", "..") else path.resolve()  # it has to have a name
         raise RunDirectoryError(
             f"{path} isn't a run directory: it contains neither {CONFIG_FILE} nor {STATUS_FILE}. To fix, pass the "
@@ -141,7 +134,7 @@ def read_run(path: Path) -> SavedRun:
     """
     damages: list[str] = []
     status = attempt(lambda: read_status(path), damages)
-    locked = is_locked(path) if status is None or status.state == "running" else None
+    locked = is_locked(path) if status is None or status.state == RUNNING else None
     if status is not None and locked is False:  # the run may have ended, and written so, after the first read
         status = attempt(lambda: read_status(path), damages)
     config = attempt(lambda: newest_config(path), damages)
@@ -149,13 +142,39 @@ def read_run(path: Path) -> SavedRun:
         damages.append(f"{path / CONFIG_FILE} isn't a config: it contains no dictionary")
         config = None
     progress = _progress_of(path, status, config or {}, damages)
+    values = status.values if status is not None and status.values is not None else _values_in(path, damages)
     if status is not None:
         state = _state_of(status, locked)
     else:
         is_blank = not damages and progress[0] is None
-        state = "running" if locked else NOT_BEGUN if is_blank else UNKNOWN
+        state = RUNNING if locked else NOT_BEGUN if is_blank else UNKNOWN
     notes = _notes_of(state, status, has_config=config is not None) if not damages else ()
-    return SavedRun(path, state, status, config or {}, *progress, notes, tuple(damages))
+    return SavedRun(path, state, status, config or {}, *progress, values, notes, tuple(damages))
+
+
+def is_run_directory(path: Path) -> bool:
+    """Whether a folder is the directory of a run, as far as its name and the names of its files show.
+
+    Args:
+        path: The folder.
+    """
+    known = (STATUS_FILE, CONFIG_FILE, STATES_FOLDER)
+    # os.path.exists returns False without permission to read; the folder's name must do then.
+    return any(os.path.exists(path / name) for name in known) or _TAG.fullmatch(path.name) is not None
+
+
+def intact_lines(lines: tuple[list[Line], int] | None, file: Path, damages: list[str]) -> list[Line]:
+    """Returns the lines that can be read, and records how many can't.
+
+    Args:
+        lines: The lines, and the number of damaged ones; None after an error that is recorded already.
+        file: Their file.
+        damages: The list to which a message is appended.
+    """
+    intact, damaged = lines if lines is not None else ([], 0)
+    if damaged:
+        damages.append(f"{file} is damaged: {damaged} of its lines can't be read")
+    return intact
 
 
 def attempt(read: Callable[[], Content], damages: list[str]) -> Content | None:
@@ -186,15 +205,18 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
 
-    def add(path: str, value: Any) -> None:
-        if isinstance(value, Mapping) and value:
-            for key, inner in value.items():
-                add(child_path(path, key), inner)
-        elif path:
-            values[path] = value
+    def add(path: str, inner: Mapping[str, Any]) -> None:
+        for key, value in inner.items():
+            if isinstance(value, dict) and value:
+                add(_child_path(path, key), value)
+            else:
+                values[_child_path(path, key)] = value
 
     add("", config)
     return values
+
+
+_child_path = lru_cache(child_path)  # the runs of a folder have the same keys
 
 
 def differing_paths(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -214,14 +236,8 @@ def differing_paths(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [path for path in paths if len({repr(config.get(path, NOT_GIVEN)) for config in known}) > 1]
 
 
-def _is_run_directory(path: Path) -> bool:
-    known = (STATUS_FILE, CONFIG_FILE, STATES_FOLDER)
-    # os.path.exists returns False without permission to read; the folder's name must do then.
-    return any(os.path.exists(path / name) for name in known) or _TAG.fullmatch(path.name) is not None
-
-
 def _state_of(status: Status, locked: bool | None) -> str:
-    if status.state != "running" or locked:
+    if status.state != RUNNING or locked:
         return status.state
     return UNCERTAIN if locked is None else KILLED
 
@@ -239,11 +255,18 @@ def _progress_of(
     return epochs_done, max_epochs, max_iterations, iterations
 
 
+def _values_in(path: Path, damages: list[str]) -> ValueRanges:
+    epochs = intact_lines(attempt(lambda: read_epochs(path), damages), path / EPOCHS_FILE, damages)
+    return extend({}, epochs)
+
+
 def _notes_of(state: str, status: Status | None, *, has_config: bool) -> tuple[str, ...]:
     if state == NOT_BEGUN:
         return (f"it ended before it started to train{'' if has_config else ' and before it saved its config'}",)
     if state == UNKNOWN:
         return (f"it has no {STATUS_FILE}, for example because it had no RunRecord hook",)
     if state == UNCERTAIN and status is not None:
-        return (f"can't determine from here whether its process still runs; it did at {status.updated_at}",)
+        return (
+            f"can't determine from here whether its process still runs; it did at {format_time(status.updated_at)}",
+        )
     return ()

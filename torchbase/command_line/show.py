@@ -2,8 +2,6 @@
 
 import argparse
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,12 +10,12 @@ from rich.text import Text
 from torchbase.command_line.best_networks import write_best_networks
 from torchbase.command_line.curves import make_scale, span_magnitudes
 from torchbase.command_line.environment import describe_environment
+from torchbase.command_line.grids import GridColumn, make_grids
 from torchbase.command_line.network import write_network
 from torchbase.command_line.run_details import Details, read_details
-from torchbase.command_line.run_records import SavedRun, find_run, flatten, read_run
+from torchbase.command_line.run_records import RUNNING, SavedRun, find_run, flatten, read_run
 from torchbase.command_line.terminal import (
     HEADER,
-    NOTHING,
     PAGE_WIDTH,
     STYLES,
     Trimmed,
@@ -25,14 +23,18 @@ from torchbase.command_line.terminal import (
     format_value,
     make_console,
     make_table,
+    pack,
     plain,
     short_names,
     write_notes,
 )
 from torchbase.command_line.terminal_curves import MIN_WIDTH, draw
+from torchbase.command_line.times import format_duration, format_time
 from torchbase.errors import RunDirectoryError, nearest_or_all
+from torchbase.run_directory.names import LOSS
 
 DECISIONS_SHOWN = 5
+WIDTH_OF_NAMES = 15  # of the summary
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -67,17 +69,18 @@ def show(options: argparse.Namespace) -> int:
     curves = _choose_curves(details, options.curve)
     console = make_console()
     console.print(Text(plain(run.tag), style=HEADER))
-    console.print(Trimmed(_summary(run, details)))
+    console.print(Trimmed(_summary(run, details, console.width)))
     _write(console, "config", _pairs((path, format_value(value)) for path, value in flatten(run.config).items()))
     _write(console, "environment", _pairs(describe_environment(details)))
     damages = write_network(console, run.path, whole=options.network)
     _write(console, "votes", _votes(details))
     damages += write_best_networks(console, run.path)
     for epoch, mark in _epochs_to_show(details):
-        _write(console, f"averages of epoch {epoch} ({mark})", _averages(details.averages_of(epoch)))
+        tables = _averages(details.averages_of(epoch), console.width)
+        _write(console, f"averages of epoch {epoch} ({mark})", *tables)
     for name in curves:
         _draw(console, name, details)
-    damages = [*run.damages, *details.damages, *damages]
+    damages = list(dict.fromkeys((*run.damages, *details.damages, *damages)))
     write_notes(console, [*damages, *run.notes])
     return int(bool(damages))
 
@@ -91,11 +94,13 @@ def _choose_curves(details: Details, names: list[str] | None) -> list[str]:
     return names
 
 
-def _write(console: Console, title: str, content: Table | Text) -> None:
-    if not isinstance(content, Table) or content.row_count:
-        console.print()
-        console.print(Text(title, style=HEADER))
-        console.print(Trimmed(content))
+def _write(console: Console, title: str, *contents: Table | Text) -> None:
+    for position, content in enumerate(contents):
+        if isinstance(content, Text) or content.row_count:
+            console.print()
+            if position == 0:
+                console.print(Text(title, style=HEADER))
+            console.print(Trimmed(content))
 
 
 def _draw(console: Console, name: str, details: Details) -> None:
@@ -113,12 +118,13 @@ def _pairs(pairs: Iterable[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def _summary(run: SavedRun, details: Details) -> Table:
+def _summary(run: SavedRun, details: Details, width: int) -> Table:
     status = run.status
     counts = run.epochs_done, run.max_epochs, run.iterations
     done, total, iterations = ("?" if count is None else f"{count:,}" for count in counts)
     pairs: list[tuple[str, str | Text]] = [
         ("folder", plain(run.path)),
+        *([] if run.group is None else [("group", plain(run.group))]),
         ("state", Text(run.state, style=STYLES[run.state])),
         ("epochs", f"{done} of {total}, {iterations} iterations" if run.max_iterations is None else done),
     ]
@@ -126,26 +132,27 @@ def _summary(run: SavedRun, details: Details) -> Table:
         pairs.append(("iterations", f"{iterations} of {run.max_iterations:,}"))
     if status is not None:
         if status.reason is not None:
-            pairs.insert(2, ("reason", plain(status.reason)))
-        pairs.append(("started", _time(status.started_at)))
+            pairs.insert(-1, ("reason", plain(status.reason)))
+        pairs.append(("started", format_time(status.started_at)))
         if status.resumed_at is not None:
-            pairs.append(("resumed", _time(status.resumed_at)))
-        pairs.append(("updated", _time(status.updated_at)))
+            pairs.append(("resumed", format_time(status.resumed_at)))
+        pairs.append(("updated", format_time(status.updated_at)))
+        pairs.append(("duration", _duration(run)))
         pairs.append(("process", f"{status.process_id} on {plain(status.host)}"))
     if details.best_epoch is not None:
         pairs.append(("best epoch", str(details.best_epoch)))
     names = short_names(run.best_losses)
     losses = [f"{names[phase]} {format_number(best.loss)} @{best.epoch}" for phase, best in run.best_losses.items()]
     if losses:
-        pairs.append(("lowest loss", ", ".join(losses)))
+        pairs.append(("lowest loss", pack(losses, width - WIDTH_OF_NAMES)))
     return _pairs(pairs)
 
 
-def _time(text: str) -> str:
-    try:
-        return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S %z}"
-    except ValueError:
-        return plain(text)
+def _duration(run: SavedRun) -> str:
+    if run.seconds is None:
+        return "unknown"
+    epoch = "" if run.epoch_seconds is None else f", {format_duration(run.epoch_seconds)} for the last whole epoch"
+    return f"{format_duration(run.seconds)}{' so far' if run.state == RUNNING else ''}{epoch}"
 
 
 def _votes(details: Details) -> Table:
@@ -168,11 +175,10 @@ def _epochs_to_show(details: Details) -> list[tuple[int, str]]:
     return [*([(best, "best")] if best is not None else []), (last, "last")]
 
 
-def _averages(averages: Mapping[str, Mapping[str, float]]) -> Table:
-    names: dict[str, Any] = {name: None for values in averages.values() for name in values}
-    short = short_names(averages)
-    table = make_table("", *short.values(), right=short.values())
-    for name in sorted(names, key=lambda name: name != "loss"):
-        values = [averages[phase].get(name) for phase in averages]
-        table.add_row(f"  {plain(name)}", *(NOTHING if value is None else format_number(value) for value in values))
-    return table
+def _averages(averages: Mapping[str, Mapping[str, float]], width: int) -> list[Table]:
+    names = sorted({name: None for values in averages.values() for name in values}, key=lambda name: name != LOSS)
+    columns = [
+        GridColumn(short, [Text(format_number(averages[phase].get(name))) for name in names])
+        for phase, short in short_names(averages).items()
+    ]
+    return list(make_grids([Text(f"  {plain(name)}") for name in names], columns, width))

@@ -162,6 +162,46 @@ def crop(text: str, width: int) -> str:
     return f"{text}…"
 
 
+def crop_value(value: Any, width: int) -> str:
+    """Formats a value of a config, and shortens it if it is too wide. No number is cut: a list ends after an item.
+
+    Args:
+        value: The value, or ``NOT_GIVEN``.
+        width: The maximum width, in columns of the terminal. A single number may be wider.
+
+    Returns:
+        The text, which ends with an ellipsis if it was shortened.
+    """
+    text = format_value(value)
+    if text_width(text) <= width or isinstance(value, int | float):
+        return text
+    if not isinstance(value, list):
+        return crop(text, width)
+    items = [plain(json.dumps(item, ensure_ascii=False)) for item in value]
+    while items and text_width(f"[{', '.join(items)}, …") > width:
+        items.pop()
+    return f"[{', '.join([*items, '…'])}"
+
+
+def pack(items: Iterable[str], width: int) -> str:
+    """Writes items with commas between them into lines, and breaks no item.
+
+    Args:
+        items: The items.
+        width: The width of a line, in columns of the terminal.
+
+    Returns:
+        The lines.
+    """
+    lines: list[str] = []
+    for item in items:
+        if lines and text_width(f"{lines[-1]}, {item},") <= width:
+            lines[-1] += f", {item}"
+        else:
+            lines.append(item)
+    return ",\n".join(lines)
+
+
 def text_width(text: str) -> int:
     """Returns the width of a text, in columns of the terminal.
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from torchbase.randomness import Randomness, isolate_rng, seed_streams
+from torchbase.randomness import Randomness, is_accelerator, isolate_rng, seed_streams
 
 
 class SeededLoader:
@@ -59,9 +59,11 @@ class SeededLoader:
         with self._randomness.seeded("reading", self._phase, epoch, "begin", device=self._device):
             iterator = iter(self._loader)
         seeds = self._randomness.series("reading", self._phase, epoch)
+        # Reading the type of a device takes as long as seeding torch, so it isn't read for each mini-batch.
+        device = self._device if is_accelerator(self._device) else None
         for position in count():
-            with isolate_rng(self._device):
-                seed_streams(seeds.at(position), self._device)
+            with isolate_rng(device):
+                seed_streams(seeds.at(position), device)
                 try:
                     mini_batch = next(iterator)
                 except StopIteration:

@@ -11,12 +11,13 @@ from typing import Any
 
 from torchbase.distributed.processes import Processes
 from torchbase.engine.deferred_bodies import check_body_runs, checked_call
+from torchbase.engine.hook_calls import HookCalls
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.logging_errors import LoggingErrorPolicy, LoggingErrors
 from torchbase.engine.mini_batch_notes import add_faults, add_note, rows_of
 from torchbase.engine.phase import Phase
 from torchbase.engine.plugins import HookRegistry
-from torchbase.engine.run import HookCalls, Run
+from torchbase.engine.run import Run
 from torchbase.engine.shared_gradients import check_gradients_are_shared
 from torchbase.engine.turn_taking import take_turns
 from torchbase.engine.within_epoch import decide_whether_best, ends_within_epoch, run_from_start_if_done

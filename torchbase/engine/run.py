@@ -4,13 +4,14 @@ Plain dataclasses. The engine and the training step write them, hooks read them.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from torchbase.distributed.processes import Processes, SingleProcess
+from torchbase.engine.hook_calls import HookCalls, NotRunning
 from torchbase.engine.iteration_values import check_is_number
 from torchbase.engine.logged_names import LoggedNames, Owner
 from torchbase.engine.logging_errors import LoggingErrors
@@ -18,19 +19,13 @@ from torchbase.engine.loss_weights import LossWeights
 from torchbase.engine.modes import frozen_in_eval
 from torchbase.engine.optimizer_groups import GroupValues, values_of_groups
 from torchbase.engine.phase import Phase, Progress
+from torchbase.engine.run_table import table_of_averages
 from torchbase.engine.turns import Turns
-from torchbase.errors import HookError, StepError
+from torchbase.errors import StepError
 from torchbase.listeners import Listener
 from torchbase.metrics.selection import SelectedMetrics
 from torchbase.randomness import Randomness, RandomStates
 from torchbase.run_directory.directory import RunDirectory
-
-
-class HookCalls(Protocol):
-    """The events by name; calling one fires it: ``run.call.log_scalars(run=run, scalars={...}, step=1)``."""
-
-    def __getattr__(self, event: str) -> Callable[..., Any]:
-        """Returns a function that calls the hooks of an event."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +43,7 @@ class BestLoss:
     iteration: int = 0
 
 
-class _NotRunning:
-    def __getattr__(self, event: str) -> Callable[..., Any]:
-        raise HookError(
-            f"The event '{event}' can't fire, since the run has not been passed to an engine yet. "
-            "To fix, call engine.run(run)."
-        )
-
-
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A training run: the network, the data and the progress.
 
@@ -125,20 +112,34 @@ class Run:
     turn: str | None = None
     is_between_iterations: bool = False
     random_states: RandomStates | None = None
-    groups_as_built: tuple[GroupValues, ...] = field(init=False, repr=False)
+    groups_as_built: tuple[GroupValues, ...] = field(init=False)
     hooks_changed_by_forward: tuple[str, ...] = ()
-    frozen_in_eval: tuple[torch.nn.Module, ...] = field(init=False, repr=False)
-    logged_names: LoggedNames = field(default_factory=LoggedNames, repr=False)
-    logging_errors: LoggingErrors = field(default_factory=lambda: LoggingErrors("raise"), repr=False)
-    hooks: Mapping[str, object] = field(default_factory=dict, repr=False)
-    listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict, repr=False)
-    call: HookCalls = field(default_factory=_NotRunning, repr=False)
-    fired_events: Set[str] = field(default_factory=frozenset, repr=False)
+    frozen_in_eval: tuple[torch.nn.Module, ...] = field(init=False)
+    logged_names: LoggedNames = field(default_factory=LoggedNames)
+    logging_errors: LoggingErrors = field(default_factory=lambda: LoggingErrors("raise"))
+    hooks: Mapping[str, object] = field(default_factory=dict)
+    listeners: Mapping[str, tuple[Listener, ...]] = field(default_factory=dict)
+    call: HookCalls = field(default_factory=NotRunning)
+    fired_events: Set[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
         """Copies the values of the optimizer's parameter groups, and finds what stays in evaluation mode."""
         self.groups_as_built = () if self.optimizer is None else tuple(values_of_groups(self.optimizer))
         self.frozen_in_eval = () if self.network is None else frozen_in_eval(self.network)
+
+    def __str__(self) -> str:
+        """Returns how far the run is, such as ``3 of 10 epochs, 1,500 iterations done, in runs/first``."""
+        iterations = f"{self.progress.iterations:,}" + (f" of {self.max_iterations:,}" if self.max_iterations else "")
+        where = "" if self.run_directory is None else f", in {self.run_directory.path}"
+        return f"{self.epochs_done:,} of {self.max_epochs:,} epochs, {iterations} iterations done{where}"
+
+    def __repr__(self) -> str:
+        """Returns the same in angle brackets."""
+        return f"<{type(self).__name__}: {self}>"
+
+    def _repr_html_(self) -> str:
+        averages = {phase.name: phase.averages for phase in self.phases}
+        return table_of_averages(averages, self.best_losses, repr(self))
 
     @property
     def phases(self) -> tuple[Phase, ...]:

@@ -131,6 +131,18 @@ def append_decision(file: Path, decision: Decision) -> None:
     append_line(file, content)
 
 
+def best_decision(decisions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Finds the decision by which the best network was saved.
+
+    Args:
+        decisions: The decisions of a run as `append_decision` has written them.
+
+    Returns:
+        The decision; None if there is none.
+    """
+    return next((one for one in reversed(decisions) if one.get("is_best") is True), None)
+
+
 def truncate_decisions(file: Path, decisions: int) -> None:
     """Truncates a file to its first decisions, and removes an incomplete line of a killed process.
 

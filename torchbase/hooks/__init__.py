@@ -41,6 +41,7 @@ from torchbase.techniques.closure_step import ClosureStep
 from torchbase.techniques.compile import Compile
 from torchbase.techniques.early_stopping import EarlyStopping
 from torchbase.techniques.exponential_moving_average import ExponentialMovingAverage
+from torchbase.techniques.fingerprint import Fingerprint
 from torchbase.techniques.freeze import Freeze
 from torchbase.techniques.gradient_accumulation import GradientAccumulation
 from torchbase.techniques.gradient_clipping import GradientClipping
@@ -54,6 +55,7 @@ from torchbase.techniques.memory_monitor import MemoryMonitor
 from torchbase.techniques.mixed_precision import MixedPrecision
 from torchbase.techniques.network_graph import NetworkGraph
 from torchbase.techniques.profile import Profile
+from torchbase.techniques.pruning import Pruning
 from torchbase.techniques.retry_on_out_of_memory import RetryOnOutOfMemory
 from torchbase.techniques.sharpness_aware_minimization import SharpnessAwareMinimization
 from torchbase.techniques.throughput import Throughput
@@ -73,6 +75,7 @@ __all__ = [
     "DeterministicAlgorithms",
     "EarlyStopping",
     "ExponentialMovingAverage",
+    "Fingerprint",
     "Freeze",
     "GradientAccumulation",
     "GradientClipping",
@@ -97,6 +100,7 @@ __all__ = [
     "NetworkSummary",
     "ProcessErrors",
     "Profile",
+    "Pruning",
     "Rehearsal",
     "RetryOnOutOfMemory",
     "RunRecord",

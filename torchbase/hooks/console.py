@@ -3,15 +3,15 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TextIO
-
-from tqdm.auto import tqdm
 
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.iteration_values import IterationValues
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
+from torchbase.hooks.epoch_lines import EpochClock, describe_averages, terminal_width
+from torchbase.hooks.progress_bar import Bar, is_notebook, is_open, make_bar
 from torchbase.run_directory.names import VALIDATION_PREFIX
 
 logger = logging.getLogger("torchbase")
@@ -30,17 +30,18 @@ class Console:
     main_process_only = True
 
     def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
+        self._bar: Bar[Any] | None = None
         self._handler: logging.Handler | None = None
         self._former_level = logging.NOTSET
         self._is_best = False
-        self._epoch_started_at = self._line_written_at = time.monotonic()
+        self._clock, self._line_written_at = EpochClock(), time.monotonic()
 
     # First, so that the messages of other hooks are shown.
     @hookimpl(tryfirst=True)
     def on_run_start(self, run: Run) -> None:
         """Shows lines, and logs the length of the run, the device, the parameters and the run directory."""
         self._show_lines()
+        self._clock.start_run()
         where = f" in {run.run_directory.path}" if run.run_directory is not None else ""
         parameters = sum(parameter.numel() for parameter in run.network.parameters()) if run.network is not None else 0
         count = run.processes.count
@@ -51,9 +52,10 @@ class Console:
         logger.info("%s on %s, %s parameters%s", bound, on, f"{parameters:,}", where)
 
     @hookimpl
-    def on_epoch_start(self) -> None:
+    def on_epoch_start(self, run: Run) -> None:
         """Starts the clock of the epoch."""
-        self._epoch_started_at, self._is_best = time.monotonic(), False
+        self._is_best = False
+        self._clock.start_epoch(run)
 
     @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
@@ -61,8 +63,7 @@ class Console:
         self._line_written_at = time.monotonic()
         description, total = f"{_position(run)} {phase.name}", _mini_batches(run, phase)
         if self._bar is None:
-            disable = None if _is_open(sys.stderr) else True  # None disables it outside of a terminal
-            self._bar = tqdm(desc=description, total=total, unit="batch", leave=False, disable=disable)
+            self._bar = make_bar(description, total)
         self._bar.reset(total)
         self._bar.total = total  # reset(None) would leave the total of the previous phase
         self._bar.initial = self._bar.n = phase.progress.mini_batches
@@ -94,7 +95,8 @@ class Console:
     def on_phase_end(self, run: Run, phase: Phase) -> None:
         """Logs a line with the averages of a validation within an epoch."""
         if not run.training.progress.is_done:
-            logger.info("%s  %s: %s", _position_within(run), _short_name(phase), _describe(phase.averages))
+            averages = {_short_name(phase): phase.averages}
+            logger.info("%s", describe_averages(_position_within(run), averages, width=terminal_width()))
 
     @hookimpl
     def on_best_epoch(self, run: Run) -> None:
@@ -106,11 +108,10 @@ class Console:
 
     @hookimpl
     def on_epoch_end(self, run: Run) -> None:
-        """Logs the line of the epoch."""
-        averages = " | ".join(f"{_short_name(phase)}: {_describe(phase.averages)}" for phase in run.phases_due)
-        best = "  (best so far)" if self._is_best else ""
-        seconds = time.monotonic() - self._epoch_started_at
-        logger.info("%s  %s  %.1f s%s", _position(run), averages, seconds, best)
+        """Logs the averages of the epoch, how long it took, and an estimate of the time left."""
+        averages = {_short_name(phase): phase.averages for phase in run.phases_due}
+        ending = self._clock.describe(run) + ", best" * self._is_best
+        logger.info("%s", describe_averages(_position(run), averages, ending, terminal_width()))
 
     @hookimpl(trylast=True)
     def on_run_end(self, run: Run) -> None:
@@ -137,8 +138,8 @@ class Console:
 
     def _show_lines(self) -> None:
         self._hide_lines()
-        stream = sys.stdout if _is_notebook() else sys.stderr
-        if not logger.hasHandlers() and _is_open(stream):
+        stream = sys.stdout if is_notebook() else sys.stderr
+        if not logger.hasHandlers() and is_open(stream):
             self._handler = _LinesAboveTheBar(stream)
             self._handler.setFormatter(logging.Formatter("%(message)s"))
             logger.addHandler(self._handler)
@@ -161,20 +162,10 @@ class _LinesAboveTheBar(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            tqdm.write(self.format(record), file=self._stream)
+            Bar.write(self.format(record), file=self._stream)
         except Exception:
-            if _is_open(sys.stderr):  # where the error is shown
+            if is_open(sys.stderr):  # where the error is shown
                 self.handleError(record)
-
-
-def _is_open(stream: TextIO | None) -> bool:
-    # A program without a console, such as a service or a script of pythonw, has None.
-    return stream is not None and not getattr(stream, "closed", False)
-
-
-def _is_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _mini_batches(run: Run, phase: Phase) -> int | None:
@@ -199,8 +190,3 @@ def _position_within(run: Run) -> str:
 
 def _short_name(phase: Phase) -> str:
     return phase.name.removeprefix(VALIDATION_PREFIX)
-
-
-def _describe(averages: Mapping[str, float]) -> str:
-    by_name = sorted(averages.items(), key=lambda item: item[0] != "loss")  # the loss first, the others in their order
-    return ", ".join(f"{name} {value:.4g}" for name, value in by_name)

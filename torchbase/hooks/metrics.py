@@ -49,6 +49,13 @@ class Metrics:
         self._undefined: set[str] = set()
 
     @hookimpl
+    def on_run_start(self, run: Run) -> None:
+        """Logs that training metrics are not over all mini-batches."""
+        has_some = run.metrics is not None and run.metrics.of(is_training=True).names
+        if has_some and self._every > 1 and run.processes.is_main:
+            logger.info("training metrics are over one mini-batch of every %d, losses over all", self._every)
+
+    @hookimpl
     def on_phase_start(self, run: Run, phase: Phase) -> None:
         """Starts or resumes an epoch."""
         if run.metrics is None or (phase.name in self._epochs and phase.progress.mini_batches > 0):

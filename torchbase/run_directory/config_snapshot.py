@@ -34,6 +34,7 @@ MAY_CHANGE = frozenset(
         "preemption_signal",
         "log_every_n_iterations",
         "metrics_every_n_iterations",
+        "group",
         # A resumed run uses its own; a different one raises an error where it is chosen.
         "seed",
         "mini_batch_parts",

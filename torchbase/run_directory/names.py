@@ -6,3 +6,5 @@ BEST_NETWORKS_FOLDER = "best_networks"  # the weights of several of the best net
 BAD_MINI_BATCHES_FOLDER = "bad_mini_batches"  # mini-batches whose loss was NaN or infinite
 PROFILE_FOLDER = "profile"  # traces and tables of the profiler
 VALIDATION_PREFIX = "validation-"  # of the phase of a validation set
+LOSS = "loss"  # among the averages of a phase
+TRAINING = "training"  # the name of the training phase

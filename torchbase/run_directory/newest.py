@@ -8,7 +8,8 @@ from pathlib import Path
 from torchbase.errors import RunDirectoryError
 from torchbase.files.durable import os_errors_explained
 from torchbase.run_directory.config_snapshot import CONFIG_FILE
-from torchbase.run_directory.record import STATUS_FILE, Status, read_status
+from torchbase.run_directory.record import STATUS_FILE, read_status
+from torchbase.run_directory.status import Status
 
 _logger = logging.getLogger("torchbase")
 

@@ -172,6 +172,14 @@ class SessionConfig(BaseModel):
         description="Whether torch uses deterministic algorithms only, during the run. Some operations then raise an "
         "error.",
     )
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        title="a text that isn't empty (str), or None",
+        description="The group of the run, such as the name of a sweep. `torchbase runs` lists the runs of a group "
+        "together, and `torchbase compare` measures the spread of those that differ only in their seed. It changes "
+        "nothing in the training.",
+    )
     plugins: tuple[str, ...] = Field(
         default=(),
         title="a list or tuple of plugin names (str)",

@@ -10,14 +10,12 @@ import torch
 
 from torchbase.checkpoints.listing import list_checkpoints
 from torchbase.checkpoints.network_loading import Matching, load_matching, load_network
-from torchbase.checkpoints.storage import first_whole, open_checkpoint
 from torchbase.errors import CheckpointError, RunDirectoryError, list_first
 from torchbase.files.durable import read_json, write_json
-from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.session.pretrained import load_checked
-from torchbase.session.saved_network import SavedNetwork, find_saved_network
+from torchbase.session.saved_network import SavedNetwork, find_saved_network, open_best_network, open_last_network
 
 SOURCE_FILE = "source.json"
 
@@ -156,15 +154,9 @@ def _load(network: torch.nn.Module, path: Path, source: SourceNetwork) -> Matchi
 
 
 def _state_of(source: RunDirectory, network: str) -> Mapping[str, Any]:
-    best = source.path / NETWORK_FILE
-    if network == "best" and best.exists():
-        check_tensors(best)
-        return dict(map_tensors(best))
-    saved = first_whole(source.states, list_checkpoints(source.states), open_checkpoint)
-    if saved is None:
-        raise CheckpointError(f"The run {source.path} has saved no network to start from.")
-    state: Mapping[str, Any] = saved.parts["network"]
-    return state
+    if network == "best" and (source.path / NETWORK_FILE).exists():
+        return open_best_network(source.path)
+    return open_last_network(source.path)
 
 
 def _load_what_matches(network: torch.nn.Module, state: Mapping[str, Any], path: Path) -> Matching:

@@ -13,8 +13,10 @@ from torchbase.files.durable import read_json
 from torchbase.run_directory.config_snapshot import snapshots
 from torchbase.session.base import TrainingBaseSession
 
+REMEDY = "pass --session FILE:CLASS, or call session.verify(replay=…) in your program"
 
-def find_session_class(run_dir: Path, chosen: str | None = None) -> type[TrainingBaseSession]:
+
+def find_session_class(run_dir: Path, chosen: str | None = None, remedy: str = REMEDY) -> type[TrainingBaseSession]:
     """Imports the session class with which a run was started or last resumed.
 
     The import runs its module. A script must therefore train below ``if __name__ == "__main__":``.
@@ -22,6 +24,7 @@ def find_session_class(run_dir: Path, chosen: str | None = None) -> type[Trainin
     Args:
         run_dir: The path of the run directory.
         chosen: ``FILE:CLASS`` to use instead of the class that the run directory names.
+        remedy: What to do if there is no such class, for the error.
 
     Returns:
         The class.
@@ -40,15 +43,13 @@ def find_session_class(run_dir: Path, chosen: str | None = None) -> type[Trainin
         raise RunDirectoryError(
             f"{run_dir} doesn't name the file of its session class"
             + (f" ({saved['class']} is inside a function or a notebook)" if saved else "")
-            + ". To fix, pass --session FILE:CLASS, or call session.verify(replay=…) in your program."
+            + f". To fix, {remedy}."
         )
-    found: Any = _import_module(Path(saved["file"]), saved["module"])
+    found: Any = _import_module(Path(saved["file"]), saved["module"], remedy)
     for name in saved["class"].split("."):
         found = getattr(found, name, None)
     if not inspect.isclass(found) or not issubclass(found, TrainingBaseSession):
-        raise RunDirectoryError(
-            f"There is no session class '{saved['class']}' in {saved['file']}. To fix, pass --session FILE:CLASS."
-        )
+        raise RunDirectoryError(f"There is no session class '{saved['class']}' in {saved['file']}. To fix, {remedy}.")
     return found
 
 
@@ -64,9 +65,9 @@ def _module_in_package(file: Path) -> str:
     return ".".join(names)
 
 
-def _import_module(file: Path, name: str) -> ModuleType:
+def _import_module(file: Path, name: str, remedy: str) -> ModuleType:
     if not file.is_file():
-        raise RunDirectoryError(f"The file of the session, {file}, isn't there. To fix, pass --session FILE:CLASS.")
+        raise RunDirectoryError(f"The file of the session, {file}, isn't there. To fix, {remedy}.")
     # As in the program that trained: a script imports from its own folder, a package from the folder above it.
     sys.path.insert(0, str(file.parents[name.count(".") + (file.name == "__init__.py")]))
     sys.path.append(str(file.parent))  # a script in the folder of a package imports from that folder, too

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torchbase.engine.loop import Engine
+from torchbase.engine.run_table import table_of_averages
 from torchbase.errors import RunDirectoryError
 from torchbase.randomness import Randomness
 from torchbase.run_directory.config_snapshot import check_config
@@ -32,6 +33,17 @@ class SessionOpening(SessionClosing):
     _resumes: bool = set_by_constructor()
     _source: RunSource = set_by_constructor()
     _first_weights: FirstWeights = set_by_constructor()
+
+    def __repr__(self) -> str:
+        """Returns one line: the run directory and, once the parts of the run are built, how far it is."""
+        run, where = vars(self).get("_run"), vars(self).get("run_dir")
+        state = str(run) if run is not None else f"in {where}" if where is not None else "not set up"
+        return f"<{type(self).__name__}: {state}>"
+
+    def _repr_html_(self) -> str:
+        run = vars(self).get("_run")
+        averages = {} if run is None else {phase.name: phase.averages for phase in run.phases}
+        return table_of_averages(averages, {} if run is None else run.best_losses, repr(self))
 
     def _open(self, source: RunSource, allow_config_changes: bool) -> None:
         self._source = source

@@ -1,13 +1,20 @@
-"""Which network a run has saved, told from any other without reading it."""
+"""The networks that a run has saved: the best one, and that of its newest checkpoint."""
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torchbase.checkpoints.listing import list_checkpoints
+from torchbase.checkpoints.saved_tensors import in_memory
+from torchbase.checkpoints.storage import first_whole, open_checkpoint
+from torchbase.errors import CheckpointError, RunDirectoryError
 from torchbase.files.durable import os_errors_explained
+from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.run_directory.names import NETWORK_FILE, STATES_FOLDER
+
+WhichNetwork = Literal["best", "last"]
 
 
 class SavedNetwork(NamedTuple):
@@ -46,6 +53,66 @@ def find_saved_network(run_directory: Path, which: str) -> SavedNetwork:
     with os_errors_explained("read", file):  # a damaged checkpoint may lack it, and is skipped when it is loaded
         checksum = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
     return SavedNetwork(file.relative_to(run_directory).as_posix(), checksum)
+
+
+def open_best_network(run_directory: Path) -> Mapping[str, Any]:
+    """Checks the best network of a run, and maps it into memory.
+
+    Args:
+        run_directory: The path of the run directory.
+
+    Returns:
+        What its ``state_dict`` returned.
+
+    Raises:
+        RunDirectoryError: If the file can't be read, or is damaged.
+    """
+    check_tensors(run_directory / NETWORK_FILE)
+    return dict(map_tensors(run_directory / NETWORK_FILE))
+
+
+def open_last_network(run_directory: Path) -> Mapping[str, Any]:
+    """Opens the network of the newest whole checkpoint of a run.
+
+    Args:
+        run_directory: The path of the run directory.
+
+    Returns:
+        What its ``state_dict`` returned, with a `SavedTensor` in the place of each tensor.
+
+    Raises:
+        CheckpointError: If there is no whole checkpoint.
+    """
+    states = run_directory / STATES_FOLDER
+    saved = first_whole(states, list_checkpoints(states), open_checkpoint)
+    if saved is None:
+        raise CheckpointError(f"The run {run_directory} has saved no network: it has no checkpoint.")
+    state: Mapping[str, Any] = saved.parts["network"]
+    return state
+
+
+def read_saved_network(run_directory: Path, which: WhichNetwork) -> Mapping[str, Any]:
+    """Reads the best or the last network of a run.
+
+    Args:
+        run_directory: The path of the run directory.
+        which: ``"best"`` or ``"last"``.
+
+    Returns:
+        What its ``state_dict`` returned, with tensors on the CPU.
+
+    Raises:
+        RunDirectoryError: If the run has saved no such network, or it is damaged.
+    """
+    if which == "last":
+        state: Mapping[str, Any] = in_memory(open_last_network(run_directory))
+        return state
+    if not (run_directory / NETWORK_FILE).exists():
+        raise RunDirectoryError(
+            f"{run_directory / NETWORK_FILE} isn't there: the run has saved no best network yet. To fix, train for at "
+            "least one epoch, or choose the last network."
+        )
+    return open_best_network(run_directory)
 
 
 def _checksum_of_entries(file: Path) -> str | None:

@@ -1,10 +1,10 @@
 """The summary of a run, which a session returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 
 from torchbase.engine.run import BestLoss, Run
+from torchbase.engine.run_table import table_of_averages
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,9 @@ class RunSummary:
     iterations: int = 0
 
     def _repr_html_(self) -> str:
-        """Returns an HTML table for notebooks: https://ipython.readthedocs.io/en/stable/config/integrating.html."""
-        names = list(dict.fromkeys(name for averages in self.averages.values() for name in averages))
-        head = _row("th", ["", *names, "lowest loss", "in epoch"])
-        rows = [_row("td", [phase, *self._cells(phase, names)]) for phase in self.averages]
+        """Returns an HTML table for notebooks."""
         ending = f"{self.epochs_done} epochs, {self.iterations} iterations, {self.stop_reason}: {self.run_dir}"
-        return f"<table>{head}{''.join(rows)}</table><p>{escape(ending)}</p>"
-
-    def _cells(self, phase: str, names: Sequence[str]) -> list[str]:
-        averages, best = self.averages[phase], self.best_losses.get(phase)
-        values = [f"{averages[name]:.4g}" if name in averages else "" for name in names]
-        return [*values, *(["", ""] if best is None else [f"{best.loss:.4g}", str(best.epoch)])]
+        return table_of_averages(self.averages, self.best_losses, ending)
 
 
 def summarize(run: Run, run_dir: str) -> RunSummary:
@@ -63,7 +55,3 @@ def summarize(run: Run, run_dir: str) -> RunSummary:
 
 def _everything(run: Run) -> str:
     return f"{run.max_iterations} iterations" if run.has_done_all_iterations else f"{run.max_epochs} epochs"
-
-
-def _row(kind: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells) + "</tr>"

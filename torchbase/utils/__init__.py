@@ -1,4 +1,4 @@
-"""Re-exports the classes and functions for data and metrics, and the functions that read a finished run.
+"""Re-exports the classes and functions for data and metrics, and the functions that read or export a finished run.
 
 This package defines nothing. The predefined metrics classes are in `torchbase.utils.metrics_instances`.
 """
@@ -13,9 +13,12 @@ from torchbase.data.splitting import split_iterables, split_to_train_valid_test
 from torchbase.data.typed_dict import TypedDict, TypedDictIterable
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.data.windows import RandomCrops, Windows
+from torchbase.export.exporting import ExportedNetwork, export_network
 from torchbase.metrics import BaseMetricsClass
 from torchbase.run_directory.best_networks import BestNetworks, SavedBest, read_best_networks
-from torchbase.run_directory.record import Best, Epoch, Status, read_epochs, read_status
+from torchbase.run_directory.record import Epoch, read_epochs, read_status
+from torchbase.run_directory.status import Best, Status
+from torchbase.run_directory.value_ranges import ValueRange
 
 __all__ = [
     "BaseMetricsClass",
@@ -24,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "ClassesOrder",
     "Epoch",
+    "ExportedNetwork",
     "Finding",
     "LengthOrder",
     "RandomCrops",
@@ -33,10 +37,12 @@ __all__ = [
     "TypedDict",
     "TypedDictIterable",
     "ValidationDatasetsDict",
+    "ValueRange",
     "Verification",
     "WeightedOrder",
     "Windows",
     "check_columns",
+    "export_network",
     "list_checkpoints",
     "pad",
     "read_best_networks",

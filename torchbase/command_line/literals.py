@@ -1,0 +1,57 @@
+"""Values that are given on the command line: numbers, times, texts, and what else a config can hold."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from torchbase.command_line.times import parse_time
+from torchbase.errors import RunDirectoryError
+
+_WORDS = {"True": True, "False": False, "None": None}
+
+
+def parse_literal(text: str) -> Any:
+    """Reads a value of a config or an epoch.
+
+    Args:
+        text: A number, also ``nan`` or ``inf``; ``true``, ``false`` or ``null``, also as Python writes them; a list or
+            a quoted text in JSON; or any other text.
+
+    Returns:
+        The value.
+    """
+    # JSON first, since it reads long whole numbers exactly.
+    for read in (_WORDS.__getitem__, json.loads, float):
+        with suppress(KeyError, ValueError, RecursionError):
+            return read(text)
+    return text
+
+
+def parse_text(text: str) -> str | None:
+    """Reads a text, which may look like a number.
+
+    Args:
+        text: The text; ``null`` or ``None`` for no text.
+    """
+    return None if text in ("null", "None") else text
+
+
+def parse_timestamp(text: str) -> float | None:
+    """Reads a time.
+
+    Args:
+        text: The time in ISO 8601, such as ``2026-11-25`` or ``2026-11-25 15:12``, by default in the time zone of this
+            machine; ``null`` or ``None`` for no time.
+
+    Returns:
+        The seconds since 1970.
+
+    Raises:
+        RunDirectoryError: If it isn't a time.
+    """
+    if text in ("null", "None"):
+        return None
+    time = parse_time(text)
+    if time is None:
+        raise RunDirectoryError(f"{text!r} isn't a time. To fix, write it as 2026-11-25 or as 2026-11-25T15:12:04.")
+    return time.timestamp()
