@@ -46,6 +46,7 @@ TECHNIQUES: dict[str, Callable[[], object]] = {
     "ExponentialMovingAverage(0.999)": partial(hooks.ExponentialMovingAverage, 0.999),
     "Freeze('0.*')": partial(hooks.Freeze, "0.*"),
     "Unfreeze('0.*', '1ep')": partial(hooks.Unfreeze, "0.*", "1ep"),
+    "KeepBest(3, phase='training')": partial(hooks.KeepBest, 3, phase="training"),
     "TimeLimit('3600s')": partial(hooks.TimeLimit, "3600s"),
     "ActivationCheckpointing('*')": partial(hooks.ActivationCheckpointing, "*"),
     "Compile(backend='eager')": partial(hooks.Compile, backend="eager"),

@@ -29,11 +29,12 @@ def test_without_a_terminal_plain_lines_are_shown(programs, tmp_path):
     (directory,) = tmp_path.iterdir()
     assert done.stdout == ""
     assert lines[0] == f"2 epochs on cpu, 57 parameters in {directory}"
-    assert re.fullmatch(r"epoch 1/2  \d+\.\d s, best", lines[1])
-    assert re.fullmatch(r"  training: loss \S+ \| valid: loss \S+ \| demo: loss \S+", lines[2])
-    assert lines[3].startswith("epoch 2/2  ")
+    assert lines[1] == "network: 57 parameters in 6 modules, 300 B"
+    assert re.fullmatch(r"epoch 1/2  \d+\.\d s, best", lines[2])
+    assert re.fullmatch(r"  training: loss \S+ \| valid: loss \S+ \| demo: loss \S+", lines[3])
+    assert lines[4].startswith("epoch 2/2  ")
     assert lines[-2].startswith("validation-valid: lowest loss ")
-    assert len(lines) == 7
+    assert len(lines) == 8
     assert max(map(len, lines[1:])) <= 80
     assert "\r" not in done.stderr
 

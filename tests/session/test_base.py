@@ -83,6 +83,7 @@ def test_the_public_attributes_have_their_documented_values(tmp_path):
     assert list(session.hooks)[2:] == [
         "seed_capture",
         "config_snapshot",
+        "network_summary",
         "rehearsal",
         "metrics",
         "log_values",

@@ -81,6 +81,7 @@ class ReadySession(NoisySession):
             ready.HookTimes(),
             ready.Throughput("2it"),
             ready.MemoryMonitor("2it"),
+            ready.KeepBest(2),
             ready.Unfreeze("layers.0.weight", at="1ep"),
             ready.Fingerprint("2it"),
             ready.LogWeights("3it"),

@@ -5,6 +5,7 @@ import torchbase.checkpoints.verification
 import torchbase.data
 import torchbase.export.exporting
 import torchbase.metrics
+import torchbase.run_directory.best_networks
 import torchbase.run_directory.record
 import torchbase.run_directory.status
 import torchbase.run_directory.value_ranges
@@ -18,6 +19,7 @@ ORIGINS = {
     torchbase.data: [name for name in torchbase.data.__all__ if not name.endswith(OF_LOADERS)],
     torchbase.export.exporting: ["ExportedNetwork", "export_network"],
     torchbase.metrics: ["BaseMetricsClass"],
+    torchbase.run_directory.best_networks: ["BestNetworks", "SavedBest", "read_best_networks"],
     torchbase.run_directory.record: ["Epoch", "read_epochs", "read_status"],
     torchbase.run_directory.status: ["Best", "Status"],
     torchbase.run_directory.value_ranges: ["ValueRange"],

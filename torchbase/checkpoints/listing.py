@@ -7,8 +7,15 @@ import re
 from pathlib import Path
 
 from torchbase.files import durable
-from torchbase.run_directory.names import BAD_MINI_BATCHES_FOLDER, NETWORK_FILE, PROFILE_FOLDER, STATES_FOLDER
+from torchbase.run_directory.names import (
+    BAD_MINI_BATCHES_FOLDER,
+    BEST_NETWORKS_FOLDER,
+    NETWORK_FILE,
+    PROFILE_FOLDER,
+    STATES_FOLDER,
+)
 
+_FOLDERS_OF_RESULTS = (BAD_MINI_BATCHES_FOLDER, BEST_NETWORKS_FOLDER, PROFILE_FOLDER)
 _NAME = re.compile(r"checkpoint-epoch-([0-9]{6,})-iteration-([0-9]{10,})")
 
 
@@ -51,13 +58,13 @@ def has_results(run_directory: Path) -> bool:
         run_directory: The run directory.
 
     Returns:
-        Whether it has a checkpoint, by its name alone, the best network, or files that a message names: a mini-batch
-        whose loss was NaN, or a profile.
+        Whether it has a checkpoint, by its name alone, one of the best networks, or files that a message names: a
+        mini-batch whose loss was NaN, or a profile.
     """
     return (
         (run_directory / NETWORK_FILE).exists()
         or bool(list_checkpoints(run_directory / STATES_FOLDER))
-        or any(_is_filled(run_directory / name) for name in (BAD_MINI_BATCHES_FOLDER, PROFILE_FOLDER))
+        or any(_is_filled(run_directory / name) for name in _FOLDERS_OF_RESULTS)
     )
 
 

@@ -18,7 +18,7 @@ from torchbase.files.bitwise import different_values
 from torchbase.files.host_copies import HostCopies
 from torchbase.files.tensors import check_tensors
 from torchbase.run_directory.config_snapshot import CONFIG_FILE
-from torchbase.run_directory.names import NETWORK_FILE, STATES_FOLDER
+from torchbase.run_directory.names import BEST_NETWORKS_FOLDER, NETWORK_FILE, STATES_FOLDER
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class ReplayableSession(Protocol):
 def verify_run(
     run_dir: Path, replay: int | None = None, reopen: Callable[[Path], ReplayableSession] | None = None
 ) -> Verification:
-    """Checks the manifest of every checkpoint and the checksums of the best network. It changes nothing.
+    """Checks the manifest of every checkpoint and the checksums of the best networks. It changes nothing.
 
     Args:
         run_dir: The path of the run directory.
@@ -128,7 +128,8 @@ def verify_run(
         raise ValueError(f"replay={replay}: pass the number of iterations to run, at least 1.")
     findings = [_check(run_dir, path, check_checkpoint) for path in list_checkpoints(run_dir / STATES_FOLDER)]
     whole = [one.name for one in findings if one is not None and one.problem is None]
-    findings.append(_check(run_dir, run_dir / NETWORK_FILE, check_tensors))
+    networks = [run_dir / NETWORK_FILE, *_networks_kept(run_dir)]
+    findings += [_check(run_dir, path, check_tensors) for path in networks]
     found = tuple(one for one in findings if one is not None)
     if replay is None or reopen is None:
         return Verification(str(run_dir), found)
@@ -137,6 +138,10 @@ def verify_run(
     first, second = (_train_in_a_copy(run_dir, whole[0], replay, reopen) for _ in range(2))
     differences = tuple(different_values(first, second))
     return Verification(str(run_dir), found, Replay(Path(whole[0]).name, replay, differences))
+
+
+def _networks_kept(run_dir: Path) -> list[Path]:
+    return sorted((run_dir / BEST_NETWORKS_FOLDER).glob("*.pth"))
 
 
 def _check(run_dir: Path, path: Path, check: Callable[[Path], object]) -> Finding | None:
@@ -157,6 +162,9 @@ def _train_in_a_copy(
         shutil.copytree(run_dir / checkpoint, copy / checkpoint)
         for file in (*run_dir.glob("*.json"), *(run_dir / STATES_FOLDER).glob("*.json")):
             shutil.copy2(file, copy / file.relative_to(run_dir))
+        for network in _networks_kept(run_dir):  # the hook that wrote them only needs to find them
+            (copy / BEST_NETWORKS_FOLDER).mkdir(exist_ok=True)
+            (copy / network.relative_to(run_dir)).touch()
         session = reopen(copy)
         for name in [name for name, hook in session.hooks.items() if name == "console" or _is_backend(hook)]:
             session.unregister(name)

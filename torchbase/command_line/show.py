@@ -7,9 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from torchbase.command_line.best_networks import write_best_networks
 from torchbase.command_line.curves import make_scale, span_magnitudes
 from torchbase.command_line.environment import describe_environment
 from torchbase.command_line.grids import GridColumn, make_grids
+from torchbase.command_line.network import write_network
 from torchbase.command_line.run_details import Details, read_details
 from torchbase.command_line.run_records import RUNNING, SavedRun, find_run, flatten, read_run
 from torchbase.command_line.terminal import (
@@ -46,6 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curve", action="append", metavar="NAME", help="an average to draw instead of the loss; can be repeated"
     )
+    parser.add_argument("--network", action="store_true", help="list all modules of the network, with shapes")
     parser.set_defaults(command=show)
 
 
@@ -69,13 +72,15 @@ def show(options: argparse.Namespace) -> int:
     console.print(Trimmed(_summary(run, details, console.width)))
     _write(console, "config", _pairs((path, format_value(value)) for path, value in flatten(run.config).items()))
     _write(console, "environment", _pairs(describe_environment(details)))
+    damages = write_network(console, run.path, whole=options.network)
     _write(console, "votes", _votes(details))
+    damages += write_best_networks(console, run.path)
     for epoch, mark in _epochs_to_show(details):
         tables = _averages(details.averages_of(epoch), console.width)
         _write(console, f"averages of epoch {epoch} ({mark})", *tables)
     for name in curves:
         _draw(console, name, details)
-    damages = list(dict.fromkeys((*run.damages, *details.damages)))
+    damages = list(dict.fromkeys((*run.damages, *details.damages, *damages)))
     write_notes(console, [*damages, *run.notes])
     return int(bool(damages))
 

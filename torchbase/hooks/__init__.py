@@ -24,6 +24,7 @@ from torchbase.hooks.metrics import Metrics
 from torchbase.hooks.mini_batch_parts import MiniBatchParts
 from torchbase.hooks.nan_guard import NanGuard
 from torchbase.hooks.nan_skip import NanSkip
+from torchbase.hooks.network_summary import NetworkSummary
 from torchbase.hooks.process_errors import ProcessErrors
 from torchbase.hooks.rehearsal import Rehearsal
 from torchbase.hooks.run_record import RunRecord
@@ -45,6 +46,7 @@ from torchbase.techniques.freeze import Freeze
 from torchbase.techniques.gradient_accumulation import GradientAccumulation
 from torchbase.techniques.gradient_clipping import GradientClipping
 from torchbase.techniques.hook_times import HookTimes
+from torchbase.techniques.keep_best import KeepBest
 from torchbase.techniques.learning_rate_schedule import LearningRateSchedule
 from torchbase.techniques.log_gradients import LogGradients
 from torchbase.techniques.log_samples import LogSamples
@@ -80,6 +82,7 @@ __all__ = [
     "HookTimes",
     "Interruption",
     "JsonLines",
+    "KeepBest",
     "LearningRateSchedule",
     "LogGradients",
     "LogSamples",
@@ -94,6 +97,7 @@ __all__ = [
     "NanGuard",
     "NanSkip",
     "NetworkGraph",
+    "NetworkSummary",
     "ProcessErrors",
     "Profile",
     "Pruning",

@@ -177,6 +177,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             standard.SeedCapture(),
             *([standard.DeterministicAlgorithms()] if session.deterministic else []),
             standard.ConfigSnapshot(),
+            standard.NetworkSummary(),
             standard.Rehearsal(),  # before the hooks that write
             *([standard.MiniBatchParts(self._number_of_parts, self._size_function, self._held)] if has_parts else []),
             *([standard.ShardedTraining()] if self._sharded is not None else []),

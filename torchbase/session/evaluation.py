@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,9 +20,10 @@ from torchbase.engine.part_results import gather_outputs
 from torchbase.engine.phase import PartOutputs, Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.errors import DataError, ProcessError, RunDirectoryError
+from torchbase.errors import DataError, ProcessError, RunDirectoryError, did_you_mean
 from torchbase.files.tensors import check_tensors, map_tensors
 from torchbase.randomness import isolate_rng, one_thread_at_a_time
+from torchbase.run_directory.best_networks import read_best_networks
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
 from torchbase.session.constructor import set_by_constructor
@@ -46,22 +48,23 @@ class SessionEvaluation(SessionParts):
     _run_directory: RunDirectory = set_by_constructor()
     _evaluated: Run | None = None  # receives the values logged meanwhile
 
-    def load_best_network(self) -> None:
-        """Loads the weights of the best epoch into the network, from ``network.pth`` in the run directory.
+    def load_best_network(self, file: str = NETWORK_FILE) -> None:
+        """Loads the weights of the best epoch into the network, or those of another file of networks.
+
+        Args:
+            file: The name of the file in the run directory: the best network, or one of those that `KeepBest` lists.
 
         Raises:
             RunDirectoryError: If the run hasn't saved the file, or the file is damaged.
         """
         with _called_on_all("load_best_network"):
             tell_result(self.processes, self._run_directory.writes.wait, "the best network")
-        file = self._run_directory.path / NETWORK_FILE
-        if not file.exists():
-            raise RunDirectoryError(
-                f"{file} isn't there: the run has saved no best network yet. To fix, train for at least one epoch."
-            )
+        path = self._run_directory.path / file
+        if not path.exists():
+            raise RunDirectoryError(f"{path} isn't there{_what_is_there(self._run_directory.path, file)}")
         with _called_on_all("load_best_network"):
-            tell_result(self.processes, partial(check_tensors, file), "the check of the best network")
-        load_network(self.network, map_tensors(file))
+            tell_result(self.processes, partial(check_tensors, path), "the check of the best network")
+        load_network(self.network, map_tensors(path))
 
     def evaluate(self, dataset: Any, name: str = "evaluation") -> dict[str, float]:
         """Computes loss and metrics of the current network over a dataset. Nothing is recorded.
@@ -241,3 +244,12 @@ def _called_on_all(method: str) -> Iterator[None]:
 def _runs_part_of_iteration(hook: object) -> bool:
     replaced = isinstance(hook, standard.SeedCapture | standard.NanSkip)
     return any(name.startswith("run_") for name in dir(type(hook))) and not replaced
+
+
+def _what_is_there(run_directory: Path, file: str) -> str:
+    if file == NETWORK_FILE:
+        return ": the run has saved no best network yet. To fix, train for at least one epoch."
+    best = read_best_networks(run_directory)
+    files = [] if best is None else [one.file for one in best.networks]
+    listed = ", ".join([NETWORK_FILE, *files])
+    return f".{did_you_mean(file, files)} To fix, pass one of the networks of the run: {listed}."

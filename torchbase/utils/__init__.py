@@ -15,6 +15,7 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.data.windows import RandomCrops, Windows
 from torchbase.export.exporting import ExportedNetwork, export_network
 from torchbase.metrics import BaseMetricsClass
+from torchbase.run_directory.best_networks import BestNetworks, SavedBest, read_best_networks
 from torchbase.run_directory.record import Epoch, read_epochs, read_status
 from torchbase.run_directory.status import Best, Status
 from torchbase.run_directory.value_ranges import ValueRange
@@ -22,6 +23,7 @@ from torchbase.run_directory.value_ranges import ValueRange
 __all__ = [
     "BaseMetricsClass",
     "Best",
+    "BestNetworks",
     "Checkpoint",
     "ClassesOrder",
     "Epoch",
@@ -30,6 +32,7 @@ __all__ = [
     "LengthOrder",
     "RandomCrops",
     "Replay",
+    "SavedBest",
     "Status",
     "TypedDict",
     "TypedDictIterable",
@@ -42,6 +45,7 @@ __all__ = [
     "export_network",
     "list_checkpoints",
     "pad",
+    "read_best_networks",
     "read_checkpoint",
     "read_epochs",
     "read_status",
