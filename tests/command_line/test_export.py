@@ -17,7 +17,7 @@ def test_the_weights_are_written_into_the_current_folder(command, run_dir, tmp_p
     tag = run_dir.rpartition("/")[2]
     assert command("export", run_dir) == (
         0,
-        f"written: {tag}.safetensors, the best network of {tag}, of epoch 1\n",
+        f"written: {tag}.safetensors, network 'best' of {tag}, of epoch 1\n",
         "",
     )
     with safe_open(tmp_path / f"{tag}.safetensors", framework="pt") as file:

@@ -4,6 +4,7 @@ import pytest
 
 from torchbase.export.description import describe
 from torchbase.run_directory.record import Epoch, append_epoch
+from torchbase.session.saved_network import ReadNetwork
 
 
 def make_run(folder, decisions, state="running", checkpoint=None):
@@ -26,6 +27,7 @@ def make_run(folder, decisions, state="running", checkpoint=None):
     return folder
 
 
+UNKNOWN = ReadNetwork({})
 NEWEST = "checkpoint-epoch-000002-iteration-0000000020"
 
 
@@ -39,7 +41,7 @@ NEWEST = "checkpoint-epoch-000002-iteration-0000000020"
     ],
 )
 def test_the_values_are_those_of_the_decision_that_saved_the_best_network(tmp_path, decisions, epoch, averages):
-    described = describe(make_run(tmp_path, decisions, "finished"), "best")
+    described = describe(make_run(tmp_path, decisions, "finished"), "best", UNKNOWN)
     assert described["epoch"] == epoch
     assert described["averages"] == {phase: {"loss": loss} for phase, loss in averages.items()}
 
@@ -48,13 +50,13 @@ def test_the_values_are_those_of_the_decision_that_saved_the_best_network(tmp_pa
 def test_a_killed_run_names_its_best_epoch_if_a_later_checkpoint_shows_that_it_was_saved(
     tmp_path, caplog, checkpoint, is_known
 ):
-    described = describe(make_run(tmp_path, [(2, 20, True)], checkpoint=checkpoint), "best")
+    described = describe(make_run(tmp_path, [(2, 20, True)], checkpoint=checkpoint), "best", UNKNOWN)
     assert described["epoch"] == (2 if is_known else None)
     assert bool(described["averages"]) == is_known
     assert ["the file names no epoch" in message for message in caplog.messages] == ([] if is_known else [True])
 
 
 def test_the_last_network_has_the_values_of_the_last_whole_epoch(tmp_path):
-    described = describe(make_run(tmp_path, [], checkpoint="checkpoint-epoch-000001-iteration-0000000013"), "last")
+    described = describe(make_run(tmp_path, []), "last", ReadNetwork({}, 1, 13))
     assert (described["epoch"], described["iterations"]) == (1, 13)
     assert described["averages"]["training"] == {"loss": 10.0}

@@ -8,6 +8,7 @@ from torchbase import ValidationDatasetsDict
 from torchbase.errors import StepError
 from torchbase.export.example import network_with_calls
 from torchbase.files.bitwise import different_values
+from torchbase.session.saved_network import read_network
 
 
 class Points(torch.utils.data.Dataset):
@@ -65,7 +66,8 @@ def example_of(parent, kind, **session):
     trained()
     before = copy.deepcopy(trained.network.state_dict())
     kind.is_gone = True
-    network, calls = network_with_calls(trained._run_directory.path, parent / "network.pt2", "last", kind)
+    state = read_network(trained._run_directory.path, "last").state
+    network, calls = network_with_calls(trained._run_directory.path, parent / "network.pt2", state, kind)
     assert different_values(before, network.state_dict()) == []
     assert not network.training
     return [(tuple(call.args[0].shape), call.kwargs) for call in calls]

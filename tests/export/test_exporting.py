@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,21 +10,25 @@ from exported import TwoInputs, TwoInputsSession, load_program, mini_batch_of, t
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from torchbase.checkpoints.storage import newest_whole_checkpoint
+from torchbase.checkpoints.listing import list_checkpoints
+from torchbase.checkpoints.storage import newest_whole_checkpoint, read_checkpoint
 from torchbase.errors import ProcessError, RunDirectoryError
+from torchbase.export import exporting
+from torchbase.export.description import describe
 from torchbase.files import durable
 from torchbase.files.bitwise import different_values
+from torchbase.files.tensors import read_tensors
 from torchbase.files.walking import files_in
-from torchbase.hooks import ActivationCheckpointing, Compile
+from torchbase.hooks import ActivationCheckpointing, Compile, KeepBest
 from torchbase.testing.forked import reason_against_forking
-from torchbase.utils import export_network
+from torchbase.utils import export_network, read_best_networks
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # of torch, about itself
 
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    session = train(tmp_path_factory.mktemp("runs"), ActivationCheckpointing("body"))
+    session = train(tmp_path_factory.mktemp("runs"), ActivationCheckpointing("body"), KeepBest(2))
     session.load_best_network()
     session.network.eval()
     return session
@@ -77,6 +82,43 @@ def test_the_last_network_is_that_of_the_newest_checkpoint(session, tmp_path):
     assert (exported.description["epoch"], exported.description["iterations"]) == (2, 8)
 
 
+def test_a_damaged_checkpoint_is_passed_over_and_the_file_names_the_one_before(session, tmp_path):
+    copied = Path(shutil.copytree(session.run_dir, tmp_path / "copied"))
+    newest, older = list_checkpoints(copied / "states")
+    (newest / "network.pth").write_bytes(b"")
+    exported = export_network(copied, tmp_path / "last.safetensors", "last")
+    assert (exported.description["epoch"], exported.description["iterations"]) == (1, 4)
+    assert different_values(load_file(exported.path), dict(read_checkpoint(older).parts["network"])) == []
+
+
+def test_a_network_that_keep_best_has_saved_is_chosen_by_its_file(session, tmp_path):
+    for one in read_best_networks(Path(session.run_dir)).networks:
+        exported = export_network(session.run_dir, tmp_path / f"{one.epoch}.safetensors", one.file)
+        assert exported.description["epoch"] == one.epoch
+        assert exported.description["averages"]["validation-valid"]["loss"] == one.value
+    with pytest.raises(
+        RunDirectoryError, match=r"no network 'beste'\. Did you mean 'best'\? Available: best, last, best_n"
+    ):
+        export_network(session.run_dir, tmp_path / "weights.safetensors", "beste")
+
+
+def test_a_network_that_is_replaced_while_it_is_read_is_read_again(session, tmp_path, monkeypatch):
+    copied = Path(shutil.copytree(session.run_dir, tmp_path / "copied"))
+    other = read_best_networks(copied).networks[1]
+    described = []
+
+    def replace_then_describe(*arguments):
+        if not described:
+            shutil.copy2(copied / other.file, copied / "network.pth")
+        described.append(describe(*arguments))
+        return described[-1]
+
+    monkeypatch.setattr(exporting, "describe", replace_then_describe)
+    exported = export_network(copied, tmp_path / "weights.safetensors")
+    assert len(described) == 2
+    assert different_values(load_file(exported.path), read_tensors(copied / other.file)) == []
+
+
 def test_an_existing_file_is_not_overwritten_unless_asked(session, tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_text("precious")
@@ -111,8 +153,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(session, tmp_path, 
 def test_a_path_without_a_format_or_folder_is_an_error(session, tmp_path, path, message):
     with pytest.raises(RunDirectoryError, match=message):
         export_network(session.run_dir, tmp_path / path)
-    with pytest.raises(RunDirectoryError, match="network has to be 'best' or 'last', but got 'first'"):
-        export_network(session.run_dir, tmp_path / "weights.safetensors", "first")
 
 
 def test_what_has_no_network_is_an_error(tmp_path):

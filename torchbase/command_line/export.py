@@ -27,7 +27,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="the file, whose name ends with .safetensors, .pt2 or .onnx (default: TAG.safetensors)",
     )
     parser.add_argument(
-        "--network", choices=("best", "last"), default="best", help="the best network, or that of the newest checkpoint"
+        "--network",
+        default="best",
+        metavar="NETWORK",
+        help="best (the default), last (of the newest checkpoint), or a file of best_networks that KeepBest saved",
     )
     parser.add_argument(
         "--session",
@@ -60,7 +63,7 @@ def export(options: argparse.Namespace) -> int:
     exported = export_network(run_dir, file, options.network, chosen, options.overwrite)
     described = exported.description
     epoch = "of an unknown epoch" if described["epoch"] is None else f"of epoch {described['epoch']}"
-    sys.stdout.write(f"written: {file}, the {options.network} network of {run_dir.name}, {epoch}\n")
+    sys.stdout.write(f"written: {file}, network '{options.network}' of {run_dir.name}, {epoch}\n")
     for name, shape in described.get("inputs", {}).items():
         sys.stdout.write(f"input {name}: {shape}\n")
     return 0

@@ -15,7 +15,7 @@ from torchbase.run_directory.environment import describe_environment
 from torchbase.run_directory.names import STATES_FOLDER
 from torchbase.run_directory.record import Epoch, read_epochs, read_status
 from torchbase.run_directory.status import Status
-from torchbase.session.saved_network import WhichNetwork
+from torchbase.session.saved_network import ReadNetwork
 
 _logger = logging.getLogger("torchbase")
 
@@ -25,12 +25,13 @@ class _Moment(NamedTuple):
     iterations: int | None
 
 
-def describe(run_dir: Path, network: WhichNetwork) -> dict[str, Any]:
+def describe(run_dir: Path, network: str, read: ReadNetwork) -> dict[str, Any]:
     """Describes a run and one of its networks.
 
     Args:
         run_dir: The path of the run directory.
-        network: ``"best"`` or ``"last"``.
+        network: ``"best"``, ``"last"``, or the name of a file that `KeepBest` lists.
+        read: What was read of it.
 
     Returns:
         Values for JSON; see `torchbase.export.exporting.ExportedNetwork`.
@@ -38,15 +39,11 @@ def describe(run_dir: Path, network: WhichNetwork) -> dict[str, Any]:
     Raises:
         RunDirectoryError: If it isn't the directory of a run, or its config or environment is damaged.
     """
-    config = newest_config(run_dir)
-    if config is None:
-        raise RunDirectoryError(
-            f"{run_dir} isn't the directory of a run: it has no {CONFIG_FILE}. To fix, pass the folder that has it."
-        )
     environments = snapshots(run_dir, "environment")
     environment = read_json(environments[-1]) if environments else {}
     status, epochs = read_status(run_dir), read_epochs(run_dir)[0]
-    moment = _moment_of_best(run_dir, epochs, status) if network == "best" else _moment_of_last(run_dir)
+    is_known = read.iterations is not None
+    moment = _Moment(read.epoch, read.iterations) if is_known else _moment_of_best(run_dir, epochs, status)
     best_losses = status.best_losses if status is not None else {}
     return {
         "run": run_dir.name,
@@ -54,7 +51,7 @@ def describe(run_dir: Path, network: WhichNetwork) -> dict[str, Any]:
         "network": network,
         "epoch": moment.epoch,
         "iterations": moment.iterations,
-        "config": config,
+        "config": config_of(run_dir),
         "averages": _averages_at(moment, epochs),
         "best_losses": {
             phase: {"loss": finite_or_text(best.loss), "epoch": best.epoch} for phase, best in best_losses.items()
@@ -62,6 +59,26 @@ def describe(run_dir: Path, network: WhichNetwork) -> dict[str, Any]:
         "trained_with": _versions_in(environment),
         "exported_with": _versions_in(describe_environment()),
     }
+
+
+def config_of(run_dir: Path) -> dict[str, Any]:
+    """Reads the config of a run.
+
+    Args:
+        run_dir: The path of the run directory.
+
+    Returns:
+        The config in JSON form.
+
+    Raises:
+        RunDirectoryError: If it isn't the directory of a run.
+    """
+    config = newest_config(run_dir)
+    if config is None:
+        raise RunDirectoryError(
+            f"{run_dir} isn't the directory of a run: it has no {CONFIG_FILE}. To fix, pass the folder that has it."
+        )
+    return config
 
 
 def _moment_of_best(run_dir: Path, epochs: list[Epoch], status: Status | None) -> _Moment:
@@ -82,11 +99,6 @@ def _moment_of_best(run_dir: Path, epochs: list[Epoch], status: Status | None) -
         )
         return _Moment(None, None)
     return moment
-
-
-def _moment_of_last(run_dir: Path) -> _Moment:
-    saved = newest_progress(run_dir / STATES_FOLDER)
-    return _Moment(None, None) if saved is None else _Moment(*saved)
 
 
 def _averages_at(moment: _Moment, epochs: list[Epoch]) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ import copy
 import logging
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,6 @@ from torchbase.run_directory.config_snapshot import CONFIG_FILE, snapshots
 from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.session.loading import find_session_class
 from torchbase.session.run_source import saved_config
-from torchbase.session.saved_network import WhichNetwork, read_saved_network
 
 if TYPE_CHECKING:
     from torchbase.session.base import TrainingBaseSession
@@ -46,7 +45,7 @@ class Call(NamedTuple):
 
 
 def network_with_calls(
-    run_dir: Path, file: Path, network: WhichNetwork, session_class: "type[TrainingBaseSession] | None"
+    run_dir: Path, file: Path, state: Mapping[str, Any], session_class: "type[TrainingBaseSession] | None"
 ) -> tuple[torch.nn.Module, list[Call]]:
     """Builds the network of a run, and passes mini-batches through ``forward_pass``.
 
@@ -55,14 +54,14 @@ def network_with_calls(
     Args:
         run_dir: The path of the run directory.
         file: The file to write, for messages.
-        network: ``"best"`` or ``"last"``.
+        state: What the ``state_dict`` of the network returned.
         session_class: The class of the session; None for the one that the run directory names.
 
     Returns:
         The network on the CPU, in evaluation mode, and its calls for mini-batches of several sizes.
 
     Raises:
-        RunDirectoryError: If the run has saved no such network, or its session class can't be found.
+        RunDirectoryError: If the session class of the run can't be found.
         ProcessError: If this is one of several processes.
         StepError: If ``forward_pass`` doesn't call the network.
     """
@@ -72,7 +71,6 @@ def network_with_calls(
             "A program can't be exported by one of several processes, since it builds another session. To fix, run "
             f"after the training: {command}"
         )
-    state = read_saved_network(run_dir, network)
     remedy = f"run: {command} --session FILE.py:CLASS"
     found = session_class or find_session_class(run_dir, remedy=f"pass session_class, or {remedy}")
     with tempfile.TemporaryDirectory(prefix="torchbase-export-") as parent:
@@ -83,7 +81,7 @@ def network_with_calls(
             return session.network.eval(), _calls_in(session)
 
 
-def _copy_run(run_dir: Path, state: Any, copied: Path) -> None:
+def _copy_run(run_dir: Path, state: Mapping[str, Any], copied: Path) -> None:
     config = copy.deepcopy(saved_config(run_dir))
     own = {"device_name": "cpu", "validation_mini_batch_size": SIZES[0], "mini_batch_parts": None}
     config["session"] |= {**own, "dataloader_num_workers": 0, "plugins": []}

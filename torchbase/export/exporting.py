@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from torchbase.errors import RunDirectoryError, did_you_mean
-from torchbase.export.description import describe
+from torchbase.export.description import config_of, describe
 from torchbase.export.weights import write_weights
 from torchbase.files.durable import os_errors_explained, write_durably
 from torchbase.optional_packages import load
-from torchbase.session.saved_network import WhichNetwork, read_saved_network
+from torchbase.session.saved_network import ReadNetwork, find_saved_network, read_network
 
 if TYPE_CHECKING:
     from torchbase.session.base import TrainingBaseSession
@@ -41,7 +41,7 @@ class ExportedNetwork:
 def export_network(
     run_dir: str | Path,
     path: str | Path,
-    network: WhichNetwork = "best",
+    network: str = "best",
     session_class: "type[TrainingBaseSession] | None" = None,
     overwrite: bool = False,
 ) -> ExportedNetwork:
@@ -51,7 +51,7 @@ def export_network(
         run_dir: The path of the run directory. Nothing in it changes.
         path: The file. Its name ends with the format: ``.safetensors`` for the weights, ``.pt2`` for a program of
             ``torch.export``, ``.onnx`` for ONNX.
-        network: ``"best"`` or ``"last"``, that of the newest checkpoint.
+        network: ``"best"``; ``"last"``, that of the newest checkpoint; or the name of a file that `KeepBest` lists.
         session_class: The class that trained the run, for the formats with a program. By default, the class that the
             run directory names, which is imported.
         overwrite: Whether an existing file is replaced.
@@ -65,25 +65,34 @@ def export_network(
         StepError: If ``forward_pass`` doesn't call the network, or the network can't become a program.
     """
     directory, file = Path(run_dir).absolute(), Path(path).absolute()
-    if network not in get_args(WhichNetwork):
-        raise RunDirectoryError(f"network has to be 'best' or 'last', but got {network!r}.")
     _check_file(file, overwrite)
     for package in NEEDS[file.suffix]:
         load(package, install=EXTRA)
-    description = describe(directory, network)
+    read, description = _read(directory, network)
     if file.suffix == ".safetensors":
-        write: Write = partial(write_weights, read_saved_network(directory, network))
+        write: Write = partial(write_weights, read.state)
     else:
-        write = _write_program(directory, file, network, session_class, description)
+        write = _write_program(directory, file, read.state, session_class, description)
     text = json.dumps(description, allow_nan=False)
     write_durably(file, lambda opened: write(opened, text))
     return ExportedNetwork(file, description)
 
 
+def _read(directory: Path, network: str) -> tuple[ReadNetwork, dict[str, Any]]:
+    """Reads a network and its description. If the run is training, it may save another one between both."""
+    config_of(directory)  # first, since it says what isn't the directory of a run
+    while True:
+        before = find_saved_network(directory, "best")
+        read = read_network(directory, network)
+        description = describe(directory, network, read)
+        if find_saved_network(directory, "best") == before:
+            return read, description
+
+
 def _write_program(
     directory: Path,
     file: Path,
-    network: WhichNetwork,
+    state: Mapping[str, Any],
     session_class: "type[TrainingBaseSession] | None",
     description: dict[str, Any],
 ) -> Write:
@@ -91,7 +100,7 @@ def _write_program(
     from torchbase.export.example import network_with_calls
     from torchbase.export.program import make_program, write_onnx, write_program
 
-    module, calls = network_with_calls(directory, file, network, session_class)
+    module, calls = network_with_calls(directory, file, state, session_class)
     program = make_program(module, calls)
     description["inputs"] = program.inputs
     return partial(write_program if file.suffix == ".pt2" else write_onnx, program)

@@ -15,7 +15,7 @@ from torchbase.files.durable import read_json, write_json
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE
 from torchbase.session.pretrained import load_checked
-from torchbase.session.saved_network import SavedNetwork, find_saved_network, open_best_network, open_last_network
+from torchbase.session.saved_network import SavedNetwork, find_saved_network, open_network_file, open_newest_checkpoint
 
 SOURCE_FILE = "source.json"
 
@@ -155,8 +155,9 @@ def _load(network: torch.nn.Module, path: Path, source: SourceNetwork) -> Matchi
 
 def _state_of(source: RunDirectory, network: str) -> Mapping[str, Any]:
     if network == "best" and (source.path / NETWORK_FILE).exists():
-        return open_best_network(source.path)
-    return open_last_network(source.path)
+        return open_network_file(source.path)
+    state: Mapping[str, Any] = open_newest_checkpoint(source.path).parts["network"]
+    return state
 
 
 def _load_what_matches(network: torch.nn.Module, state: Mapping[str, Any], path: Path) -> Matching:

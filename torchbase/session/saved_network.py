@@ -1,20 +1,19 @@
-"""The networks that a run has saved: the best one, and that of its newest checkpoint."""
+"""The networks that a run has saved: the best ones, and that of its newest checkpoint."""
 
 import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from torchbase.checkpoints.listing import list_checkpoints
 from torchbase.checkpoints.saved_tensors import in_memory
-from torchbase.checkpoints.storage import first_whole, open_checkpoint
-from torchbase.errors import CheckpointError, RunDirectoryError
+from torchbase.checkpoints.storage import Checkpoint, first_whole, open_checkpoint
+from torchbase.errors import CheckpointError, RunDirectoryError, did_you_mean
 from torchbase.files.durable import os_errors_explained
 from torchbase.files.tensors import check_tensors, map_tensors
+from torchbase.run_directory.best_networks import read_best_networks
 from torchbase.run_directory.names import NETWORK_FILE, STATES_FOLDER
-
-WhichNetwork = Literal["best", "last"]
 
 
 class SavedNetwork(NamedTuple):
@@ -55,11 +54,26 @@ def find_saved_network(run_directory: Path, which: str) -> SavedNetwork:
     return SavedNetwork(file.relative_to(run_directory).as_posix(), checksum)
 
 
-def open_best_network(run_directory: Path) -> Mapping[str, Any]:
-    """Checks the best network of a run, and maps it into memory.
+class ReadNetwork(NamedTuple):
+    """A network that was read from a run directory.
+
+    Attributes:
+        state: What its ``state_dict`` returned, with tensors on the CPU.
+        epoch: The epoch of its values; None if the run directory names it elsewhere.
+        iterations: The number of training iterations that were finished then; None likewise.
+    """
+
+    state: Mapping[str, Any]
+    epoch: int | None = None
+    iterations: int | None = None
+
+
+def open_network_file(run_directory: Path, file: str = NETWORK_FILE) -> Mapping[str, Any]:
+    """Checks the file of a network, and maps it into memory.
 
     Args:
         run_directory: The path of the run directory.
+        file: The name of the file in it.
 
     Returns:
         What its ``state_dict`` returned.
@@ -67,18 +81,18 @@ def open_best_network(run_directory: Path) -> Mapping[str, Any]:
     Raises:
         RunDirectoryError: If the file can't be read, or is damaged.
     """
-    check_tensors(run_directory / NETWORK_FILE)
-    return dict(map_tensors(run_directory / NETWORK_FILE))
+    check_tensors(run_directory / file)
+    return dict(map_tensors(run_directory / file))
 
 
-def open_last_network(run_directory: Path) -> Mapping[str, Any]:
-    """Opens the network of the newest whole checkpoint of a run.
+def open_newest_checkpoint(run_directory: Path) -> Checkpoint:
+    """Opens the newest whole checkpoint of a run.
 
     Args:
         run_directory: The path of the run directory.
 
     Returns:
-        What its ``state_dict`` returned, with a `SavedTensor` in the place of each tensor.
+        The checkpoint, with a `SavedTensor` in the place of each tensor.
 
     Raises:
         CheckpointError: If there is no whole checkpoint.
@@ -87,32 +101,40 @@ def open_last_network(run_directory: Path) -> Mapping[str, Any]:
     saved = first_whole(states, list_checkpoints(states), open_checkpoint)
     if saved is None:
         raise CheckpointError(f"The run {run_directory} has saved no network: it has no checkpoint.")
-    state: Mapping[str, Any] = saved.parts["network"]
-    return state
+    return saved
 
 
-def read_saved_network(run_directory: Path, which: WhichNetwork) -> Mapping[str, Any]:
-    """Reads the best or the last network of a run.
+def read_network(run_directory: Path, which: str) -> ReadNetwork:
+    """Reads a network of a run.
 
     Args:
         run_directory: The path of the run directory.
-        which: ``"best"`` or ``"last"``.
+        which: ``"best"``, ``"last"``, or the name of a file that `KeepBest` lists.
 
     Returns:
-        What its ``state_dict`` returned, with tensors on the CPU.
+        The network.
 
     Raises:
         RunDirectoryError: If the run has saved no such network, or it is damaged.
     """
     if which == "last":
-        state: Mapping[str, Any] = in_memory(open_last_network(run_directory))
-        return state
-    if not (run_directory / NETWORK_FILE).exists():
+        saved = open_newest_checkpoint(run_directory)
+        return ReadNetwork(in_memory(saved.parts["network"]), saved.epoch, saved.iteration)
+    if which == "best":
+        if not (run_directory / NETWORK_FILE).exists():
+            raise RunDirectoryError(
+                f"{run_directory / NETWORK_FILE} isn't there: the run has saved no best network yet. To fix, train for "
+                "at least one epoch, or choose the last network."
+            )
+        return ReadNetwork(open_network_file(run_directory))
+    best = read_best_networks(run_directory)
+    listed = {} if best is None else {one.file: one for one in best.networks}
+    if which not in listed:
         raise RunDirectoryError(
-            f"{run_directory / NETWORK_FILE} isn't there: the run has saved no best network yet. To fix, train for at "
-            "least one epoch, or choose the last network."
+            f"The run {run_directory} has no network {which!r}.{did_you_mean(which, ('best', 'last', *listed))} "
+            f"Available: {', '.join(('best', 'last', *listed))}."
         )
-    return open_best_network(run_directory)
+    return ReadNetwork(open_network_file(run_directory, which), listed[which].epoch, listed[which].iteration)
 
 
 def _checksum_of_entries(file: Path) -> str | None:
