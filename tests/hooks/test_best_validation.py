@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONFIG, KeepNetworks, TinySession, config_with, make_dataset, read_scalars
+from tiny import CONFIG, KeepNetworks, StopAt, TinySession, config_with, make_dataset, read_scalars
 
 from torchbase import BaseMetricsClass, Engine, Phase, Run, ValidationDatasetsDict, hookimpl
 from torchbase.errors import HookError
@@ -217,3 +217,53 @@ def test_a_resumed_run_saves_the_same_network_and_decisions(tmp_path, stop):
     assert read_decisions(resumed) == read_decisions(whole)
     best = [torch.load(Path(session.run_dir, "network.pth"), weights_only=True) for session in (whole, resumed)]
     assert different_values(*map(dict, best)) == []
+
+
+@pytest.mark.parametrize("stop", [None, 7])
+def test_the_summary_has_the_value_by_which_the_best_network_was_chosen(tmp_path, stop):
+    class ByScore(TinySession):
+        def init_best_validation(self):
+            return BestValidation("score", mode="max")
+
+    class Scores:
+        @hookimpl
+        def compute_phase_metrics(self, run, phase):
+            return {"score": [2.0, 5.0, 3.0][run.epoch - 1]}
+
+    session = ByScore(config_with(num_epochs=3), tmp_path)
+    session.register(Scores())
+    if stop is not None:
+        session.register(StopAt(stop))
+        best = session().best_network
+        assert (best.epoch, best.values) == (1, {"validation-valid": 2.0})
+        session = ByScore.resume(tmp_path)
+        session.register(Scores())
+    best = session().best_network
+    assert (best.epoch, best.iteration, best.monitor, best.values) == (2, 10, "score", {"validation-valid": 5.0})
+    finished = ByScore.resume(tmp_path)
+    finished.register(Scores())
+    assert finished().best_network == best
+
+
+def test_a_network_that_another_hook_chooses_has_its_values_too(tmp_path):
+    class First:
+        @hookimpl(tryfirst=True)
+        def is_best_epoch(self, run):
+            return run.epoch == 1
+
+    session = TinySession(config_with(num_epochs=2), tmp_path)
+    session.register(First())
+    summary = session()
+    best = summary.best_network
+    assert (best.epoch, list(best.values)) == (1, ["validation-valid"])
+
+
+@pytest.mark.parametrize("returned", [None, BestValidation, "accuracy"])
+def test_something_else_than_a_best_validation_is_refused(tmp_path, returned):
+    class Wrong(TinySession):
+        def init_best_validation(self):
+            return returned
+
+    with pytest.raises(HookError, match=r"init_best_validation has to return a BestValidation, but returned .* To fix"):
+        Wrong(CONFIG, tmp_path)
+    assert list(tmp_path.iterdir()) == []

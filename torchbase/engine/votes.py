@@ -58,6 +58,23 @@ class Decision:
     votes: tuple[Vote, ...]
 
 
+@dataclass(frozen=True)
+class BestNetwork:
+    """The network that is saved as the best of a run.
+
+    Attributes:
+        epoch: Its epoch; the first is 1.
+        iteration: The number of training iterations that were finished then.
+        monitor: The name of the value by which the validation sets voted.
+        values: The value of each set that voted then, by phase. Empty if no set votes.
+    """
+
+    epoch: int
+    iteration: int
+    monitor: str
+    values: Mapping[str, float]
+
+
 def check_rule(rule: Rule) -> None:
     """Checks the rule of `BestValidation`.
 

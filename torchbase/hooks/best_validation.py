@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from torchbase.engine.run import BestLoss, Run
 from torchbase.engine.training_step import network_of
 from torchbase.engine.votes import (
     VOTES_FILE,
+    BestNetwork,
     Rule,
     Vote,
     append_decision,
@@ -45,6 +46,9 @@ class BestValidation:
     network of the last epoch is saved. Each decision is a line of ``votes.jsonl``, with its reason.
 
     Training waits only for a copy of the network in memory. A thread writes the copy, before any later checkpoint.
+
+    Attributes:
+        best_network: Which network is saved as the best, and its values; None before the first one.
     """
 
     def __init__(self, monitor: str = "loss", mode: Mode | None = None, rule: Rule = "unanimous") -> None:
@@ -66,6 +70,8 @@ class BestValidation:
         self._best: dict[str, float] = {}
         self._votes: dict[str, Vote] = {}
         self._decisions = 0
+        self._voted: dict[str, float] = {}
+        self.best_network: BestNetwork | None = None
         self._copies = HostCopies()
 
     @hookimpl
@@ -107,6 +113,7 @@ class BestValidation:
     def is_best_epoch(self, run: Run) -> bool:
         """Counts the votes of the sets that were validated since the last decision."""
         votes = list(self._votes.values())
+        self._voted = _values_of(votes)
         if not votes:
             return not any(phase.votes for phase in run.validation)
         self._votes.clear()
@@ -117,22 +124,27 @@ class BestValidation:
         return decision.is_best
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best values, the votes that are not counted yet, and the number of decisions."""
+        """Returns the best values, the votes that aren't counted yet, the number of decisions and the best network."""
         votes = [asdict(vote) for vote in self._votes.values()]
-        return {"best": dict(self._best), "votes": votes, "decisions": self._decisions}
+        network = None if self.best_network is None else asdict(self.best_network)
+        return {"best": dict(self._best), "votes": votes, "decisions": self._decisions, "network": network}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the best values, the votes and the number of decisions.
+        """Restores the best values, the votes, the number of decisions, and the best network.
 
         Args:
             state: The return value of `state_dict`.
         """
         self._best, self._decisions = dict(state["best"]), state["decisions"]
         self._votes = {vote["phase"]: Vote(**vote) for vote in state["votes"]}
+        network = state.get("network")  # which former versions didn't save
+        self.best_network = None if network is None else BestNetwork(**network)
 
     @hookimpl
     def on_best_epoch(self, run: Run) -> None:
         """Saves the network in a thread."""
+        values = _values_of(self._votes.values()) or self._voted  # not counted yet, if another hook has decided
+        self.best_network = BestNetwork(run.epoch, run.progress.iterations, self._monitor.name, values)
         directory = run.run_directory
         if directory is not None:
             directory.writes.wait(WRITE_NAME)  # the next lines overwrite the copies that are being written
@@ -158,3 +170,7 @@ class BestValidation:
                 run.run_directory.writes.wait(WRITE_NAME)
             except RunDirectoryError as write_error:
                 error.add_note(f"the best network could not be written: {write_error}")
+
+
+def _values_of(votes: Iterable[Vote]) -> dict[str, float]:
+    return {vote.phase: vote.value for vote in votes}

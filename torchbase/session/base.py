@@ -36,7 +36,7 @@ from torchbase.session.together import join_with_device, sharded_network, tell_r
 _OVERRIDABLE = (
     *("init_ingredients", "init_datasets", "init_network", "load_pretrained"),
     *("init_optimizer", "init_scheduler", "init_order", "init_dataloaders"),
-    "init_metrics",
+    *("init_metrics", "init_best_validation"),
     *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "infer_loss_weight"),
     *("dataloader_collate_function", "sharded_units", "optimizer_turns", "default_hooks"),
 )
@@ -187,7 +187,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             standard.NanGuard() if session.nan_policy == "raise" else standard.NanSkip(session.nan_policy == "stop"),
             standard.UncalledHooks(),
             standard.MetricAverages(),
-            standard.BestValidation(),
+            self._best_validation(),
             # Before Checkpoint: it ends the program after the checkpoint is saved.
             standard.Interruption(session.preemption_signal),
             standard.Charts(),

@@ -13,7 +13,8 @@ from torchbase.data.own_order import OrderFunction
 from torchbase.data.seeded_loader import SeededLoader, reason_against_exactness
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.engine.phase import SeekableLoader
-from torchbase.errors import ConfigError, DataError, StepError, describe_returned
+from torchbase.errors import ConfigError, DataError, HookError, StepError, describe_returned
+from torchbase.hooks import BestValidation
 from torchbase.randomness import Randomness
 
 _logger = logging.getLogger("torchbase")
@@ -80,6 +81,28 @@ def check_order(order: object) -> OrderFunction | None:
     except ValueError:  # a function of C has no signature to inspect
         return order
     return order
+
+
+def check_best_validation(returned: object) -> BestValidation:
+    """Checks the return value of ``init_best_validation``.
+
+    Args:
+        returned: The return value.
+
+    Returns:
+        The return value, typed.
+
+    Raises:
+        HookError: If it isn't a `BestValidation`.
+    """
+    if not isinstance(returned, BestValidation):
+        found = f"the class {returned.__name__}" if inspect.isclass(returned) else describe_returned(returned)
+        raise HookError(
+            f"init_best_validation has to return a BestValidation, but returned {found}. To fix, return e.g. "
+            'BestValidation("accuracy"), with a metric of config["metrics"]. To choose the best network by a hook of '
+            "your own, let it implement is_best_epoch."
+        )
+    return returned
 
 
 def warn_of_unused_order() -> None:

@@ -19,7 +19,7 @@ from torchbase.engine.loss_weights import LossWeights
 from torchbase.engine.named_optimizers import NamedOptimizers
 from torchbase.engine.phase import Phase
 from torchbase.engine.turns import Turns
-from torchbase.hooks import MixedPrecision
+from torchbase.hooks import BestValidation, MixedPrecision
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
 from torchbase.randomness import Randomness, one_thread_at_a_time
 from torchbase.run_directory.directory import RunDirectory
@@ -170,6 +170,10 @@ class SessionParts(UserMethods):
     def _metrics(self) -> SelectedMetrics:
         with self._building("metrics"):
             return select_metrics(self.init_metrics(), self.config_metrics)
+
+    def _best_validation(self) -> BestValidation:
+        with self._running("init_best_validation"):
+            return building.check_best_validation(self.init_best_validation())
 
     def _schedules(self) -> "list[LearningRateSchedule]":
         with self._building("scheduler"):

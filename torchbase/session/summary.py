@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torchbase.engine.run import BestLoss, Run
 from torchbase.engine.run_table import table_of_averages
+from torchbase.engine.votes import BestNetwork
+from torchbase.hooks import BestValidation
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class RunSummary:
         averages: The averages of the last completed epoch, by phase and by name.
         stop_reason: Why the run stopped.
         iterations: Number of completed training iterations, including those before a resume.
+        best_network: The epoch of the network that is saved as the best, and the values by which it was chosen; None
+            if none was saved.
     """
 
     run_dir: str
@@ -26,6 +30,7 @@ class RunSummary:
     averages: Mapping[str, Mapping[str, float]]
     stop_reason: str
     iterations: int = 0
+    best_network: BestNetwork | None = None
 
     def _repr_html_(self) -> str:
         """Returns an HTML table for notebooks."""
@@ -48,6 +53,7 @@ def summarize(run: Run, run_dir: str) -> RunSummary:
         epochs_done=run.epochs_done,
         iterations=run.progress.iterations,
         best_losses=dict(run.best_losses),
+        best_network=next((one.best_network for one in run.hooks.values() if isinstance(one, BestValidation)), None),
         averages={phase.name: dict(phase.averages) for phase in run.phases},
         stop_reason=run.stop_reason or f"all {_everything(run)} are done",
     )

@@ -12,6 +12,7 @@ from torchbase.data.own_order import OrderFunction
 from torchbase.data.parts import columns_of
 from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.errors import StepError
+from torchbase.hooks import BestValidation
 from torchbase.metrics.base import BaseMetricsClass
 
 if TYPE_CHECKING:
@@ -110,6 +111,16 @@ class UserMethods(ABC):
     @abstractmethod
     def init_metrics(self) -> Sequence[BaseMetricsClass] | None:
         """Returns the metrics instances that the config chooses from; None without metrics."""
+
+    def init_best_validation(self) -> BestValidation:
+        """Returns how the best network is chosen: by default, by the loss, and by all validation sets that vote.
+
+        It is called in the constructor, before datasets and network are built.
+
+        Returns:
+            A `BestValidation`, such as ``BestValidation("accuracy")`` or ``BestValidation(rule="majority")``.
+        """
+        return BestValidation()
 
     def sharded_units(self, network: torch.nn.Module) -> Sequence[torch.nn.Module]:
         """Returns the units of a network that is sharded over several processes (``session.distributed``).
