@@ -94,9 +94,10 @@ def backends(session: nox.Session) -> None:
 
 @nox.session
 def extras(session: nox.Session) -> None:
-    """Runs the tests of recipes, sweeps and exports that need packages of their own; what follows -- goes to pytest."""
+    """Runs the tests that need packages of their own: recipes, sweeps, exports, programs of other libraries."""
     install(session, "test", "extras")
-    session.run("pytest", "-m", "not browser", "-k", WITH_EXTRAS, *EXTRAS_TESTS, *session.posargs)
+    session.run("pytest", "-m", "not browser and not peers", "-k", WITH_EXTRAS, *EXTRAS_TESTS, *session.posargs)
+    session.run("pytest", "-m", "peers", "tests/examples/test_moving_over.py", *session.posargs)
 
 
 @nox.session

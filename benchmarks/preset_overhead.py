@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from datasets import Dataset
 from measuring import MICROSECONDS_PER_ITERATION, Outcome, Sample, Side, TimedBatches, compare, is_installed
 from torch.nn.functional import cross_entropy
 
@@ -33,6 +34,7 @@ CONFIG = {
     },
     "network": {"architecture": "SmallNetwork"},
 }
+UNREAD = Dataset.from_dict({"label": [0]})  # made once: the other sides have no such set
 READY_MADE = [
     {"features": torch.randn(MINI_BATCH_SIZE, 16), "label": torch.randint(2, (MINI_BATCH_SIZE,))} for _ in range(64)
 ]
@@ -149,9 +151,7 @@ class SmallSession(TrainingBaseSession):
 
     def init_datasets(self) -> Any:
         """Returns a training set that isn't read, and no validation set."""
-        from datasets import Dataset
-
-        return Dataset.from_dict({"label": [0]}), ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
+        return UNREAD, ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
 
     def init_dataloaders(self) -> tuple[Any, Mapping[str, Any]]:
         """Returns the ready-made mini-batches."""

@@ -18,7 +18,7 @@ CHANNELS = (4, 8)
 def train(learning_rate, channels):
     config = {
         **CONFIG,
-        "session": {**CONFIG["session"], "num_epochs": 3, "learning_rate": learning_rate},
+        "session": {**CONFIG["session"], "group": "sweep", "num_epochs": 3, "learning_rate": learning_rate},
         "network": {**CONFIG["network"], "channels": channels},
     }
     tag = f"learning_rate-{learning_rate}_channels-{channels}"

@@ -31,7 +31,7 @@ def config_of(trial):
         values[name] = suggest(name, low, high, log=True)
     return {
         **CONFIG,
-        "session": {**CONFIG["session"], "num_epochs": 4, "learning_rate": values["learning_rate"]},
+        "session": {**CONFIG["session"], "group": NAME, "num_epochs": 4, "learning_rate": values["learning_rate"]},
         "network": {**CONFIG["network"], "channels": values["channels"]},
     }
 

@@ -26,6 +26,7 @@ CONFIG = {
         "mini_batch_size": 32,
         "learning_rate": 0.01,
         "seed": 1,
+        "group": "cross-validation",
     },
     "data": {"folds": 3, "fold": 0},
     "metrics": {"BinaryClassificationMetrics": ["accuracy"]},

@@ -4,7 +4,7 @@
 
 Stands for mnist/main.py of pytorch/examples. The images are the digits of scikit-learn. What is exported takes pixels
 from 0 to 16, as they are in the data, and returns probabilities. torch.onnx.export takes the same program, and writes a
-file for other runtimes.
+file for other runtimes. Where the network alone is enough, ``torchbase export RUN FILE`` writes it.
 """
 
 from pathlib import Path

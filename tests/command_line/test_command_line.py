@@ -33,6 +33,8 @@ def parent(tmp_path):
     [
         "runs .",
         "runs . --json",
+        "runs . --csv --sort learning_rate --where valid/loss>0",
+        "tail ./first",
         "show ./first",
         "compare ./first ./second",
         "compare ./first ./second --html page.html",
@@ -116,12 +118,20 @@ def test_invalid_arguments_return_status_2_and_the_usage(command, words):
     assert err.startswith("usage: torchbase")
 
 
-@pytest.mark.parametrize("name", ["runs", "show", "compare", "hooks", "verify"])
+@pytest.mark.parametrize("name", ["runs", "show", "tail", "compare", "hooks", "verify"])
 def test_each_command_has_help(command, name):
     status, out, _ = command(name, "--help")
     assert status == 0
     assert out.startswith(f"usage: torchbase {name}")
     assert name in command("--help")[1]
+
+
+def test_only_the_module_of_the_command_is_imported(parent):
+    code = "import json; sys.stderr.write(json.dumps(sorted(sys.modules))); sys.exit(status)"
+    done = start("runs", ".", code=code, cwd=parent, capture_output=True, text=True)
+    imported = set(json.loads(done.stderr))
+    assert "torchbase.command_line.runs" in imported
+    assert not {f"torchbase.command_line.{name}" for name in ("show", "tail", "compare", "verify")} & imported
 
 
 def test_reading_changes_nothing(command, parent):
@@ -130,6 +140,7 @@ def test_reading_changes_nothing(command, parent):
 
     before = state()
     time.sleep(0.01)
-    for words in (("runs", parent), ("show", parent / "first"), ("compare", parent / "first", parent / "second")):
+    first, second = parent / "first", parent / "second"
+    for words in (("runs", parent), ("show", first), ("tail", first), ("compare", first, second)):
         command(*words)
     assert state() == before

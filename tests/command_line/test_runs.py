@@ -182,7 +182,13 @@ def test_runs_are_filtered_by_conditions(command, tmp_path):
     assert days_of(out) == ["4"]
     assert "\n1 of 4 runs meet the conditions\n" in out
     status, out, err = command("runs", tmp_path, "--where", "valid/accuracy<0")
-    assert (status, out, err) == (0, "\n0 of 4 runs meet the conditions\n", "")
+    assert (status, out, err) == (0, f"none of the 4 runs in {tmp_path} meets the conditions\n", "")
+    status, out, err = command("runs", tmp_path, "--where", "state=finised")
+    assert (status, out, err) == (2, "", "torchbase: There is no state 'finised'. Did you mean 'finished'?\n")
+    status, out, err = command("runs", tmp_path, "--sort", "zzzz")
+    assert "Available: run, group, state," in err
+    assert "valid/accuracy, " in err
+    assert "/highest" not in err
     status, out, err = command("runs", tmp_path, "--where", "learning_rat<0.2")
     assert (status, out) == (2, "")
     assert "The runs have no key 'learning_rat'. Did you mean 'learning_rate'?" in err

@@ -4,9 +4,11 @@ from rich.console import Console
 from torchbase.command_line.terminal import (
     Trimmed,
     crop,
+    crop_value,
     format_number,
     format_value,
     make_table,
+    pack,
     plain,
     short_names,
     text_width,
@@ -66,6 +68,31 @@ def test_a_text_becomes_one_line_without_control_characters():
 def test_a_text_is_cropped_to_a_width(text, width, expected):
     assert crop(text, width) == expected
     assert text_width(expected) <= width
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "expected"),
+    [
+        (123456789012345678901234567890, 10, "123456789012345678901234567890"),
+        (-1.23456e-100, 5, "-1.23456e-100"),
+        ([0.25, 0.125, 0.5], 18, "[0.25, 0.125, 0.5]"),
+        ([0.25, 0.125, 0.5], 17, "[0.25, 0.125, …"),
+        ([0.25, 0.125, 0.5], 14, "[0.25, …"),
+        ([0.25, 0.125, 0.5], 3, "[…"),
+        ([[1, 2], "a, b"], 12, "[[1, 2], …"),
+        ("a long text", 6, "a lon…"),
+        (NOT_GIVEN, 1, "-"),
+    ],
+)
+def test_a_value_is_cropped_without_cutting_a_number(value, width, expected):
+    assert crop_value(value, width) == expected
+
+
+def test_items_are_packed_into_lines():
+    assert pack(["a 1", "b 2", "c 3"], 9) == "a 1, b 2,\nc 3"
+    assert pack(["a 1", "b 2", "c 3"], 10) == "a 1, b 2,\nc 3"
+    assert pack(["a 1", "b 2"], 1) == "a 1,\nb 2"
+    assert pack([], 10) == ""
 
 
 def test_lines_of_tables_do_not_end_with_spaces(capsys):

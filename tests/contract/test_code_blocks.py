@@ -5,6 +5,9 @@ The python blocks of a page run one after the other, in one namespace and a temp
 console block is what the python block before it prints on stdout and stderr, but numbers with a decimal point and the
 paths of runs may differ. In both, a line that is indented by four spaces continues the line above, and ``…`` on a line
 of its own in a console block stands for any number of lines.
+
+A python block below the comment ``<!-- part of: PATH -->`` is a part of this file, which has tests of its own. It isn't
+run: the file may need other libraries.
 """
 
 import logging
@@ -20,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RAISES = re.compile(r"<!-- raises: (\w+) -->\n\Z")
+PART_OF = re.compile(r"<!-- part of: (\S+) -->\n\Z")
 LANGUAGES = {"python", "text", "console", "bash", "yaml", "{toctree}", "{eval-rst}", "{include}"}
 MEASURED = re.compile(r"\d+\.\d+(?:e-?\d+)?")
 RUN_DIRECTORY = re.compile(r"\S*/runs/\S+")
@@ -33,15 +37,16 @@ class Block:
     code: str
     line: int
     error: str | None
+    file: str | None
 
 
 def blocks_of(page):
     text = page.read_text(encoding="utf-8")
     blocks = []
     for match in FENCE.finditer(text):
-        raises = RAISES.search(text[: match.start()])
+        raises, part_of = (comment.search(text[: match.start()]) for comment in (RAISES, PART_OF))
         line = text[: match.start()].count("\n") + 1
-        blocks.append(Block(match[1], match[2], line, raises[1] if raises else None))
+        blocks.append(Block(match[1], match[2], line, raises and raises[1], part_of and part_of[1]))
     return blocks
 
 
@@ -95,7 +100,7 @@ def test_the_python_blocks_of_a_page_run_in_order_and_print_what_it_shows(page, 
     blocks = blocks_of(page)
     namespace = {"__name__": page.stem}
     for block, following in zip(blocks, [*blocks, None][1:], strict=True):
-        if block.language != "python":
+        if block.language != "python" or block.file is not None:
             continue
         capsys.readouterr()
         if block.error is None:
@@ -125,6 +130,20 @@ def test_every_raises_comment_is_right_above_a_python_block():
     for page in PAGES:
         marked = [block for block in blocks_of(page) if block.error is not None]
         assert page.read_text(encoding="utf-8").count("<!-- raises:") == len(marked)
+        assert {block.language for block in marked} <= {"python"}
+
+
+def test_a_block_that_is_part_of_a_file_is_in_it():
+    blocks = [block for page in PAGES for block in blocks_of(page) if block.file is not None]
+    assert blocks
+    for block in blocks:
+        assert block.code in (ROOT / block.file).read_text(encoding="utf-8"), f"{block.file}, line {block.line}"
+
+
+def test_every_part_of_comment_is_right_above_a_python_block():
+    for page in PAGES:
+        marked = [block for block in blocks_of(page) if block.file is not None]
+        assert page.read_text(encoding="utf-8").count("<!-- part of:") == len(marked)
         assert {block.language for block in marked} <= {"python"}
 
 

@@ -84,13 +84,14 @@ def arrow_memory():
     pa.set_memory_pool(default_pool)
 
 
-def test_contiguous_columns_are_read_from_their_buffers_for_any_selection_of_rows():
+def test_columns_of_numbers_are_read_from_their_buffers_for_any_selection_of_rows():
     dataset = Dataset(table_of(20))
     assert are_read_from_buffers(dataset, "row", "x")
     assert are_read_from_buffers(dataset.shuffle(seed=1), "row", "x")
     assert are_read_from_buffers(dataset.select(range(5, 10)), "row", "x")
     assert not are_read_from_buffers(dataset, "row", "x", "name")
-    assert not are_read_from_buffers(concatenate_datasets([dataset, dataset]), "x")
+    assert are_read_from_buffers(concatenate_datasets([dataset, dataset]), "row", "x")
+    assert not are_read_from_buffers(concatenate_datasets([dataset, dataset]), "name")
 
 
 def test_columns_with_nan_are_read_from_their_buffers():

@@ -7,6 +7,7 @@ from tiny import TinySession, config_with
 from torchbase import ValidationDatasetsDict
 from torchbase.errors import StepError
 from torchbase.export.example import network_with_calls
+from torchbase.files.bitwise import different_values
 
 
 class Points(torch.utils.data.Dataset):
@@ -39,6 +40,16 @@ class WithoutValidation(TinySession):
         return super().init_datasets()[0], ValidationDatasetsDict(datasets=(), only_for_demo=(), names=())
 
 
+class Pretrained(OfPoints):
+    """Its first weights are in a file that is gone when the network is exported."""
+
+    is_gone = False
+
+    def load_pretrained(self, network):
+        assert not self.is_gone
+        network.load_state_dict({name: value + 1 for name, value in network.state_dict().items()})
+
+
 class InPieces(TinySession):
     def forward_pass(self, mini_batch):
         return {"output": self.network.layers(mini_batch["x"]).squeeze(1), "target": mini_batch["y"]}
@@ -53,8 +64,9 @@ def example_of(parent, kind, **session):
     trained = kind(config_with(num_epochs=1, mini_batch_size=8, **session), parent)
     trained()
     before = copy.deepcopy(trained.network.state_dict())
+    kind.is_gone = True
     network, calls = network_with_calls(trained._run_directory.path, parent / "network.pt2", "last", kind)
-    assert before.keys() == network.state_dict().keys()
+    assert different_values(before, network.state_dict()) == []
     assert not network.training
     return [(tuple(call.args[0].shape), call.kwargs) for call in calls]
 
@@ -63,6 +75,7 @@ def example_of(parent, kind, **session):
     ("kind", "session"),
     [
         (OfPoints, {"mini_batch_parts": 4, "dataloader_num_workers": 1}),
+        pytest.param(Pretrained, {}, marks=pytest.mark.thorough),
         pytest.param(OfStream, {}, marks=pytest.mark.thorough),
         pytest.param(WithoutValidation, {}, marks=pytest.mark.thorough),
     ],

@@ -111,6 +111,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(session, tmp_path, 
 def test_a_path_without_a_format_or_folder_is_an_error(session, tmp_path, path, message):
     with pytest.raises(RunDirectoryError, match=message):
         export_network(session.run_dir, tmp_path / path)
+    with pytest.raises(RunDirectoryError, match="network has to be 'best' or 'last', but got 'first'"):
+        export_network(session.run_dir, tmp_path / "weights.safetensors", "first")
 
 
 def test_what_has_no_network_is_an_error(tmp_path):

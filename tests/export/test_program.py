@@ -7,6 +7,7 @@ from exported import TwoInputs, mini_batch_of
 from torchbase.errors import StepError
 from torchbase.export.example import Call
 from torchbase.export.program import make_program, write_onnx
+from torchbase.files.bitwise import different_values
 
 
 def calls_of_sizes(*sizes):
@@ -43,6 +44,29 @@ def test_a_network_that_draws_random_numbers_becomes_a_program():
     program = make_program(Returning(lambda x: (x + torch.randn_like(x), x.sum())), calls_of_sizes(3, 2))
     assert program.output_names == ["0", "1"]
     assert program.inputs == {"x": "float32 (any, 3)"}
+
+
+class OfManyKinds(torch.nn.Module):
+    def forward(self, x, samples, *, mask=None, mode="max", parts=()):
+        total = x.sum(dim=1) / samples if mode == "mean" else x
+        return {"total": total, "mask": mask, "parts": [2 * part for part in parts]}
+
+
+def test_arguments_and_outputs_may_be_of_many_kinds():
+    def call(samples):
+        parts = (torch.randn(samples, 2), torch.randn(4))
+        return Call((torch.randn(samples, 3), samples), {"mask": None, "mode": "mean", "parts": parts})
+
+    program = make_program(OfManyKinds(), [call(3), call(2)])
+    assert program.inputs == {"x": "float32 (any, 3)", "parts_0": "float32 (any, 2)", "parts_1": "float32 (4)"}
+    args, kwargs = call(7)
+    found, expected = (one(*args, **kwargs) for one in (program.exported.module(), OfManyKinds()))
+    assert different_values(found, expected) == []
+
+
+def test_a_number_of_inputs_that_differs_is_an_error():
+    with pytest.raises(StepError, match="Returning can't become a program"):
+        make_program(Returning(list), [Call(([torch.randn(3)] * samples,), {}) for samples in (3, 2)])
 
 
 def test_mini_batches_of_one_size_give_a_program_for_this_size_and_a_warning(caplog):

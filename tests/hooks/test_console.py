@@ -89,7 +89,7 @@ print(session().epochs_done)
 
 def test_in_a_terminal_the_bar_does_not_break_lines(programs, tmp_path):
     terminal, process_side = pty.openpty()
-    termios.tcsetwinsize(process_side, (24, 100))
+    termios.tcsetwinsize(process_side, (24, 120))
     process = programs.start("-c", SCRIPT, tmp_path, terminal=process_side)
     os.close(process_side)
     output = b""

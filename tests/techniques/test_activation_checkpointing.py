@@ -1,5 +1,7 @@
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 from every_technique import check_resumes_exactly, session_with, training_differences
@@ -26,6 +28,13 @@ class Doubling(torch.nn.Module):
         return output
 
 
+class Drawing(torch.nn.Module):
+    """Its output depends on numbers from the streams of Python and numpy."""
+
+    def forward(self, x):
+        return x * (1 + 0.1 * random.random() + 0.1 * np.random.rand() + 0.1 * np.random.randn())
+
+
 class Network(TinyNetwork):
     def __init__(self, dropout):
         super().__init__(dropout)
@@ -40,6 +49,19 @@ class Session(TinySession):
         return Network(self.config_network["dropout"])
 
 
+class DrawingNetwork(Network):
+    def __init__(self, dropout):
+        super().__init__(dropout)
+        self.layers.insert(3, Drawing())
+
+
+class DrawingSession(TinySession):
+    architecture = "DrawingNetwork"
+
+    def init_network(self):
+        return DrawingNetwork(self.config_network["dropout"])
+
+
 @pytest.mark.parametrize("pattern", ["layers", "layers.*", "layers.[1-3]"])
 @pytest.mark.parametrize("others", [(), (lambda: GradientAccumulation(2), lambda: ExponentialMovingAverage(0.9))])
 @pytest.mark.parametrize("parts", [None, 2])
@@ -47,7 +69,7 @@ def test_training_has_the_same_bits_as_without(tmp_path, pattern, others, parts)
     def trained(*hooks):
         hooks = [*hooks, *(make() for make in others)]
         settings = {"dropout": 0.5, "mini_batch_size": 6, "mini_batch_parts": parts}
-        session = session_with(tmp_path, *hooks, kind=Session, **settings)
+        session = session_with(tmp_path, *hooks, kind=DrawingSession, **settings)
         return session, session().averages
 
     (session, averages), (plain, averages_of_plain) = trained(ActivationCheckpointing(pattern)), trained()

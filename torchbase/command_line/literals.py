@@ -4,8 +4,9 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from torchbase.command_line.terminal import STYLES
 from torchbase.command_line.times import parse_time
-from torchbase.errors import RunDirectoryError
+from torchbase.errors import RunDirectoryError, nearest_or_all
 
 _WORDS = {"True": True, "False": False, "None": None}
 
@@ -34,6 +35,20 @@ def parse_text(text: str) -> str | None:
         text: The text; ``null`` or ``None`` for no text.
     """
     return None if text in ("null", "None") else text
+
+
+def parse_state(text: str) -> str:
+    """Reads the state of a run.
+
+    Args:
+        text: The state.
+
+    Raises:
+        RunDirectoryError: If there is no such state. The message suggests one.
+    """
+    if text not in STYLES:
+        raise RunDirectoryError(f"There is no state {text!r}.{nearest_or_all(text, STYLES)}")
+    return text
 
 
 def parse_timestamp(text: str) -> float | None:

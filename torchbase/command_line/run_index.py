@@ -12,7 +12,6 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,17 +107,12 @@ def _entry_of(run: SavedRun, config_name: str | None, stamps: list[Stamp]) -> En
         "stamps": stamps,
         "status": {**vars(run.status), "best_losses": None, "values": None, "directions": dict(run.status.directions)},
         "best_losses": {phase: (best.loss, best.epoch) for phase, best in run.best_losses.items()},
-        "values": _plain(run.values),
+        "values": {
+            phase: {name: tuple(one) for name, one in of_phase.items()} for phase, of_phase in run.values.items()
+        },
         "are_in_status": run.status.values is not None,
-        "config": _plain(run.config),
+        "config": run.config,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Copies a value without the subclasses of tuple and the mappings that marshal doesn't know."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return tuple(value) if isinstance(value, tuple) else value
 
 
 def _run_of(entry: Entry, path: Path) -> SavedRun | None:

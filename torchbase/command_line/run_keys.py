@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torchbase.command_line.literals import parse_literal, parse_text, parse_timestamp
+from torchbase.command_line.literals import parse_literal, parse_state, parse_text, parse_timestamp
 from torchbase.command_line.run_records import SavedRun
 from torchbase.command_line.terminal import NOTHING, format_number, format_value, plain, short_names
 from torchbase.command_line.times import format_duration, format_time, parse_time
-from torchbase.errors import RunDirectoryError, nearest_or_all
+from torchbase.errors import RunDirectoryError, did_you_mean
 from torchbase.files.json_values import NOT_GIVEN
 from torchbase.run_directory.names import LOSS
 from torchbase.run_directory.value_ranges import ValueRange
@@ -78,7 +78,10 @@ def find_key(name: str, known: Mapping[str, Key]) -> Key:
         RunDirectoryError: If there is no such key. The message suggests one.
     """
     if name not in known:
-        raise RunDirectoryError(f"The runs have no key {name!r}.{nearest_or_all(name, known)}")
+        # Without the fields of each value, which make a list too long to read.
+        listed = [one for one in known if one.rpartition("/")[2] not in ValueRange._fields]
+        hint = did_you_mean(name, known) or f" Available: {', '.join(listed)}."
+        raise RunDirectoryError(f"The runs have no key {name!r}.{hint}")
     return known[name]
 
 
@@ -217,12 +220,12 @@ def _time_key(name: str, text_of: Callable[[SavedRun], str | None]) -> Key:
     return Key(name, value_of, cell_of, parse_timestamp, is_right=False)
 
 
-def _text_key(name: str, text_of: Callable[[SavedRun], str | None]) -> Key:
+def _text_key(name: str, text_of: Callable[[SavedRun], str | None], parse: Callable[[str], object] = parse_text) -> Key:
     return Key(
         name,
         lambda listed: text_of(listed.run),
         lambda listed: plain(text_of(listed.run) or NOTHING),
-        parse_text,
+        parse,
         is_right=False,
     )
 
@@ -242,7 +245,7 @@ def _duration_key(name: str, seconds_of: Callable[[SavedRun], float | None]) -> 
 _FIXED = (
     _text_key("run", lambda run: run.tag),
     _text_key("group", lambda run: run.group),
-    _text_key("state", lambda run: run.state),
+    _text_key("state", lambda run: run.state, parse_state),
     _count_key("epochs", lambda run: run.epochs_done),
     _count_key("iterations", lambda run: run.iterations),
     _duration_key("duration", lambda run: run.seconds),

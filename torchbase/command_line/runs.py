@@ -95,10 +95,12 @@ def _write_table(parent: Path, listing: Listing, runs: Sequence[ListedRun], keys
         console.print(table, crop=False)
         if table.hidden:
             notes.insert(0, f"too wide to show: {', '.join(table.hidden)} (--json and --csv have everything)")
-    elif not listing.runs:
+    elif listing.runs:
+        console.print(f"none of the {len(listing.runs):,} runs in {plain(parent)} meets the conditions")
+    else:
         console.print(f"no runs in {plain(parent)}")
-    if len(runs) < len(listing.runs):
-        notes.insert(0, f"{len(runs)} of {len(listing.runs):,} runs meet the conditions")
+    if 0 < len(runs) < len(listing.runs):
+        notes.insert(0, f"{len(runs):,} of {len(listing.runs):,} runs meet the conditions")
     write_notes(console, notes)
 
 

@@ -14,6 +14,7 @@ from torchbase.command_line.terminal import (
     FAINT,
     HEADER,
     STYLES,
+    Trimmed,
     crop,
     format_number,
     make_console,
@@ -24,7 +25,7 @@ from torchbase.command_line.terminal import (
     write_notes,
 )
 from torchbase.command_line.times import format_duration
-from torchbase.run_directory.names import TRAINING
+from torchbase.run_directory.names import LOSS, TRAINING
 from torchbase.run_directory.record import Epoch
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -98,7 +99,7 @@ class _Lines:
         state = (run.state, STYLES[run.state])
         self._console.print(Text.assemble((plain(run.tag), HEADER), "  ", state, f", {_progress_of(run)}"))
         for note in run.notes:
-            self._console.print(Text(plain(note), style=FAINT))
+            self._write_faint(note)
 
     def write_new(self, run_dir: Path) -> None:
         is_first = not self._epochs.seen
@@ -122,7 +123,7 @@ class _Lines:
         if run.state == KILLED:
             reason = "its process ended without recording how"
         text = f" after {_progress_of(run)}{'' if reason is None else f': {plain(reason)}'}"
-        self._console.print(Text.assemble((run.state, STYLES[run.state]), text))
+        self._console.print(Trimmed(Text.assemble((run.state, STYLES[run.state]), text)))
         damages = list(dict.fromkeys((*run.damages, *self._epochs.damages, *self._iterations.damages)))
         write_notes(self._console, damages)
         return int(bool(damages))
@@ -140,7 +141,7 @@ class _Lines:
         indent = text_width(title) + 2
         left = max(self._console.width - indent, MAX_NAME_WIDTH)
         items = []
-        for name, value in values:
+        for name, value in sorted(values, key=lambda item: item[0] != LOSS):
             number = format_number(value)
             items.append(f"{crop(plain(name), max(1, left - len(number) - 2))} {number}")
         lines = pack(items, left).splitlines() or [""]
@@ -148,7 +149,7 @@ class _Lines:
         self._console.print(Text(text.rstrip()), soft_wrap=True)
 
     def _write_faint(self, text: str) -> None:
-        self._console.print(Text(plain(text), style=FAINT))
+        self._console.print(Trimmed(Text(plain(text), style=FAINT)))
 
 
 def _progress_of(run: SavedRun) -> str:

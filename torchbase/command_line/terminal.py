@@ -221,4 +221,8 @@ def write_notes(console: Console, notes: Sequence[str]) -> None:
     if notes:
         console.print()
     for note in notes:
-        console.print(Text(plain(note), style=FAINT), soft_wrap=console.width >= PIPE_WIDTH)
+        text = Text(plain(note), style=FAINT)
+        if console.width >= PIPE_WIDTH:
+            console.print(text, soft_wrap=True)  # it may be longer than the width of a pipe
+        else:
+            console.print(Trimmed(text))

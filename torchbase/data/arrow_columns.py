@@ -77,6 +77,9 @@ class ArrayColumn:
 
     In a short column, the lengths of all lists are compared once. In a long column, only the requested rows are
     inspected. So a memory-mapped table is not read completely.
+
+    Attributes:
+        rows: The numbers of all rows, of shape (rows, …); None if not all lists were compared, or their lengths differ.
     """
 
     def __init__(self, array: "pa.Array") -> None:
@@ -96,7 +99,7 @@ class ArrayColumn:
             array = array.values if width is None else array.flatten()
             shape.append(width or 0)
         self._numbers = array.to_numpy(zero_copy_only=True)
-        self._rows = None if 0 in shape else self._numbers.reshape(shape)
+        self.rows: NDArray[Any] | None = None if 0 in shape else self._numbers.reshape(shape)
 
     def take(self, rows: NDArray[np.int64]) -> torch.Tensor | None:
         """Reads rows.
@@ -107,8 +110,8 @@ class ArrayColumn:
         Returns:
             A tensor as from `to_column`, or None if the rows are ragged or empty.
         """
-        if self._rows is not None and len(rows) > 0:
-            return as_tensor(self._rows.take(rows, axis=0), [-1, *self._rows.shape[1:]])
+        if self.rows is not None and len(rows) > 0:
+            return as_tensor(self.rows.take(rows, axis=0), [-1, *self.rows.shape[1:]])
         starts, count, shape = rows, 1, [len(rows)]
         for level in self._levels:
             if isinstance(level, int):
@@ -140,35 +143,46 @@ class ArrayColumn:
         return taken
 
 
-def array_column(column: "pa.ChunkedArray") -> ArrayColumn | None:
+def array_column(column: "pa.ChunkedArray", number: int | None = None) -> ArrayColumn | None:
     """Creates an `ArrayColumn` if the column allows it.
 
     Args:
         column: A column of a whole table, of a type for which `reason_for_slow_reading` returns None.
+        number: The number of the chunk to read; None if there is only one.
 
     Returns:
         The column, or None if it has several chunks, contains nulls, strings, or booleans (which Arrow packs as bits).
     """
+    if number is None and column.num_chunks != 1:
+        return None
+    array = _storage(column.chunk(number or 0))
+    return ArrayColumn(array) if has_plain_numbers(array) else None
+
+
+def has_plain_numbers(array: "pa.Array") -> bool:
+    """Whether NumPy can read an array from its buffers: numbers or lists of them, without nulls, no booleans.
+
+    Args:
+        array: A chunk of a column. The numbers aren't read.
+    """
     import pyarrow as pa
 
-    if column.num_chunks != 1:
-        return None
-    array = to_array(column)
-    leaf = array
+    leaf = _storage(array)
     while _is_list(leaf.type):
         if leaf.null_count:
-            return None
+            return False
         leaf = leaf.values
-    if leaf.null_count or not (pa.types.is_integer(leaf.type) or pa.types.is_floating(leaf.type)):
-        return None
-    return ArrayColumn(array)
+    return not leaf.null_count and (pa.types.is_integer(leaf.type) or pa.types.is_floating(leaf.type))
 
 
 def to_array(column: "pa.ChunkedArray") -> "pa.Array":
     """Combines the chunks of a column. A column of an extension type is converted to its storage type."""
+    return _storage(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
+
+
+def _storage(array: "pa.Array") -> "pa.Array":
     import pyarrow as pa
 
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 

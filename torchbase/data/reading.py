@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as IndexedDataset
 
+from torchbase.data.importable import check_workers_can_import
 from torchbase.errors import DataError, describe_returned
 
 Collate = Callable[[list[Any]], Any]
@@ -83,9 +84,14 @@ def data_loader(
 
     Returns:
         The loader. Its workers persist between epochs.
+
+    Raises:
+        DataError: If workers can't import what the dataset refers to.
     """
     if num_workers == 0 and not pin_memory:
         return _InThisProcess(dataset, requests)
+    if num_workers > 0:
+        check_workers_can_import(dataset)
     return _WithWorkers(
         dataset,
         sampler=requests,

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from torchbase.data.arrow_columns import ArrayColumn, array_column, to_column
+from torchbase.data.arrow_columns import ArrayColumn, to_column
+from torchbase.data.pieced_columns import PiecedColumn, any_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +21,7 @@ ROWS_COMPARED = 64
 class TableRows:
     """A reader of those columns of a dataset that can be read directly from Arrow.
 
-    NumPy reads contiguous columns from their buffers. `datasets` reads the other columns, as one table per mini-batch.
+    NumPy reads columns of numbers from their buffers. `datasets` reads the other columns, as one table per mini-batch.
     """
 
     def __init__(self, dataset: "Dataset", columns: Sequence[str]) -> None:
@@ -34,7 +35,7 @@ class TableRows:
         self._columns = list(columns)
         self._rows_in_table = rows_in_table(dataset)
         table = dataset.data.table
-        found = {name: array_column(table.column(name)) for name in columns}
+        found = {name: any_column(table.column(name)) for name in columns}
         arrays = {name: array for name, array in found.items() if array is not None}
         in_arrow = _arrow(dataset, columns)
         some = np.unique(np.linspace(0, len(dataset) - 1, ROWS_COMPARED, dtype=np.int64)).tolist()
@@ -62,13 +63,15 @@ class TableRows:
             columns.update({name: to_column(table.column(name)) for name in table.column_names})
         return columns
 
-    def _take(self, arrays: Mapping[str, ArrayColumn], rows: list[int]) -> dict[str, torch.Tensor | list[Any] | None]:
+    def _take(
+        self, arrays: Mapping[str, ArrayColumn | PiecedColumn], rows: list[int]
+    ) -> dict[str, torch.Tensor | list[Any] | None]:
         positions = np.asarray(rows, dtype=np.int64)
         if self._rows_in_table is not None:
             positions = self._rows_in_table[positions]
         return {name: array.take(positions) for name, array in arrays.items()}
 
-    def _match(self, arrays: Mapping[str, ArrayColumn], rows: list[int], expected: "pa.Table") -> bool:
+    def _match(self, arrays: Mapping[str, ArrayColumn | PiecedColumn], rows: list[int], expected: "pa.Table") -> bool:
         """Compares some rows with `datasets`, since the positions of rows in the table are not part of its API."""
         pairs = [(values, to_column(expected.column(name))) for name, values in self._take(arrays, rows).items()]
         return any(values is not None for values, _ in pairs) and all(_are_equal(*pair) for pair in pairs)

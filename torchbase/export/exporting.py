@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 from torchbase.errors import RunDirectoryError, did_you_mean
 from torchbase.export.description import describe
@@ -65,6 +65,8 @@ def export_network(
         StepError: If ``forward_pass`` doesn't call the network, or the network can't become a program.
     """
     directory, file = Path(run_dir).absolute(), Path(path).absolute()
+    if network not in get_args(WhichNetwork):
+        raise RunDirectoryError(f"network has to be 'best' or 'last', but got {network!r}.")
     _check_file(file, overwrite)
     for package in NEEDS[file.suffix]:
         load(package, install=EXTRA)

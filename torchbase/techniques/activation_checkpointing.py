@@ -1,5 +1,6 @@
 """Saves memory by computing activations twice."""
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
@@ -13,6 +14,8 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError, did_you_mean, list_first
+from torchbase.numpy_stream import NUMPY_STREAM
+from torchbase.randomness import isolate_rng
 
 _CONTAINERS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict)
 
@@ -26,9 +29,10 @@ class ActivationCheckpointing:
     the inputs stay in memory; while the backward pass is in a module, its activations are there as well. So memory
     falls to that of one module, and an iteration takes up to a third longer, since the forward pass runs twice.
 
-    The result is the same, bit for bit. The second pass draws the same random numbers of torch, such as those of
-    dropout, and changes no buffer, such as the statistics of batch normalization: both passes start from the same
-    buffers, and those of the first remain. A module that draws from ``random`` or ``numpy`` would draw others.
+    The result is the same, bit for bit. The second pass draws the same random numbers of torch, ``random`` and
+    ``numpy.random``, such as those of dropout, and changes no buffer, such as the statistics of batch normalization:
+    both passes start from the same buffers, and those of the first remain. A module that draws from a generator of its
+    own, or changes other state, would compute something else in the second pass.
 
     A module that matches within another one that matches is no boundary of its own. In validation nothing changes. The
     modules keep their names and parameters; while the network trains, their class is a subclass of their own.
@@ -95,12 +99,13 @@ class _Checkpointed:
         compute = super().forward  # type: ignore[misc]
         if not torch.is_grad_enabled():
             return compute(*inputs, **named_inputs)
-        if buffers := _buffers_of(self):
-            return self._compute_with_buffers(compute, buffers, *inputs, **named_inputs)
-        return checkpoint(compute, *inputs, use_reentrant=False, **named_inputs)
+        buffers = _buffers_of(self)
+        if torch.compiler.is_compiling() and not buffers:
+            return checkpoint(compute, *inputs, use_reentrant=False, **named_inputs)
+        return self._compute_from_state(compute, buffers, *inputs, **named_inputs)
 
     @staticmethod
-    def _compute_with_buffers(compute: Callable[..., Any], buffers: Buffers, *inputs: Any, **named_inputs: Any) -> Any:
+    def _compute_from_state(compute: Callable[..., Any], buffers: Buffers, *inputs: Any, **named_inputs: Any) -> Any:
         contexts = partial(_contexts, buffers)
         return checkpoint(compute, *inputs, use_reentrant=False, context_fn=contexts, **named_inputs)
 
@@ -108,8 +113,8 @@ class _Checkpointed:
 def _subclass_of(kind: type[torch.nn.Module]) -> type[torch.nn.Module]:
     # A class and not an attribute of the module, so that a copy of the module computes with the copy's parameters.
     # torch.compile can't compile what sets buffers, so it leaves that out.
-    not_compiled = torch.compiler.disable(_Checkpointed._compute_with_buffers)  # type: ignore[no-untyped-call]
-    attributes = {"_compute_with_buffers": staticmethod(not_compiled), "__module__": kind.__module__}
+    not_compiled = torch.compiler.disable(_Checkpointed._compute_from_state)  # type: ignore[no-untyped-call]
+    attributes = {"_compute_from_state": staticmethod(not_compiled), "__module__": kind.__module__}
     return type(kind.__name__, (_Checkpointed, kind), {**attributes, "__doc__": kind.__doc__})
 
 
@@ -134,18 +139,31 @@ def _buffers_of(module: Any) -> Buffers:
 def _contexts(before: Buffers) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     # Called right before the first pass.
     copies = {place: buffer.detach().clone() for place, buffer in before.items()}
-    return nullcontext(), _with_buffers(copies)
+    return nullcontext(), _second_pass(copies, _capture_draws())
+
+
+def _capture_draws() -> Callable[[], None]:
+    # torch.utils.checkpoint captures the streams of torch alone.
+    restore_numpy, state = NUMPY_STREAM.capture(), random.getstate()
+
+    def restore() -> None:
+        restore_numpy()
+        random.setstate(state)
+
+    return restore
 
 
 @contextmanager
-def _with_buffers(copies: Buffers) -> Iterator[None]:
+def _second_pass(copies: Buffers, restore_draws: Callable[[], None]) -> Iterator[None]:
     # Other tensors, since autograd refuses a backward pass after its tensors were changed in place.
     after = {(module, name): getattr(module, name) for module, name in copies}
-    try:
-        _set(copies)
-        yield
-    finally:
-        _set(after)
+    with isolate_rng():
+        try:
+            _set(copies)
+            restore_draws()
+            yield
+        finally:
+            _set(after)
 
 
 def _set(buffers: Buffers) -> None:
