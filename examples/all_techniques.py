@@ -55,7 +55,7 @@ def techniques():
         Unfreeze("0.weight", at="1ep"),
         RetryOnOutOfMemory(),
         EarlyStopping("accuracy", phase="validation-valid", mode="max", patience=5),
-        KeepBest(3, "accuracy", phase="validation-valid"),
+        KeepBest(3, "accuracy", phase="validation-valid", mode="max"),
         TimeLimit("600s"),
         LogGradients(every="100it"),
         LogWeights(every="5ep"),

@@ -121,9 +121,8 @@ class DetectionSession(TrainingBaseSession):
     def init_network(self):
         return Detector(self.config_network["channels"], self.config_network["cell"])
 
-    def default_hooks(self):
-        vote = BestValidation("average_precision")
-        return [vote if isinstance(hook, BestValidation) else hook for hook in super().default_hooks()]
+    def init_best_validation(self):
+        return BestValidation("average_precision")
 
     def init_metrics(self):
         return [DetectionMetrics(validation_only=True)]

@@ -62,9 +62,8 @@ class MetricLearningSession(TrainingBaseSession):
     def init_network(self):
         return Embedding(self.config_network["hidden_features"], self.config_network["features"])
 
-    def default_hooks(self):
-        vote = BestValidation("recall")
-        return [vote if isinstance(hook, BestValidation) else hook for hook in super().default_hooks()]
+    def init_best_validation(self):
+        return BestValidation("recall")
 
     def init_metrics(self):
         return [RetrievalMetrics(validation_only=True)]

@@ -60,9 +60,10 @@ class CartPoleSession(TrainingBaseSession):
         return ActorCritic(self.config_network["hidden_features"])
 
     def default_hooks(self):
-        vote = BestValidation("steps", mode="max")
-        hooks = [vote if isinstance(hook, BestValidation) else hook for hook in super().default_hooks()]
-        return [*hooks, GradientClipping(norm=1.0)]
+        return [*super().default_hooks(), GradientClipping(norm=1.0)]
+
+    def init_best_validation(self):
+        return BestValidation("steps", mode="max")
 
     def init_metrics(self):
         return None

@@ -76,9 +76,10 @@ class ByolSession(TrainingBaseSession):
         return Byol(network["hidden_features"], network["features"], network["decay"])
 
     def default_hooks(self):
-        vote = BestValidation("neighbour_accuracy")
-        hooks = [vote if isinstance(hook, BestValidation) else hook for hook in super().default_hooks()]
-        return [*hooks, UpdateTarget()]
+        return [*super().default_hooks(), UpdateTarget()]
+
+    def init_best_validation(self):
+        return BestValidation("neighbour_accuracy")
 
     def init_metrics(self):
         return [NeighbourMetrics(validation_only=True)]

@@ -75,9 +75,8 @@ class TranslationSession(TrainingBaseSession):
     def init_network(self):
         return Translator(self.config_network["width"])
 
-    def default_hooks(self):
-        vote = BestValidation("wrong_dates")
-        return [vote if isinstance(hook, BestValidation) else hook for hook in super().default_hooks()]
+    def init_best_validation(self):
+        return BestValidation("wrong_dates")
 
     def init_metrics(self):
         metrics = {"wrong_dates": WordErrorRate(), "wrong_characters": CharErrorRate()}

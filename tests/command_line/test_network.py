@@ -54,13 +54,18 @@ def test_the_outer_modules_are_a_table_of_at_most_80_columns(show):
     ]
 
 
-@pytest.mark.parametrize("network", [Deep(300), torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(1000)))])
+@pytest.mark.parametrize("network", [Deep(300), torch.nn.Sequential(*(torch.nn.Identity() for _ in range(1000)))])
 def test_of_a_thousand_modules_the_outer_ones_are_shown_and_how_to_see_all(show, network):
     lines = show(network)
     assert len(lines) <= 3 + 16 + 1
     number = len(list(network.modules()))
     assert lines[-1] == f"  … {number - (len(lines) - 4):,} more modules: torchbase show RUN --network"
     assert max(map(len, lines)) <= 80
+
+
+def test_all_modules_are_listed_on_request(show):
+    network = Deep(12)
+    assert "more modules" in show(network)[-1]
     whole = show(network, "--network")
     assert max(map(len, whole)) <= 80
     assert sum("Linear" in line for line in whole) == sum(isinstance(one, torch.nn.Linear) for one in network.modules())

@@ -12,7 +12,7 @@ import torch
 from torchbase.errors import HookError
 from torchbase.techniques import memory_use
 
-SIZE = 2**26
+SIZE = 2**25
 
 
 @pytest.fixture(params=["/proc", "ps"])

@@ -79,6 +79,11 @@ class SlowHook:
         pass
 
 
+class Weighed(TinySession):
+    def infer_loss_weight(self, mini_batch):
+        return 10.0 * len(mini_batch["x"])
+
+
 def slow_kind(clock):
     return type("SlowTinySession", (SlowSession,), {"clock": clock, "__module__": __name__})
 
@@ -152,12 +157,11 @@ def test_a_resumed_run_has_clean_rates_and_a_line_for_all_of_its_parts(tmp_path,
 
 
 def test_the_weights_of_the_loss_are_counted(tmp_path, clock):
-    class Weighed(slow_kind(clock)):
-        def infer_loss_weight(self, mini_batch):
-            return 10.0 * len(mini_batch["x"])
+    class SlowAndWeighed(slow_kind(clock), Weighed):
+        pass
 
     recorder = Recorder()
-    session_with(tmp_path, Throughput("2it"), GradientAccumulation(2), recorder, kind=Weighed)()
+    session_with(tmp_path, Throughput("2it"), GradientAccumulation(2), recorder, kind=SlowAndWeighed)()
     assert recorder.of("loss_weight_per_second") == pytest.approx({2: 80 / 6, 4: 80 / 6, 6: 10, 8: 80 / 6, 10: 10})
     assert recorder.of("samples_per_second") == pytest.approx({2: 8 / 6, 4: 8 / 6, 6: 1, 8: 8 / 6, 10: 1})
 
@@ -194,7 +198,7 @@ def test_an_iteration_without_values_counts():
 
 def rates_of_process(index, folder):
     recorder = Recorder()
-    session = session_with(folder, Throughput("2it"), recorder, mini_batch_size=6)
+    session = session_with(folder, Throughput("2it"), recorder, kind=Weighed, mini_batch_size=6)
     session()
     return recorder.logged
 
@@ -202,8 +206,10 @@ def rates_of_process(index, folder):
 def test_several_processes_log_once_the_samples_of_all(tmp_path):
     main, other = several.values_of(2, rates_of_process, tmp_path)
     assert other == {}
-    rates = {step: {name: main[step, "iterations", name] for name in NAMES} for step in (2, 4, 6)}
+    names = [*NAMES, "loss_weight_per_second"]
+    rates = {step: {name: main[step, "iterations", name] for name in names} for step in (2, 4, 6)}
     for values in rates.values():
+        assert values["loss_weight_per_second"] == pytest.approx(10 * values["samples_per_second"])
         assert values["samples_per_second"] == pytest.approx(6 * values["mini_batches_per_second"])
 
 
