@@ -115,6 +115,15 @@ def test_an_encoding_without_the_characters_of_curves_gets_question_marks(parent
     assert b"0.9000 ?" in done.stdout
 
 
+@pytest.mark.parametrize("output", ["--json", "--csv"])
+def test_an_encoding_without_the_characters_of_a_config_is_no_error(parent, output):
+    make_run(parent, "third", config={"session": {}, "network": {"note": "é漢"}})
+    env = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = start("runs", ".", output, cwd=parent, capture_output=True, env=env)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"third" in done.stdout
+
+
 @pytest.mark.parametrize("words", [[], ["rnus"], ["show"], ["runs", "--sort"]])
 def test_invalid_arguments_return_status_2_and_the_usage(command, words):
     status, out, err = command(*words)
