@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
+from glob import glob
+from pathlib import Path
 
 import pytest
 from made_up import make_run, status_with
@@ -111,6 +115,15 @@ def test_an_encoding_without_the_characters_of_curves_gets_question_marks(parent
     assert b"0.9000 ?" in done.stdout
 
 
+@pytest.mark.parametrize("output", ["--json", "--csv"])
+def test_an_encoding_without_the_characters_of_a_config_is_no_error(parent, output):
+    make_run(parent, "third", config={"session": {}, "network": {"note": "é漢"}})
+    env = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = start("runs", ".", output, cwd=parent, capture_output=True, env=env)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"third" in done.stdout
+
+
 @pytest.mark.parametrize("words", [[], ["rnus"], ["show"], ["runs", "--sort"]])
 def test_invalid_arguments_return_status_2_and_the_usage(command, words):
     status, out, err = command(*words)
@@ -132,6 +145,23 @@ def test_only_the_module_of_the_command_is_imported(parent):
     imported = set(json.loads(done.stderr))
     assert "torchbase.command_line.runs" in imported
     assert not {f"torchbase.command_line.{name}" for name in ("show", "tail", "compare", "verify")} & imported
+
+
+def test_the_commands_of_the_documentation_run(command, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(block.replace("\\\n", "").partition("|")[0]) for block in blocks]
+    status = status_with(directions={"loss": "min", "accuracy": "max"})
+    values = {"loss": 0.5, "accuracy": 0.5}
+    for tag in set(re.findall(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\w+", "\n".join(blocks))):
+        folder = make_run(tmp_path / "runs", tag, status=status, averages={"validation-valid": [values]})
+        (folder / "hooks.json").write_text('{"hooks": {}, "events": {}}')
+    monkeypatch.chdir(tmp_path)
+    assert len(commands) > 7
+    for program, *words in commands:
+        assert program == "torchbase"
+        expanded = [name for word in words for name in (sorted(glob(word)) if "*" in word else [word])]
+        assert command(*expanded)[::2] == (0, ""), words
 
 
 def test_reading_changes_nothing(command, parent):

@@ -20,6 +20,8 @@ from torchbase.errors import RunDirectoryError
         ("None", None),
         ("[1, 2]", [1, 2]),
         ('"0.1"', "0.1"),
+        ("'0.1'", "0.1"),
+        ("'", "'"),
         ("adam", "adam"),
         ("__import__('os')", "__import__('os')"),
         ("[" * 100_000, "[" * 100_000),
@@ -36,6 +38,7 @@ def test_nan_is_a_number():
 
 def test_a_text_stays_a_text():
     assert (parse_text("2026"), parse_text("null"), parse_text("true")) == ("2026", None, "true")
+    assert (parse_text('"a b"'), parse_text("'a b'"), parse_text("'a")) == ("a b", "a b", "'a")
 
 
 def test_a_time_is_read_in_any_time_zone():

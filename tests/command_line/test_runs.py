@@ -168,6 +168,15 @@ def test_the_column_of_a_key_that_is_shown_or_sorted_by_is_added(command, tmp_pa
     assert "duration" not in command("runs", tmp_path, "--show", "started")[1].splitlines()[0]
 
 
+@pytest.mark.parametrize("key", ["run", "state", "epochs"])
+def test_showing_what_is_shown_anyway_changes_nothing(command, tmp_path, monkeypatch, key):
+    groups_of(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = command("runs", tmp_path)
+    assert command("runs", tmp_path, "--show", key) == shown
+    assert days_of(command("runs", tmp_path, "--show", "group", "--where", "group='rates'")[1]) == ["2"]
+
+
 def test_durations_are_columns(command, tmp_path):
     groups_of(tmp_path)
     rows = rows_of(command("runs", tmp_path)[1])

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from tiny import CONFIG, StopAt, TinySession, config_with
 
 from torchbase import hookimpl
 from torchbase.command_line.tail import follow
+from torchbase.errors import RunDirectoryError
 from torchbase.hooks import JsonLines
 from torchbase.run_directory.record import Epoch, append_epoch, truncate_epochs, write_status
 
@@ -124,6 +126,12 @@ def test_a_run_that_has_not_begun_to_train_is_waited_for(capsys, tmp_path, locke
         [],
         ["finished after 3 of 3 epochs, 30 iterations"],
     ]
+
+
+def test_a_run_directory_that_is_removed_is_an_error(tmp_path, locked):
+    folder = make_run(tmp_path, "run", status=status_with(state="running"))
+    with pytest.raises(RunDirectoryError, match="was removed while it was followed"):
+        follow(folder, lambda: shutil.rmtree(folder))
 
 
 class InTurns:

@@ -15,12 +15,14 @@ def parse_literal(text: str) -> Any:
     """Reads a value of a config or an epoch.
 
     Args:
-        text: A number, also ``nan`` or ``inf``; ``true``, ``false`` or ``null``, also as Python writes them; a list or
-            a quoted text in JSON; or any other text.
+        text: A number, also ``nan`` or ``inf``; ``true``, ``false`` or ``null``, also as Python writes them; a list
+            in JSON; or a text, also in quotes.
 
     Returns:
         The value.
     """
+    if _is_quoted(text):
+        return text[1:-1]
     # JSON first, since it reads long whole numbers exactly.
     for read in (_WORDS.__getitem__, json.loads, float):
         with suppress(KeyError, ValueError, RecursionError):
@@ -32,9 +34,11 @@ def parse_text(text: str) -> str | None:
     """Reads a text, which may look like a number.
 
     Args:
-        text: The text; ``null`` or ``None`` for no text.
+        text: The text, also in quotes; ``null`` or ``None`` for no text.
     """
-    return None if text in ("null", "None") else text
+    if text in ("null", "None"):
+        return None
+    return text[1:-1] if _is_quoted(text) else text
 
 
 def parse_state(text: str) -> str:
@@ -70,3 +74,7 @@ def parse_timestamp(text: str) -> float | None:
     if time is None:
         raise RunDirectoryError(f"{text!r} isn't a time. To fix, write it as 2026-11-25 or as 2026-11-25T15:12:04.")
     return time.timestamp()
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"

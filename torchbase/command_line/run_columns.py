@@ -30,9 +30,10 @@ def columns_of(
     Returns:
         The columns from the left.
     """
+    progress = _columns_of_progress(runs, max_tag_width, has_groups=has_groups)
     columns = {
-        **_columns_of_progress(runs, max_tag_width, has_groups=has_groups),
-        **{key.name: _column_of(key, runs) for key in requested},
+        **progress,
+        **{key.name: _column_of(key, runs) for key in requested if key.name not in progress},
         **_columns_of_losses(runs),
         **_columns_of_times(runs),
         **_columns_of_configs(runs, max_value_width),

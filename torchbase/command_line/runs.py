@@ -70,6 +70,7 @@ def list_runs(options: argparse.Namespace) -> int:
     Raises:
         RunDirectoryError: If the folder can't be listed, or no run has a key.
     """
+    console = make_console()
     with _without_garbage_collection():
         listing = read_runs(options.parent)
         runs = [ListedRun(run, flatten(run.config)) for run in listing.runs]
@@ -83,12 +84,13 @@ def list_runs(options: argparse.Namespace) -> int:
             text = to_csv(chosen) if options.csv else f"{to_json(chosen)}\n"
             sys.stdout.write(text)
         else:
-            _write_table(options.parent, listing, chosen, keys)
+            _write_table(console, options.parent, listing, chosen, keys)
     return int(any(run.damages for run in listing.runs))
 
 
-def _write_table(parent: Path, listing: Listing, runs: Sequence[ListedRun], keys: Sequence[Key]) -> None:
-    console = make_console()
+def _write_table(
+    console: Console, parent: Path, listing: Listing, runs: Sequence[ListedRun], keys: Sequence[Key]
+) -> None:
     notes = _notes_of(listing, runs)
     if runs:
         table = _make_table(console, runs, keys)

@@ -25,6 +25,7 @@ from torchbase.command_line.terminal import (
     write_notes,
 )
 from torchbase.command_line.times import format_duration
+from torchbase.errors import RunDirectoryError
 from torchbase.run_directory.names import LOSS, TRAINING
 from torchbase.run_directory.record import Epoch
 
@@ -71,6 +72,9 @@ def follow(run_dir: Path, wait: Callable[[], object]) -> int:
 
     Returns:
         1 if something in the run directory is damaged, else 0.
+
+    Raises:
+        RunDirectoryError: If the run directory is removed.
     """
     console = make_console()
     run = read_run(run_dir)
@@ -82,6 +86,11 @@ def follow(run_dir: Path, wait: Callable[[], object]) -> int:
             break
         console.file.flush()  # in a pipe, too
         wait()
+        if not run_dir.is_dir():
+            raise RunDirectoryError(
+                f"{run_dir} was removed while it was followed. A run that ends with an error before it has results "
+                "removes its directory; its own output says why it ended."
+            )
         # Before the averages are read: those of a run that has ended are complete.
         run = read_run(run_dir)
     return lines.end(run)
