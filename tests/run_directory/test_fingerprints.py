@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from torchbase.run_directory.fingerprint_differences import compare_fingerprints, describe_names, different_names
-from torchbase.run_directory.fingerprints import FingerprintFile, PartOfState, StateHashes, read_fingerprints
+from torchbase.run_directory.fingerprint_differences import compare_fingerprints
+from torchbase.run_directory.fingerprints import FingerprintFile, StateHashes, read_fingerprints
+from torchbase.run_directory.hashed_parts import PartOfState, describe_names, different_names
 
 NAMES = ("0.weight", "0.bias")
 
@@ -135,13 +136,13 @@ def test_values_that_one_run_has_alone_are_no_difference():
     found = compare_fingerprints([state(2)], [state(2, names=names)])
     assert found.first_different is None
     assert (found.only_first, found.only_second) == (["network.0.bias"], ["network.1.bias"])
-    assert different_names(state(2), state(2, (8, 2), names=names)) == ["network.0.weight"]
+    assert different_names(state(2).parts, state(2, (8, 2), names=names).parts) == ["network.0.weight"]
 
 
 def test_a_difference_that_the_short_hashes_do_not_show_is_one_of_the_part():
     one = state(2)
     other = replace(one, bits="other", parts={**one.parts, "network": replace(one.parts["network"], bits="other")})
-    assert different_names(one, other) == ["network"]
+    assert different_names(one.parts, other.parts) == ["network"]
 
 
 def test_names_are_counted():

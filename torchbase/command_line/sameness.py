@@ -8,10 +8,10 @@ from torchbase.command_line.terminal import plain
 from torchbase.run_directory.fingerprint_differences import (
     Sameness,
     compare_fingerprints,
-    describe_names,
     part_of,
 )
 from torchbase.run_directory.fingerprints import FINGERPRINTS_FILE, PARTS, Place, StateHashes, read_fingerprints
+from torchbase.run_directory.hashed_parts import describe_names
 
 HOW_TO_RECORD = 'torchbase.hooks.Fingerprint("100it") records them'
 _NAMES = {"network": "the network", "optimizer": "the optimizer", "random": "the random streams"}

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torchbase.run_directory.fingerprints import PartOfState, Place, StateHashes
+from torchbase.run_directory.fingerprints import Place, StateHashes
+from torchbase.run_directory.hashed_parts import different_names
 
 
 @dataclass(frozen=True)
@@ -57,24 +58,11 @@ def compare_fingerprints(first: Iterable[StateHashes], second: Iterable[StateHas
     """
     others = {one.place: one for one in second}
     pairs = [(one, others[one.place]) for one in first if one.place in others]
-    different = {one.place: names for one, other in pairs if (names := different_names(one, other))}
+    different = {one.place: names for one, other in pairs if (names := different_names(one.parts, other.parts))}
     only_first = _only_in_first(pairs)
     only_second = _only_in_first([(other, one) for one, other in pairs])
     parts = {part for one, other in pairs for part in one.parts if part in other.parts}
     return Sameness([one.place for one, _ in pairs], parts, different, only_first, only_second)
-
-
-def different_names(first: StateHashes, second: StateHashes) -> list[str]:
-    """Returns the names of the values that two states have in common and that differ, part by part.
-
-    Args:
-        first: A state.
-        second: Another state.
-    """
-    if first.bits == second.bits:
-        return []
-    common = [part for part in first.parts if part in second.parts]
-    return [name for part in common for name in _different_in(part, first.parts[part], second.parts[part])]
 
 
 def part_of(name: str) -> str:
@@ -84,24 +72,6 @@ def part_of(name: str) -> str:
         name: The name of a value.
     """
     return name.partition(".")[0]
-
-
-def describe_names(names: Sequence[str]) -> str:
-    """Returns the first name and the number of the others, such as ``network.2.weight and 3 more``.
-
-    Args:
-        names: The names, at least one.
-    """
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
-
-
-def _different_in(part: str, first: PartOfState, second: PartOfState) -> list[str]:
-    if first.bits == second.bits:
-        return []
-    here, there = first.by_name(), second.by_name()
-    names = [f"{part}.{name}" for name, each in here.items() if there.get(name, each) != each]
-    # The beginnings of two hashes may agree by chance.
-    return names if names or here.keys() != there.keys() else [part]
 
 
 def _only_in_first(pairs: Iterable[tuple[StateHashes, StateHashes]]) -> list[str]:

@@ -12,41 +12,20 @@ files.
 """
 
 import json
-from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torchbase.files.durable import os_errors_explained
 from torchbase.files.json_lines import append_line, truncate_lines
+from torchbase.run_directory.hashed_parts import PartOfState, PartsInLines
 
 FINGERPRINTS_FILE = "fingerprints.jsonl"
 PARTS = ("network", "optimizer", "random")
-BYTES_OF_EACH = 4
 
 After = Literal["start", "iteration", "epoch", "run"]
 Place = tuple[int, After]
-
-
-@dataclass(frozen=True)
-class PartOfState:
-    """The hashes of one part of the state: the network, the optimizer, or the random streams.
-
-    Attributes:
-        bits: The hash of the whole part, in hexadecimal digits.
-        names: The names of its values.
-        each: The beginnings of their hashes in this order, one after another.
-    """
-
-    bits: str
-    names: Sequence[str]
-    each: bytes
-
-    def by_name(self) -> dict[str, bytes]:
-        """Returns the beginning of the hash of each value by its name."""
-        starts = range(0, len(self.each), BYTES_OF_EACH)
-        return {name: self.each[at : at + BYTES_OF_EACH] for name, at in zip(self.names, starts, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -93,14 +72,14 @@ class FingerprintFile:
             RunDirectoryError: If the operating system reports an error.
         """
         self._path = folder / FINGERPRINTS_FILE
-        self._names: dict[str, Sequence[str]] = {}
+        self._in_lines = PartsInLines()
         before, _ = _read(self._path)
         stays = [_stays(one, *done, has_ended) for _, one in before]
         count = stays.index(False) if False in stays else len(stays)
         self.removed = {one.place: one for _, one in before[count:] if one.after != "run"}
         self.places = {one.place for _, one in before[:count]}
         for _, one in before[:count]:
-            self._names |= {name: part.names for name, part in one.parts.items()}
+            self._in_lines.note(one.parts)
         truncate_lines(self._path, before[count - 1][0] if count else 0)
 
     def append(self, hashes: StateHashes) -> None:
@@ -114,10 +93,9 @@ class FingerprintFile:
         """
         if hashes.place in self.places:
             return
-        names = {name: part.names for name, part in hashes.parts.items()}
-        new = {name: [*listed] for name, listed in names.items() if [*listed] != [*self._names.get(name, ())]}
-        append_line(self._path, _to_json(hashes) | ({"names": new} if new else {}))
-        self._names |= names
+        place = {name: value for name, value in vars(hashes).items() if name != "parts"}
+        append_line(self._path, place | self._in_lines.to_json(hashes.parts))
+        self._in_lines.note(hashes.parts)
         self.places.add(hashes.place)
 
 
@@ -142,13 +120,10 @@ def _read(path: Path) -> tuple[list[tuple[int, StateHashes]], int]:
     with os_errors_explained("read", path):
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     found: list[tuple[int, StateHashes]] = []
-    names: dict[str, Sequence[str]] = {}
-    damaged = 0
+    in_lines, damaged = PartsInLines(), 0
     for number, line in enumerate((one for one in lines if one.endswith(b"\n")), start=1):
         try:
-            value = json.loads(line)
-            names |= {str(part): tuple(map(str, listed)) for part, listed in value.get("names", {}).items()}
-            found.append((number, _from_json(value, names)))
+            found.append((number, _from_json(json.loads(line), in_lines)))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             damaged += 1
     return found, damaged
@@ -159,20 +134,8 @@ def _stays(hashes: StateHashes, iterations: int, epochs_done: int, has_ended: bo
     return is_until and (has_ended or hashes.after != "run")
 
 
-def _to_json(hashes: StateHashes) -> dict[str, Any]:
-    parts = {name: {"bits": one.bits, "each": b64encode(one.each).decode()} for name, one in hashes.parts.items()}
-    return {**{name: value for name, value in vars(hashes).items() if name != "parts"}, "parts": parts}
-
-
-def _from_json(value: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> StateHashes:
+def _from_json(value: Mapping[str, Any], in_lines: PartsInLines) -> StateHashes:
+    parts = in_lines.from_json(value)
     if value["after"] not in get_args(After):
         raise ValueError(value["after"])
-    parts = {name: _part(one["bits"], one["each"], names.get(name, ())) for name, one in value["parts"].items()}
     return StateHashes(int(value["iteration"]), int(value["epochs_done"]), value["after"], str(value["bits"]), parts)
-
-
-def _part(bits: str, each: str, names: Sequence[str]) -> PartOfState:
-    packed = b64decode(each, validate=True)
-    if len(packed) != BYTES_OF_EACH * len(names):
-        raise ValueError(f"{len(packed)} bytes for {len(names)} names")
-    return PartOfState(bits, names, packed)

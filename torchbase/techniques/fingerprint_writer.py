@@ -9,8 +9,8 @@ from torchbase.checkpoints.distributed_tensors import distributed_parameter
 from torchbase.engine.run import Run
 from torchbase.files.background_writes import BackgroundWrites
 from torchbase.files.host_copies import HostCopies
-from torchbase.run_directory.fingerprint_differences import describe_names, different_names
-from torchbase.run_directory.fingerprints import After, FingerprintFile, PartOfState, StateHashes
+from torchbase.run_directory.fingerprints import After, FingerprintFile, StateHashes
+from torchbase.run_directory.hashed_parts import PartOfState, describe_names, different_names
 from torchbase.techniques.state_hashes import hash_of_parts, hash_parts, values_of, whole_on_host
 
 logger = logging.getLogger("torchbase")
@@ -104,7 +104,7 @@ class FingerprintWriter:
                 self._warn_of_repetition(before, hashes)
 
     def _warn_of_repetition(self, before: StateHashes, now: StateHashes) -> None:
-        names = different_names(before, now)
+        names = different_names(before.parts, now.parts)
         if names:
             self._has_warned_of_repetition = True
             logger.warning(
