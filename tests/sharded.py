@@ -1,10 +1,13 @@
 """Runs whose network is sharded over processes, for tests, and a network with every kind of parameter."""
 
+from pathlib import Path
+
 import torch
 from every_technique import Recorder, session_with
 from whole_runs.test_several_processes import Session
 
 from torchbase.distributed.shards import whole_of
+from torchbase.run_directory.fingerprints import FINGERPRINTS_FILE
 
 
 def whole(value):
@@ -27,6 +30,12 @@ def trained(parent, case, distributed="shard"):
     return session, session(), recorder
 
 
+def fingerprints_of(session):
+    """Returns the lines that the hook `Fingerprint` has written; none if it isn't registered."""
+    file = Path(session.run_dir, FINGERPRINTS_FILE)
+    return file.read_text().splitlines() if file.exists() else []
+
+
 def train(index, parent, case, distributed="shard"):
     session, summary, recorder = trained(parent, case, distributed)
     averages = session.hooks.get("exponential_moving_average")
@@ -38,7 +47,11 @@ def train(index, parent, case, distributed="shard"):
         "stop": summary.stop_reason,
     }
     if index == 0:
-        state |= {"histograms": recorder.histograms, "images": recorder.images}
+        state |= {
+            "histograms": recorder.histograms,
+            "images": recorder.images,
+            "fingerprints": fingerprints_of(session),
+        }
     return state
 
 

@@ -3,8 +3,10 @@ import shutil
 import pytest
 from made_up import make_run
 from run_directory.test_fingerprints import RUN, part, state, write
+from run_directory.test_traces import iteration_of
 
 from torchbase.run_directory.fingerprints import FINGERPRINTS_FILE, StateHashes
+from torchbase.run_directory.traces import TraceFile
 
 
 @pytest.fixture
@@ -107,6 +109,22 @@ def test_a_damaged_line_is_noted(command, tmp_path):
     assert status == 1
     assert "the same until iteration 7" in out
     assert f"{folders[1] / FINGERPRINTS_FILE} is damaged: 1 of its lines can't be read" in out
+
+
+def test_traces_are_compared(command, tmp_path):
+    changed = iteration_of(3, run_optimizer_step=(1, 9))
+    for name, steps in {"a": iteration_of(3), "b": iteration_of(3), "c": changed, "d": iteration_of(9)}.items():
+        file = TraceFile(tmp_path / name)
+        for one in steps:
+            file.append(one)
+    a, b, c, d = (tmp_path / name for name in "abcd")
+    assert command("compare", a, b, c, d) == (
+        0,
+        f"{a} and {b}: the same until iteration 3 (5 steps)\n"
+        f"{a} and {c}: in iteration 3, the optimizer step (run_optimizer_step) makes a difference: network.b\n"
+        f"{a} and {d}: not compared, since they have no iteration in common\n",
+        "",
+    )
 
 
 def test_the_page_has_the_sentences(command, tmp_path):

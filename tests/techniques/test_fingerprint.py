@@ -11,6 +11,7 @@ import pytest
 import several
 import torch
 from adversaries import AdversarialSession
+from divided import in_suite
 from every_technique import PlainNetwork, PlainSession, session_with
 from tiny import StopAt, TinySession
 
@@ -120,7 +121,10 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+IN_SUITE = ("network.layers.0.weight", "optimizer.layers.3.bias.exp_avg", "optimizer.param_groups.0.lr", "random.torch")
+
+
+@pytest.mark.parametrize("name", in_suite(list(CHANGES), *IN_SUITE))
 def test_a_change_is_named_at_the_iteration_where_it_happens(whole, tmp_path, name):
     found = compare_fingerprints(read(whole), read(trained(tmp_path, ChangesAfter3(CHANGES[name]), num_epochs=1)))
     assert found.last_same == (2, "iteration")
@@ -223,6 +227,7 @@ def train_in_parts(_, parent, workers):
     trained(parent, every="2it", **settings)
 
 
+@pytest.mark.thorough  # several processes are compared in tests/whole_runs, too
 def test_the_number_of_processes_and_of_workers_makes_no_difference(tmp_path):
     for name, processes, workers in (("one", 1, 0), ("two", 2, 0), ("workers", 1, 1)):
         several.values_of(processes, train_in_parts, tmp_path / name, workers)

@@ -273,7 +273,8 @@ def test_one_process_alone_does_not_shard(tmp_path):
 FINGERPRINTED = [*product([2, 4], ["shard"], [ShardedSession, BlocksSession]), (2, "replicate", ShardedSession)]
 
 
-@pytest.mark.parametrize(("count", "distributed", "kind"), in_suite(FINGERPRINTED, (2, "shard", BlocksSession)))
+@pytest.mark.thorough  # the test of many techniques compares those of one network
+@pytest.mark.parametrize(("count", "distributed", "kind"), FINGERPRINTED)
 def test_fingerprints_are_those_of_one_process(tmp_path, count, distributed, kind):
     shared = Case(kind, lambda: [techniques.Fingerprint("1it")])
     session, *_ = trained(tmp_path / "1", shared)

@@ -68,6 +68,21 @@ def has_results(run_directory: Path) -> bool:
     )
 
 
+def iterations_of(path: Path) -> int:
+    """Returns the number of completed training iterations of a checkpoint, by its name alone.
+
+    Args:
+        path: The folder of the checkpoint, one of `list_checkpoints`.
+
+    Raises:
+        ValueError: If it doesn't have the name of a checkpoint.
+    """
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path} doesn't have the name of a checkpoint.")
+    return int(match[2])
+
+
 def newest_progress(folder: Path) -> tuple[int, int] | None:
     """Returns the progress of the most advanced checkpoint, by its name alone.
 

@@ -1,7 +1,7 @@
 """The command ``torchbase``, which reads run directories from the shell.
 
-For: the commands ``runs``, ``show``, ``tail``, ``compare``, ``hooks``, ``export`` and ``verify``. Each has a file,
-which begins with ``add`` (its arguments). Only the file of the command that runs is imported.
+For: the commands ``runs``, ``show``, ``tail``, ``compare``, ``hooks``, ``export``, ``replay`` and ``verify``. Each has
+a file, which begins with ``add`` (its arguments). Only the file of the command that runs is imported.
 
 In: the arguments of the command line, and files that are read without torch. Out: text on the standard output, and an
 exit status. Only ``export``, ``verify --replay`` and ``hooks`` of a session import torch.
@@ -25,6 +25,7 @@ COMMANDS = {  # the names are those of the modules
     "compare": "compare runs side by side",
     "hooks": "list the events, or the hooks that each event calls",
     "export": "write the network of a run for other programs",
+    "replay": "train iterations of a run again, and compare their bits",
     "verify": "check that the checkpoints of a run are intact",
 }
 _STATUS_OF_CTRL_C = 130  # as of a shell

@@ -12,6 +12,7 @@ from torchbase.command_line.comparison_page import make_page
 from torchbase.command_line.grids import GridColumn, make_grids
 from torchbase.command_line.run_details import read_details
 from torchbase.command_line.run_records import find_run, read_run
+from torchbase.command_line.sameness import compare_traces
 from torchbase.command_line.terminal import (
     BEST,
     HEADER,
@@ -34,7 +35,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The parser of the command.
     """
-    parser.description = "Compares runs side by side: how their configs differ, and their results."
+    parser.description = (
+        "Compares runs side by side: how their configs differ, their results, and their bits. Or compares traces that "
+        "`torchbase replay` wrote."
+    )
     parser.add_argument("run", metavar="RUN", help="the path of a run directory, or its tag if it is in runs")
     parser.add_argument("others", nargs="+", metavar="RUN", help="the runs to compare with it")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a self-contained page with all curves to FILE")
@@ -53,6 +57,10 @@ def compare(options: argparse.Namespace) -> int:
     Raises:
         RunDirectoryError: If a run doesn't exist, or the page can't be written.
     """
+    files = [Path(name) for name in (options.run, *options.others)]
+    if all(file.is_file() for file in files):
+        sys.stdout.write("".join(f"{line}\n" for line in compare_traces(files)))
+        return 0
     runs = [read_run(path) for path in dict.fromkeys(find_run(name) for name in (options.run, *options.others))]
     comparison = compare_runs(runs, [read_details(run.path) for run in runs])
     if options.html is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torchbase.command_line.run_records import SavedRun, attempt
 from torchbase.command_line.terminal import plain
@@ -12,6 +13,7 @@ from torchbase.run_directory.fingerprint_differences import (
 )
 from torchbase.run_directory.fingerprints import FINGERPRINTS_FILE, PARTS, Place, StateHashes, read_fingerprints
 from torchbase.run_directory.hashed_parts import describe_names
+from torchbase.run_directory.traces import at_common_iterations, describe_first_difference, read_trace
 
 HOW_TO_RECORD = 'torchbase.hooks.Fingerprint("100it") records them'
 _NAMES = {"network": "the network", "optimizer": "the optimizer", "random": "the random streams"}
@@ -81,6 +83,31 @@ def describe_difference(found: Sameness) -> list[str]:
     return [sentence, *_parts_that_differ(found)]
 
 
+def compare_traces(files: Sequence[Path]) -> list[str]:
+    """Says where traces part.
+
+    Args:
+        files: The files that ``torchbase replay`` wrote, at least two.
+
+    Returns:
+        How each compares with the first one.
+
+    Raises:
+        RunDirectoryError: If one isn't a trace.
+    """
+    first, *others = [read_trace(file) for file in files]
+    lines = []
+    for file, other in zip(files[1:], others, strict=True):
+        steps, other_steps = at_common_iterations(first, other)
+        begin = f"{files[0]} and {file}: "
+        if not steps:
+            lines.append(f"{begin}not compared, since they have no iteration in common")
+            continue
+        last = f"the same until iteration {steps[-1].iteration:,} ({len(steps):,} steps)"
+        lines.append(begin + (describe_first_difference(steps, other_steps) or last))
+    return lines
+
+
 def name_of(place: Place) -> str:
     """Returns the name of a place in a run, such as ``iteration 1,200``.
 
@@ -89,7 +116,7 @@ def name_of(place: Place) -> str:
     """
     iteration, after = place
     if after == "start":
-        return "the start (iteration 0)"
+        return f"the start (iteration {iteration:,})"
     more = {"epoch": ", after its epoch", "run": ", the end"}.get(after, "")
     return f"iteration {iteration:,}{more}"
 

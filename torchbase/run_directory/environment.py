@@ -38,6 +38,8 @@ def describe_environment() -> dict[str, Any]:
         - ``devices``: ``cpu_count``, ``cpu_capability`` (the instructions that PyTorch uses, such as ``"AVX2"``),
           ``thread_count`` (the threads that it uses) and ``accelerators`` (their names).
         - ``command_line``: the list of arguments, the program first.
+        - ``program``: the whole ``command``, the interpreter first, and the ``folder`` in which it was started, for
+          ``torchbase replay``.
         - ``time``: the current time, in ISO 8601 with the time zone.
     """
     return {
@@ -53,6 +55,7 @@ def describe_environment() -> dict[str, Any]:
             "accelerators": _accelerator_names(),
         },
         "command_line": list(sys.argv),
+        "program": {"command": list(sys.orig_argv), "folder": os.getcwd()},
         "time": datetime.now().astimezone().isoformat(),
     }
 

@@ -28,6 +28,7 @@ from torchbase.session.length import maximum_of_epochs
 from torchbase.session.likeness import check_alike, facts_of_call, facts_of_run
 from torchbase.session.misspelt import warn_of_misspelt_methods
 from torchbase.session.opening import SessionOpening
+from torchbase.session.replaying import source_in_replay
 from torchbase.session.run_source import RunSource, choose_parts, find_run, saved_config
 from torchbase.session.shadowed import shadowed
 from torchbase.session.summary import RunSummary, summarize
@@ -115,7 +116,7 @@ class TrainingBaseSession(SessionOpening, SessionEvaluation, SessionBeginning):
             self.config_metrics = self._config.metrics
             self.config_network = self._config.network
             self.processes, self.device = join_with_device(self.config_session.device_name)
-            self._set_up(source, allow_config_changes)
+            self._set_up(source_in_replay(source, self._config, type(self)), allow_config_changes)
 
     @classmethod
     def resume(cls, runs_parent_dir: str | Path | None = None, tag: str | None = None, **arguments: Any) -> Self:

@@ -7,9 +7,11 @@ from typing import Self
 
 from torchbase.checkpoints.listing import has_results
 from torchbase.distributed.processes import Processes
+from torchbase.engine.loop import Engine
 from torchbase.errors import HookError, RunDirectoryError
 from torchbase.run_directory.directory import RunDirectory, names_file_in
 from torchbase.session.constructor import set_by_constructor
+from torchbase.session.replaying import replaying
 from torchbase.session.together import tell_result
 
 
@@ -17,6 +19,7 @@ class SessionClosing(ABC):
     """The run directory of a session: closed, removed if nothing in it is of use, and made again if it is needed."""
 
     processes: Processes = set_by_constructor()
+    engine: Engine = set_by_constructor()
     _run_directory: RunDirectory = set_by_constructor()
     _was_called = False
     _is_training = False
@@ -58,7 +61,7 @@ class SessionClosing(ABC):
         self._was_called = True
         is_outermost, self._is_training = not self._is_training, True
         try:
-            with self._cleaning_up_after_errors():
+            with replaying(self.engine, self._run_directory.path), self._cleaning_up_after_errors():
                 yield
         finally:
             self._is_training = not is_outermost

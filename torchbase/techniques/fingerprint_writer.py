@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 from torchbase.checkpoints.distributed_tensors import distributed_parameter
 from torchbase.engine.run import Run
@@ -30,11 +31,12 @@ class FingerprintWriter:
         last: The last fingerprint that was written; None if there is none.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, folder: Path | None = None) -> None:
         """Removes the fingerprints that a resumed run records again.
 
         Args:
             run: The run, restored.
+            folder: The folder of the file; by default the run directory.
 
         Raises:
             RunDirectoryError: If the operating system reports an error.
@@ -42,7 +44,7 @@ class FingerprintWriter:
         directory = run.run_directory
         done = run.progress.iterations, run.epochs_done
         self._is_sharded = distributed_parameter(run.optimizer) is not None
-        self._file = None if directory is None else FingerprintFile(directory.path, done, run.is_finished)
+        self._file = None if directory is None else FingerprintFile(folder or directory.path, done, run.is_finished)
         self._writes = BackgroundWrites() if directory is None else directory.writes
         self._copies, self._hashing = HostCopies(), BackgroundWrites()
         self._unwritten: deque[StateHashes] = deque()
