@@ -79,7 +79,7 @@ def test_a_run_that_saved_no_network_cannot_be_a_source(tmp_path):
     source = RunDirectory.create(tmp_path)
     for which in ("best", "last"):
         session = TinySession(CONFIG, tmp_path, source_run_dir_tag=source.tag, source_network=which)
-        with pytest.raises(CheckpointError, match=f"{source.path} has saved no network to start from"):
+        with pytest.raises(CheckpointError, match=f"{source.path} has saved no network"):
             _ = session.network
 
 
