@@ -18,7 +18,7 @@ from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.errors import HookError, RunDirectoryError
 from torchbase.files import durable
 from torchbase.files.bitwise import different_values
-from torchbase.hooks import ExponentialMovingAverage, KeepBest
+from torchbase.hooks import BestValidation, ExponentialMovingAverage, KeepBest
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.testing import check_hook
 from torchbase.utils import SavedBest, read_best_networks, verify_run
@@ -209,6 +209,27 @@ def test_a_stopped_run_with_validation_within_its_epochs_ends_like_an_uninterrup
     plain = session_with(tmp_path / "plain", kind=Within)
     plain()
     assert training_differences(whole, plain) == []
+
+
+@pytest.mark.parametrize(
+    ("best", "keep", "chosen"),
+    [
+        (BestValidation("score", mode="max"), KeepBest(2), ("score", "max", [3, 4])),
+        (BestValidation("score", mode="max"), KeepBest(2, mode="min"), ("score", "min", [2, 1])),
+        (BestValidation("score", mode="max"), KeepBest(2, "loss"), ("loss", "min", None)),
+    ],
+)
+def test_without_a_value_of_its_own_it_follows_what_the_best_network_is_chosen_by(tmp_path, best, keep, chosen):
+    class ByScore(TinySession):
+        def init_best_validation(self):
+            return best
+
+    session = session_with(tmp_path, Scores(SCORES), keep, kind=ByScore, num_epochs=4)
+    session()
+    kept = read_best_networks(Path(session.run_dir))
+    assert (kept.monitor, kept.mode) == chosen[:2]
+    if chosen[2] is not None:
+        assert [one.epoch for one in kept.networks] == chosen[2]
 
 
 @pytest.mark.thorough

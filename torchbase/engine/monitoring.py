@@ -35,6 +35,15 @@ class Monitor:
         self.name, self._hook, self._mode = name, hook, mode
         self._is_name_checked = False
 
+    def of_same_value(self, hook: str, mode: Mode | None = None) -> "Monitor":
+        """Returns a monitor of the same value for another hook.
+
+        Args:
+            hook: The class name of the other hook, for messages.
+            mode: Its mode; None for that of this monitor.
+        """
+        return Monitor(hook, self.name, mode or self._mode)
+
     def mode_in(self, run: Run) -> Mode | None:
         """Returns whether lower or higher is better.
 
@@ -127,6 +136,17 @@ class Monitor:
             raise HookError(f"{problem} To fix, pass one of these names, or choose the metric in config['metrics'].")
         if misspelt is not None or is_complete:
             logger.warning("%s If it isn't logged until the end of the phase, this will be an error.", problem)
+
+
+def monitor_of_best(run: Run) -> Monitor | None:
+    """Returns the monitor of the value by which the best network is chosen; None if no hook says which.
+
+    Args:
+        run: The run, once the engine has started it. A hook that chooses the best network, such as `BestValidation`,
+            has the monitor as its attribute ``monitor_of_best``.
+    """
+    found = (getattr(hook, "monitor_of_best", None) for hook in run.hooks.values())
+    return next((monitor for monitor in found if isinstance(monitor, Monitor)), None)
 
 
 def phase_to_monitor(run: Run, name: str | None) -> Phase:

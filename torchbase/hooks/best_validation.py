@@ -48,6 +48,7 @@ class BestValidation:
     Training waits only for a copy of the network in memory. A thread writes the copy, before any later checkpoint.
 
     Attributes:
+        monitor_of_best: The monitored value, for hooks that follow it.
         best_network: Which network is saved as the best, and its values; None before the first one.
     """
 
@@ -65,7 +66,7 @@ class BestValidation:
             HookError: If the mode or the rule is none of these.
         """
         check_rule(rule)
-        self._monitor, self._rule = Monitor("BestValidation", monitor, mode), rule
+        self.monitor_of_best, self._rule = Monitor("BestValidation", monitor, mode), rule
         self._mode: Mode = "min"  # until the run starts
         self._best: dict[str, float] = {}
         self._votes: dict[str, Vote] = {}
@@ -77,7 +78,7 @@ class BestValidation:
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Finds the mode, warns if no set votes, and truncates the file of decisions to those of the checkpoint."""
-        self._mode = self._monitor.known_mode_in(run)
+        self._mode = self.monitor_of_best.known_mode_in(run)
         if not any(phase.votes for phase in run.validation):
             logger.warning(
                 "No validation set votes on the best network, so %s will hold the network of the last epoch. To change "
@@ -90,7 +91,7 @@ class BestValidation:
     @hookimpl
     def on_epoch_start(self, run: Run) -> None:
         """Checks the name of the value before the first epoch, when the rehearsal has found the names."""
-        self._monitor.check_name(run, [phase for phase in run.validation if phase.votes])
+        self.monitor_of_best.check_name(run, [phase for phase in run.validation if phase.votes])
 
     @hookimpl
     def on_phase_end(self, run: Run, phase: Phase) -> None:
@@ -103,7 +104,7 @@ class BestValidation:
         elif best is None or loss < best.loss or math.isnan(best.loss):
             run.best_losses[phase.name] = BestLoss(loss, run.epoch, run.progress.iterations)
         if phase.votes:
-            value, best_before = self._monitor.value_of(phase), self._best.get(phase.name)
+            value, best_before = self.monitor_of_best.value_of(phase), self._best.get(phase.name)
             is_for = is_better(value, best_before, self._mode)
             self._votes[phase.name] = Vote(phase.name, value, best_before, is_for)
             if is_for:
@@ -118,7 +119,7 @@ class BestValidation:
             return not any(phase.votes for phase in run.validation)
         self._votes.clear()
         self._decisions += 1
-        decision = decide(self._rule, run.epoch, run.progress.iterations, votes, self._monitor.name)
+        decision = decide(self._rule, run.epoch, run.progress.iterations, votes, self.monitor_of_best.name)
         if run.run_directory is not None:
             append_decision(run.run_directory.file(VOTES_FILE), decision)
         return decision.is_best
@@ -144,7 +145,7 @@ class BestValidation:
     def on_best_epoch(self, run: Run) -> None:
         """Saves the network in a thread."""
         values = _values_of(self._votes.values()) or self._voted  # not counted yet, if another hook has decided
-        self.best_network = BestNetwork(run.epoch, run.progress.iterations, self._monitor.name, values)
+        self.best_network = BestNetwork(run.epoch, run.progress.iterations, self.monitor_of_best.name, values)
         directory = run.run_directory
         if directory is not None:
             directory.writes.wait(WRITE_NAME)  # the next lines overwrite the copies that are being written

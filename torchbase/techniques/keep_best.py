@@ -8,13 +8,14 @@ from torchbase.checkpoints.best_files import BestFiles, Position, name_of
 from torchbase.checkpoints.distributed_tensors import distributed_parameter
 from torchbase.checkpoints.whole_network import whole_network
 from torchbase.engine.hookspecs import hookimpl
-from torchbase.engine.monitoring import Monitor, phase_to_monitor
+from torchbase.engine.monitoring import Monitor, monitor_of_best, phase_to_monitor
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.engine.votes import is_better
 from torchbase.errors import HookError, RunDirectoryError
 from torchbase.metrics.directions import Mode
+from torchbase.metrics.selection import NAME_OF_THE_LOSS
 from torchbase.run_directory.best_networks import BestNetworks, SavedBest, parse_networks
 from torchbase.techniques.settings import is_count
 
@@ -37,12 +38,15 @@ class KeepBest:
         >>> hook = KeepBest(3, monitor="accuracy", mode="max")
     """
 
-    def __init__(self, count: int, monitor: str = "loss", phase: str | None = None, mode: Mode | None = None) -> None:
+    def __init__(
+        self, count: int, monitor: str | None = None, phase: str | None = None, mode: Mode | None = None
+    ) -> None:
         """Sets how many networks are saved, and by which value.
 
         Args:
             count: The number of networks, at least 1.
-            monitor: The name of the monitored value, an average or metric of an epoch.
+            monitor: The name of the monitored value, an average or metric of an epoch. By default, the value by which
+                the best network is chosen, see `BestValidation`.
             phase: The name of the phase of the value. By default, the validation set that votes on the best network.
             mode: Whether lower (``"min"``) or higher (``"max"``) is better. It is known for the loss and for metrics
                 that declare it, as those of torchbase do. For another value, pass it.
@@ -52,7 +56,9 @@ class KeepBest:
         """
         if not is_count(count):
             raise HookError(f"KeepBest expects the number of networks, at least 1, but got {count!r}.")
-        self._count, self._monitor, self._phase_name = count, Monitor("KeepBest", monitor, mode), phase
+        self._count, self._phase_name = count, phase
+        self._follows_best, self._given_mode = monitor is None, mode
+        self._monitor = Monitor("KeepBest", NAME_OF_THE_LOSS if monitor is None else monitor, mode)
         self._mode: Mode = "min"  # until the run starts
         self._networks: tuple[SavedBest, ...] = ()
         self._restored: Mapping[str, Any] = {}
@@ -62,6 +68,9 @@ class KeepBest:
     def on_run_start(self, run: Run) -> None:
         """Finds the phase and the mode, and brings the files in line with the checkpoint."""
         self._phase_name = phase_to_monitor(run, self._phase_name).name
+        best = monitor_of_best(run) if self._follows_best else None
+        if best is not None:
+            self._monitor = best.of_same_value("KeepBest", self._given_mode)
         self._mode = self._monitor.known_mode_in(run)
         self._check_is_alone(run)
         self._check_restored()
