@@ -261,7 +261,7 @@ def test_each_network_is_loaded_verified_and_shown(tmp_path, capsys):
     Path(session.run_dir, best.networks[0].file).rename(tmp_path / "elsewhere")
     status, out, _ = Command(capsys)("show", session.run_dir)
     assert status == 1
-    assert f"{best.networks[0].file} is listed and missing" in out
+    assert f"{best.networks[0].file} is listed and missing" in " ".join(out.split())
     Path(session.run_dir, best.networks[1].file).write_bytes(b"")
     assert not verify_run(Path(session.run_dir)).is_good
 

@@ -1,6 +1,7 @@
 """Runs that end after a number of training iterations, and epochs of a number of iterations."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -296,7 +297,7 @@ def test_the_console_and_the_status_show_the_number_of_iterations(tmp_path, capl
     session()
     lines = caplog.text
     assert "at most 7 iterations and 2 epochs on cpu" in lines
-    assert "epoch 1, iteration 5/7  training: loss " in lines
+    assert re.search(r"epoch 1, iteration 5/7\s+(\S+ s, best\s+)?training: loss ", lines)
     assert "epoch 2, iteration 7/7  valid: loss " in lines
     status = json.loads(Path(session.run_dir, "status.json").read_text())
     assert (status["max_iterations"], status["iterations"], status["epochs_done"]) == (7, 7, 1)
