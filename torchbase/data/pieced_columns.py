@@ -37,7 +37,8 @@ class PiecedColumn:
         self._ends = np.array(ends, dtype=np.int64)
         self._begins = np.array([0, *ends[:-1]], dtype=np.int64)
         self._addresses = np.full(len(ends), _NOT_INSPECTED, dtype=np.int64)
-        self._like: NDArray[Any] | None = None
+        self._shape: tuple[int, ...] | None = None  # of a row; until the first piece is inspected, it isn't known
+        self._dtype, self._size = np.dtype(np.int64), 0
 
     def take(self, rows: NDArray[np.int64]) -> torch.Tensor | None:
         """Reads rows.
@@ -55,12 +56,13 @@ class PiecedColumn:
         addresses = self._addresses[numbers]
         if addresses.min() <= 0:
             addresses = self._inspected(numbers)
-        if self._like is None or addresses.min() <= 0:
-            return self._take_by_piece(numbers, positions)
-        taken = np.empty((len(rows), *self._like.shape), self._like.dtype)
-        size, target = self._like.nbytes, taken.ctypes.data
+            if addresses.min() <= 0:
+                return self._take_by_piece(numbers, positions)
+        taken = np.empty((len(rows), *(self._shape or ())), self._dtype)
+        size, copy = self._size, ctypes.memmove
+        target = taken.__array_interface__["data"][0]  # a third of the time of taken.ctypes
         for source in (addresses + positions * size).tolist():
-            ctypes.memmove(target, source, size)
+            copy(target, source, size)
             target += size
         return as_tensor(taken, list(taken.shape))
 
@@ -69,9 +71,9 @@ class PiecedColumn:
         for number in {*numbers[self._addresses[numbers] == _NOT_INSPECTED].tolist()}:
             piece = array_column(self._column, number)
             rows = None if piece is None else piece.rows
-            if rows is not None and self._like is None:
-                self._like = np.empty_like(rows[0])
-            is_alike = rows is not None and self._like is not None and rows.shape[1:] == self._like.shape
+            if rows is not None and self._shape is None:
+                self._shape, self._dtype, self._size = rows.shape[1:], rows.dtype, rows[0].nbytes
+            is_alike = rows is not None and rows.shape[1:] == self._shape
             self._addresses[number] = rows.ctypes.data if rows is not None and is_alike else _NO_ROWS
         addresses: NDArray[np.int64] = self._addresses[numbers]
         return addresses
