@@ -3,17 +3,13 @@
 All randomness of a run is derived from one seed. Each purpose (building the network, the order of an epoch, the
 augmentation of a mini-batch) has its own seed, derived by name, so it doesn't depend on how much other code draws. The
 global streams (``random``, numpy's legacy generator, torch's default generator and the accelerator of the run) can be
-seeded, captured and restored. `isolate_rng` restores them after code that may draw from them. A process has one set of
-them, so threads that train take turns: `one_thread_at_a_time`.
+seeded, captured and restored. `isolate_rng` restores them after code that may draw from them.
 """
 
 import hashlib
 import json
-import logging
-import os
 import random
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +24,6 @@ from torchbase.numpy_stream import NUMPY_STREAM
 RandomStates = Mapping[str, Any]
 
 _SEEDS_IN_BLOCK = 64
-_SECONDS_OF_SILENT_WAITING = 1.0
-_logger = logging.getLogger("torchbase")
 
 
 def draw_seed() -> int:
@@ -216,48 +210,6 @@ def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
         torch.default_generator.set_state(torch_state)
         if accelerator is not None:
             accelerator.set_rng_state(accelerator_state, device)
-
-
-class _Turns:
-    """A lock that one thread at a time holds, and may take again."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        if hasattr(os, "register_at_fork"):  # not on Windows, which doesn't fork
-            os.register_at_fork(after_in_child=self._free_in_child)
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Waits until no other thread of this process trains, evaluates or builds parts, and lets none begin meanwhile.
-
-        A thread that is inside may enter again.
-
-        Yields:
-            Nothing.
-        """
-        lock = self._lock
-        if not lock.acquire(timeout=_SECONDS_OF_SILENT_WAITING):
-            _logger.warning(
-                "The thread '%s' waits until another thread has finished training or evaluating, since all threads of "
-                "a process share the global random streams, and neither would be exact. To train at the same time, use "
-                "processes. If the other thread waits for this one, neither continues: do the work in that thread.",
-                threading.current_thread().name,
-            )
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _free_in_child(self) -> None:
-        if self._lock.acquire(blocking=False):
-            self._lock.release()
-        else:  # held by a thread that the child doesn't have
-            self._lock = threading.RLock()
-
-
-# Global, since what it protects is: the streams of the process.
-one_thread_at_a_time = _Turns().taken
 
 
 @dataclass(frozen=True)

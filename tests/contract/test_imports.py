@@ -33,7 +33,7 @@ LAYERS = [
     "testing",
     "command_line",
 ]
-MODULES_BESIDE_THE_PACKAGES = 6
+MODULES_BESIDE_THE_PACKAGES = 7
 MAXIMUM_LINES = 300
 CATALOGUES = {"torchbase.engine.hookspecs"}  # a list of events, as long as there are many
 LATE = {"PIL", "datasets", "matplotlib", "mlflow", "pydantic", "scipy", "sklearn", "tensorboard"} | {

@@ -19,7 +19,7 @@ from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.randomness import isolate_rng, one_thread_at_a_time
+from torchbase.randomness import isolate_rng
 from torchbase.run_directory.error_files import errors_for_torchrun
 from torchbase.session.beginning import SessionBeginning
 from torchbase.session.constructor import set_by_constructor
@@ -33,11 +33,11 @@ from torchbase.session.run_source import RunSource, choose_parts, find_run, save
 from torchbase.session.shadowed import shadowed
 from torchbase.session.summary import RunSummary, summarize
 from torchbase.session.together import join_with_device, sharded_network, tell_result
+from torchbase.thread_turns import one_thread_at_a_time
 
 _OVERRIDABLE = (
     *("init_ingredients", "init_datasets", "init_network", "load_pretrained"),
-    *("init_optimizer", "init_scheduler", "init_order", "init_dataloaders"),
-    *("init_metrics", "init_best_validation"),
+    *("init_optimizer", "init_scheduler", "init_order", "init_dataloaders", "init_metrics", "init_best_validation"),
     *("forward_pass", "loss_function", "get_loss_value", "infer_mini_batch_size", "infer_loss_weight"),
     *("dataloader_collate_function", "sharded_units", "optimizer_turns", "default_hooks"),
 )
