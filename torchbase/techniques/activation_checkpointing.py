@@ -1,6 +1,5 @@
 """Saves memory by computing activations twice."""
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
@@ -14,8 +13,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError, did_you_mean, list_first
-from torchbase.numpy_stream import NUMPY_STREAM
-from torchbase.randomness import isolate_rng
+from torchbase.randomness import isolate_rng, streams_restorer
 
 _CONTAINERS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict)
 
@@ -139,18 +137,8 @@ def _buffers_of(module: Any) -> Buffers:
 def _contexts(before: Buffers) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     # Called right before the first pass.
     copies = {place: buffer.detach().clone() for place, buffer in before.items()}
-    return nullcontext(), _second_pass(copies, _capture_draws())
-
-
-def _capture_draws() -> Callable[[], None]:
-    # torch.utils.checkpoint captures the streams of torch alone.
-    restore_numpy, state = NUMPY_STREAM.capture(), random.getstate()
-
-    def restore() -> None:
-        restore_numpy()
-        random.setstate(state)
-
-    return restore
+    # torch.utils.checkpoint restores the streams of torch alone.
+    return nullcontext(), _second_pass(copies, streams_restorer())
 
 
 @contextmanager

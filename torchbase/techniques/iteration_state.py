@@ -7,7 +7,7 @@ from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
-from torchbase.randomness import capture_streams, restore_streams
+from torchbase.randomness import streams_restorer
 
 
 class StateBeforeIteration:
@@ -21,15 +21,15 @@ class StateBeforeIteration:
             phase: The phase of the iteration. Gradients are copied only for the training phase.
             copier: Of the run's network.
         """
-        self._run, self._phase = run, phase
-        self._streams, self._forward = capture_streams(run.device), ForwardState(run, copier)
+        self._phase = phase
+        self._restore_streams, self._forward = streams_restorer(run.device), ForwardState(run, copier)
         parameters = network_of(run).parameters() if phase.is_training else ()
         self._gradients = [(parameter, _copy(parameter.grad)) for parameter in parameters]
         self._values = dict(phase.values)
 
     def restore(self) -> None:
         """Restores the state; may be called several times."""
-        restore_streams(self._streams, self._run.device)
+        self._restore_streams()
         self._forward.restore()
         for parameter, gradient in self._gradients:
             parameter.grad = _copy(gradient)

@@ -13,7 +13,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import loss_to_train_on
 from torchbase.errors import HookError
 from torchbase.listeners import without_wrappers
-from torchbase.randomness import capture_streams, restore_streams
+from torchbase.randomness import streams_restorer
 
 
 @runtime_checkable
@@ -49,7 +49,7 @@ class RepeatableIteration:
         """
         self._run, self._phase, self._batch, self._copier = run, phase, batch, copier
         self._computing = _computing_hook(run, type(self).__name__)
-        self._streams, self._forward = capture_streams(run.device), ForwardState(run, copier)
+        self._restore_streams, self._forward = streams_restorer(run.device), ForwardState(run, copier)
 
     def compute_gradients(self) -> torch.Tensor:
         """Computes the gradients for the current weights, and adds them to those that are there.
@@ -59,7 +59,7 @@ class RepeatableIteration:
         """
         run, phase = self._run, self._phase
         with self._restoring_first_results():
-            restore_streams(self._streams, run.device)
+            self._restore_streams()
             self._forward.restore()
             phase.values = {}
             self._computing.compute_gradients(run, phase, self._batch)
@@ -68,12 +68,12 @@ class RepeatableIteration:
     @contextmanager
     def _restoring_first_results(self) -> Generator[None]:
         run, phase = self._run, self._phase
-        streams, forward = capture_streams(run.device), ForwardState(run, self._copier)
+        restore_streams, forward = streams_restorer(run.device), ForwardState(run, self._copier)
         results = phase.values, phase.outputs, phase.loss, phase.loss_weight, phase.parts, phase.samples
         try:
             yield
         finally:
-            restore_streams(streams, run.device)
+            restore_streams()
             forward.restore()
             phase.values, phase.outputs, phase.loss, phase.loss_weight, phase.parts, phase.samples = results
 
