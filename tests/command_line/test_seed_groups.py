@@ -27,6 +27,15 @@ def test_the_runs_of_a_group_that_differ_only_in_their_seed_are_found(tmp_path):
     assert groups.damages == []
 
 
+def test_each_seed_counts_once_by_its_newest_run_or_the_given_one(tmp_path):
+    first = make(tmp_path, "a", 0.5, group="widths", seed=1)
+    make(tmp_path, "b", 0.25, group="widths", seed=2)
+    make(tmp_path, "c", 0.125, group="widths", seed=2)
+    last = make(tmp_path, "d", 0.75, group="widths", seed=1)
+    assert SeedGroups().values_of(first, "validation-valid", "loss") == [0.5, 0.125]
+    assert SeedGroups().values_of(last, "validation-valid", "loss") == [0.75, 0.125]
+
+
 def test_a_run_without_a_group_has_no_others(tmp_path):
     run = make(tmp_path, "a", 0.5, seed=1)
     make(tmp_path, "b", 0.25, seed=2)

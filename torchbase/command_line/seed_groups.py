@@ -36,7 +36,7 @@ class SeedGroups:
     """Finds the runs that differ only in their seed from a given one.
 
     They are in the same folder, have the same group and, except for the seed, the same config, and have finished or
-    stopped.
+    stopped. Of several runs with one seed, the newest counts, since they say nothing of the spread.
 
     Attributes:
         damages: What can't be read, and why.
@@ -75,7 +75,11 @@ class SeedGroups:
                 self._runs[parent] = () if listing is None else listing.runs
             config = _without_seed(run)
             same_group = (one for one in self._runs[parent] if one.group == run.group and one.state in ENDED)
-            self._others[run.path] = [one for one in same_group if _without_seed(one) == config]
+            alike = [one for one in same_group if _without_seed(one) == config]
+            by_seed = {_seed_of(one): one for one in alike}
+            if any(one.path.name == run.path.name for one in alike):
+                by_seed[_seed_of(run)] = run
+            self._others[run.path] = list(by_seed.values())
         return self._others[run.path]
 
 
@@ -93,3 +97,9 @@ def spread_of(values: Sequence[float]) -> Spread | None:
 
 def _without_seed(run: SavedRun) -> Mapping[str, Any]:
     return {path: repr(value) for path, value in flatten(run.config).items() if path != SEED_PATH}
+
+
+def _seed_of(run: SavedRun) -> object:
+    """Returns the seed of a run, or what is unique if the run has drawn it."""
+    seed = flatten(run.config).get(SEED_PATH)
+    return run.path.name if seed is None else seed
