@@ -138,5 +138,6 @@ def recorded_when_sharded(index, parent, distributed):
 
 
 def test_a_sharded_network_has_its_whole_shapes(tmp_path):
+    several.import_sharding()
     main, _ = several.values_of(2, recorded_when_sharded, tmp_path, "shard")
     assert main == record_network(sharded.Blocks())

@@ -339,6 +339,8 @@ def saved_by_process(index, parent, distributed):
 
 @pytest.mark.parametrize("distributed", in_suite(["shard", "replicate"], "shard"))
 def test_several_processes_save_the_whole_network_once(tmp_path, distributed):
+    if distributed == "shard":
+        several.import_sharding()
     result, _ = several.values_of(2, saved_by_process, tmp_path, distributed)
     (state,) = result["files"].values()
     assert {name: tuple(value.shape) for name, value in state.items()} == {
