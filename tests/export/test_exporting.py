@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def check_description(description, session):
     best = description["epoch"]
     assert description["best_losses"]["validation-valid"]["epoch"] == best
     assert description["averages"] == {one["phase"]: one["averages"] for one in epochs if one["epoch"] == best}
-    assert description["trained_with"]["torch"] == description["exported_with"]["torch"] == torch.__version__
+    assert description["trained_with"]["torch"] == description["exported_with"]["torch"] == version("torch")
     assert (description["session"], description["network"]) == ("TwoInputsSession", "best")
 
 
