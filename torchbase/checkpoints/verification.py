@@ -2,12 +2,13 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from torchbase.checkpoints.listing import list_checkpoints
+from torchbase.checkpoints.muted_backends import HasHooks, mute_backends
 from torchbase.checkpoints.run_state import gather
 from torchbase.checkpoints.storage import check_checkpoint
 from torchbase.engine.hookspecs import hookimpl
@@ -83,18 +84,8 @@ class Verification:
         return "\n".join([self.run_dir, *lines])
 
 
-class ReplayableSession(Protocol):
+class ReplayableSession(HasHooks, Protocol):
     """The part of a session that is needed to train from a checkpoint."""
-
-    @property
-    def hooks(self) -> Mapping[str, object]:
-        """The registered hooks by name."""
-
-    def register(self, hook: object, name: str | None = None) -> str:
-        """Adds a hook."""
-
-    def unregister(self, name: str) -> object:
-        """Removes a hook."""
 
     def __call__(self) -> object:
         """Trains."""
@@ -166,31 +157,11 @@ def _train_in_a_copy(
             (copy / BEST_NETWORKS_FOLDER).mkdir(exist_ok=True)
             (copy / network.relative_to(run_dir)).touch()
         session = reopen(copy)
-        for name in [name for name, hook in session.hooks.items() if name == "console" or _is_backend(hook)]:
-            session.unregister(name)
-            session.register(_Muted(), name)
+        mute_backends(session, "console")
         replaying = _Replaying(iterations)
         session.register(replaying)
         session()
         return replaying.state
-
-
-def _is_backend(hook: object) -> bool:
-    return any(name.startswith("log_") for name in dir(hook))
-
-
-class _Muted:
-    """A substitute for a hook that logs. It logs nothing and ignores its saved state."""
-
-    @hookimpl
-    def on_run_start(self) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        pass
 
 
 class _Replaying:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchbase.errors import RunDirectoryError
-from torchbase.files.durable import read_json, write_json
+from torchbase.files.durable import write_json
 from torchbase.files.json_values import finite_or_text
 from torchbase.run_directory.names import BEST_NETWORKS_FOLDER
+from torchbase.run_directory.parsed_files import read_parsed
 
 LIST_FILE = "networks.json"
 FORMAT_VERSION = 1
@@ -75,17 +75,7 @@ def read_best_networks(folder: Path) -> BestNetworks | None:
     Raises:
         RunDirectoryError: If the file can't be read, or isn't such a list.
     """
-    file = folder / BEST_NETWORKS_FOLDER / LIST_FILE
-    if not file.exists():
-        return None
-    value = read_json(file)
-    try:
-        return _parse(value)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunDirectoryError(
-            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. "
-            "To fix, restore it, or remove it."
-        ) from error
+    return read_parsed(folder / BEST_NETWORKS_FOLDER / LIST_FILE, _parse)
 
 
 def _parse(value: Any) -> BestNetworks:

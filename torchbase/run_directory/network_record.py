@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torchbase.errors import RunDirectoryError
-from torchbase.files.durable import read_json, replace_file
+from torchbase.files.durable import replace_file
+from torchbase.run_directory.parsed_files import read_parsed
 
 NETWORK_RECORD_FILE = "network.json"
 FORMAT_VERSION = 1
@@ -104,17 +104,7 @@ def read_network(folder: Path) -> NetworkRecord | None:
     Raises:
         RunDirectoryError: If the file can't be read, or isn't such a record.
     """
-    file = folder / NETWORK_RECORD_FILE
-    if not file.exists():
-        return None
-    value = read_json(file)
-    try:
-        return _parse(value)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunDirectoryError(
-            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. "
-            "To fix, restore it, or remove it."
-        ) from error
+    return read_parsed(folder / NETWORK_RECORD_FILE, _parse)
 
 
 def describe_network(record: NetworkRecord) -> str:

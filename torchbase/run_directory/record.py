@@ -5,24 +5,22 @@ epoch, and ``hooks.json`` the hooks in the order in which they are called.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from torchbase.errors import RunDirectoryError
-from torchbase.files.durable import read_json, replace_file
+from torchbase.files.durable import replace_file
 from torchbase.files.json_lines import append_line, read_lines, truncate_lines
 from torchbase.files.json_values import finite_or_text
 from torchbase.listeners import HookOrder, Listener
 from torchbase.run_directory import status as statuses
+from torchbase.run_directory.parsed_files import read_parsed
 from torchbase.run_directory.status import Status
 
 STATUS_FILE = "status.json"
 EPOCHS_FILE = "epochs.jsonl"
 HOOKS_FILE = "hooks.json"
-
-Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def read_status(folder: Path) -> Status | None:
     Raises:
         RunDirectoryError: If the file can't be read, or isn't a status.
     """
-    return _read(folder / STATUS_FILE, statuses.from_json)
+    return read_parsed(folder / STATUS_FILE, statuses.from_json)
 
 
 def append_epoch(folder: Path, epoch: Epoch) -> None:
@@ -154,23 +152,7 @@ def read_hooks(folder: Path) -> HookOrder | None:
     Raises:
         RunDirectoryError: If the file can't be read, or isn't a record of hooks.
     """
-    return _read(folder / HOOKS_FILE, _parse_hooks)
-
-
-def _read(file: Path, parse: Callable[[Any], Content]) -> Content | None:
-    try:
-        value = read_json(file)
-    except RunDirectoryError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
-        raise
-    try:
-        return parse(value)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunDirectoryError(
-            f"{file} isn't what torchbase writes there: {type(error).__name__}: {error}. "
-            "To fix, restore it, or remove it."
-        ) from error
+    return read_parsed(folder / HOOKS_FILE, _parse_hooks)
 
 
 def _parse_epoch(line: Mapping[str, Any]) -> Epoch:

@@ -1,13 +1,13 @@
 """How a session takes part in a replay: ``torchbase replay`` starts the program of a run again, in another folder."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from torchbase.engine.hookspecs import hookimpl
+from torchbase.checkpoints.muted_backends import mute_backends
 from torchbase.engine.loop import Engine
 from torchbase.errors import RunDirectoryError
 from torchbase.files.durable import read_json
@@ -72,9 +72,7 @@ def replaying(engine: Engine, run_directory: Path) -> Iterator[None]:
     if orders is None or run_directory != orders.copy:
         yield
         return
-    for name in [name for name, hook in engine.hooks.items() if _is_backend(hook)]:
-        engine.unregister(name)
-        engine.register(_Muted(), name)
+    mute_backends(engine)
     engine.register(StateTrace(orders))
     yield
     raise SystemExit(0)
@@ -87,21 +85,3 @@ def _is_replayed(orders: ReplayOrders, config: "Config", session_class: type) ->
     if saved is None or (session and session.get("class") != session_class.__qualname__):
         return False
     return all(change.path in MAY_CHANGE for change in config_changes(saved, config))
-
-
-def _is_backend(hook: object) -> bool:
-    return any(name.startswith("log_") for name in dir(hook))
-
-
-class _Muted:
-    """A substitute for a logging backend. It logs nothing, and ignores its saved state."""
-
-    @hookimpl
-    def on_run_start(self) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        pass
