@@ -15,6 +15,7 @@ import struct
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -94,6 +95,8 @@ def work(scenario, parent, shared):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     struct.pack_into("i", shared, PROCESSES + 4 * int(os.environ["RANK"]), os.getpid())
     live(scenario, parent, 0, NAME, shared)
+    # The agent waits forever for a worker that is killed after its work, when it waits for the agent itself.
+    struct.pack_into("i", shared, PROCESSES + 4 * int(os.environ["RANK"]), 0)
 
 
 def start_agent(scenario, parent, shared, port, processes, nodes):
@@ -150,9 +153,12 @@ def kill_workers(scenario, parent, shared, port, draw, kills):
         wait_for(draw.uniform(0, 1.5), [agent])
         if has_ended(agent):
             break
-        victim, shared[PROCESSES : PROCESSES + 8] = draw.choice(workers(shared)), bytes(8)
-        os.kill(victim, signal.SIGKILL)
-        killed += 1
+        if len(living := workers(shared)) < 2:  # one has ended
+            continue
+        victim, shared[PROCESSES : PROCESSES + 8] = draw.choice(living), bytes(8)
+        with suppress(ProcessLookupError):  # of an earlier round, which the agent has ended meanwhile
+            os.kill(victim, signal.SIGKILL)
+            killed += 1
     wait_until(lambda: False, [agent])
     check(exit_code_of(agent), parent)
     return killed
