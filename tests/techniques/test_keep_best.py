@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import pytest
 import several
@@ -148,19 +149,30 @@ def instants(tmp_path_factory):
     """A run, and its directory at each instant at which a kill leaves something else on the disk."""
     parent = tmp_path_factory.mktemp("instants")
     session = session_with(parent / "whole", *hooks_for(), num_epochs=len(SCORES), checkpoint_every_n_iterations=2)
-    copies, patch, states = [], pytest.MonkeyPatch(), set()
+    copies, patch, states, lock = [], pytest.MonkeyPatch(), set(), Lock()
+
+    def copy(run_dir):
+        file = run_dir / FOLDER / "networks.json"
+        state = frozenset(path.name for path in run_dir.rglob("*") if "tmp" not in path.name)
+        listed = file.read_bytes() if file.exists() else b""
+        if (state, listed) not in states:
+            target = parent / str(len(copies)) / run_dir.name
+            shutil.copytree(run_dir, target)
+            states.add((state, listed))
+            copies.append(target.parent)
 
     def copy_before(function):
         def call(*arguments):
-            run_dir = Path(session.run_dir)
-            file = run_dir / FOLDER / "networks.json"
-            state = frozenset(path.name for path in run_dir.rglob("*") if "tmp" not in path.name)
-            listed = file.read_bytes() if file.exists() else b""
-            if (state, listed) not in states:
-                states.add((state, listed))
-                copies.append(parent / str(len(copies)))
-                shutil.copytree(run_dir, copies[-1] / run_dir.name)
-            return function(*arguments)
+            with lock:  # the thread that writes checkpoints replaces nothing while this one copies
+                for _ in range(100):
+                    try:
+                        copy(Path(session.run_dir))
+                        break
+                    except (OSError, shutil.Error):  # the thread has renamed or removed what was listed
+                        shutil.rmtree(parent / str(len(copies)), ignore_errors=True)
+                else:
+                    pytest.fail("the run directory changed while each of 100 copies was made")
+                return function(*arguments)
 
         return call
 
