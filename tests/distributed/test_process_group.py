@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import several
@@ -11,12 +12,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torchbase.distributed import board
 from torchbase.distributed.blocks import share_out
 from torchbase.distributed.joining import join
 from torchbase.distributed.processes import SingleProcess
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.errors import ProcessLostError
 from torchbase.files.bitwise import different_values
+
+
+@pytest.fixture(scope="module", params=["board", "connections"], autouse=True)
+def way(request):
+    """How processes exchange values: on a board, and as they do on several machines."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "connections":
+            patch.setattr(board, "SHARED_MEMORY", Path("missing"))
+        yield request.param
+
 
 SHAPES = ((3, 5), (7,), (), (2, 2), (4, 3))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from torchbase.distributed.freed_memory import reuse_freed_memory
 from torchbase.distributed.processes import Processes, SingleProcess
 from torchbase.errors import ProcessError
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TIME_LIMIT = timedelta(minutes=10)
-# The largest block that glibc counts, see `_reuse_freed_memory`.
-_BYTES_TO_FREE = 2**25 - 2**16
 # What torchrun sets, and torch.distributed needs.
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -78,7 +77,7 @@ def _joined() -> "ProcessGroup":
 
     from torchbase.distributed.process_group import ProcessGroup  # not before: a process alone doesn't need it
 
-    _reuse_freed_memory()
+    reuse_freed_memory()
     if not dist.is_available():
         raise ProcessError("This build of torch lacks torch.distributed, so it can't train on several processes.")
     if dist.is_initialized():
@@ -99,15 +98,6 @@ def _joined() -> "ProcessGroup":
             "the port has to be free. To fix, start all of them with torchrun, which chooses a free port. torch "
             f"reports: {error}"
         ) from error
-
-
-def _reuse_freed_memory() -> None:
-    """Lets freed gradients stay with the process, so that the next iteration doesn't wait for new memory.
-
-    glibc returns freed memory to the system if it is more than twice the largest block that was freed so far, and the
-    system clears each page that is needed again. So one large block is freed here; none of its pages is used.
-    """
-    torch.empty(_BYTES_TO_FREE, dtype=torch.uint8, device="cpu")
 
 
 def _within_limit(function: Callable[[], Result]) -> Result:

@@ -22,17 +22,16 @@ class Messages:
     def __init__(self) -> None:
         self._capacity = _SMALLEST_CAPACITY
 
-    def pack(self, value: Any) -> tuple[torch.Tensor, bytes]:
+    def pack(self, content: bytes) -> torch.Tensor:
         """Packs a value.
 
         Args:
-            value: Any value that can be pickled.
+            content: The value as bytes.
 
         Returns:
-            The message, bytes on the CPU whose number is a multiple of 16, and the whole value as bytes.
+            The message, bytes on the CPU whose number is a multiple of 16.
         """
-        content = _pickled(value)
-        return message_of(content, self._capacity), content
+        return message_of(content, self._capacity)
 
     def capacity_of_second_step(self, messages: torch.Tensor) -> int:
         """Returns the capacity of the second step that is needed, or 0 if no value is too large for its message.
@@ -64,14 +63,14 @@ def message_of(content: bytes, capacity: int) -> torch.Tensor:
     return torch.frombuffer(bytearray(packed), dtype=torch.uint8)
 
 
-def unpack(messages: torch.Tensor) -> list[Any]:
-    """Returns the values of whole messages.
+def unpack(messages: torch.Tensor) -> list[bytes]:
+    """Returns the values of whole messages, as bytes.
 
     Args:
         messages: The messages of all processes, a row each.
     """
     rows: Sequence[bytes] = [row.tobytes() for row in messages.numpy()]
-    return [pickle.loads(row[_LENGTH_BYTES : _LENGTH_BYTES + _length_of(row)]) for row in rows]
+    return [row[_LENGTH_BYTES : _LENGTH_BYTES + _length_of(row)] for row in rows]
 
 
 def _length_of(row: bytes) -> int:
@@ -87,7 +86,12 @@ def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().contiguous().view(-1).view(torch.uint8)
 
 
-def _pickled(value: Any) -> bytes:
+def pickled(value: Any) -> bytes:
+    """Returns a value as bytes, which `pickle.loads` reads.
+
+    Args:
+        value: Any value that can be pickled.
+    """
     file = io.BytesIO()
     _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     return file.getvalue()

@@ -1,19 +1,22 @@
 """The processes of a training, which communicate through `torch.distributed`."""
 
 import math
+import pickle
 import socket
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from torchbase.distributed.board import Board, open_board
 from torchbase.distributed.flat_sums import FlatSums
-from torchbase.distributed.messages import Messages, as_bytes, message_of, unpack
+from torchbase.distributed.messages import Messages, as_bytes, message_of, pickled, unpack
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.swap import swap
 from torchbase.distributed.tree_sum import TreeSum
@@ -24,14 +27,23 @@ all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else d
 
 
 class ProcessGroup(Processes):
-    """The processes of the default group of `torch.distributed`, which has to be initialized."""
+    """The processes of the default group of `torch.distributed`, which has to be initialized.
 
-    def __init__(self, host_group: dist.ProcessGroup | None = None, time_limit: timedelta | None = None) -> None:
-        """Joins the processes.
+    `torch.distributed` sends tensors. Values are exchanged on a `Board` if all processes run on one machine, and else
+    sent as tensors, too.
+    """
+
+    def __init__(
+        self, host_group: dist.ProcessGroup | None = None, time_limit: timedelta = dist.default_pg_timeout
+    ) -> None:
+        """Joins the processes. All of them call this.
 
         Args:
             host_group: The group that sends what is on the CPU; None means the default group.
-            time_limit: How long `for_another_thread` lets a process wait for the others; None means as torch does.
+            time_limit: How long a process waits for the others at the board, and in the group of another thread.
+
+        Raises:
+            ProcessError: If another process has ended or doesn't answer.
         """
         self.index, self.count = dist.get_rank(), dist.get_world_size()
         self._time_limit = time_limit
@@ -39,12 +51,16 @@ class ProcessGroup(Processes):
         self._name = f"Process {self.index} of {self.count}, on {socket.gethostname()},"
         self._now = time.monotonic()
         self._messages, self._sums = Messages(), FlatSums(self.count)
+        self._board: Board | None = None
+        self._board = open_board(self.index, self.count, time_limit, partial(self.gather, purpose="the board"))
 
     def gather(self, value: Any, purpose: str = "a value") -> list[Any]:
         """Returns the values of all processes; see `Processes.gather`."""
+        content = pickled((purpose, time.monotonic(), value))
         with self._errors_explained(purpose):
-            message, content = self._messages.pack((purpose, time.monotonic(), value))
-            return self._values_of(self._gather_rows(message), content)
+            if self._board is not None:
+                return self._values_of(self._board.exchange(content))
+            return self._sent_values_of(self._gather_rows(self._messages.pack(content)), content)
 
     def now(self) -> float:
         """Returns the seconds of the clock of the main process; see `Processes.now`."""
@@ -65,10 +81,8 @@ class ProcessGroup(Processes):
         levels: Sequence[int] | None = None,
     ) -> list[torch.Tensor | None]:
         """Adds tensors of all processes in a fixed order; see `Processes.reduce`."""
-        levels = [0] * self.count if levels is None else levels
-        with self._errors_explained("a sum of tensors"):
-            sums, sparse = self._sums.add(tensors, like, lambda rows: self._add_rows(rows, levels))
-        return self._with_sparse(sums, sparse, tensors, levels)
+        self._meet("a sum of tensors")
+        return self._reduce(tensors, like, levels)
 
     def gather_and_reduce(
         self,
@@ -78,11 +92,13 @@ class ProcessGroup(Processes):
         levels: Sequence[int] | None = None,
         purpose: str = "a value and a sum",
     ) -> tuple[list[Any], list[torch.Tensor | None]]:
-        """Sends the value together with the first tensors; see `Processes.gather_and_reduce`."""
-        if not like or like[0].device.type != "cpu":  # to read a value from a device would wait for all its work
-            return super().gather_and_reduce(value, tensors, like, levels, purpose)
+        """Without a board, sends the value together with the first tensors; see `Processes.gather_and_reduce`."""
+        # To read a value from a device would wait for all its work.
+        if self._board is not None or not like or like[0].device.type != "cpu":
+            return self.gather(value, purpose), self._reduce(tensors, like, levels)
         levels = [0] * self.count if levels is None else levels
-        message, content = self._messages.pack((purpose, time.monotonic(), value))
+        content = pickled((purpose, time.monotonic(), value))
+        message = self._messages.pack(content)
         values: list[Any] = []
 
         def add(rows: torch.Tensor) -> torch.Tensor:
@@ -91,12 +107,13 @@ class ProcessGroup(Processes):
             if self.count == 2:
                 received_here = swap([message, rows], self._host_group)
                 # First, so that a process which is elsewhere is noticed, and not waited for.
-                values.extend(self._values_of(torch.stack(self._in_order(message, next(received_here))), content))
+                messages = torch.stack(self._in_order(message, next(received_here)))
+                values.extend(self._sent_values_of(messages, content))
                 return self._add_both(rows, *received_here)
             head = message.view(rows.dtype).expand(self.count, -1)
             received = self._exchange_rows(torch.cat([head, rows], dim=1))
             messages = received[:, : head.shape[1]].contiguous().view(torch.uint8)
-            values.extend(self._values_of(messages, content))
+            values.extend(self._sent_values_of(messages, content))
             return self._join_rows(received[:, head.shape[1] :], levels)
 
         with self._errors_explained(purpose):
@@ -105,6 +122,7 @@ class ProcessGroup(Processes):
 
     def tell_tensors(self, tensors: Sequence[torch.Tensor], source: int = 0) -> None:
         """Copies the values of tensors of one process; see `Processes.tell_tensors`."""
+        self._meet("the state of the network")
         with self._errors_explained("the state of the network"), torch.no_grad():
             for device in dict.fromkeys(tensor.device for tensor in tensors):
                 own = [tensor for tensor in tensors if tensor.device == device]
@@ -117,6 +135,7 @@ class ProcessGroup(Processes):
 
     def gather_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """Returns the tensors of all processes; see `Processes.gather_tensor`."""
+        self._meet("tensors of all processes")
         with self._errors_explained("tensors of all processes"):
             return self._gather_rows(tensor)
 
@@ -126,6 +145,7 @@ class ProcessGroup(Processes):
 
     def deal(self, rows: torch.Tensor | None, own: torch.Tensor, rows_of_one: int) -> None:
         """Sends each process its rows of a tensor; see `Processes.deal`."""
+        self._meet("the first values of the network")
         size = rows_of_one * math.prod(own.shape[1:])
         received = torch.zeros(size * own.element_size(), dtype=torch.uint8, device="cpu")
         pieces: list[torch.Tensor] | None = None
@@ -138,6 +158,22 @@ class ProcessGroup(Processes):
             dist.scatter(received, pieces, src=0, group=self._host_group)
         own.copy_(received[: own.nbytes].view(own.dtype).view(own.shape))
 
+    def _meet(self, purpose: str) -> None:
+        """Compares where the processes are, if that takes no time, before they communicate without a value."""
+        if self._board is not None:
+            self.gather(None, purpose)
+
+    def _reduce(
+        self,
+        tensors: Sequence[torch.Tensor | None],
+        like: Sequence[torch.Tensor],
+        levels: Sequence[int] | None,
+    ) -> list[torch.Tensor | None]:
+        levels = [0] * self.count if levels is None else levels
+        with self._errors_explained("a sum of tensors"):
+            sums, sparse = self._sums.add(tensors, like, lambda rows: self._add_rows(rows, levels))
+        return self._with_sparse(sums, sparse, tensors, levels)
+
     def _gather_rows(self, row: torch.Tensor) -> torch.Tensor:
         if self.count == 2 and row.device.type == "cpu":
             return torch.stack(self._in_order(row, *swap([row], self._host_group)))
@@ -145,11 +181,14 @@ class ProcessGroup(Processes):
         all_gather(received.view(-1), row, group=self._group_of(row))
         return received
 
-    def _values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:
+    def _sent_values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:
         capacity = self._messages.capacity_of_second_step(messages)
         if capacity:
             messages = self._gather_rows(message_of(content, capacity))
-        received = unpack(messages)
+        return self._values_of(unpack(messages))
+
+    def _values_of(self, contents: Sequence[bytes]) -> list[Any]:
+        received = [pickle.loads(content) for content in contents]
         for index, (purpose, _, _) in enumerate(received):
             if purpose != received[0][0]:
                 raise ProcessError(
@@ -216,7 +255,7 @@ class ProcessGroup(Processes):
         try:
             yield
         except (RuntimeError, ValueError) as error:
-            if not _is_of_torch_distributed(error):
+            if not _is_of_communication(error):
                 raise
             self._leave(error)
             what = "doesn't answer" if "timed out" in str(error).lower() else "has ended"
@@ -232,12 +271,14 @@ class ProcessGroup(Processes):
         if dist.is_initialized():
             group, self._host_group = self._host_group, None
             dist.destroy_process_group(group)
+        if self._board is not None:
+            self._board.leave()
 
 
-def _is_of_torch_distributed(error: BaseException) -> bool:
-    """Whether torch.distributed raised an error, not a signal handler meanwhile: torch has one for lost workers."""
+def _is_of_communication(error: BaseException) -> bool:
+    """Whether communication raised an error, not a signal handler meanwhile: torch has one for lost workers."""
     where = error.__traceback__
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     name = "" if where is None else where.tb_frame.f_globals.get("__name__", "")
-    return f"{name}.".startswith("torch.distributed.") or name == swap.__module__
+    return f"{name}.".startswith("torch.distributed.") or name in (swap.__module__, Board.__module__)

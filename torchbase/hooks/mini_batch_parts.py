@@ -8,6 +8,7 @@ import torch
 from torchbase.checkpoints.forward_state import copier_of
 from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.data.parts import SplitMiniBatch, count_known_samples, count_samples, split_mini_batch
+from torchbase.distributed.freed_memory import reuse_freed_memory
 from torchbase.distributed.processes import Processes
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.engine.abandoned import IterationAbandonedError
@@ -88,6 +89,8 @@ class MiniBatchParts:
     @hookimpl
     def on_run_start(self, run: Run) -> None:
         """Checks that the optimizer can be stepped, and that each process has a part."""
+        if self._parts > 1:
+            reuse_freed_memory()
         check_steps_without_closure(run, "mini_batch_parts")
         if self._parts < run.processes.count:
             raise HookError(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from torchbase.distributed.board import is_file_of_board
 from torchbase.testing.hook_frames import HookFrames
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
@@ -69,5 +70,7 @@ class WrittenFiles:
         if not isinstance(path, str | bytes | os.PathLike):  # an open file
             return
         absolute = os.path.abspath(os.fsdecode(path))
-        if absolute != os.devnull and not os.path.isdir(absolute):  # tempfile opens the folder of a file
+        if absolute == os.devnull or is_file_of_board(absolute):
+            return
+        if not os.path.isdir(absolute):  # tempfile opens the folder of a file
             self._writes[Write(absolute, self._frames.current_event())] = None
