@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchbase.distributed import board
+from torchbase.distributed import board, process_group
 from torchbase.distributed.blocks import share_out
 from torchbase.distributed.joining import join
 from torchbase.distributed.processes import SingleProcess
@@ -21,12 +21,14 @@ from torchbase.errors import ProcessLostError
 from torchbase.files.bitwise import different_values
 
 
-@pytest.fixture(scope="module", params=["board", "connections"], autouse=True)
+@pytest.fixture(scope="module", params=["shared memory", "shared memory for values", "connections"], autouse=True)
 def way(request):
-    """How processes exchange values: on a board, and as they do on several machines."""
+    """How processes communicate on one machine, on one whose processors show writes in any order, and on several."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "connections":
             patch.setattr(board, "SHARED_MEMORY", Path("missing"))
+        elif request.param == "shared memory for values":
+            patch.setattr(process_group, "SHOWS_WRITES_IN_ORDER", False)
         yield request.param
 
 

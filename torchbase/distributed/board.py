@@ -1,4 +1,4 @@
-"""A board in memory that the processes of one machine share, on which they exchange messages."""
+"""Memory that the processes of one machine share, in which they exchange messages."""
 
 import os
 import secrets
@@ -13,14 +13,18 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 if sys.platform != "win32":
     import fcntl
 
 SHARED_MEMORY = Path("/dev/shm")  # a folder in memory, which no other machine can see
 PREFIX = "torchbase-"
 CAPACITY = 2**16  # the bytes of a message that a process shows at a time
+AREA = 2**21  # the bytes of an area for tensors, which stays in the caches of a processor
 _HEAD = struct.Struct("<QQII")  # the round, the length of the message, and the length and checksum of the piece
 _PLACE = _HEAD.size + CAPACITY
+_ALIGNMENT = 2**12
 # A process that waits lets others run at first, which takes microseconds. Then it sleeps, ever longer.
 _SECONDS_AWAKE = 0.001
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 0.00005, 0.001
@@ -47,10 +51,12 @@ class BoardFile(NamedTuple):
     Attributes:
         path: The file.
         token: Its first bytes, by which a process recognizes it.
+        area: The bytes of an area for tensors.
     """
 
     path: str
     token: bytes
+    area: int = 0
 
 
 class Board:
@@ -63,7 +69,14 @@ class Board:
     rounds old, and all others have read it, since they have written the message of the round between. A reader checks
     the checksum, since a processor may show the bytes that another one writes in any order.
 
+    After the messages are areas for tensors, two for each process.
+
     Each process locks a byte of the file. The system unlocks it when the process ends, in whatever way.
+
+    Attributes:
+        index: The index of this process.
+        count: The number of processes.
+        area: The bytes of an area.
     """
 
     def __init__(self, file: BoardFile, index: int, count: int, time_limit: timedelta) -> None:
@@ -79,14 +92,14 @@ class Board:
             OSError: If the file can't be opened, as on another machine.
             ValueError: If it is another file.
         """
-        self._index, self._count, self._time_limit = index, count, time_limit.total_seconds()
-        self._round = 0
+        self.index, self.count, self.area = index, count, file.area
+        self._time_limit, self._round = time_limit.total_seconds(), 0
         self._descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
         try:
             if os.pread(self._descriptor, len(file.token), 0) != file.token:
                 raise ValueError(f"{file.path} isn't the file of this board")
             self._lock(index)
-            self._memory = mmap(self._descriptor, _size_for(count))
+            self._memory = mmap(self._descriptor, _size_for(count, file.area))
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -109,18 +122,23 @@ class Board:
             rounds.append(self._exchange_pieces(Piece(len(content), content[begin : begin + CAPACITY])))
         return [b"".join(piece.content for piece in pieces) for pieces in zip(*rounds, strict=True)]
 
+    def areas(self) -> torch.Tensor:
+        """Returns the areas, bytes of the shape (2, processes, `area`). `exchange` doesn't change them."""
+        return torch.frombuffer(self._memory, dtype=torch.uint8, offset=_end_of_messages(self.count)).view(
+            2, self.count, self.area
+        )
+
     def leave(self) -> None:
         """Leaves the board, so that those which wait for this process have an error."""
-        self._memory.close()
-        os.close(self._descriptor)
+        os.close(self._descriptor)  # which ends the lock; the memory stays as long as tensors are in it
 
     def _exchange_pieces(self, own: Piece) -> list[Piece]:
         self._round += 1
-        place = self._place_of(self._index)
+        place = self._place_of(self.index)
         begin, length = place + _HEAD.size, len(own.content)
         self._memory[begin : begin + length] = own.content
         _HEAD.pack_into(self._memory, place, self._round, own.length, length, self._checksum_of(own))
-        return [own if index == self._index else self._wait_for(index) for index in range(self._count)]
+        return [own if index == self.index else self._wait_for(index) for index in range(self.count)]
 
     def _wait_for(self, index: int) -> Piece:
         begun = looked = time.monotonic()
@@ -154,7 +172,7 @@ class Board:
         return zlib.crc32(piece.content, (self._round + piece.length) % 2**32)
 
     def _place_of(self, index: int) -> int:
-        return (self._round % 2 * self._count + index + 1) * _PLACE  # the token is before the first one
+        return (self._round % 2 * self.count + index + 1) * _PLACE  # the token is before the first one
 
     def _lock(self, index: int) -> None:
         # A lock of this kind isn't passed on to processes that this one forks, so it ends with this one.
@@ -169,7 +187,7 @@ class Board:
         return True
 
 
-def open_board(index: int, count: int, time_limit: timedelta, gather: Gather) -> Board | None:
+def open_board(index: int, count: int, time_limit: timedelta, gather: Gather, area: int = 0) -> Board | None:
     """Opens a board, if all processes run on one machine and share memory. All of them call this.
 
     Args:
@@ -177,11 +195,12 @@ def open_board(index: int, count: int, time_limit: timedelta, gather: Gather) ->
         count: The number of processes.
         time_limit: How long a process waits for another at the board.
         gather: Returns the values of all processes, to each of them. It takes the value of this process.
+        area: The bytes of an area for tensors, the same on each process.
 
     Returns:
         The board, or None if some process can't open it.
     """
-    made = make_file(count) if index == 0 else None
+    made = make_file(count, area) if index == 0 else None
     try:
         file, *_ = gather(made)
         try:
@@ -198,11 +217,12 @@ def open_board(index: int, count: int, time_limit: timedelta, gather: Gather) ->
     return board
 
 
-def make_file(count: int) -> BoardFile | None:
+def make_file(count: int, area: int = 0) -> BoardFile | None:
     """Makes the file of a board.
 
     Args:
         count: The number of processes.
+        area: The bytes of an area for tensors.
 
     Returns:
         The file, or None where there is no shared memory, or too little.
@@ -215,12 +235,12 @@ def make_file(count: int) -> BoardFile | None:
         with open(descriptor, "wb", buffering=0) as file:
             file.write(token)
             # Otherwise the system kills a process that writes where no memory is left.
-            os.posix_fallocate(file.fileno(), 0, _size_for(count))
+            os.posix_fallocate(file.fileno(), 0, _size_for(count, area))
     except OSError:
         if path is not None:
             os.unlink(path)
         return None
-    return BoardFile(path, token)
+    return BoardFile(path, token, area)
 
 
 def is_file_of_board(path: str) -> bool:
@@ -232,5 +252,9 @@ def is_file_of_board(path: str) -> bool:
     return os.path.dirname(path) == str(SHARED_MEMORY) and os.path.basename(path).startswith(PREFIX)
 
 
-def _size_for(count: int) -> int:
-    return (2 * count + 1) * _PLACE
+def _end_of_messages(count: int) -> int:
+    return -(-(2 * count + 1) * _PLACE // _ALIGNMENT) * _ALIGNMENT
+
+
+def _size_for(count: int, area: int) -> int:
+    return _end_of_messages(count) + 2 * count * area

@@ -14,45 +14,51 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from torchbase.distributed.board import Board, open_board
+from torchbase.distributed.board import AREA, Board, open_board
 from torchbase.distributed.flat_sums import FlatSums
 from torchbase.distributed.messages import Messages, as_bytes, message_of, pickled, unpack
 from torchbase.distributed.processes import Processes
+from torchbase.distributed.rows import SHOWS_WRITES_IN_ORDER, ConnectedRows, Rows, SharedRows
 from torchbase.distributed.swap import swap
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.errors import ProcessError, ProcessLostError
-
-# torch 2.13 has renamed it.
-all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
 
 
 class ProcessGroup(Processes):
     """The processes of the default group of `torch.distributed`, which has to be initialized.
 
-    `torch.distributed` sends tensors. Values are exchanged on a `Board` if all processes run on one machine, and else
-    sent as tensors, too.
+    If all of them run on one machine, values and tensors on the CPU go through memory that they share. Everything else
+    is sent by `torch.distributed`, values as tensors.
     """
 
     def __init__(
-        self, host_group: dist.ProcessGroup | None = None, time_limit: timedelta = dist.default_pg_timeout
+        self,
+        host_group: dist.ProcessGroup | None = None,
+        time_limit: timedelta = dist.default_pg_timeout,
+        area: int = AREA,
     ) -> None:
         """Joins the processes. All of them call this.
 
         Args:
             host_group: The group that sends what is on the CPU; None means the default group.
-            time_limit: How long a process waits for the others at the board, and in the group of another thread.
+            time_limit: How long a process waits for the others at shared memory, and in the group of another thread.
+            area: The bytes of shared memory in which a process writes tensors; 0 if few tensors are exchanged.
 
         Raises:
             ProcessError: If another process has ended or doesn't answer.
         """
         self.index, self.count = dist.get_rank(), dist.get_world_size()
-        self._time_limit = time_limit
-        self._host_group, self._has_left = host_group, False
+        self._time_limit, self._has_left = time_limit, False
         self._name = f"Process {self.index} of {self.count}, on {socket.gethostname()},"
         self._now = time.monotonic()
         self._messages, self._sums = Messages(), FlatSums(self.count)
+        self._connected = ConnectedRows(host_group)
         self._board: Board | None = None
-        self._board = open_board(self.index, self.count, time_limit, partial(self.gather, purpose="the board"))
+        self._shared: SharedRows | None = None
+        gather = partial(self.gather, purpose="the memory that they share")
+        self._board = open_board(self.index, self.count, time_limit, gather, area if SHOWS_WRITES_IN_ORDER else 0)
+        if self._board is not None and self._board.area:
+            self._shared = SharedRows(self._board)
 
     def gather(self, value: Any, purpose: str = "a value") -> list[Any]:
         """Returns the values of all processes; see `Processes.gather`."""
@@ -60,7 +66,7 @@ class ProcessGroup(Processes):
         with self._errors_explained(purpose):
             if self._board is not None:
                 return self._values_of(self._board.exchange(content))
-            return self._sent_values_of(self._gather_rows(self._messages.pack(content)), content)
+            return self._sent_values_of(self._connected.gather(self._messages.pack(content)), content)
 
     def now(self) -> float:
         """Returns the seconds of the clock of the main process; see `Processes.now`."""
@@ -70,7 +76,7 @@ class ProcessGroup(Processes):
         """Returns the same processes in a group of their own; see `Processes.for_another_thread`."""
         with self._errors_explained("the connections of another thread"):
             group = dist.new_group(backend="gloo", timeout=self._time_limit)
-        other = ProcessGroup(group, self._time_limit)
+        other = ProcessGroup(group, self._time_limit, area=0)
         other.members = self.members
         return other
 
@@ -105,13 +111,13 @@ class ProcessGroup(Processes):
             if values:
                 return self._add_rows(rows, levels)
             if self.count == 2:
-                received_here = swap([message, rows], self._host_group)
+                received_here = swap([message, rows], self._connected.host_group)
                 # First, so that a process which is elsewhere is noticed, and not waited for.
                 messages = torch.stack(self._in_order(message, next(received_here)))
                 values.extend(self._sent_values_of(messages, content))
                 return self._add_both(rows, *received_here)
             head = message.view(rows.dtype).expand(self.count, -1)
-            received = self._exchange_rows(torch.cat([head, rows], dim=1))
+            received = self._connected.exchange(torch.cat([head, rows], dim=1))
             messages = received[:, : head.shape[1]].contiguous().view(torch.uint8)
             values.extend(self._sent_values_of(messages, content))
             return self._join_rows(received[:, head.shape[1] :], levels)
@@ -127,7 +133,7 @@ class ProcessGroup(Processes):
             for device in dict.fromkeys(tensor.device for tensor in tensors):
                 own = [tensor for tensor in tensors if tensor.device == device]
                 flat = torch.cat([as_bytes(tensor) for tensor in own])
-                dist.broadcast(flat, src=source, group=self._group_of(flat))
+                dist.broadcast(flat, src=source, group=self._connected.group_of(flat))
                 if self.index != source:
                     for tensor, content in zip(own, torch.split(flat, [one.nbytes for one in own]), strict=True):
                         # A copy, since a view of other bytes may not be aligned.
@@ -137,7 +143,7 @@ class ProcessGroup(Processes):
         """Returns the tensors of all processes; see `Processes.gather_tensor`."""
         self._meet("tensors of all processes")
         with self._errors_explained("tensors of all processes"):
-            return self._gather_rows(tensor)
+            return self._rows_for(tensor).gather(tensor)
 
     def explaining(self, purpose: str) -> AbstractContextManager[None]:
         """Explains errors of `torch.distributed`; see `Processes.explaining`."""
@@ -155,7 +161,7 @@ class ProcessGroup(Processes):
             padded[: len(flat)] = flat
             pieces = list(padded.view(self.count, -1))
         with self._errors_explained("the first values of the network"):
-            dist.scatter(received, pieces, src=0, group=self._host_group)
+            dist.scatter(received, pieces, src=0, group=self._connected.host_group)
         own.copy_(received[: own.nbytes].view(own.dtype).view(own.shape))
 
     def _meet(self, purpose: str) -> None:
@@ -174,17 +180,13 @@ class ProcessGroup(Processes):
             sums, sparse = self._sums.add(tensors, like, lambda rows: self._add_rows(rows, levels))
         return self._with_sparse(sums, sparse, tensors, levels)
 
-    def _gather_rows(self, row: torch.Tensor) -> torch.Tensor:
-        if self.count == 2 and row.device.type == "cpu":
-            return torch.stack(self._in_order(row, *swap([row], self._host_group)))
-        received = torch.empty(self.count, len(row), dtype=row.dtype, device=row.device)
-        all_gather(received.view(-1), row, group=self._group_of(row))
-        return received
+    def _rows_for(self, tensor: torch.Tensor) -> Rows:
+        return self._connected if self._shared is None or tensor.device.type != "cpu" else self._shared
 
     def _sent_values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:
         capacity = self._messages.capacity_of_second_step(messages)
         if capacity:
-            messages = self._gather_rows(message_of(content, capacity))
+            messages = self._connected.gather(message_of(content, capacity))
         return self._values_of(unpack(messages))
 
     def _values_of(self, contents: Sequence[bytes]) -> list[Any]:
@@ -200,9 +202,10 @@ class ProcessGroup(Processes):
         return [value for _, _, value in received]
 
     def _add_rows(self, rows: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
-        if self.count == 2 and rows.device.type == "cpu":
-            return self._add_both(rows, *swap([rows], self._host_group))
-        return self._join_rows(self._exchange_rows(rows), levels)
+        way = self._rows_for(rows)
+        if self.count == 2 and way is self._connected and rows.device.type == "cpu":
+            return self._add_both(rows, *swap([rows], self._connected.host_group))
+        return self._join_rows(way.exchange(rows), levels)
 
     def _add_both(self, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         # Two processes send as many bytes in one step as they would in two, and wait once.
@@ -212,18 +215,13 @@ class ProcessGroup(Processes):
     def _in_order(self, own: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return (own, other) if self.index == 0 else (other, own)
 
-    def _exchange_rows(self, rows: torch.Tensor) -> torch.Tensor:
-        # Each process receives one row of each, so 2(W-1)/W of the data are sent, as in a ring of all-reduce.
-        received = torch.empty_like(rows)
-        dist.all_to_all_single(received, rows, group=self._group_of(rows))
-        return received
-
     def _join_rows(self, rows: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
         total = TreeSum()
         for row, level in zip(rows, levels, strict=True):
             total.add([row], level)
         (sum_of_rows,) = total.total()
-        return self._gather_rows(rows[0] if sum_of_rows is None else sum_of_rows)
+        row = rows[0] if sum_of_rows is None else sum_of_rows
+        return self._rows_for(row).gather(row)
 
     def _with_sparse(
         self,
@@ -242,9 +240,6 @@ class ProcessGroup(Processes):
             sums[position] = tensor
         return sums
 
-    def _group_of(self, tensor: torch.Tensor) -> dist.ProcessGroup | None:
-        return self._host_group if tensor.device.type == "cpu" else None
-
     @contextmanager
     def _errors_explained(self, purpose: str) -> Iterator[None]:
         if self._has_left:
@@ -261,7 +256,7 @@ class ProcessGroup(Processes):
             what = "doesn't answer" if "timed out" in str(error).lower() else "has ended"
             raise ProcessLostError(
                 f"{self._name} has lost the others, since one of them {what}. It was communicating for {purpose}. "
-                f"torch reports: {error}"
+                f"The cause is: {error}"
             ) from error
 
     def _leave(self, error: BaseException) -> None:
@@ -269,7 +264,7 @@ class ProcessGroup(Processes):
         self._has_left = True
         traceback.clear_frames(error.__traceback__)  # each reference to the group keeps its connections open
         if dist.is_initialized():
-            group, self._host_group = self._host_group, None
+            group, self._connected.host_group = self._connected.host_group, None
             dist.destroy_process_group(group)
         if self._board is not None:
             self._board.leave()
