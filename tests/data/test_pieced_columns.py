@@ -59,6 +59,22 @@ def test_any_pieces_have_the_rows_of_one(lengths, shape, leaf, wrap, most_compar
             assert taken.dtype == joined.dtype == expected.dtype
 
 
+@pytest.mark.parametrize("leaf", LEAVES)
+@pytest.mark.parametrize("width", [1, 2, 65])
+@pytest.mark.parametrize("shifts", [(0, 1), (1, 0), (2, 3), (3, 3), (8, 4)])
+def test_numbers_may_be_at_any_address(leaf, width, shifts):
+    pieces, size = [], leaf.bit_width // 8
+    values = np.arange(12 * width, dtype=leaf.to_pandas_dtype()).reshape(2, 6 * width)
+    for numbers, shift in zip(values, shifts, strict=True):
+        content = pa.py_buffer(bytes(shift) + numbers.tobytes()).slice(shift)
+        assert content.size == 6 * width * size
+        column = pa.Array.from_buffers(leaf, 6 * width, [None, content])
+        pieces.append(column if width == 1 else pa.FixedSizeListArray.from_arrays(column, width))
+    column = pa.chunked_array(pieces)
+    rows = np.array([11, 0, 6, 5, 5])
+    assert torch.equal(any_column(column).take(rows), rows_as_python_objects(column, rows))
+
+
 def test_one_piece_is_read_as_a_whole_and_several_by_themselves():
     assert isinstance(any_column(pieces_of([3], (2,), pa.int64())), ArrayColumn)
     assert isinstance(any_column(pieces_of([2, 1], (2,), pa.int64())), PiecedColumn)
