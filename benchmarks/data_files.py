@@ -23,7 +23,7 @@ from measuring import NOTHING, Outcome
 
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 REPETITIONS = 31
 MICROSECONDS = 2.5  # the bound for a sample

@@ -22,7 +22,7 @@ from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.data.own_order import OrderFunction, OwnOrder
 from torchbase.data.own_order_loader import OwnOrderLoader
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 SIZE = 32
 REPETITIONS = 15

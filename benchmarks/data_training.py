@@ -20,7 +20,7 @@ from torchbase import Engine, Phase, Run, TrainingBaseSession, ValidationDataset
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.engine.training_step import TrainingStep
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 EPOCHS = 3
 REPETITIONS = 11

@@ -4,7 +4,7 @@ import torch
 from tiny import TinySession
 from torch.nn.functional import softplus
 
-from torchbase.randomness import seed_streams
+from torchbase.randomness.streams import seed_streams
 
 
 class Adversaries(torch.nn.Module):

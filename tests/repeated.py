@@ -2,7 +2,7 @@
 
 from every_technique import loss_of
 
-from torchbase.randomness import seed_streams
+from torchbase.randomness.streams import seed_streams
 
 
 class EvaluationsByHand:

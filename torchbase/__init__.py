@@ -19,7 +19,8 @@ if typing.TYPE_CHECKING:
     from torchbase.engine.training_step import TrainingStep
     from torchbase.intervals import Interval
     from torchbase.metrics.base import BaseMetricsClass
-    from torchbase.randomness import Randomness, isolate_rng
+    from torchbase.randomness.run_randomness import Randomness
+    from torchbase.randomness.streams import isolate_rng
     from torchbase.run_directory.config import Config, validate_config
     from torchbase.run_directory.directory import RunDirectory
     from torchbase.run_directory.session_config import SessionConfig
@@ -64,7 +65,7 @@ _MODULES = {
     "Phase": "engine.phase",
     "Processes": "distributed.processes",
     "Progress": "engine.phase",
-    "Randomness": "randomness",
+    "Randomness": "randomness.run_randomness",
     "Run": "engine.run",
     "RunDirectory": "run_directory.directory",
     "RunSummary": "session.summary",
@@ -73,7 +74,7 @@ _MODULES = {
     "TrainingStep": "engine.training_step",
     "ValidationDatasetsDict": "data.validation_datasets",
     "hookimpl": "engine.hookspecs",
-    "isolate_rng": "randomness",
+    "isolate_rng": "randomness.streams",
     "split_iterables": "data.splitting",
     "validate_config": "run_directory.config",
 }

@@ -15,7 +15,7 @@ from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import CheckpointError
 from torchbase.files.bitwise import different_values
 from torchbase.hooks import BestValidation, MetricAverages
-from torchbase.randomness import restore_streams
+from torchbase.randomness.streams import restore_streams
 
 
 class StepsEveryThird:

@@ -16,6 +16,7 @@ from torchbase import hooks
 # before it in this list.
 LAYERS = [
     ".",
+    "randomness",
     "files",
     "distributed",
     "metrics",
@@ -33,7 +34,7 @@ LAYERS = [
     "testing",
     "command_line",
 ]
-MODULES_BESIDE_THE_PACKAGES = 7
+MODULES_BESIDE_THE_PACKAGES = 4
 MAXIMUM_LINES = 300
 CATALOGUES = {"torchbase.engine.hookspecs"}  # a list of events, as long as there are many
 LATE = {"PIL", "datasets", "matplotlib", "mlflow", "pydantic", "scipy", "sklearn", "tensorboard"} | {

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torchbase.data.device_copies import StreamMover, has_streams, map_tensors, prefetch
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 
 class Recording:

@@ -13,7 +13,8 @@ from divided import in_suite
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness, capture_streams
+from torchbase.randomness.run_randomness import Randomness
+from torchbase.randomness.streams import capture_streams
 
 ROWS, SIZE = 22, 4
 MINI_BATCHES = 6
@@ -194,7 +195,7 @@ START_METHODS = dedent("""
     from datasets import Dataset
     from torchbase.data.loader import MiniBatchLoader
     from torchbase.data.order import EpochOrder
-    from torchbase.randomness import Randomness
+    from torchbase.randomness.run_randomness import Randomness
 
     warnings.filterwarnings("error", module="torchbase")  # of other packages on themselves is none of its business
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchbase.data.order import ROWS_PERMUTED_AS_A_WHOLE, EpochOrder, MiniBatchIndices
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 sizes = st.integers(1, 400)
 

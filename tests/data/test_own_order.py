@@ -13,7 +13,8 @@ from torchbase.data.own_order import OwnOrder
 from torchbase.data.own_order_loader import OwnOrderLoader
 from torchbase.data.parts import PartsToRead, SplitMiniBatch
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness, capture_streams
+from torchbase.randomness.run_randomness import Randomness
+from torchbase.randomness.streams import capture_streams
 
 ROWS = 20
 

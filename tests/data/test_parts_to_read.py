@@ -15,7 +15,7 @@ from torchbase.data.phase_loader import phase_loader
 from torchbase.distributed.blocks import share_out
 from torchbase.errors import DataError
 from torchbase.files.bitwise import different_values
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 
 class Settings:

@@ -11,7 +11,7 @@ from torchbase.data.arrow_columns import ArrayColumn, to_column
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.data.pieced_columns import PiecedColumn, any_column
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 LEAVES = [pa.int8(), pa.int64(), pa.uint16(), pa.float32(), pa.float64()]
 SHAPES = [(), (3,), (2, 2), (1,)]

@@ -14,7 +14,8 @@ from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.data.parts import PartsToRead
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness, capture_streams
+from torchbase.randomness.run_randomness import Randomness
+from torchbase.randomness.streams import capture_streams
 
 ROWS = 22
 

@@ -26,7 +26,7 @@ from torchbase.distributed.blocks import share_out
 from torchbase.distributed.joining import join
 from torchbase.errors import DataError, ProcessesDifferError
 from torchbase.files.bitwise import different_values
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 RANDOMNESS = Randomness(7)
 READ = []  # the numbers that the generator of a stream has yielded in this process

@@ -15,7 +15,7 @@ from torchbase.data.order import EpochOrder
 from torchbase.data.stream_shards import resumes_exactly
 from torchbase.data.streaming import StreamLoader
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 RANDOMNESS = Randomness(7)
 MANY_WORKERS = pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -11,7 +11,7 @@ from torchbase.data.parts import PartsToRead
 from torchbase.data.streaming import StreamLoader
 from torchbase.data.torch_stream import TorchStream
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 SIZE = 4
 

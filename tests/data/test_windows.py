@@ -10,7 +10,7 @@ from torchbase.data import RandomCrops, Windows
 from torchbase.data.loader import MiniBatchLoader
 from torchbase.data.order import EpochOrder
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 # The tests don't depend on the number of cores.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")

@@ -8,7 +8,7 @@ from torchbase.data.order import ROWS_AT_A_TIME, EpochOrder
 from torchbase.data.parts import PartsToRead
 from torchbase.data.permutation import ComputedPermutation
 from torchbase.distributed.blocks import share_out
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 SAMPLES_OF_A_PROCESS = 32
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torchbase.errors import RunDirectoryError
 from torchbase.files import durable
 from torchbase.files.tensors import is_loadable, read_tensors, write_tensors
-from torchbase.randomness import capture_streams
+from torchbase.randomness.streams import capture_streams
 
 
 class MakesFile:

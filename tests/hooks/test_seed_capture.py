@@ -5,7 +5,7 @@ import torch
 
 from torchbase import Engine, Phase, Run, hookimpl
 from torchbase.hooks import SeedCapture
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 
 def random_numbers_of(hooks=(), seed=1, epochs=2, validation=True, randomness=True):

@@ -8,7 +8,7 @@ from torchbase.checkpoints.forward_state import copier_of
 from torchbase.engine.training_step import loss_to_train_on, use_gradients
 from torchbase.files.bitwise import different_values
 from torchbase.hooks import SharpnessAwareMinimization
-from torchbase.randomness import capture_streams
+from torchbase.randomness.streams import capture_streams
 from torchbase.techniques.repeated_gradients import RepeatableIteration
 
 

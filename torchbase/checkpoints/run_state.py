@@ -19,7 +19,7 @@ from torchbase.engine.plugins import is_for_main_process
 from torchbase.engine.run import BestLoss, Run
 from torchbase.engine.training_step import network_of, optimizer_of
 from torchbase.errors import CheckpointError
-from torchbase.randomness import capture_streams, pack_streams, unpack_streams
+from torchbase.randomness.streams import capture_streams, pack_streams, unpack_streams
 
 logger = logging.getLogger("torchbase")
 

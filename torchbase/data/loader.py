@@ -13,7 +13,7 @@ from torchbase.data.order import MiniBatchIndices, Order, ReadingSeeds
 from torchbase.data.parts import WHOLE, MiniBatchPart, PartsToRead, SplitMiniBatch
 from torchbase.data.reading import Collate, data_loader
 from torchbase.data.sources import source_of
-from torchbase.randomness import isolate_rng, seed_host_streams
+from torchbase.randomness.streams import isolate_rng, seed_host_streams
 
 
 class MiniBatchLoader:

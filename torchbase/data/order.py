@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 from torchbase.data.permutation import ComputedPermutation
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 ROWS_PERMUTED_AS_A_WHOLE = 2**20
 ROWS_AT_A_TIME = 4096

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torchbase.data.order import MiniBatchIndices, ReadingSeeds
 from torchbase.data.order_rows import check_rows
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness, isolate_rng, seed_host_streams
+from torchbase.randomness.run_randomness import Randomness
+from torchbase.randomness.streams import isolate_rng, seed_host_streams
 
 logger = logging.getLogger("torchbase")
 

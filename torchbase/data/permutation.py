@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from torchbase.randomness import derive_seed
+from torchbase.randomness.seeds import derive_seed
 
 ROUNDS = 6
 _MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)  # from the finalizer of SplitMix64, which spreads each bit over the word

@@ -20,7 +20,7 @@ from torchbase.data.streaming import StreamLoader
 from torchbase.data.torch_stream import TorchStream
 from torchbase.distributed.processes import ALONE, Processes
 from torchbase.errors import ConfigError, DataError
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 logger = logging.getLogger("torchbase")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torchbase.data.stream_sharing import checksum_of
 from torchbase.data.torch_stream import TorchStream
-from torchbase.randomness import isolate_rng, seed_host_streams
+from torchbase.randomness.streams import isolate_rng, seed_host_streams
 
 logger = logging.getLogger("torchbase")
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from torchbase.randomness import Randomness, is_accelerator, isolate_rng, seed_streams
+from torchbase.randomness.run_randomness import Randomness
+from torchbase.randomness.streams import is_accelerator, isolate_rng, seed_streams
 
 
 class SeededLoader:

@@ -18,7 +18,8 @@ from torchbase.data.reading import Collate, call_collate
 from torchbase.data.stream_position import ShardRequest, ShardResult
 from torchbase.data.torch_stream import TorchStream
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness, isolate_rng, seed_host_streams
+from torchbase.randomness.run_randomness import Randomness
+from torchbase.randomness.streams import isolate_rng, seed_host_streams
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

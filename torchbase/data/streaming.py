@@ -21,7 +21,7 @@ from torchbase.data.stream_sharing import (
 )
 from torchbase.distributed.processes import ALONE, Processes
 from torchbase.errors import DataError
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

@@ -109,7 +109,7 @@ class SharedRows:
 
     def gather(self, row: torch.Tensor) -> torch.Tensor:
         """Gathers rows; see `Rows`."""
-        received = torch.empty(self._count, len(row), dtype=row.dtype)
+        received = torch.empty(self._count, len(row), dtype=row.dtype, device="cpu")
         source, target = as_bytes(row), _bytes_of(received)
         for begin, end in self._pieces(len(source), self._areas.shape[2]):
             areas = self._next_areas()[:, : end - begin]

@@ -59,7 +59,7 @@ from torchbase.distributed.processes import Processes
 from torchbase.engine.iteration_values import IterationValues
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 from torchbase.run_directory.directory import RunDirectory
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from torchbase.engine.turn_taking import take_turns
 from torchbase.engine.within_epoch import decide_whether_best, ends_within_epoch, run_from_start_if_done
 from torchbase.errors import DataError
 from torchbase.listeners import Listener
-from torchbase.randomness import restore_streams
-from torchbase.thread_turns import one_thread_at_a_time
+from torchbase.randomness.streams import restore_streams
+from torchbase.randomness.thread_turns import one_thread_at_a_time
 
 RunIteration = Callable[[Run, Phase, Any], object]
 

@@ -24,7 +24,8 @@ from torchbase.engine.turns import Turns
 from torchbase.errors import StepError
 from torchbase.listeners import Listener
 from torchbase.metrics.selection import SelectedMetrics
-from torchbase.randomness import Randomness, RandomStates
+from torchbase.randomness.run_randomness import Randomness
+from torchbase.randomness.streams import RandomStates
 from torchbase.run_directory.directory import RunDirectory
 
 

@@ -12,7 +12,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.turns import Turns, name_in_turn
 from torchbase.errors import StepError
 from torchbase.metrics.selection import NAME_OF_THE_LOSS
-from torchbase.randomness import seed_streams
+from torchbase.randomness.streams import seed_streams
 
 Values = dict[str, torch.Tensor | float]
 

@@ -11,7 +11,7 @@ from torchbase.errors import RunDirectoryError, StepError, list_first
 from torchbase.export.example import Call
 from torchbase.files.nested import map_leaves
 from torchbase.optional_packages import load
-from torchbase.randomness import isolate_rng
+from torchbase.randomness.streams import isolate_rng
 
 ANY = "any"
 _logger = logging.getLogger("torchbase")

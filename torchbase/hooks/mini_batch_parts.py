@@ -25,7 +25,7 @@ from torchbase.engine.training_step import network_of, use_gradients
 from torchbase.errors import HookError
 from torchbase.files.durable import read_json, write_json
 from torchbase.hooks.shared_state import StateToShare
-from torchbase.randomness import seed_streams
+from torchbase.randomness.streams import seed_streams
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.techniques.settings import is_count
 

@@ -24,7 +24,7 @@ from torchbase.engine.turn_taking import take_turns
 from torchbase.errors import StepError, describe_returned, list_first
 from torchbase.logging_backends.base import LoggingBackend
 from torchbase.metrics.selection import SelectedMetrics
-from torchbase.randomness import isolate_rng, seed_streams
+from torchbase.randomness.streams import isolate_rng, seed_streams
 
 logger = logging.getLogger("torchbase")
 

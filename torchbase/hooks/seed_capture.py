@@ -8,7 +8,9 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.files.durable import read_json, write_json
-from torchbase.randomness import Randomness, SeedSeries, make_seed_function, seed_streams
+from torchbase.randomness.run_randomness import Randomness
+from torchbase.randomness.seeds import SeedSeries
+from torchbase.randomness.streams import make_seed_function, seed_streams
 from torchbase.run_directory.directory import RunDirectory
 
 SEEDS_FILE = "states/seeds.json"

@@ -19,7 +19,8 @@ from torchbase.engine.loop import Engine
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
-from torchbase.randomness import isolate_rng
+from torchbase.randomness.streams import isolate_rng
+from torchbase.randomness.thread_turns import one_thread_at_a_time
 from torchbase.run_directory.error_files import errors_for_torchrun
 from torchbase.session.beginning import SessionBeginning
 from torchbase.session.constructor import set_by_constructor
@@ -33,7 +34,6 @@ from torchbase.session.run_source import RunSource, choose_parts, find_run, save
 from torchbase.session.shadowed import shadowed
 from torchbase.session.summary import RunSummary, summarize
 from torchbase.session.together import join_with_device, sharded_network, tell_result
-from torchbase.thread_turns import one_thread_at_a_time
 
 _OVERRIDABLE = (
     *("init_ingredients", "init_datasets", "init_network", "load_pretrained"),

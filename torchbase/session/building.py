@@ -15,7 +15,7 @@ from torchbase.data.validation_datasets import ValidationDatasetsDict
 from torchbase.engine.phase import SeekableLoader
 from torchbase.errors import ConfigError, DataError, HookError, StepError, describe_returned
 from torchbase.hooks import BestValidation
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 
 _logger = logging.getLogger("torchbase")
 

@@ -22,7 +22,8 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import TrainingStep
 from torchbase.errors import DataError, ProcessError, RunDirectoryError, did_you_mean
 from torchbase.files.tensors import check_tensors, map_tensors
-from torchbase.randomness import isolate_rng
+from torchbase.randomness.streams import isolate_rng
+from torchbase.randomness.thread_turns import one_thread_at_a_time
 from torchbase.run_directory.best_networks import read_best_networks
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import NETWORK_FILE, VALIDATION_PREFIX
@@ -32,7 +33,6 @@ from torchbase.session.likeness import describe_dataset
 from torchbase.session.parts import SessionParts
 from torchbase.session.prediction_columns import columns_of, concatenate
 from torchbase.session.together import tell_result
-from torchbase.thread_turns import one_thread_at_a_time
 
 if TYPE_CHECKING:
     from datasets import Dataset

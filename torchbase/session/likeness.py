@@ -19,7 +19,7 @@ from torchbase.engine.named_optimizers import by_name
 from torchbase.engine.run import Run
 from torchbase.errors import ProcessesDifferError
 from torchbase.files.json_values import differences
-from torchbase.randomness import isolate_rng, seed_host_streams
+from torchbase.randomness.streams import isolate_rng, seed_host_streams
 from torchbase.run_directory.environment import version_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import torch
 from torchbase.engine.loop import Engine
 from torchbase.engine.run_table import table_of_averages
 from torchbase.errors import RunDirectoryError
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
 from torchbase.run_directory.config_snapshot import check_config
 from torchbase.session.closing import SessionClosing
 from torchbase.session.constructor import set_by_constructor

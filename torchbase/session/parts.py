@@ -21,7 +21,8 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.turns import Turns
 from torchbase.hooks import BestValidation, MixedPrecision
 from torchbase.metrics.selection import SelectedMetrics, select_metrics
-from torchbase.randomness import Randomness
+from torchbase.randomness.run_randomness import Randomness
+from torchbase.randomness.thread_turns import one_thread_at_a_time
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.names import VALIDATION_PREFIX
 from torchbase.session import building, optimizers, schedules
@@ -31,7 +32,6 @@ from torchbase.session.ingredients import check_ingredients, check_is_not_within
 from torchbase.session.lazy_modules import is_lazily_built
 from torchbase.session.length import warn_of_unused_iterations_per_epoch
 from torchbase.session.user_methods import UserMethods
-from torchbase.thread_turns import one_thread_at_a_time
 
 if TYPE_CHECKING:
     from torchbase.hooks import LearningRateSchedule

@@ -9,7 +9,7 @@ from torchbase.errors import ConfigError, RunDirectoryError
 from torchbase.files.durable import read_json, remove_leftovers
 from torchbase.hooks.mini_batch_parts import PARTS_FILE
 from torchbase.hooks.seed_capture import SEEDS_FILE
-from torchbase.randomness import draw_seed
+from torchbase.randomness.seeds import draw_seed
 from torchbase.run_directory.config_snapshot import newest_config
 from torchbase.run_directory.directory import RunDirectory
 from torchbase.run_directory.named import open_or_make

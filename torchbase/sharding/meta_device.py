@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from torchbase.randomness import capture_streams, restore_streams
+from torchbase.randomness.streams import capture_streams, restore_streams
 
 logger = logging.getLogger("torchbase")
 

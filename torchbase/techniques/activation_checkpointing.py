@@ -13,7 +13,7 @@ from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.errors import HookError, did_you_mean, list_first
-from torchbase.randomness import isolate_rng, streams_restorer
+from torchbase.randomness.streams import isolate_rng, streams_restorer
 
 _CONTAINERS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict)
 

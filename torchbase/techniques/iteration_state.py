@@ -7,7 +7,7 @@ from torchbase.checkpoints.network_copy import NetworkCopier
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
-from torchbase.randomness import streams_restorer
+from torchbase.randomness.streams import streams_restorer
 
 
 class StateBeforeIteration:

@@ -12,7 +12,7 @@ from torchbase.checkpoints.forward_state import copier_of, forward_undone
 from torchbase.engine.hookspecs import hookimpl
 from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
-from torchbase.randomness import isolate_rng
+from torchbase.randomness.streams import isolate_rng
 
 logger = logging.getLogger("torchbase")
 

@@ -13,7 +13,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import loss_to_train_on
 from torchbase.errors import HookError
 from torchbase.listeners import without_wrappers
-from torchbase.randomness import streams_restorer
+from torchbase.randomness.streams import streams_restorer
 
 
 @runtime_checkable

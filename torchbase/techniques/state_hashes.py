@@ -12,7 +12,7 @@ from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of
 from torchbase.files.hashes import UnhashableError, hash_of
 from torchbase.files.nested import map_leaves
-from torchbase.randomness import capture_streams, pack_streams
+from torchbase.randomness.streams import capture_streams, pack_streams
 from torchbase.run_directory.hashed_parts import BYTES_OF_EACH, PartOfState
 
 # The parameters are elsewhere. How a step is computed is chosen by the device and the number of processes.

@@ -13,7 +13,7 @@ from torchbase.engine.phase import Phase
 from torchbase.engine.run import Run
 from torchbase.engine.training_step import network_of, optimizer_of
 from torchbase.files.bitwise import different_values
-from torchbase.randomness import capture_streams
+from torchbase.randomness.streams import capture_streams
 
 RANDOM_STREAMS = "random streams"
 MODE = "mode of the network"

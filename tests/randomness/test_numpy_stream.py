@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchbase.numpy_stream import NumpyStream
-from torchbase.randomness import isolate_rng
+from torchbase.randomness.numpy_stream import NumpyStream
+from torchbase.randomness.streams import isolate_rng
 
 DRAWS = [
     lambda: None,

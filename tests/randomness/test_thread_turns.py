@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from torchbase.thread_turns import one_thread_at_a_time
+from torchbase.randomness.thread_turns import one_thread_at_a_time
 
 
 def test_threads_have_the_streams_one_at_a_time_and_each_may_enter_again():

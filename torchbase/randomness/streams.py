@@ -1,85 +1,17 @@
-"""Seeds, and the global random streams.
+"""The global random streams: seeded, captured, restored, and left as they were after code that may draw from them."""
 
-All randomness of a run is derived from one seed. Each purpose (building the network, the order of an epoch, the
-augmentation of a mini-batch) has its own seed, derived by name, so it doesn't depend on how much other code draws. The
-global streams (``random``, numpy's legacy generator, torch's default generator and the accelerator of the run) can be
-seeded, captured and restored. `isolate_rng` restores them after code that may draw from them.
-"""
-
-import hashlib
-import json
 import random
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from torchbase.numpy_stream import NUMPY_STREAM
+from torchbase.randomness.numpy_stream import NUMPY_STREAM
 
 RandomStates = Mapping[str, Any]
-
-_SEEDS_IN_BLOCK = 64
-
-
-def draw_seed() -> int:
-    """Draws a random seed from the operating system.
-
-    Returns:
-        An integer from 0 to 2**32 - 1.
-    """
-    return secrets.randbelow(2**32)
-
-
-def derive_seed(seed: int, *purpose: str | int) -> int:
-    """Derives the seed of one purpose from the seed of a run.
-
-    Args:
-        seed: The seed of the run.
-        *purpose: The purpose, from general to specific, such as ``"order", "training", 3``.
-
-    Returns:
-        An integer from 0 to 2**63 - 1, the same for the same arguments on every machine.
-    """
-    text = json.dumps([seed, *purpose])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
-class SeedSeries:
-    """The seeds of one purpose by number, equal to those of `derive_seed`, for a new seed in every iteration.
-
-    They are derived in blocks. During training, code that runs once per iteration takes ten times as long as code that
-    runs many times in a row.
-    """
-
-    def __init__(self, seed: int, *purpose: str | int) -> None:
-        """Prepares the part that all seeds share.
-
-        Args:
-            seed: The seed of the run.
-            *purpose: The purpose, without the number.
-        """
-        beginning = json.dumps([seed, *purpose, 0]).removesuffix("0]")
-        self._beginning = hashlib.blake2b(beginning.encode(), digest_size=8)
-        self._block: list[int] = []
-        self._first = 0
-
-    def at(self, number: int) -> int:
-        """Returns ``derive_seed(seed, *purpose, number)``."""
-        position = number - self._first
-        if not 0 <= position < len(self._block):
-            self._first, position = number, 0
-            self._block = [self._derive(number + offset) for offset in range(_SEEDS_IN_BLOCK)]
-        return self._block[position]
-
-    def _derive(self, number: int) -> int:
-        complete = self._beginning.copy()
-        complete.update(b"%d]" % number)
-        return int.from_bytes(complete.digest(), "big") >> 1
 
 
 def seed_host_streams(seed: int) -> None:
@@ -227,40 +159,6 @@ def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
         yield
     finally:
         restore()
-
-
-@dataclass(frozen=True)
-class Randomness:
-    """The seed from which all randomness of a run is derived.
-
-    Attributes:
-        seed: An integer of at least 0.
-    """
-
-    seed: int
-
-    def derive(self, *purpose: str | int) -> int:
-        """Derives the seed of one purpose; see `derive_seed`."""
-        return derive_seed(self.seed, *purpose)
-
-    def series(self, *purpose: str | int) -> SeedSeries:
-        """Returns the seeds of one purpose by number; see `SeedSeries`."""
-        return SeedSeries(self.seed, *purpose)
-
-    @contextmanager
-    def seeded(self, *purpose: str | int, device: torch.device | None = None) -> Iterator[None]:
-        """Seeds the global streams for one purpose, and restores them afterwards.
-
-        Args:
-            *purpose: The purpose, from general to specific.
-            device: The device of the run.
-
-        Yields:
-            Nothing.
-        """
-        with isolate_rng(device):
-            seed_streams(self.derive(*purpose), device)
-            yield
 
 
 def is_accelerator(device: torch.device | None) -> bool:
