@@ -1,5 +1,6 @@
 """How processes find each other, and what they say if they can't."""
 
+import atexit
 import os
 import socket
 from datetime import timedelta
@@ -150,3 +151,14 @@ def test_a_group_that_the_program_has_destroyed_is_an_error():
     for one in several.run(2, leaves):
         assert "ProcessLostError: " in one.error
         assert "group" in one.error
+
+
+def at_the_end(index):
+    registered = []
+    atexit.register = registered.append  # in this process alone
+    processes = join()
+    return [one.__name__ for one in registered], registered[-1] == processes.leave
+
+
+def test_a_process_that_ends_leaves_the_others_before_all_else_that_it_does():
+    assert several.values_of(2, at_the_end) == [(["_leave", "leave"], True)] * 2  # the last one is called first

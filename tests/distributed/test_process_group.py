@@ -1,10 +1,12 @@
-"""Forked processes communicate by gloo, as those of torchrun do."""
+"""Forked processes communicate as those of torchrun do."""
 
+import copy
 import os
+import pickle
+import re
 import signal
 import threading
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import several
@@ -17,7 +19,7 @@ from torchbase.distributed.blocks import share_out
 from torchbase.distributed.joining import join
 from torchbase.distributed.processes import SingleProcess
 from torchbase.distributed.tree_sum import TreeSum
-from torchbase.errors import ProcessLostError
+from torchbase.errors import ProcessError, ProcessLostError
 from torchbase.files.bitwise import different_values
 
 
@@ -26,7 +28,7 @@ def way(request):
     """How processes communicate on one machine, on one whose processors show writes in any order, and on several."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "connections":
-            patch.setattr(board, "SHARED_MEMORY", Path("missing"))
+            patch.setattr(board, "SHARES_MEMORY", False)
         elif request.param == "shared memory for values":
             patch.setattr(process_group, "SHOWS_WRITES_IN_ORDER", False)
         yield request.param
@@ -246,3 +248,83 @@ def waits_in_thread(index):
 def test_a_thread_waits_for_a_limited_time_and_the_other_connections_stay():
     (message,) = several.values_of(2, waits_in_thread)[0]
     assert "one of them doesn't answer. It was communicating for the files of a checkpoint" in message
+
+
+def lengths(index, method):
+    processes, row = join(), torch.ones(1000 + index)
+    getattr(processes, method)(*([row],) * 2 if method == "reduce" else (row,))
+
+
+@pytest.mark.parametrize("method", ["reduce", "gather_tensor"])
+def test_tensors_of_different_lengths_are_an_error_on_each_process(way, method):
+    if way != "shared memory":
+        pytest.skip("torch ends one of the processes")
+    for ended in several.run(2, lengths, method, seconds=60):
+        assert "ProcessError: The processes are at different places" in ended.error
+        assert re.search("process 0 communicates for bytes .* and process 1 for bytes", ended.error)
+
+
+def interrupt(*_):
+    raise InterruptedError
+
+
+def is_interrupted(index, seconds):
+    processes = join()
+    received = []
+    signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(10_000):
+            if number == 50:
+                signal.setitimer(signal.ITIMER_REAL, seconds[index])
+            tensors = processes.gather_tensor(torch.tensor([number, index]))
+            received.append((tensors.tolist(), processes.gather((number, index))))
+    except (InterruptedError, ProcessError):  # as a program that goes on
+        with pytest.raises(ProcessError):
+            processes.gather("later", "a later value")
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return received
+
+
+@pytest.mark.parametrize("seconds", [(1e-5, 0), (0, 3e-4), (2e-3, 2e-3)])
+def test_a_program_that_goes_on_after_an_exception_within_an_exchange_has_an_error_on_each_process(way, seconds):
+    if way == "connections":
+        pytest.skip("torch raises only when its exchange is done")
+    for received in several.values_of(2, is_interrupted, seconds, seconds=60):
+        for number, both in enumerate(received):
+            assert both == ([[number, 0], [number, 1]], [(number, 0), (number, 1)])
+
+
+def leaves(index):
+    processes = join()
+    before = processes.gather_tensor(torch.ones(3)).sum()
+    if index == 1:
+        processes.leave()
+        return signal.pause()
+    with pytest.raises(ProcessLostError, match="has lost the others, since one of them has ended"):
+        processes.gather_tensor(before.expand(3))
+    return True
+
+
+def test_a_process_that_leaves_and_goes_on_is_an_error_on_the_others(way):
+    if way == "connections":
+        pytest.skip("a process leaves a group of torch when it is destroyed")
+
+    def kill_the_second(processes):
+        processes[0].join()
+        processes[1].kill()
+
+    assert several.run(2, leaves, killed=kill_the_second, seconds=60)[0].value is True
+
+
+def copies(index):
+    processes = join()
+    copied = pickle.loads(pickle.dumps(processes))
+    assert (copied.index, copied.count, copied.is_main) == (index, 2, index == 0)
+    with pytest.raises(ProcessLostError, match="can't communicate"):
+        copied.gather(0)
+    assert copy.deepcopy({"hook": processes})["hook"] is processes
+    return processes.gather(index)
+
+
+def test_a_copy_in_another_process_knows_who_it_is_and_communicates_with_nobody():
+    assert several.values_of(2, copies) == [[0, 1]] * 2

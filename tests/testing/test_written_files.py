@@ -37,7 +37,9 @@ class Writes:
         os.close(os.open(Path(run, "text"), os.O_RDONLY))
         with tempfile.TemporaryFile(dir=run), (Path(run) / "buffer").open("wb") as file:
             torch.save({}, file)
-        os.unlink(make_file(2).path)  # by which processes communicate, which isn't what a hook writes
+        descriptor, file = make_file(2)  # by which processes communicate, which isn't what a hook writes
+        os.close(os.open(file.path, os.O_RDWR))
+        os.close(descriptor)
 
 
 def write(index, folder):

@@ -1,34 +1,35 @@
-"""Memory that the processes of one machine share, in which they exchange messages."""
+"""Memory that the processes of one machine share, in which they exchange messages and tensors."""
 
 import os
+import re
 import secrets
 import struct
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Callable
 from datetime import timedelta
 from mmap import mmap
-from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import finalize
 
 import torch
 
 if sys.platform != "win32":
     import fcntl
 
-SHARED_MEMORY = Path("/dev/shm")  # a folder in memory, which no other machine can see
-PREFIX = "torchbase-"
+SHARES_MEMORY = sys.platform == "linux"  # elsewhere a file can't be opened by the number that another process has
 CAPACITY = 2**16  # the bytes of a message that a process shows at a time
-AREA = 2**21  # the bytes of an area for tensors, which stays in the caches of a processor
-_HEAD = struct.Struct("<QQII")  # the round, the length of the message, and the length and checksum of the piece
-_PLACE = _HEAD.size + CAPACITY
+_FIELDS = struct.Struct("<QQI")  # the number of the round, and the lengths of the message and of the piece
+_CHECKSUM = struct.Struct("<I")  # of the fields and the piece
+_HEAD = _FIELDS.size + _CHECKSUM.size
+_PLACE = _HEAD + CAPACITY
 _ALIGNMENT = 2**12
-# A process that waits lets others run at first, which takes microseconds. Then it sleeps, ever longer.
+_NAME = "torchbase-board"
+# A process that waits lets others run at first, which takes microseconds. Then it sleeps for a part of its wait so far.
 _SECONDS_AWAKE = 0.001
-_SHORTEST_SLEEP, _LONGEST_SLEEP = 0.00005, 0.001
-_SECONDS_BETWEEN_LOOKS = 0.02  # at whether the other process has ended
+_PART_ASLEEP, _LONGEST_SLEEP = 0.05, 0.01
+_SECONDS_BETWEEN_LOOKS = 0.02  # at whether another process has ended
 
 Gather = Callable[[Any], list[Any]]
 
@@ -46,10 +47,10 @@ class Piece(NamedTuple):
 
 
 class BoardFile(NamedTuple):
-    """The file of a board.
+    """The memory of a board, a file without a name.
 
     Attributes:
-        path: The file.
+        path: Where other processes can open it, as long as this one has it.
         token: Its first bytes, by which a process recognizes it.
         area: The bytes of an area for tensors.
     """
@@ -67,45 +68,45 @@ class Board:
 
     Messages are exchanged in rounds. A process has two places, and writes to them in turn. What it overwrites is two
     rounds old, and all others have read it, since they have written the message of the round between. A reader checks
-    the checksum, since a processor may show the bytes that another one writes in any order.
-
-    After the messages are areas for tensors, two for each process.
+    the checksum, since a processor may show the bytes that another one writes in any order. After the messages are
+    areas for tensors, two for each process, which are written and read in the same turns.
 
     Each process locks a byte of the file. The system unlocks it when the process ends, in whatever way.
 
     Attributes:
         index: The index of this process.
         count: The number of processes.
-        area: The bytes of an area.
     """
 
-    def __init__(self, file: BoardFile, index: int, count: int, time_limit: timedelta) -> None:
+    def __init__(self, file: BoardFile, descriptor: int, index: int, count: int, time_limit: timedelta) -> None:
         """Opens the board. No process may exchange messages before all have opened it.
 
         Args:
             file: The file that `make_file` has made.
+            descriptor: The open file, which is closed when the board is left or no longer needed.
             index: The index of this process.
             count: The number of processes.
-            time_limit: How long a process waits for another.
+            time_limit: How long a process waits for the others.
 
         Raises:
-            OSError: If the file can't be opened, as on another machine.
+            OSError: If the file can't be mapped or locked.
             ValueError: If it is another file.
         """
-        self.index, self.count, self.area = index, count, file.area
+        self.index, self.count = index, count
         self._time_limit, self._round = time_limit.total_seconds(), 0
-        self._descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            if os.pread(self._descriptor, len(file.token), 0) != file.token:
-                raise ValueError(f"{file.path} isn't the file of this board")
-            self._lock(index)
-            self._memory = mmap(self._descriptor, _size_for(count, file.area))
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+        self._descriptor, self._close = descriptor, finalize(self, os.close, descriptor)
+        if os.pread(descriptor, len(file.token), 0) != file.token:
+            raise ValueError(f"{file.path} isn't the file of this board")
+        self._lock(index)
+        self._memory = mmap(descriptor, _size_for(count, file.area))
+        end = _end_of_messages(count)
+        self._areas = torch.frombuffer(self._memory, dtype=torch.uint8, offset=end) if file.area else torch.empty(0)
 
     def exchange(self, content: bytes) -> list[bytes]:
         """Returns the messages of all processes, to each of them.
+
+        An exception within it, such as one that a signal handler raises, leaves the board: the others can't know how
+        far this process was.
 
         Args:
             content: The message of this process, of any length.
@@ -114,62 +115,81 @@ class Board:
             One message per process, by index.
 
         Raises:
-            RuntimeError: If another process has ended or left, or doesn't answer within the time limit.
+            RuntimeError: If this process has left, another one has ended or left, or doesn't answer within the time
+                limit.
         """
-        rounds = [self._exchange_pieces(Piece(len(content), content[:CAPACITY]))]
-        longest = max(piece.length for piece in rounds[0])
-        for begin in range(CAPACITY, longest, CAPACITY):  # each process knows all lengths, so all take part
-            rounds.append(self._exchange_pieces(Piece(len(content), content[begin : begin + CAPACITY])))
+        if not self._close.alive:
+            raise RuntimeError("this process has left the others")
+        try:
+            rounds = [self._exchange_pieces(Piece(len(content), content[:CAPACITY]))]
+            longest = max(piece.length for piece in rounds[0])
+            for begin in range(CAPACITY, longest, CAPACITY):  # each process knows all lengths, so all take part
+                rounds.append(self._exchange_pieces(Piece(len(content), content[begin : begin + CAPACITY])))
+        except BaseException:
+            self.leave()
+            raise
         return [b"".join(piece.content for piece in pieces) for pieces in zip(*rounds, strict=True)]
 
-    def areas(self) -> torch.Tensor:
-        """Returns the areas, bytes of the shape (2, processes, `area`). `exchange` doesn't change them."""
-        return torch.frombuffer(self._memory, dtype=torch.uint8, offset=_end_of_messages(self.count)).view(
-            2, self.count, self.area
-        )
+    def next_areas(self) -> torch.Tensor:
+        """Returns the areas of the next round, bytes of the shape (processes, bytes of an area).
+
+        A process writes to its own before it exchanges a short message, and then reads those of the others before it
+        exchanges another one.
+        """
+        return self._areas.view(2, self.count, -1)[(self._round + 1) % 2]
 
     def leave(self) -> None:
         """Leaves the board, so that those which wait for this process have an error."""
-        os.close(self._descriptor)  # which ends the lock; the memory stays as long as tensors are in it
+        self._close()  # which ends the lock
 
     def _exchange_pieces(self, own: Piece) -> list[Piece]:
         self._round += 1
-        place = self._place_of(self.index)
-        begin, length = place + _HEAD.size, len(own.content)
-        self._memory[begin : begin + length] = own.content
-        _HEAD.pack_into(self._memory, place, self._round, own.length, length, self._checksum_of(own))
-        return [own if index == self.index else self._wait_for(index) for index in range(self.count)]
+        place, length = self._place_of(self.index), len(own.content)
+        fields = _FIELDS.pack(self._round, own.length, length)
+        self._memory[place + _HEAD : place + _HEAD + length] = own.content
+        self._memory[place : place + _HEAD] = fields + _CHECKSUM.pack(_checksum(fields, own.content))
+        pieces = {self.index: own}
+        self._wait_for_others(pieces)
+        return [pieces[index] for index in range(self.count)]
 
-    def _wait_for(self, index: int) -> Piece:
+    def _wait_for_others(self, pieces: dict[int, Piece]) -> None:
+        """Reads the pieces of the others, and adds them."""
         begun = looked = time.monotonic()
-        sleep = _SHORTEST_SLEEP
-        while (piece := self._read(index)) is None:
+        while missing := self._read_missing(pieces):
             now = time.monotonic()
-            if now - begun < _SECONDS_AWAKE:
+            if (waited := now - begun) < _SECONDS_AWAKE:
                 os.sched_yield()
                 continue
             if now - looked > _SECONDS_BETWEEN_LOOKS:
                 looked = now
-                if self._has_ended(index) and self._read(index) is None:
-                    raise RuntimeError(f"process {index} has ended or left")
-            if now - begun > self._time_limit:
-                raise RuntimeError(f"process {index} timed out after {self._time_limit:g} seconds")
-            time.sleep(sleep)
-            sleep = min(2 * sleep, _LONGEST_SLEEP)
-        return piece
+                self._check_none_has_ended(missing, pieces)
+            if waited > self._time_limit:
+                raise RuntimeError(f"process {missing[0]} timed out after {self._time_limit:g} seconds")
+            time.sleep(min(_PART_ASLEEP * waited, _LONGEST_SLEEP))
+
+    def _read_missing(self, pieces: dict[int, Piece]) -> list[int]:
+        for index in range(self.count):
+            if index not in pieces and (piece := self._read(index)) is not None:
+                pieces[index] = piece
+        return [index for index in range(self.count) if index not in pieces]
+
+    def _check_none_has_ended(self, missing: list[int], pieces: dict[int, Piece]) -> None:
+        ended = [index for index in missing if self._has_ended(index)]
+        still_missing = self._read_missing(pieces)  # one may have written its last message before it ended
+        for index in ended:
+            if index in still_missing:
+                raise RuntimeError(f"process {index} has ended or left")
 
     def _read(self, index: int) -> Piece | None:
         """Returns the piece of this round; None if not all of it is there yet."""
         place = self._place_of(index)
-        number, whole, length, checksum = _HEAD.unpack_from(self._memory, place)
+        head = self._memory[place : place + _HEAD]
+        number, whole, length = _FIELDS.unpack_from(head)
         if number != self._round:
             return None
-        begin = place + _HEAD.size
-        piece = Piece(whole, self._memory[begin : begin + length])
-        return piece if self._checksum_of(piece) == checksum else None
-
-    def _checksum_of(self, piece: Piece) -> int:
-        return zlib.crc32(piece.content, (self._round + piece.length) % 2**32)
+        content = self._memory[place + _HEAD : place + _HEAD + length]
+        (checksum,) = _CHECKSUM.unpack_from(head, _FIELDS.size)
+        return Piece(whole, content) if _checksum(head[: _FIELDS.size], content) == checksum else None
 
     def _place_of(self, index: int) -> int:
         return (self._round % 2 * self.count + index + 1) * _PLACE  # the token is before the first one
@@ -181,7 +201,7 @@ class Board:
     def _has_ended(self, index: int) -> bool:
         try:
             self._lock(index)
-        except OSError:  # the process, or one that looks at it, has the lock
+        except (BlockingIOError, PermissionError):  # the process, or one that looks at it, has the lock
             return False
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, index)
         return True
@@ -193,63 +213,72 @@ def open_board(index: int, count: int, time_limit: timedelta, gather: Gather, ar
     Args:
         index: The index of this process.
         count: The number of processes.
-        time_limit: How long a process waits for another at the board.
+        time_limit: How long a process waits for the others at the board.
         gather: Returns the values of all processes, to each of them. It takes the value of this process.
         area: The bytes of an area for tensors, the same on each process.
 
     Returns:
         The board, or None if some process can't open it.
     """
-    made = make_file(count, area) if index == 0 else None
-    try:
-        file, *_ = gather(made)
+    descriptor, made = make_file(count, area) if index == 0 and SHARES_MEMORY else (None, None)
+    file, *_ = gather(made)
+    board: Board | None = None
+    if file is not None:
         try:
-            board = None if file is None else Board(file, index, count, time_limit)
-        except (OSError, ValueError):  # another machine, or one without locks
+            descriptor = _open(file) if descriptor is None else descriptor
+            board = Board(file, descriptor, index, count, time_limit)
+        except (OSError, ValueError):  # on another machine, or in another container
             board = None
-        is_open_everywhere = None not in gather(None if board is None else index)
-    finally:
-        if made is not None:  # its name is no longer needed
-            os.unlink(made.path)
-    if board is not None and not is_open_everywhere:
-        board.leave()
+    if None in gather(None if board is None else index):
+        if board is not None:
+            board.leave()
         return None
     return board
 
 
-def make_file(count: int, area: int = 0) -> BoardFile | None:
-    """Makes the file of a board.
+def make_file(count: int, area: int = 0) -> tuple[int | None, BoardFile | None]:
+    """Makes the memory of a board.
 
     Args:
         count: The number of processes.
         area: The bytes of an area for tensors.
 
     Returns:
-        The file, or None where there is no shared memory, or too little.
+        The descriptor and the file; None for both if there is too little memory.
     """
-    if sys.platform != "linux" or not SHARED_MEMORY.is_dir():
-        return None
-    token, path = secrets.token_bytes(16), None
+    token = secrets.token_bytes(16)
     try:
-        descriptor, path = tempfile.mkstemp(prefix=f"{PREFIX}{os.getpid()}-", dir=SHARED_MEMORY)
-        with open(descriptor, "wb", buffering=0) as file:
-            file.write(token)
-            # Otherwise the system kills a process that writes where no memory is left.
-            os.posix_fallocate(file.fileno(), 0, _size_for(count, area))
+        # A file of its own, since /dev/shm is small in containers, and what is there may stay.
+        descriptor = os.memfd_create(_NAME)
     except OSError:
-        if path is not None:
-            os.unlink(path)
-        return None
-    return BoardFile(path, token, area)
+        return None, None
+    try:
+        # Otherwise the system kills a process that writes where no memory is left.
+        os.posix_fallocate(descriptor, 0, _size_for(count, area))
+        os.pwrite(descriptor, token, 0)
+    except OSError:
+        os.close(descriptor)
+        return None, None
+    return descriptor, BoardFile(f"/proc/{os.getpid()}/fd/{descriptor}", token, area)
 
 
 def is_file_of_board(path: str) -> bool:
-    """Whether a file is one by which processes communicate, and that no longer has a name when they have opened it.
+    """Whether a path can be that of a `BoardFile`, which isn't on a disk.
 
     Args:
         path: The absolute path.
     """
-    return os.path.dirname(path) == str(SHARED_MEMORY) and os.path.basename(path).startswith(PREFIX)
+    return re.fullmatch(r"/proc/\d+/fd/\d+", path) is not None
+
+
+def _open(file: BoardFile) -> int:
+    if _NAME not in os.readlink(file.path):  # on another machine, it may be anything
+        raise ValueError(f"{file.path} isn't the file of a board")
+    return os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
+
+
+def _checksum(fields: bytes, content: bytes) -> int:
+    return zlib.crc32(content, zlib.crc32(fields))
 
 
 def _end_of_messages(count: int) -> int:

@@ -91,13 +91,15 @@ def _joined() -> "ProcessGroup":
         make_group = partial(dist.init_process_group, _backend(), timeout=TIME_LIMIT)
         atexit.register(_leave)
     try:
-        return ProcessGroup(_within_limit(make_group), TIME_LIMIT)
+        processes = ProcessGroup(_within_limit(make_group), TIME_LIMIT)
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise ProcessError(
             f"{where}. It waits for {TIME_LIMIT.total_seconds():g} seconds. Each of them has to make the session, and "
             "the port has to be free. To fix, start all of them with torchrun, which chooses a free port. torch "
             f"reports: {error}"
         ) from error
+    atexit.register(processes.leave)  # the others shouldn't wait for what else the program does at its end
+    return processes
 
 
 def _within_limit(function: Callable[[], Result]) -> Result:

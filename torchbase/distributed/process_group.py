@@ -14,11 +14,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from torchbase.distributed.board import AREA, Board, open_board
+from torchbase.distributed.board import Board, open_board
 from torchbase.distributed.flat_sums import FlatSums
 from torchbase.distributed.messages import Messages, as_bytes, message_of, pickled, unpack
 from torchbase.distributed.processes import Processes
-from torchbase.distributed.rows import SHOWS_WRITES_IN_ORDER, ConnectedRows, Rows, SharedRows
+from torchbase.distributed.rows import AREA, SHOWS_WRITES_IN_ORDER, ConnectedRows, Rows, SharedRows, is_of_communication
 from torchbase.distributed.swap import swap
 from torchbase.distributed.tree_sum import TreeSum
 from torchbase.errors import ProcessError, ProcessLostError
@@ -27,22 +27,18 @@ from torchbase.errors import ProcessError, ProcessLostError
 class ProcessGroup(Processes):
     """The processes of the default group of `torch.distributed`, which has to be initialized.
 
-    If all of them run on one machine, values and tensors on the CPU go through memory that they share. Everything else
-    is sent by `torch.distributed`, values as tensors.
+    If all of them run on one machine, values go through memory that they share, and so do rows and sums of tensors on
+    the CPU. Everything else is sent by `torch.distributed`, values as tensors.
     """
 
     def __init__(
-        self,
-        host_group: dist.ProcessGroup | None = None,
-        time_limit: timedelta = dist.default_pg_timeout,
-        area: int = AREA,
+        self, host_group: dist.ProcessGroup | None = None, time_limit: timedelta = dist.default_pg_timeout
     ) -> None:
         """Joins the processes. All of them call this.
 
         Args:
             host_group: The group that sends what is on the CPU; None means the default group.
             time_limit: How long a process waits for the others at shared memory, and in the group of another thread.
-            area: The bytes of shared memory in which a process writes tensors; 0 if few tensors are exchanged.
 
         Raises:
             ProcessError: If another process has ended or doesn't answer.
@@ -53,12 +49,18 @@ class ProcessGroup(Processes):
         self._now = time.monotonic()
         self._messages, self._sums = Messages(), FlatSums(self.count)
         self._connected = ConnectedRows(host_group)
+        self._rows: Rows | None = None  # of tensors on the CPU, once one is exchanged
         self._board: Board | None = None
-        self._shared: SharedRows | None = None
-        gather = partial(self.gather, purpose="the memory that they share")
-        self._board = open_board(self.index, self.count, time_limit, gather, area if SHOWS_WRITES_IN_ORDER else 0)
-        if self._board is not None and self._board.area:
-            self._shared = SharedRows(self._board)
+        self._board = self._open_board()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy in another process may know. It can't communicate."""
+        shared = {"_connected", "_board", "_rows"}
+        return {name: value for name, value in vars(self).items() if name not in shared} | {"_has_left": True}
+
+    def __deepcopy__(self, memo: object) -> "ProcessGroup":
+        """Returns this object, since connections can't be copied."""
+        return self
 
     def gather(self, value: Any, purpose: str = "a value") -> list[Any]:
         """Returns the values of all processes; see `Processes.gather`."""
@@ -76,9 +78,15 @@ class ProcessGroup(Processes):
         """Returns the same processes in a group of their own; see `Processes.for_another_thread`."""
         with self._errors_explained("the connections of another thread"):
             group = dist.new_group(backend="gloo", timeout=self._time_limit)
-        other = ProcessGroup(group, self._time_limit, area=0)
+        other = ProcessGroup(group, self._time_limit)
         other.members = self.members
         return other
+
+    def leave(self) -> None:
+        """Leaves shared memory, so that the others have an error if they wait for this process."""
+        for board in (self._board, self._rows.board if isinstance(self._rows, SharedRows) else None):
+            if board is not None:
+                board.leave()
 
     def reduce(
         self,
@@ -147,7 +155,7 @@ class ProcessGroup(Processes):
 
     def explaining(self, purpose: str) -> AbstractContextManager[None]:
         """Explains errors of `torch.distributed`; see `Processes.explaining`."""
-        return self._errors_explained(purpose)
+        return self._errors_explained(purpose, in_own_code=False)
 
     def deal(self, rows: torch.Tensor | None, own: torch.Tensor, rows_of_one: int) -> None:
         """Sends each process its rows of a tensor; see `Processes.deal`."""
@@ -181,7 +189,19 @@ class ProcessGroup(Processes):
         return self._with_sparse(sums, sparse, tensors, levels)
 
     def _rows_for(self, tensor: torch.Tensor) -> Rows:
-        return self._connected if self._shared is None or tensor.device.type != "cpu" else self._shared
+        if tensor.device.type != "cpu":
+            return self._connected
+        if self._rows is None:
+            board = self._open_board(AREA) if SHOWS_WRITES_IN_ORDER and self._board is not None else None
+            self._rows = self._connected if board is None else SharedRows(board, self._compare_on)
+        return self._rows
+
+    def _open_board(self, area: int = 0) -> Board | None:
+        gather = partial(self.gather, purpose="the memory that they share")
+        return open_board(self.index, self.count, self._time_limit, gather, area)
+
+    def _compare_on(self, board: Board, purpose: str) -> None:
+        self._values_of(board.exchange(pickled((purpose, time.monotonic(), None))))
 
     def _sent_values_of(self, messages: torch.Tensor, content: bytes) -> list[Any]:
         capacity = self._messages.capacity_of_second_step(messages)
@@ -241,7 +261,7 @@ class ProcessGroup(Processes):
         return sums
 
     @contextmanager
-    def _errors_explained(self, purpose: str) -> Iterator[None]:
+    def _errors_explained(self, purpose: str, in_own_code: bool = True) -> Iterator[None]:
         if self._has_left:
             raise ProcessLostError(
                 f"{self._name} has left the others after an earlier error, so it can't communicate for {purpose}. To "
@@ -249,10 +269,14 @@ class ProcessGroup(Processes):
             )
         try:
             yield
-        except (RuntimeError, ValueError) as error:
-            if not _is_of_communication(error):
+        except ProcessError:
+            raise
+        except BaseException as error:
+            is_lost = is_of_communication(error)
+            if is_lost or in_own_code:  # the others can't know how far this process was, such as if a handler raised
+                self._leave(error)
+            if not is_lost:
                 raise
-            self._leave(error)
             what = "doesn't answer" if "timed out" in str(error).lower() else "has ended"
             raise ProcessLostError(
                 f"{self._name} has lost the others, since one of them {what}. It was communicating for {purpose}. "
@@ -262,18 +286,8 @@ class ProcessGroup(Processes):
     def _leave(self, error: BaseException) -> None:
         """Closes the connections, so that each process that waits for this one has the same error at once."""
         self._has_left = True
+        self.leave()  # first, since the group may wait for others
         traceback.clear_frames(error.__traceback__)  # each reference to the group keeps its connections open
         if dist.is_initialized():
             group, self._connected.host_group = self._connected.host_group, None
             dist.destroy_process_group(group)
-        if self._board is not None:
-            self._board.leave()
-
-
-def _is_of_communication(error: BaseException) -> bool:
-    """Whether communication raised an error, not a signal handler meanwhile: torch has one for lost workers."""
-    where = error.__traceback__
-    while where is not None and where.tb_next is not None:
-        where = where.tb_next
-    name = "" if where is None else where.tb_frame.f_globals.get("__name__", "")
-    return f"{name}.".startswith("torch.distributed.") or name in (swap.__module__, Board.__module__)

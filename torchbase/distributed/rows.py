@@ -1,7 +1,7 @@
 """Rows of tensors that processes exchange, over connections or in memory that they share."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torchbase.distributed.board import Board
 from torchbase.distributed.messages import as_bytes
 from torchbase.distributed.swap import swap
 
+AREA = 2**21  # the bytes that a process shows at a time, few enough for the caches of a processor
 # A processor of another kind may show the numbers of another one after the message that says that they are there.
 SHOWS_WRITES_IN_ORDER = platform.machine() in ("x86_64", "AMD64")
 
@@ -82,49 +83,60 @@ class ConnectedRows:
 class SharedRows:
     """Rows on the CPU that the processes of one machine copy from memory that they share.
 
-    Between writing and reading, all processes exchange an empty message on the board. A process writes to two areas in
-    turn, for the same reason as on the board. What is larger than an area is exchanged in pieces.
+    Between writing and reading, all processes compare on the board what they exchange. What is larger than an area is
+    exchanged in pieces.
     """
 
-    def __init__(self, board: Board) -> None:
-        """Finds the areas.
+    def __init__(self, board: Board, compare: Callable[[Board, str], object]) -> None:
+        """Sets the board.
 
         Args:
-            board: The board, with areas.
+            board: A board with areas, for these rows alone.
+            compare: Exchanges the purpose of each process on the board, and raises an error if they differ.
         """
-        self._board, self._areas = board, board.areas()
-        self._index, self._count = board.index, board.count
-        self._round = 0
+        self.board, self._compare = board, compare
 
     def exchange(self, rows: torch.Tensor) -> torch.Tensor:
         """Exchanges rows; see `Rows`."""
+        own, count = self.board.index, self.board.count
         received = torch.empty_like(rows)
         source, target = _bytes_of(rows), _bytes_of(received)
-        for begin, end in self._pieces(source.shape[1], self._areas.shape[2] // self._count):
-            areas = self._next_areas()[:, : self._count * (end - begin)].view(self._count, self._count, -1)
-            areas[self._index].copy_(source[:, begin:end])
-            self._board.exchange(b"")
-            target[:, begin:end].copy_(areas[:, self._index])
+        for begin, end in self._pieces(source.shape[1], self.board.next_areas().shape[1] // count):
+            areas = self.board.next_areas()[:, : count * (end - begin)].view(count, count, -1)
+            areas[own].copy_(source[:, begin:end])
+            self._compare(self.board, f"bytes {begin} to {end} of {source.shape[1]} of a row for each process")
+            target[:, begin:end].copy_(areas[:, own])
         return received
 
     def gather(self, row: torch.Tensor) -> torch.Tensor:
         """Gathers rows; see `Rows`."""
-        received = torch.empty(self._count, len(row), dtype=row.dtype, device="cpu")
+        received = torch.empty(self.board.count, len(row), dtype=row.dtype, device="cpu")
         source, target = as_bytes(row), _bytes_of(received)
-        for begin, end in self._pieces(len(source), self._areas.shape[2]):
-            areas = self._next_areas()[:, : end - begin]
-            areas[self._index].copy_(source[begin:end])
-            self._board.exchange(b"")
+        for begin, end in self._pieces(len(source), self.board.next_areas().shape[1]):
+            areas = self.board.next_areas()[:, : end - begin]
+            areas[self.board.index].copy_(source[begin:end])
+            self._compare(self.board, f"bytes {begin} to {end} of {len(source)} of a row for all processes")
             target[:, begin:end].copy_(areas)
         return received
-
-    def _next_areas(self) -> torch.Tensor:
-        self._round += 1
-        return self._areas[self._round % 2]
 
     @staticmethod
     def _pieces(length: int, most: int) -> Iterator[tuple[int, int]]:
         return ((begin, min(begin + most, length)) for begin in range(0, length, most))
+
+
+def is_of_communication(error: BaseException) -> bool:
+    """Whether communication raised an error, not a signal handler meanwhile: torch has one for lost workers.
+
+    Args:
+        error: The error.
+    """
+    if not isinstance(error, RuntimeError | ValueError):
+        return False
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    name = "" if where is None else where.tb_frame.f_globals.get("__name__", "")
+    return f"{name}.".startswith("torch.distributed.") or name in (swap.__module__, Board.__module__)
 
 
 def _bytes_of(rows: torch.Tensor) -> torch.Tensor:
