@@ -99,8 +99,7 @@ class Board:
             raise ValueError(f"{file.path} isn't the file of this board")
         self._lock(index)
         self._memory = mmap(descriptor, _size_for(count, file.area))
-        end = _end_of_messages(count)
-        self._areas = torch.frombuffer(self._memory, dtype=torch.uint8, offset=end) if file.area else torch.empty(0)
+        self._areas = torch.frombuffer(self._memory, dtype=torch.uint8)[_end_of_messages(count) :]
 
     def exchange(self, content: bytes) -> list[bytes]:
         """Returns the messages of all processes, to each of them.
