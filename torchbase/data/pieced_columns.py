@@ -1,7 +1,7 @@
 """Reading of rows from a column in several pieces, as most tables that come from files have.
 
-The rows of a shuffled mini-batch lie in as many pieces as there are rows, so each is copied by itself, from the buffer
-of its piece.
+The rows of a shuffled mini-batch lie in as many pieces as there are rows. So they are read by their places in memory,
+from the buffers of all pieces.
 """
 
 import ctypes
