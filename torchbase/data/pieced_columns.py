@@ -54,7 +54,7 @@ class PiecedColumn:
         """Reads rows.
 
         Args:
-            rows: The positions of the rows in the column.
+            rows: The positions of the rows in the column, from 0. They aren't checked: other memory would be read.
 
         Returns:
             A tensor as from `torchbase.data.arrow_columns.to_column`, or None if the rows are ragged or empty.
